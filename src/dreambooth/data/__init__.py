@@ -1,0 +1,1 @@
+"""Photos to examples: reading, views, captions, class-image sets, the order of examples and the latent cache."""

@@ -1,0 +1,115 @@
+"""What is learned, how it is looked at, and which class images hold the prior. Loads no torch."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from dreambooth.config import Settings
+
+__all__ = ["Crop", "PriorSettings", "SubjectSettings", "ViewSettings", "check_template"]
+
+Crop = Literal["center", "random", "squash"]
+
+
+def check_template(template: str, allowed: frozenset[str]) -> str:
+    """`template` itself when every {placeholder} in it is allowed; ValueError naming the first that is not."""
+    try:
+        names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise ValueError(f"prompt {template!r} is not a template: {error}") from error
+    for name in names:
+        if name not in allowed:
+            known = " and ".join(f"{{{word}}}" for word in sorted(allowed))
+            raise ValueError(f"prompt {template!r} has the placeholder {{{name}}}; known are {known}")
+    return template
+
+
+class SubjectSettings(Settings):
+    """The subject to learn."""
+
+    photos: Path
+    """Folder with the photos of the subject, searched recursively; a .txt beside a photo is its own caption."""
+
+    class_word: Annotated[str, Field(min_length=1)]
+    """What kind of thing the subject is: container, dog, man."""
+
+    token: Annotated[str, Field(min_length=1)] = "sks"
+    """The rare word that will name the subject; `dreambooth tokens` proposes others."""
+
+    instance_prompt: str = "photo of a {token} {class_word}"
+    """Caption of every photo that has no caption of its own."""
+
+    @field_validator("instance_prompt")
+    @classmethod
+    def _instance_prompt(cls, template: str) -> str:
+        return check_template(template, frozenset({"token", "class_word"}))
+
+
+class ViewSettings(Settings):
+    """How a photo becomes a square picture of the training size."""
+
+    resolution: Annotated[int, Field(ge=64, le=2048, multiple_of=8)] | None = None
+    """Side of the training pictures in pixels; the model's own size when not given (512 for Stable Diffusion 1)."""
+
+    crop: Crop = "center"
+    """Keep the aspect and crop in the centre or at random, or squash the whole photo to a square as the original did."""
+
+    flip_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """How often a picture is mirrored; use 0 for faces, text and anything that is not symmetric."""
+
+    background: str = "white"
+    """Colour on which transparent photos are laid: a name or #rrggbb."""
+
+
+class PriorSettings(Settings):
+    """The class images that hold the prior in place."""
+
+    prior_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the class images' loss beside the photos' loss; 0 trains without class images."""
+
+    prior_images: Path | None = None
+    """A folder of class images to use as it is; when not given the base model makes them."""
+
+    num_prior_images: Annotated[int, Field(ge=1)] = 200
+    """How many class images the base model makes."""
+
+    class_prompt: str = "photo of a {class_word}"
+    """Prompt that makes the class images, and their caption in training."""
+
+    also_prior: tuple[Path, ...] = ()
+    """More class images to mix in, of an earlier subject's class: made sets or folders with a .txt caption beside each image."""
+
+    prior_sampler: Literal["ddim", "dpm++", "euler", "euler-a", "plms"] = "ddim"
+    """Sampler that makes the class images."""
+
+    prior_sampling_steps: Annotated[int, Field(ge=1, le=1000)] = 50
+    """Denoising steps for a class image."""
+
+    prior_guidance_scale: Annotated[float, Field(ge=0)] = 10.0
+    """Guidance scale for class images."""
+
+    prior_batch_size: Annotated[int, Field(ge=1)] = 4
+    """Class images made at once; the pictures do not depend on it."""
+
+    prior_folder: Path | None = None
+    """Where made sets of class images are kept; 'class-images' beside the run folder when not given."""
+
+    @field_validator("class_prompt")
+    @classmethod
+    def _class_prompt(cls, template: str) -> str:
+        return check_template(template, frozenset({"class_word"}))
+
+    @model_validator(mode="after")
+    def _options_have_effect(self) -> PriorSettings:
+        making = self.is_changed(
+            "num_prior_images", "prior_sampler", "prior_sampling_steps", "prior_guidance_scale", "prior_batch_size", "prior_folder"
+        )
+        if self.prior_weight == 0 and (useless := (*self.is_changed("prior_images", "also_prior"), *making)):
+            raise ValueError(f"prior_weight is 0, so {', '.join(useless)} would have no effect; leave out one or the other")
+        if self.prior_images is not None and making:
+            raise ValueError(f"prior_images uses a folder as it is, so {', '.join(making)} would have no effect; leave out one or the other")
+        return self

@@ -1,0 +1,49 @@
+"""Randomness that is counted, not consumed.
+
+Every random number of the project is a pure function of a seed and a key such as ("noise", step, role, slot). Nothing has a
+state to save, so cutting a batch differently, using more processes, caching, or stopping and resuming changes no number.
+Numbers are drawn on the CPU: every device sees the same ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["generator", "normal", "permutation", "uniform", "uniform_integer"]
+
+Key = str | int
+
+
+def generator(seed: int, *key: Key) -> torch.Generator:
+    """A CPU generator that depends on `seed` and `key` alone.
+
+    The key is hashed with BLAKE2b, type by type: ("a", 1) and ("a1",) and ("a", "1") give unrelated streams.
+    """
+    text = repr((seed, *key)).encode()
+    state = int.from_bytes(hashlib.blake2b(text, digest_size=8, person=b"dreambooth").digest(), "little")
+    return torch.Generator().manual_seed(state)
+
+
+def normal(shape: Sequence[int], seed: int, *key: Key) -> Tensor:
+    """Standard normal numbers of `shape` in float32."""
+    return torch.randn(tuple(shape), generator=generator(seed, *key))
+
+
+def uniform(seed: int, *key: Key) -> float:
+    """One number in [0, 1)."""
+    return float(torch.rand((), generator=generator(seed, *key), dtype=torch.float64))
+
+
+def uniform_integer(high: int, seed: int, *key: Key) -> int:
+    """One integer in [0, high), every one equally likely."""
+    return int(torch.randint(high, (), generator=generator(seed, *key)))
+
+
+def permutation(length: int, seed: int, *key: Key) -> list[int]:
+    """The integers in [0, length) in an order that depends on the key."""
+    order: list[int] = torch.randperm(length, generator=generator(seed, *key)).tolist()
+    return order

@@ -1,0 +1,1 @@
+"""What distinguishes one family of Stable Diffusion from another: recognition, building, encoding, predicting."""

@@ -1,0 +1,1 @@
+"""One readable file per verb of the command line."""

@@ -1,0 +1,1 @@
+"""The process: device, precision, signals. One process today."""

@@ -1,0 +1,1 @@
+"""Making pictures: start noise, samplers, the denoising loop, picture files."""

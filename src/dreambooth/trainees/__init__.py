@@ -1,0 +1,1 @@
+"""Which parameters move, and at which learning rate."""

@@ -1,0 +1,116 @@
+"""How training goes: optimiser, loop and what is written while it runs. Loads no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from dreambooth.config import Settings
+
+__all__ = ["LoopSettings", "OptimizerSettings", "OutputSettings", "Precision", "StorageDtype"]
+
+Precision = Literal["fp32", "bf16-mixed", "fp16-mixed"]
+StorageDtype = Literal["float32", "float16", "bfloat16"]
+
+
+class OptimizerSettings(Settings):
+    """AdamW and its learning rate."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-6
+    """Learning rate of the UNet, and of the text encoder unless it has its own."""
+
+    learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Learning rate after the warm-up: constant, or falling to zero at the last step along a line or a cosine."""
+
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps over which the learning rate rises from zero."""
+
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Decay of the mean of the gradients."""
+
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the mean of the squared gradients."""
+
+    adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """Term that keeps the division by the second mean finite."""
+
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Decoupled weight decay on every trained parameter."""
+
+    max_gradient_norm: Annotated[float, Field(gt=0)] | None = None
+    """Largest global norm of the gradient; longer ones are scaled down. Not limited when not given, as in the original."""
+
+
+class LoopSettings(Settings):
+    """How long and how training runs."""
+
+    steps: Annotated[int, Field(ge=1)] = 800
+    """Optimiser updates."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 1
+    """Photos in one forward pass; as many class images come on top."""
+
+    gradient_accumulation: Annotated[int, Field(ge=1)] = 1
+    """Forward passes whose gradients make one step."""
+
+    min_snr_gamma: Annotated[float, Field(gt=0)] | None = None
+    """Weigh each example by min(SNR, gamma)/SNR (arXiv 2303.09556; 5 is usual). Every timestep counts alike when not given."""
+
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Keep a running average of the trained weights and write it as the model. Off when not given."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 23
+    """Number from which all randomness of the run follows."""
+
+    precision: Precision | None = None
+    """Arithmetic of training; weights and optimiser stay in float32. bf16-mixed on a GPU that has it, else fp32, when not given."""
+
+    gradient_checkpointing: bool | None = None
+    """Recompute activations in the backward pass to save memory. On for a GPU and off for the CPU when not given."""
+
+    device: str | None = None
+    """Where to train: cpu, cuda, cuda:1, mps. The first GPU, else the CPU, when not given."""
+
+    max_train_hours: Annotated[float, Field(gt=0)] | None = None
+    """Stop after the step that passes this time, saved and ready to resume."""
+
+    @property
+    def examples_per_step(self) -> int:
+        """Photos that one step sees."""
+        return self.batch_size * self.gradient_accumulation
+
+
+class OutputSettings(Settings):
+    """The run folder and what is written into it."""
+
+    output: Path = Path("runs/dreambooth")
+    """Run folder to make; it must not hold another run."""
+
+    checkpoint_steps: Annotated[int, Field(ge=1)] = 500
+    """A checkpoint to resume from and a model to use are written every so many steps, and at the end."""
+
+    keep_checkpoints: Annotated[int, Field(ge=1)] | None = None
+    """How many of the newest checkpoints stay; models always stay. All when not given."""
+
+    model_dtype: StorageDtype = "float16"
+    """Number format of the models written."""
+
+    preview_prompts: tuple[str, ...] = ("{instance_prompt}", "{class_prompt}")
+    """Prompts of the preview pictures; {instance_prompt}, {class_prompt}, {token} and {class_word} may stand in them."""
+
+    preview_steps: Annotated[int, Field(ge=0)] = 100
+    """Previews are made before training and every so many steps; 0 makes none."""
+
+    validation_steps: Annotated[int, Field(ge=0)] = 50
+    """The loss on fixed noise and held-out views is measured every so many steps; 0 never."""
+
+    tensorboard: bool = False
+    """Also write the numbers for TensorBoard into the run folder."""
+
+    @model_validator(mode="after")
+    def _options_have_effect(self) -> OutputSettings:
+        if self.preview_steps == 0 and self.is_changed("preview_prompts"):
+            raise ValueError("preview_steps is 0, so preview_prompts would have no effect; leave out one or the other")
+        return self

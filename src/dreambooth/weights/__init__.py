@@ -1,0 +1,1 @@
+"""Files to modules and back: readers, two-way key tables, writers."""
