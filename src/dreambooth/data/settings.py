@@ -8,24 +8,46 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dreambooth.config import Settings
+from dreambooth.config import Settings, nearest
 
-__all__ = ["Crop", "PriorSettings", "SubjectSettings", "ViewSettings", "check_template"]
+__all__ = ["Crop", "PriorSettings", "SubjectSettings", "ViewSettings", "check_background", "check_template"]
 
 Crop = Literal["center", "random", "squash"]
 
 
 def check_template(template: str, allowed: frozenset[str]) -> str:
-    """`template` itself when every {placeholder} in it is allowed; ValueError naming the first that is not."""
+    """`template` itself when every {placeholder} in it is allowed; ValueError naming the first that is not.
+
+    A brace that is meant to stay is written twice, as in every Python format string.
+    """
     try:
-        names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+        fields = [field for field in string.Formatter().parse(template) if field[1] is not None]
     except ValueError as error:
-        raise ValueError(f"prompt {template!r} is not a template: {error}") from error
-    for name in names:
+        raise ValueError(f"{template!r} is not a template: {error}; write a brace that is to stay twice") from error
+    for _, name, format_spec, conversion in fields:
         if name not in allowed:
             known = " and ".join(f"{{{word}}}" for word in sorted(allowed))
-            raise ValueError(f"prompt {template!r} has the placeholder {{{name}}}; known are {known}")
+            raise ValueError(f"{template!r} has the placeholder {{{name}}}; known are {known}")
+        if format_spec or conversion:
+            raise ValueError(f"{template!r} has more than the name in {{{name}}}; write {{{name}}} alone")
     return template
+
+
+def check_background(background: str) -> str:
+    """`background` itself when it is an opaque colour; ValueError with the nearest name when it is not."""
+    from PIL import ImageColor  # only when a colour is given: the command line's help does without
+
+    try:
+        colour = ImageColor.getrgb(background)
+    except ValueError as error:
+        near = nearest(background.lower(), ImageColor.colormap)
+        raise ValueError(
+            f"{background!r} is not a colour; give a name such as white or a value such as #ffffff"
+            + (f"; did you mean '{near}'?" if near is not None else "")
+        ) from error
+    if len(colour) != 3:
+        raise ValueError(f"{background!r} is itself transparent; give an opaque one such as white or #ffffff")
+    return background
 
 
 class SubjectSettings(Settings):
@@ -64,6 +86,11 @@ class ViewSettings(Settings):
     background: str = "white"
     """Colour on which transparent photos are laid: a name or #rrggbb."""
 
+    @field_validator("background")
+    @classmethod
+    def _background(cls, background: str) -> str:
+        return check_background(background)
+
 
 class PriorSettings(Settings):
     """The class images that hold the prior in place."""
@@ -81,7 +108,7 @@ class PriorSettings(Settings):
     """Prompt that makes the class images, and their caption in training."""
 
     also_prior: tuple[Path, ...] = ()
-    """More class images to mix in, of an earlier subject's class: made sets or folders with a .txt caption beside each image."""
+    """More class images to mix in, of an earlier subject's class: made sets or folders with a .txt beside each image."""
 
     prior_sampler: Literal["ddim", "dpm++", "euler", "euler-a", "plms"] = "ddim"
     """Sampler that makes the class images."""
@@ -106,10 +133,17 @@ class PriorSettings(Settings):
     @model_validator(mode="after")
     def _options_have_effect(self) -> PriorSettings:
         making = self.is_changed(
-            "num_prior_images", "prior_sampler", "prior_sampling_steps", "prior_guidance_scale", "prior_batch_size", "prior_folder"
+            "num_prior_images",
+            "prior_sampler",
+            "prior_sampling_steps",
+            "prior_guidance_scale",
+            "prior_batch_size",
+            "prior_folder",
         )
         if self.prior_weight == 0 and (useless := (*self.is_changed("prior_images", "also_prior"), *making)):
             raise ValueError(f"prior_weight is 0, so {', '.join(useless)} would have no effect; leave out one or the other")
         if self.prior_images is not None and making:
-            raise ValueError(f"prior_images uses a folder as it is, so {', '.join(making)} would have no effect; leave out one or the other")
+            raise ValueError(
+                f"prior_images uses a folder as it is, so {', '.join(making)} would have no effect; leave out one or the other"
+            )
         return self

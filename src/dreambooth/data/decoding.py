@@ -1,0 +1,154 @@
+"""From the bytes of a picture file to upright 8-bit pixels, whatever the file's mode.
+
+The only place that knows Pillow's modes, orientation tags and errors.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageColor, UnidentifiedImageError
+
+from dreambooth.errors import PhotoError
+
+__all__ = ["SIGNATURE_BYTES", "DecodedPicture", "Pixels", "decode", "flatten", "signature"]
+
+Pixels = NDArray[np.uint8]
+
+SIGNATURE_BYTES = 16
+"""How many of a file's first bytes `signature` wants."""
+
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+_UNREADABLE = {"HEIC": "HEIC", "AVIF": "AVIF", "JXL": "JPEG XL"}  # AVIF only where Pillow was built without it
+
+_SIGNATURES = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF8", "GIF"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"\0\0\0\x0cjP  ", "JPEG2000"),
+    (b"\0\0\0\x0cJXL ", "JXL"),
+    (b"\xff\x0a", "JXL"),
+)
+_BRANDS = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys(
+    (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), "HEIC"
+)
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION_TAG = 0x0112  # Exif 2.3, table 4
+
+
+@dataclass(frozen=True)
+class DecodedPicture:
+    """The first frame of a picture: pixels (H, W, 3), or (H, W, 4) with alpha last, and how many frames the file has."""
+
+    pixels: Pixels
+    num_frames: int
+
+
+def signature(head: bytes) -> str | None:
+    """The picture format whose signature opens a file with these first bytes, or None."""
+    if head[4:8] == b"ftyp":
+        return _BRANDS.get(head[8:12])
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    return next((name for start, name in _SIGNATURES if head.startswith(start)), None)
+
+
+def decode(data: bytes) -> DecodedPicture:
+    """Decode a whole file: the first frame, turned upright by its orientation tag, 8 bits a channel, alpha kept.
+
+    16-bit grey is scaled to 8 bits, not clipped. Raises PhotoError for everything that cannot be decoded to the last pixel:
+    `problems` is what is wrong without the file's name, `hint` what to do.
+    """
+    if not data:
+        raise PhotoError("is empty (0 bytes)", hint="Copy it again from where it came from, or remove it.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks about odd metadata are no use to anybody here
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            return _decode(data)
+        except PhotoError:
+            raise
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+            raise PhotoError(
+                f"has more than {limit} megapixels",
+                hint="Make it smaller: a side of 4096 pixels is more than any training size.",
+            ) from error
+        except UnidentifiedImageError as error:
+            raise _unidentified(data) from error
+        except Exception as error:  # a damaged file can make a decoder raise almost anything
+            reason = str(error) or type(error).__name__
+            raise PhotoError(
+                f"cannot be decoded to the end: {reason}", hint="The file is damaged: copy it again, or remove it."
+            ) from error
+
+
+def _unidentified(data: bytes) -> PhotoError:
+    form = signature(data[:SIGNATURE_BYTES])
+    if form in _UNREADABLE:
+        return PhotoError(
+            f"is in the {_UNREADABLE[form]} format, which cannot be read here",
+            hint="Convert it to JPEG or PNG (on an iPhone: Settings, Camera, Formats, Most Compatible).",
+        )
+    return PhotoError("is not a picture, or its beginning is damaged", hint="Copy it again, or remove it.")
+
+
+def _decode(data: bytes) -> DecodedPicture:
+    Image.init()
+    with Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
+        # Phones keep a depth or brightness map as a further "frame" of an MPO; that is no animation.
+        num_frames = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+        image.load()
+        upright = _UPRIGHT.get(_orientation(image))  # after load(), which turns TIFF pictures by itself
+        picture = _eight_bit(image)
+        return DecodedPicture(np.array(picture if upright is None else picture.transpose(upright)), num_frames)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # damaged metadata around a whole picture: it stays as it lies
+        return 1
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """The picture in mode RGB, or RGBA when anything of it can be seen through."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise _unclear_range(image.mode)
+        return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise _unclear_range(image.mode)
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _unclear_range(mode: str) -> PhotoError:
+    return PhotoError(
+        f"holds 32-bit numbers (mode {mode}), of which nobody can tell what is white",
+        hint="Save it as an ordinary JPEG or PNG.",
+    )
+
+
+def flatten(pixels: Pixels, background: str) -> Pixels:
+    """Pixels (H, W, 3): those given, laid on the colour `background` where they can be seen through."""
+    if pixels.shape[2] == 3:
+        return pixels
+    picture = Image.fromarray(pixels)
+    ground = Image.new("RGBA", picture.size, ImageColor.getrgb(background))
+    return np.array(Image.alpha_composite(ground, picture).convert("RGB"))

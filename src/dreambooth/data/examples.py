@@ -1,0 +1,100 @@
+"""Which pictures a step of training sees: a pure function of the seed and the step.
+
+Photos and class images are drawn apart, each in rounds: a round shows every picture once, in an order of its own, so that
+at any moment no two pictures of a role were seen more often than once apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from dreambooth.data.captions import CaptionedPhoto, Role
+from dreambooth.data.photos import Photo
+from dreambooth.data.settings import ViewSettings
+from dreambooth.data.views import View, all_training_views, draw_view
+from dreambooth.diffusion.randomness import permutation
+
+__all__ = ["Example", "ExampleSource"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture as one step sees it; `slot` counts the examples of its role within the step from 0."""
+
+    role: Role
+    photo: Photo
+    view: View
+    caption: str
+    slot: int
+
+
+@dataclass(frozen=True)
+class ExampleSource:
+    """Everything that decides which example comes when. Without class images (`priors` empty) there are only photos.
+
+    `examples_per_step` is the number of photos in one step, and of class images on top; how they are cut into forward passes
+    is no concern of the order.
+    """
+
+    instances: tuple[CaptionedPhoto, ...]
+    priors: tuple[CaptionedPhoto, ...]
+    views: ViewSettings
+    resolution: int
+    examples_per_step: int
+    seed: int
+
+    def examples_at(self, step: int) -> tuple[Example, ...]:
+        """The examples of a step (the first step is 1): photos in slots 0, 1, ..., then as many class images."""
+        assert step >= 1, step
+        return (*self._of_role("instance", step), *self._of_role("prior", step))
+
+    def captions(self) -> tuple[str, ...]:
+        """Every distinct caption, in the order of the pictures."""
+        return tuple(dict.fromkeys(one.caption for one in (*self.instances, *self.priors)))
+
+    def views_used(self, steps: int) -> tuple[tuple[Photo, View], ...]:
+        """Every distinct picture and view that steps 1 to `steps` see, in the order of first use.
+
+        What a short run over many pictures and crops never reaches is not among them and need not be encoded.
+        """
+        possible = {
+            (one.photo.digest, view)
+            for one in (*self.instances, *self.priors)
+            for view in all_training_views(one.photo, self.views, self.resolution, self.seed)
+        }
+        used: dict[tuple[str, View], tuple[Photo, View]] = {}
+        for step in range(1, steps + 1):
+            for example in self.examples_at(step):
+                used.setdefault((example.photo.digest, example.view), (example.photo, example.view))
+            if len(used) == len(possible):
+                break
+        return tuple(used.values())
+
+    def exposures(self, role: Role, steps: int) -> tuple[int, ...]:
+        """How often steps 1 to `steps` show each picture of a role, in the order of `instances` or `priors`."""
+        pictures = self._pictures(role)
+        if not pictures:
+            return ()
+        rounds, rest = divmod(steps * self.examples_per_step, len(pictures))
+        seen_again = set(_round_order(len(pictures), self.seed, role, rounds)[:rest])
+        return tuple(rounds + (index in seen_again) for index in range(len(pictures)))
+
+    def _pictures(self, role: Role) -> Sequence[CaptionedPhoto]:
+        return self.instances if role == "instance" else self.priors
+
+    def _of_role(self, role: Role, step: int) -> list[Example]:
+        pictures = self._pictures(role)
+        examples: list[Example] = []
+        for slot in range(self.examples_per_step if pictures else 0):
+            round_index, position = divmod((step - 1) * self.examples_per_step + slot, len(pictures))
+            picture = pictures[_round_order(len(pictures), self.seed, role, round_index)[position]]
+            view = draw_view(picture.photo, self.views, self.resolution, self.seed, role, step, slot)
+            examples.append(Example(role, picture.photo, view, picture.caption, slot))
+        return examples
+
+
+@lru_cache(maxsize=8)
+def _round_order(num_pictures: int, seed: int, role: Role, round_index: int) -> tuple[int, ...]:
+    return tuple(permutation(num_pictures, seed, "order", role, round_index))

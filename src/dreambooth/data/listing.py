@@ -1,0 +1,94 @@
+"""Which files of a folder are pictures, which are captions, and which are neither."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from dreambooth.data.decoding import SIGNATURE_BYTES, signature
+from dreambooth.data.problems import PhotoProblem
+
+__all__ = ["MANIFEST_NAME", "FolderListing", "list_folder"]
+
+MANIFEST_NAME = "manifest.json"
+"""The file that says how a set of class images was made; see `prior_sets`."""
+
+_USUAL = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+_PICTURES = _USUAL | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".heic", ".heif", ".hif", ".jxl"}
+_RAW = frozenset({".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw"})
+_IGNORED = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", MANIFEST_NAME})
+
+
+@dataclass(frozen=True)
+class FolderListing:
+    """The files that may be pictures and the caption files, each in the order of their paths, and what was skipped and why."""
+
+    pictures: tuple[Path, ...]
+    captions: tuple[Path, ...]
+    problems: tuple[PhotoProblem, ...]
+
+
+def list_folder(folder: Path) -> FolderListing:
+    """All files below `folder`, sorted by path in a way that does not depend on the file system.
+
+    Hidden files, what systems leave behind (`Thumbs.db`, `__MACOSX`, ...) and manifests are passed over in silence; links to
+    folders are followed, each folder once. A file is taken for a picture by its suffix or its first bytes.
+    """
+    if not folder.is_dir():
+        found = "is a file, not a folder" if folder.exists() else "does not exist"
+        problem = PhotoProblem(folder, "error", found, "Give the folder that holds the pictures.")
+        return FolderListing((), (), (problem,))
+    pictures: list[Path] = []
+    captions: list[Path] = []
+    problems: list[PhotoProblem] = []
+    for path in _walk(folder, problems):
+        suffix = path.suffix.lower()
+        if suffix == ".txt":
+            captions.append(path)
+        elif suffix in _PICTURES or (suffix not in _RAW and _looks_like_picture(path)):  # raw files look like TIFF
+            pictures.append(path)
+        else:
+            problems.append(_skipped(path, raw=suffix in _RAW))
+    return FolderListing(tuple(pictures), tuple(captions), tuple(problems))
+
+
+def _walk(folder: Path, problems: list[PhotoProblem]) -> list[Path]:
+    def refused(error: OSError) -> None:
+        what = f"cannot be listed: {error.strerror}"
+        problems.append(PhotoProblem(Path(error.filename), "error", what, "Allow reading it, or remove it."))
+
+    files: list[Path] = []
+    seen: set[str] = set()
+    for place, subfolders, names in os.walk(folder, followlinks=True, onerror=refused):
+        real = os.path.realpath(place)
+        subfolders[:] = [] if real in seen else sorted(name for name in subfolders if not _is_ignored(name))
+        if real not in seen:
+            files += [Path(place, name) for name in names if not _is_ignored(name)]
+        seen.add(real)
+    return sorted(files, key=lambda path: _order(path.relative_to(folder).as_posix()))
+
+
+def _order(name: str) -> tuple[str, str]:
+    return unicodedata.normalize("NFC", name), name  # some file systems take accented letters apart
+
+
+def _is_ignored(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _IGNORED
+
+
+def _looks_like_picture(path: Path) -> bool:
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return signature(file.read(SIGNATURE_BYTES)) is not None
+    except OSError:
+        return False
+
+
+def _skipped(path: Path, *, raw: bool) -> PhotoProblem:
+    if raw:
+        return PhotoProblem(path, "warning", "is a camera's raw file; it is skipped", "Develop it to JPEG or PNG to use it.")
+    return PhotoProblem(path, "warning", "is not a picture; it is skipped", "Nothing, or move it elsewhere.")

@@ -1,0 +1,173 @@
+"""Photos and class images: found, decoded to the last pixel and checked, before any model is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dreambooth.data.captions import Role, read_caption
+from dreambooth.data.decoding import DecodedPicture, Pixels, decode, flatten
+from dreambooth.data.duplicates import Fingerprint, find_duplicates, fingerprint
+from dreambooth.data.listing import list_folder
+from dreambooth.data.problems import PhotoProblem, problem_rows, raise_if_errors
+from dreambooth.errors import PhotoError
+
+__all__ = ["MAX_PHOTOS", "MIN_PHOTOS", "MIN_SIDE", "Photo", "PhotoReport", "read_photo", "read_pixels", "scan_photos"]
+
+MIN_PHOTOS = 3
+MAX_PHOTOS = 100
+"""Photos of a subject outside of these numbers work, but a warning is given."""
+
+MIN_SIDE = 16
+"""A picture whose shorter side has fewer pixels is refused."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture that can be used: its SHA-256, its size in pixels after turning it upright, its own caption template."""
+
+    path: Path
+    digest: str
+    width: int
+    height: int
+    caption: str | None
+
+
+@dataclass(frozen=True)
+class PhotoReport:
+    """What a folder holds: the usable pictures in the order of their paths, and every problem found."""
+
+    photos: tuple[Photo, ...]
+    problems: tuple[PhotoProblem, ...]
+
+    @property
+    def errors(self) -> tuple[PhotoProblem, ...]:
+        """The problems that keep the work from starting."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[PhotoProblem, ...]:
+        """The problems that the work can live with."""
+        return tuple(problem for problem in self.problems if problem.severity == "warning")
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Rows (file, problem, what to do) for one table, errors first; the headings are PROBLEM_COLUMNS."""
+        return problem_rows(self.problems)
+
+    def raise_if_errors(self) -> None:
+        """Raise one PhotoError with all errors; do nothing when there are none."""
+        raise_if_errors(self.problems)
+
+
+def read_pixels(path: Path, *, background: str) -> Pixels:
+    """The pixels (H, W, 3) of a picture, upright, uint8; transparent parts lie on the colour `background`.
+
+    Raises PhotoError when the file cannot be read or decoded to the end.
+    """
+    try:
+        return flatten(decode(_read(path)).pixels, background)
+    except PhotoError as error:
+        raise PhotoError(f"{path}: {error.problems[0]}", hint=error.hint) from error
+
+
+def read_photo(path: Path) -> tuple[Photo, DecodedPicture]:
+    """One picture as a record without a caption, and its pixels.
+
+    Raises PhotoError, with the problem without the file's name and the advice as its hint.
+    """
+    data = _read(path)
+    picture = decode(data)
+    height, width = picture.pixels.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise PhotoError(f"is only {width} x {height} pixels", hint="Use the original, or remove it.")
+    return Photo(path, hashlib.sha256(data).hexdigest(), width, height, caption=None), picture
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PhotoError(f"cannot be read: {error.strerror}", hint="Allow reading it, or remove it.") from error
+
+
+def scan_photos(folder: Path, *, role: Role, resolution: int) -> PhotoReport:
+    """Look at every file below `folder` and report everything at once; nothing is raised for what is found.
+
+    Every picture is decoded to its last pixel. Its caption is the .txt of the same name beside it. The number of photos, a
+    shorter side below `resolution` and nearly equal photos are looked at for photos of the subject only: class images are
+    many, and may be made small and alike.
+    """
+    listing = list_folder(folder)
+    problems = list(listing.problems)
+    captions = _read_captions(listing.captions, listing.pictures, role, problems)
+    photos: list[Photo] = []
+    fingerprints: list[Fingerprint] = []
+    for path in listing.pictures:
+        try:
+            photo, picture = read_photo(path)
+        except PhotoError as error:
+            problems.append(_as_problem(path, error))
+            continue
+        photos.append(dataclasses.replace(photo, caption=captions.get(path.with_suffix(""))))
+        fingerprints.append(fingerprint(picture.pixels))
+        if picture.num_frames > 1:
+            what = f"has {picture.num_frames} frames; only the first is used"
+            problems.append(PhotoProblem(path, "warning", what, "Save the frame you want as a picture of its own."))
+        if role == "instance" and min(photo.width, photo.height) < resolution:
+            problems.append(_too_small(photo, resolution))
+    for duplicate in find_duplicates(fingerprints, near=role == "instance"):
+        what = f"is {duplicate.kind} {photos[duplicate.original].path}"
+        advice = "Remove one of them: a repeated picture counts twice."
+        problems.append(PhotoProblem(photos[duplicate.index].path, "warning", what, advice))
+    problems += _about_the_number(folder, len(photos), role, has_errors=any(one.severity == "error" for one in problems))
+    return PhotoReport(tuple(photos), tuple(problems))
+
+
+def _as_problem(path: Path, error: PhotoError) -> PhotoProblem:
+    return PhotoProblem(path, "error", error.problems[0], error.hint or "Remove it.")
+
+
+def _read_captions(
+    files: Sequence[Path], pictures: Sequence[Path], role: Role, problems: list[PhotoProblem]
+) -> dict[Path, str | None]:
+    """Caption templates by the path of their picture without its suffix."""
+    stems = {picture.with_suffix("") for picture in pictures}
+    captions: dict[Path, str | None] = {}
+    for path in files:
+        stem = path.with_suffix("")
+        if stem not in stems:
+            advice = "Name it like its picture, with the suffix .txt, or remove it."
+            problems.append(PhotoProblem(path, "warning", "is a caption without a picture; it is not used", advice))
+            continue
+        try:
+            captions[stem] = read_caption(path, role=role)
+        except PhotoError as error:
+            problems.append(_as_problem(path, error))
+            continue
+        if captions[stem] is None:
+            advice = "Write a caption into it, or remove it."
+            problems.append(PhotoProblem(path, "warning", "is an empty caption; the prompt of the settings is used", advice))
+    return captions
+
+
+def _too_small(photo: Photo, resolution: int) -> PhotoProblem:
+    what = f"is {photo.width} x {photo.height} pixels, smaller than the training size of {resolution}"
+    advice = "Enlarged it will look soft: use a larger original, or train smaller with --resolution."
+    return PhotoProblem(photo.path, "warning", what, advice)
+
+
+def _about_the_number(folder: Path, num_photos: int, role: Role, *, has_errors: bool) -> Iterator[PhotoProblem]:
+    if num_photos == 0:
+        if not has_errors:  # otherwise the errors say why
+            yield PhotoProblem(folder, "error", "holds no pictures", "Give a folder with JPEG, PNG or WebP files.")
+    elif role == "instance" and num_photos < MIN_PHOTOS:
+        what = f"holds only {num_photos} photo{'s' if num_photos > 1 else ''} of the subject"
+        advice = "Add some: 3 to 10, with different backgrounds and sides, teach much more."
+        yield PhotoProblem(folder, "warning", what, advice)
+    elif role == "instance" and num_photos > MAX_PHOTOS:
+        what = f"holds {num_photos} photos of the subject"
+        advice = "Choose the best 5 to 30, or raise --steps so that each is seen often enough."
+        yield PhotoProblem(folder, "warning", what, advice)

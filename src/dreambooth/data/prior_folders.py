@@ -1,0 +1,90 @@
+"""Folders of class images that somebody gives: real photos, or sets made earlier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dreambooth.data.captions import CaptionedPhoto, fill, prior_caption
+from dreambooth.data.listing import MANIFEST_NAME
+from dreambooth.data.photos import PhotoReport, scan_photos
+from dreambooth.data.prior_sets import prompt_of_set
+from dreambooth.data.problems import PhotoProblem
+from dreambooth.data.settings import PriorSettings
+from dreambooth.errors import PhotoError
+
+__all__ = ["PriorImages", "also_prior_images", "prior_images_from_folder"]
+
+
+@dataclass(frozen=True)
+class PriorImages:
+    """The usable class images of a folder with their captions, and every problem found."""
+
+    images: tuple[CaptionedPhoto, ...]
+    problems: tuple[PhotoProblem, ...]
+
+
+def prior_images_from_folder(folder: Path, *, prior: PriorSettings, class_word: str, resolution: int) -> PriorImages:
+    """All pictures below `folder` as class images of `class_word`.
+
+    The caption of each is the .txt beside it, else the prompt that made the set it lies in, else the class prompt.
+    """
+    report, prompts = _look_at(folder, resolution)
+    images: list[CaptionedPhoto] = []
+    for photo in report.photos:
+        prompt = prompts[photo.path.parent] if photo.caption is None else None
+        images.append(CaptionedPhoto(photo, prior_caption(photo, prior, class_word) if prompt is None else prompt))
+    return PriorImages(tuple(images), report.problems)
+
+
+def also_prior_images(folder: Path, *, resolution: int) -> PriorImages:
+    """All pictures below `folder` as class images of an earlier subject, whose class word is not known here.
+
+    The caption of each is the .txt beside it, in which no placeholder may stand, else the prompt that made the set it lies
+    in. A picture with neither is an error.
+    """
+    report, prompts = _look_at(folder, resolution)
+    images: list[CaptionedPhoto] = []
+    problems = list(report.problems)
+    num_silent = 0
+    for photo in report.photos:
+        if photo.caption is not None and _names_class_word(photo.caption):
+            what = "has {class_word} in its caption, and the class of an earlier subject is not known here"
+            problems.append(PhotoProblem(photo.path, "error", what, "Write the word itself into the .txt file."))
+        elif photo.caption is not None:
+            images.append(CaptionedPhoto(photo, fill(photo.caption, token="", class_word="")))
+        elif (prompt := prompts[photo.path.parent]) is not None:
+            images.append(CaptionedPhoto(photo, prompt))
+        else:
+            num_silent += 1
+    if num_silent:
+        what = f"holds {num_silent} class images that nothing says the caption of"
+        advice = "Put a .txt with its caption beside each, or give a set that `dreambooth prior` made (it has a manifest.json)."
+        problems.append(PhotoProblem(folder, "error", what, advice))
+    return PriorImages(tuple(images), tuple(problems))
+
+
+def _look_at(folder: Path, resolution: int) -> tuple[PhotoReport, dict[Path, str | None]]:
+    """The pictures below `folder`, and for each folder among them the prompt that made it, if anything says so."""
+    if (folder / "config.yaml").is_file() and (folder / "events.jsonl").is_file():
+        advice = "Give the folder of its class images: a set such as class-images/<class word>-<key>, beside the run folder."
+        problem = PhotoProblem(folder, "error", "is a run folder; its pictures are previews, not class images", advice)
+        return PhotoReport((), (problem,)), {}
+    report = scan_photos(folder, role="prior", resolution=resolution)
+    problems = list(report.problems)
+    places = dict.fromkeys(photo.path.parent for photo in report.photos)
+    prompts = {place: _prompt(place, problems) for place in places}
+    return PhotoReport(report.photos, tuple(problems)), prompts
+
+
+def _prompt(place: Path, problems: list[PhotoProblem]) -> str | None:
+    try:
+        return prompt_of_set(place)
+    except PhotoError as error:
+        path = place / MANIFEST_NAME
+        problems.append(PhotoProblem(path, "error", error.problems[0].removeprefix(f"{path}: "), error.hint or "Remove it."))
+        return None
+
+
+def _names_class_word(caption: str) -> bool:
+    return fill(caption, token="", class_word="a") != fill(caption, token="", class_word="b")

@@ -1,0 +1,130 @@
+"""Sets of class images that the base model made, each in a folder of its own named by everything that made it.
+
+A set is `<class word>-<key>/` with `manifest.json` and pictures `00000.png`, `00001.png`, ... Picture number k depends on
+the request and k alone, so that a set can be filled in any order, stopped, continued and made larger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dreambooth.data.captions import CaptionedPhoto
+from dreambooth.data.listing import MANIFEST_NAME
+from dreambooth.data.photos import read_photo
+from dreambooth.errors import PhotoError
+from dreambooth.files import write_json
+
+__all__ = ["PriorRequest", "PriorSet", "prompt_of_set"]
+
+_FORMAT = "dreambooth class images, version 1"
+
+
+@dataclass(frozen=True)
+class PriorRequest:
+    """Everything that decides the pictures of a set. Their number is not part of it."""
+
+    prompt: str
+    model_digest: str
+    sampler: str
+    sampling_steps: int
+    guidance_scale: float
+    height: int
+    width: int
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """The first 16 hex digits of the SHA-256 of the request."""
+        return hashlib.sha256(json.dumps(self._as_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def manifest(self) -> dict[str, Any]:
+        """What `manifest.json` of a set holds."""
+        return {"format": _FORMAT, "key": self.key, "request": self._as_dict()}
+
+    def _as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "guidance_scale": float(self.guidance_scale)}  # 10 and 10.0 are one request
+
+
+@dataclass(frozen=True)
+class PriorSet:
+    """A folder of class images that belongs to one request."""
+
+    folder: Path
+    request: PriorRequest
+
+    @classmethod
+    def open(cls, root: Path, class_word: str, request: PriorRequest) -> PriorSet:
+        """The set of a request below `root`: made, with its manifest, when it is not there yet.
+
+        Raises PhotoError when the folder's manifest is missing beside pictures, cannot be read or tells of another request.
+        """
+        folder = root / f"{_slug(class_word)}-{request.key}"
+        path = folder / MANIFEST_NAME
+        if path.is_file():
+            if _read_manifest(path) != request.manifest():
+                raise PhotoError(f"{path}: does not tell of what its folder is named for", hint=_remedy(folder))
+        elif any(folder.glob("*.png")):
+            raise PhotoError(f"{folder}: holds pictures but no {MANIFEST_NAME} that says what made them", hint=_remedy(folder))
+        else:
+            write_json(path, request.manifest())
+        return cls(folder, request)
+
+    def path(self, index: int) -> Path:
+        """Where picture number `index` belongs."""
+        return self.folder / f"{index:05d}.png"
+
+    def missing(self, num: int) -> list[int]:
+        """Which of the pictures 0 to num - 1 are still to be made: not there, not decodable to the end, or of another size."""
+        return [index for index in range(num) if self._read(index) is None]
+
+    def images(self, num: int) -> tuple[CaptionedPhoto, ...]:
+        """Pictures 0 to num - 1 with the prompt that made them; `missing(num)` must be empty."""
+        images = [self._read(index) for index in range(num)]
+        assert all(image is not None for image in images), "make what is missing first"
+        return tuple(image for image in images if image is not None)
+
+    def _read(self, index: int) -> CaptionedPhoto | None:
+        try:
+            photo, _ = read_photo(self.path(index))
+        except PhotoError:
+            return None
+        is_right = (photo.height, photo.width) == (self.request.height, self.request.width)
+        return CaptionedPhoto(photo, self.request.prompt) if is_right else None
+
+
+def prompt_of_set(folder: Path) -> str | None:
+    """The prompt that made the class images in `folder`, or None when it is not a made set.
+
+    Raises PhotoError when its manifest cannot be read.
+    """
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        return None
+    manifest = _read_manifest(path)
+    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
+        return None  # some other program's file
+    try:
+        return str(manifest["request"]["prompt"])
+    except (KeyError, TypeError) as error:
+        raise PhotoError(f"{path}: names no prompt", hint=_remedy(folder)) from error
+
+
+def _read_manifest(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PhotoError(f"{path}: cannot be read: {error}", hint=_remedy(path.parent)) from error
+
+
+def _remedy(folder: Path) -> str:
+    return f"Put {folder / MANIFEST_NAME} back as it was, or move the whole folder away."
+
+
+def _slug(class_word: str) -> str:
+    """The class word as a part of a folder's name: letters and digits of any script, all else a dash."""
+    words = "".join(letter if letter.isalnum() else " " for letter in class_word.lower()).split()
+    return "-".join(words)[:40] or "class"

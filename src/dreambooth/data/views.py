@@ -1,0 +1,106 @@
+"""How a picture becomes a square of the training size: a view is a recorded crop and flip, not an act of chance.
+
+Everything is resampled with Pillow's bicubic filter, which widens with the scale and so does not alias when a picture is made
+smaller. It is the original's filter, so that `squash` gives the original's numbers, and it rings less than Lanczos.
+
+Shapes: C colours, H and W height and width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dreambooth.data.decoding import Pixels
+from dreambooth.data.photos import Photo
+from dreambooth.data.settings import ViewSettings
+from dreambooth.diffusion.randomness import Key, uniform, uniform_integer
+
+__all__ = ["HELD_OUT_SCALE", "NUM_RANDOM_CROPS", "View", "all_training_views", "draw_view", "held_out_view", "render_view"]
+
+NUM_RANDOM_CROPS = 8
+"""Random crops come from a fixed pool of so many for each picture: every distinct view is encoded once and kept."""
+
+HELD_OUT_SCALE = Fraction(9, 10)
+"""Side of the held-out view relative to the picture's shorter side."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A box in the pixels of the upright picture, resized to a square of `resolution` pixels and perhaps mirrored."""
+
+    resolution: int
+    top: int
+    left: int
+    height: int
+    width: int
+    flip: bool
+
+
+def all_training_views(photo: Photo, settings: ViewSettings, resolution: int, seed: int) -> tuple[View, ...]:
+    """Every distinct view of a picture that training may use: each crop, with each flip that is not impossible."""
+    flips = [flip for flip, share in ((False, 1 - settings.flip_probability), (True, settings.flip_probability)) if share > 0]
+    if settings.crop == "random":
+        indices = range(NUM_RANDOM_CROPS)
+        views = [_random_crop(photo, resolution, seed, index=index, flip=flip) for index in indices for flip in flips]
+    else:
+        views = [_only_crop(photo, settings, resolution, flip=flip) for flip in flips]
+    return tuple(dict.fromkeys(views))
+
+
+def draw_view(photo: Photo, settings: ViewSettings, resolution: int, seed: int, *key: Key) -> View:
+    """One of `all_training_views`, chosen by the seed and the key alone.
+
+    The flip and the crop are drawn apart: changing the flip probability moves no crop.
+    """
+    flip = uniform(seed, "flip", *key) < settings.flip_probability
+    if settings.crop == "random":
+        index = uniform_integer(NUM_RANDOM_CROPS, seed, "crop", *key)
+        return _random_crop(photo, resolution, seed, index=index, flip=flip)
+    return _only_crop(photo, settings, resolution, flip=flip)
+
+
+def held_out_view(photo: Photo, resolution: int) -> View:
+    """A view that training never uses, the same in every run: the upper left nine tenths of the central square."""
+    side = min(photo.width, photo.height)
+    held_out = min(side - 1, round(HELD_OUT_SCALE * side))
+    top, left = (photo.height - side) // 2, (photo.width - side) // 2
+    return View(resolution, top=top, left=left, height=held_out, width=held_out, flip=False)
+
+
+def _only_crop(photo: Photo, settings: ViewSettings, resolution: int, *, flip: bool) -> View:
+    if settings.crop == "squash":
+        return View(resolution, top=0, left=0, height=photo.height, width=photo.width, flip=flip)
+    return _square(photo, resolution, offset=abs(photo.height - photo.width) // 2, flip=flip)
+
+
+def _random_crop(photo: Photo, resolution: int, seed: int, *, index: int, flip: bool) -> View:
+    """Crop number `index` of the pool: uniform within its own share of the longer side, so that the pool covers all of it."""
+    num_offsets = abs(photo.height - photo.width) + 1
+    position = (index + uniform(seed, "crop position", photo.digest, index)) / NUM_RANDOM_CROPS
+    return _square(photo, resolution, offset=min(int(position * num_offsets), num_offsets - 1), flip=flip)
+
+
+def _square(photo: Photo, resolution: int, *, offset: int, flip: bool) -> View:
+    """The largest square, `offset` pixels from the beginning of the longer side."""
+    side = min(photo.width, photo.height)
+    top, left = (offset, 0) if photo.height > photo.width else (0, offset)
+    return View(resolution, top=top, left=left, height=side, width=side, flip=flip)
+
+
+def render_view(pixels: Pixels, view: View) -> Tensor:
+    """The view of pixels (H, W, 3), uint8, as a tensor (3, R, R), float32 in [-1, 1], R being the view's resolution.
+
+    The arithmetic is the original's: resize to bytes, mirror, x / 127.5 - 1 in double precision.
+    """
+    box = (view.left, view.top, view.left + view.width, view.top + view.height)
+    size = (view.resolution, view.resolution)
+    squared = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC, box=box))
+    if view.flip:
+        squared = squared[:, ::-1]
+    return torch.from_numpy((squared / 127.5 - 1.0).astype(np.float32).transpose(2, 0, 1).copy())

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dreambooth.data.prior_sets import PriorRequest, PriorSet, prompt_of_set
+from dreambooth.errors import PhotoError
+
+REQUEST = PriorRequest(
+    prompt="photo of a dog",
+    model_digest="ab" * 32,
+    sampler="ddim",
+    sampling_steps=50,
+    guidance_scale=10.0,
+    height=64,
+    width=48,
+    seed=23,
+)
+
+
+def save(prior_set: PriorSet, *indices: int) -> None:
+    for index in indices:
+        Image.new("RGB", (48, 64), (index, 0, 0)).save(prior_set.path(index))
+
+
+@pytest.fixture
+def prior_set(tmp_path: Path) -> PriorSet:
+    return PriorSet.open(tmp_path, "dog", REQUEST)
+
+
+def test_a_new_set_says_what_makes_it(prior_set: PriorSet, tmp_path: Path) -> None:
+    assert prior_set.folder == tmp_path / f"dog-{REQUEST.key}"
+    manifest = json.loads((prior_set.folder / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest == {
+        "format": "dreambooth class images, version 1",
+        "key": REQUEST.key,
+        "request": {
+            "prompt": "photo of a dog",
+            "model_digest": "ab" * 32,
+            "sampler": "ddim",
+            "sampling_steps": 50,
+            "guidance_scale": 10.0,
+            "height": 64,
+            "width": 48,
+            "seed": 23,
+        },
+    }
+    assert prompt_of_set(prior_set.folder) == "photo of a dog"
+    assert [path.name for path in prior_set.folder.iterdir()] == ["manifest.json"]
+
+
+def test_the_key_is_pinned() -> None:
+    """Another key would orphan every set made before."""
+    assert REQUEST.key == "a0533aad961857b8"
+    assert len(REQUEST.key) == 16
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": "photo of a cat"},
+        {"model_digest": "cd" * 32},
+        {"sampler": "plms"},
+        {"sampling_steps": 51},
+        {"guidance_scale": 10.5},
+        {"height": 48},
+        {"width": 64},
+        {"seed": 24},
+    ],
+)
+def test_another_request_never_gets_this_set(prior_set: PriorSet, tmp_path: Path, change: dict[str, object]) -> None:
+    save(prior_set, 0, 1)
+    other = PriorSet.open(tmp_path, "dog", replace(REQUEST, **change))  # type: ignore[arg-type]
+    assert other.folder != prior_set.folder
+    assert other.missing(2) == [0, 1]
+
+
+def test_a_whole_number_for_a_real_one_is_the_same_request() -> None:
+    assert replace(REQUEST, guidance_scale=10).key == REQUEST.key
+
+
+@pytest.mark.parametrize(
+    ("class_word", "start"),
+    [
+        ("Teddy Bear", "teddy-bear-"),
+        ("../x\\y:z", "x-y-z-"),
+        ("\u96ea", "\u96ea-"),
+        ("!?", "class-"),
+        ("a" * 99, "a" * 40 + "-"),
+    ],
+)
+def test_class_words_become_safe_folder_names(tmp_path: Path, class_word: str, start: str) -> None:
+    folder = PriorSet.open(tmp_path, class_word, REQUEST).folder
+    assert folder.parent == tmp_path
+    assert folder.name == f"{start}{REQUEST.key}"
+
+
+def test_only_complete_pictures_of_the_right_size_and_name_count(prior_set: PriorSet) -> None:
+    assert prior_set.missing(6) == [0, 1, 2, 3, 4, 5]
+    assert prior_set.path(3).name == "00003.png" and prior_set.path(123456).name == "123456.png"
+    save(prior_set, 0, 1, 4)
+    whole = prior_set.path(1).read_bytes()
+    prior_set.path(1).write_bytes(whole[: len(whole) // 2])
+    Image.new("RGB", (64, 48)).save(prior_set.path(2))
+    prior_set.path(3).write_bytes(b"")
+    for junk in (".DS_Store", "Thumbs.db", "00005.jpg", "5.png", "00005.png.tmp", "copy of 00005.png"):
+        (prior_set.folder / junk).write_bytes(prior_set.path(0).read_bytes())
+    assert prior_set.missing(6) == [1, 2, 3, 5]
+
+
+def test_a_set_is_filled_where_it_was_left(prior_set: PriorSet, tmp_path: Path) -> None:
+    save(prior_set, 0, 2)
+    again = PriorSet.open(tmp_path, "dog", REQUEST)
+    assert again == prior_set and again.missing(3) == [1]
+    save(again, 1)
+    assert again.missing(3) == [] and again.missing(5) == [3, 4]
+    images = again.images(2)
+    assert [image.photo.path.name for image in images] == ["00000.png", "00001.png"]
+    assert {image.caption for image in images} == {"photo of a dog"}
+    assert len({image.photo.digest for image in images}) == 2
+
+
+def test_images_of_an_unfinished_set_are_our_own_mistake(prior_set: PriorSet) -> None:
+    save(prior_set, 0)
+    with pytest.raises(AssertionError):
+        prior_set.images(2)
+
+
+def test_a_manifest_of_another_set_is_refused(prior_set: PriorSet, tmp_path: Path) -> None:
+    path = prior_set.folder / "manifest.json"
+    path.write_text(json.dumps(replace(REQUEST, seed=1).manifest()))
+    with pytest.raises(PhotoError) as caught:
+        PriorSet.open(tmp_path, "dog", REQUEST)
+    assert caught.value.problems == (f"{path}: does not tell of what its folder is named for",)
+    assert caught.value.hint == f"Put {path} back as it was, or move the whole folder away."
+
+
+def test_an_unreadable_manifest_is_refused(prior_set: PriorSet, tmp_path: Path) -> None:
+    path = prior_set.folder / "manifest.json"
+    for data in (b"{", b"", b"\xff\xfe"):
+        path.write_bytes(data)
+        with pytest.raises(PhotoError, match=r"manifest\.json: cannot be read: "):
+            PriorSet.open(tmp_path, "dog", REQUEST)
+        with pytest.raises(PhotoError, match=r"manifest\.json: cannot be read: "):
+            prompt_of_set(prior_set.folder)
+
+
+def test_pictures_without_a_manifest_are_not_trusted(prior_set: PriorSet, tmp_path: Path) -> None:
+    save(prior_set, 0)
+    (prior_set.folder / "manifest.json").unlink()
+    with pytest.raises(PhotoError) as caught:
+        PriorSet.open(tmp_path, "dog", REQUEST)
+    assert caught.value.problems == (f"{prior_set.folder}: holds pictures but no manifest.json that says what made them",)
+
+
+def test_the_prompt_of_what_is_no_set(tmp_path: Path) -> None:
+    assert prompt_of_set(tmp_path) is None
+    for other in ("[]", "{}", '{"name": "my web app"}'):
+        (tmp_path / "manifest.json").write_text(other)
+        assert prompt_of_set(tmp_path) is None
+    (tmp_path / "manifest.json").write_text('{"format": "dreambooth class images, version 1"}')
+    with pytest.raises(PhotoError, match=r"manifest\.json: names no prompt"):
+        prompt_of_set(tmp_path)
