@@ -1,0 +1,175 @@
+"""Which family a model is of, from the names and shapes of its tensors alone.
+
+Each number is read from all the tensors that show it and the commonest value counts: one missing or damaged tensor does
+not hide what the model is, it is reported afterwards by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from dreambooth.errors import ModelFileError
+from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.families.shapes import Shape, TextShape, UNetShape, VaeShape
+
+__all__ = ["SUPPORTED", "foreign_kind", "recognise", "recognise_text", "recognise_unet", "recognise_vae"]
+
+SUPPORTED = "Supported are Stable Diffusion 1.x text-to-image models: a .ckpt or .safetensors file, or a diffusers folder."
+
+Shapes = Mapping[str, Shape]
+
+_FOREIGN_NAMES = (
+    (r"(^|\.)lora_(up|down|A|B)\.|^lora_(unet|te)|\.hada_w1|\.lokr_w1", "a LoRA: small changes to a model, not a model"),
+    (r"^string_to_(param|token)|^emb_params$|^clip_[lg]$", "a textual-inversion embedding: one learned word, not a model"),
+    (r"^control_model\.|^controlnet_|^input_hint_block\.", "a ControlNet: an addition to a model"),
+    (r"^conditioner\.embedders\.|\.label_emb\.", "a Stable Diffusion XL checkpoint"),
+    (r"^cond_stage_model\.model\.", "a Stable Diffusion 2.x checkpoint (its text encoder is OpenCLIP's)"),
+    (
+        r"^(model\.diffusion_model\.)?(joint|double|single)_(transformer_)?blocks\.",
+        "a diffusion transformer (SD 3, Flux or alike)",
+    ),
+)
+_BARE_PARTS = (
+    (r"^down_blocks\.|^input_blocks\.|^output_blocks\.", "a bare UNet"),
+    (r"^(first_stage_model\.)?(encoder|decoder)\.(conv_in|mid|mid_block)\b", "a bare VAE"),
+    (r"^(\w+\.)*(text_model\.)?embeddings\.token_embedding\.", "a bare text encoder"),
+    (r"^model_ema\.", "a file with only averaged weights"),
+)
+
+
+def foreign_kind(names: Iterable[str]) -> str | None:
+    """What a single file is when its tensors' names show that it is no Stable Diffusion 1 checkpoint; else None."""
+    listed = list(names)
+    for pattern, kind in _FOREIGN_NAMES:
+        if any(re.search(pattern, name) for name in listed):
+            return kind
+    if any(name.startswith("model.diffusion_model.") for name in listed):
+        return None
+    for pattern, kind in _BARE_PARTS:
+        if any(re.search(pattern, name) for name in listed):
+            return kind
+    return "a file whose tensors belong to no model known here"
+
+
+def recognise(unet: Shapes, vae: Shapes, text_encoder: Shapes) -> StableDiffusion1:
+    """The family and widths of a model whose three parts have these canonical names and shapes.
+
+    Raises ModelFileError that names what the model is when it is of another family, or what in it contradicts itself.
+    """
+    if any(name.startswith(("add_embedding.", "label_emb.")) for name in unet):
+        raise ModelFileError("this is a Stable Diffusion XL model (its UNet takes sizes beside the text)", hint=SUPPORTED)
+    unet_shape = recognise_unet(unet)
+    if unet_shape.has_linear_projections:
+        kind = "this is a Stable Diffusion 2.x model (linear projections around attention"
+        raise ModelFileError(f"{kind}, text states {unet_shape.context_width} wide)", hint=SUPPORTED)
+    family = StableDiffusion1(unet_shape, recognise_vae(vae), recognise_text(text_encoder))
+    if unet_shape.in_channels != unet_shape.out_channels:
+        raise ModelFileError(_extra_channels(family), hint=SUPPORTED)
+    problems = _contradictions(family)
+    if problems:
+        raise ModelFileError(problems, hint=SUPPORTED)
+    return family
+
+
+def _extra_channels(family: StableDiffusion1) -> str:
+    found = family.unet.in_channels
+    kinds = {9: "an inpainting model", 8: "an instruction (image-to-image) model", 5: "a depth-to-image model"}
+    kind = kinds.get(found, "a model with conditions of its own")
+    return f"this is {kind}: its UNet takes {found} channels where text-to-image has {family.unet.out_channels}"
+
+
+def _contradictions(family: StableDiffusion1) -> list[str]:
+    unet, vae, text = family.unet, family.vae, family.text
+    problems = []
+    if unet.context_width != text.width:
+        problems.append(f"the UNet expects text states {unet.context_width} wide and the text encoder makes {text.width}")
+    if unet.in_channels != vae.latent_channels:
+        problems.append(f"the UNet takes {unet.in_channels} latent channels and the VAE makes {vae.latent_channels}")
+    if any(depth > 1 for depth in (*unet.depths, unet.middle_depth)):
+        deepest = max(*unet.depths, unet.middle_depth)
+        problems.append(f"the UNet's attention is {deepest} transformer blocks deep; Stable Diffusion 1 has one everywhere")
+    if text.width % 64:
+        problems.append(f"the text encoder is {text.width} wide; CLIP's attention heads are 64 wide and do not divide it")
+    problems += [
+        f"a level of the {part} is {width} wide; its normalisation in 32 groups does not divide it"
+        for part, widths in (("UNet", unet.widths), ("VAE", vae.widths))
+        for width in widths
+        if width % 32
+    ]
+    return problems
+
+
+def recognise_unet(shapes: Shapes) -> UNetShape:
+    """The widths and counts of a UNet. Raises ModelFileError when a number can be read from none of its tensors."""
+    part = _Part("UNet", shapes)
+    levels = range(part.count(r"down_blocks\.(\d\d?)\."))
+    residual = r"(conv1|conv2|norm2|time_emb_proj)\.(weight|bias)"
+    in_channels = part.size(r"conv_in\.weight", 1)
+    return UNetShape(
+        in_channels=in_channels,
+        out_channels=part.size(r"conv_out\.(weight|bias)", 0),
+        widths=tuple(part.size(rf"down_blocks\.{level}\.resnets\.\d+\.{residual}", 0) for level in levels),
+        num_layers=part.count(r"down_blocks\.\d+\.resnets\.(\d\d?)\."),
+        depths=tuple(part.count(rf"down_blocks\.{level}\.attentions\.\d+\.transformer_blocks\.(\d\d?)\.") for level in levels),
+        middle_depth=part.count(r"mid_block\.attentions\.0\.transformer_blocks\.(\d\d?)\."),
+        context_width=part.size(r".*\.attn2\.to_[kv]\.weight", 1),
+        has_linear_projections=part.dimensions(r".*\.attentions\.\d+\.proj_(in|out)\.weight") == 2,
+    )
+
+
+def recognise_vae(shapes: Shapes) -> VaeShape:
+    """The widths and counts of an autoencoder. Raises ModelFileError when a number can be read from none of its tensors."""
+    part = _Part("VAE", shapes)
+    levels = range(part.count(r"encoder\.down_blocks\.(\d\d?)\."))
+    residual = r"(conv1|conv2|norm2)\.(weight|bias)"
+    return VaeShape(
+        pixel_channels=part.size(r"decoder\.conv_out\.(weight|bias)", 0),
+        latent_channels=part.size(r"post_quant_conv\.(weight|bias)", 0),
+        widths=tuple(part.size(rf"encoder\.down_blocks\.{level}\.resnets\.\d+\.{residual}", 0) for level in levels),
+        num_layers=part.count(r"encoder\.down_blocks\.\d+\.resnets\.(\d\d?)\."),
+    )
+
+
+def recognise_text(shapes: Shapes) -> TextShape:
+    """The widths and counts of a text encoder. Raises ModelFileError when a number can be read from none of its tensors."""
+    part = _Part("text encoder", shapes)
+    return TextShape(
+        vocabulary=part.size(r"embeddings\.token_embedding\.weight", 0),
+        num_positions=part.size(r"embeddings\.position_embedding\.weight", 0),
+        width=part.size(r"encoder\.layers\.\d+\.layer_norm[12]\.(weight|bias)|final_layer_norm\.(weight|bias)", 0),
+        inner_width=part.size(r"encoder\.layers\.\d+\.mlp\.fc1\.(weight|bias)", 0),
+        num_layers=part.count(r"encoder\.layers\.(\d\d?)\."),
+    )
+
+
+class _Part:
+    """The tensors of one part of a model, looked at through patterns of their names."""
+
+    def __init__(self, title: str, shapes: Shapes) -> None:
+        self.title = title
+        self.shapes = shapes
+
+    def count(self, pattern: str) -> int:
+        """One more than the largest number in the pattern's group; 0 when nothing matches.
+
+        Groups take two digits: a file that claims a billion levels must not make this program count them.
+        """
+        return max((int(found[1]) + 1 for name in self.shapes if (found := re.match(pattern, name))), default=0)
+
+    def size(self, pattern: str, axis: int) -> int:
+        """The commonest length along `axis` of the tensors whose whole name matches."""
+        return self._commonest(pattern, [shape[axis] for shape in self._matching(pattern) if len(shape) > axis])
+
+    def dimensions(self, pattern: str) -> int:
+        """The commonest number of axes of the tensors whose whole name matches."""
+        return self._commonest(pattern, [len(shape) for shape in self._matching(pattern)])
+
+    def _matching(self, pattern: str) -> list[Shape]:
+        return [shape for name, shape in self.shapes.items() if re.fullmatch(pattern, name)]
+
+    def _commonest(self, pattern: str, values: list[int]) -> int:
+        if not values:
+            raise ModelFileError(f"the {self.title} has no tensor named {pattern.replace(chr(92), '')}", hint=SUPPORTED)
+        return Counter(values).most_common(1)[0][0]

@@ -1,0 +1,66 @@
+"""The widths and counts that tell one model of a family from another, all of them readable from its tensors.
+
+Names of tensors are canonical: those of diffusers' UNet2DConditionModel and AutoencoderKL and of transformers'
+CLIPTextModel, the last without a leading `text_model.`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+__all__ = ["Shape", "StateDict", "TextShape", "UNetShape", "VaeShape", "shapes_of"]
+
+Shape = tuple[int, ...]
+StateDict = Mapping[str, Tensor]
+
+
+def shapes_of(tensors: StateDict) -> dict[str, Shape]:
+    """The shape of each named tensor."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+@dataclass(frozen=True)
+class UNetShape:
+    """A denoising UNet; levels run from the largest picture to the smallest."""
+
+    in_channels: int
+    out_channels: int
+    widths: tuple[int, ...]
+    """Channels of each level."""
+    num_layers: int
+    """Residual blocks of a level on the way down; there is one more on the way up."""
+    depths: tuple[int, ...]
+    """Transformer blocks behind each residual block of a level; 0 where a level has no attention."""
+    middle_depth: int
+    """Transformer blocks in the middle."""
+    context_width: int
+    """Width of the text states that cross-attention looks at."""
+    has_linear_projections: bool
+    """Whether attention is entered through linear layers (later families) or through 1x1 convolutions."""
+
+
+@dataclass(frozen=True)
+class VaeShape:
+    """A convolutional autoencoder with one attention in the middle of each half."""
+
+    pixel_channels: int
+    latent_channels: int
+    widths: tuple[int, ...]
+    """Channels of each level, from the largest picture to the smallest."""
+    num_layers: int
+    """Residual blocks of a level of the encoder; the decoder has one more."""
+
+
+@dataclass(frozen=True)
+class TextShape:
+    """A CLIP text transformer."""
+
+    vocabulary: int
+    num_positions: int
+    width: int
+    inner_width: int
+    """Width between the two linear layers behind each attention."""
+    num_layers: int

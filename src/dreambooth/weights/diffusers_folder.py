@@ -1,0 +1,155 @@
+"""A model as a folder in the form of diffusers: `unet`, `vae` and `text_encoder`, each with its file of weights.
+
+Widths are read from the tensors, not from the folder's configuration files. Full precision is preferred to its
+half-precision variant, safetensors to pickles.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dreambooth.errors import ModelFileError
+from dreambooth.families.recognition import SUPPORTED
+from dreambooth.weights.assemble import FoundModel, assemble
+from dreambooth.weights.containers import TensorFile, open_tensor_file
+from dreambooth.weights.key_map import find_tensors, same_names
+from dreambooth.weights.model_weights import ModelWeights, UNetWeights
+from dreambooth.weights.settings import WeightsChoice
+from dreambooth.weights.text_keys import POSITION_IDS, canonical_text, position_ids_note
+from dreambooth.weights.vae_keys import canonical_attention, canonical_vae_keys
+
+__all__ = ["is_diffusers_folder", "read_diffusers_folder"]
+
+_STEMS = {
+    "unet": ("diffusion_pytorch_model",),
+    "vae": ("diffusion_pytorch_model",),
+    "text_encoder": ("model", "pytorch_model"),
+}
+_DAMAGED = "The folder is damaged or was written by an unknown program: get it again, or give another one."
+_LAST_WEIGHTS = ".non_ema"  # the variant in which folders keep the UNet before averaging
+
+
+def is_diffusers_folder(folder: Path) -> bool:
+    """Whether the folder looks like a model in the form of diffusers, of whatever family."""
+    return (folder / "model_index.json").is_file() or (folder / "unet").is_dir()
+
+
+def read_diffusers_folder(folder: Path, *, weights: WeightsChoice) -> ModelWeights:
+    """Read a diffusers folder.
+
+    Raises ModelFileError when it is of another family or lacks a part, or with all missing and wrongly shaped tensors.
+    """
+    _refuse_other_families(folder)
+    chosen, unet_weights, also_there = _choose_files(folder, weights)
+    opened = {part: _open(path) for part, path in chosen.items()}
+    files = [file for part_files in opened.values() for file in part_files]
+    unet, vae, text = ({name: tensor for file in opened[part] for name, tensor in file.tensors.items()} for part in _STEMS)
+    text, notes = _without_position_ids(text)
+    if any(canonical_attention(name) != name for name in vae):
+        notes.append("the VAE's attention has its old names and was read under today's")
+    text_keys = same_names(map(canonical_text, text))
+    found = FoundModel(
+        source=folder,
+        form="diffusers folder",
+        formats=tuple(sorted({file.format for file in files})),
+        unet=find_tensors("UNet", chosen["unet"], unet, same_names(unet)),
+        vae=find_tensors("VAE", chosen["vae"], vae, canonical_vae_keys(vae), spelling=canonical_attention),
+        text_encoder=find_tensors("text encoder", chosen["text_encoder"], text, text_keys, spelling=canonical_text),
+        unet_weights=unet_weights,
+        also_there=also_there,
+        neutralised=tuple(sorted({name for file in files for name in file.neutralised})),
+        notes=tuple(notes),
+        metadata={key: value for file in files for key, value in file.metadata.items() if key != "format"},
+    )
+    return assemble(found, hint=_DAMAGED)
+
+
+def _choose_files(folder: Path, weights: WeightsChoice) -> tuple[dict[str, Path], UNetWeights, str | None]:
+    chosen = {part: _first_file(folder / part, ("", ".fp16")) for part in _STEMS}
+    last = _first_file(folder / "unet", (_LAST_WEIGHTS,))
+    unet_weights: UNetWeights = "only"
+    also_there = None
+    if last is not None and chosen["unet"] is not None:
+        unet_weights = weights
+        other = chosen["unet"] if weights == "raw" else last
+        also_there = f"{other.name}; --weights {'ema' if weights == 'raw' else 'raw'} reads it"
+    if last is not None and (weights == "raw" or chosen["unet"] is None):
+        chosen["unet"] = last
+    problems = [
+        f"{folder / part}: no weights here; expected {_STEMS[part][0]}.safetensors, or .bin, or their .fp16 variants"
+        for part, path in chosen.items()
+        if path is None
+    ]
+    if problems:
+        raise ModelFileError(problems, hint=SUPPORTED)
+    return {part: path for part, path in chosen.items() if path is not None}, unet_weights, also_there
+
+
+def _first_file(folder: Path, variants: Sequence[str]) -> Path | None:
+    """The first file of weights that exists: by variant, then safetensors before pickle, then whole before in pieces."""
+    names = [
+        name
+        for variant in variants
+        for ending in ("safetensors", "bin")
+        for stem in _STEMS[folder.name]
+        for name in (
+            f"{stem}{variant}.{ending}",
+            f"{stem}.{ending}.index{variant}.json",
+            f"{stem}{variant}.{ending}.index.json",
+        )
+    ]
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _open(path: Path) -> list[TensorFile]:
+    """The file, or all the files that an index names."""
+    if path.suffix != ".json":
+        return [open_tensor_file(path)]
+    shards = _read_json(path).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise ModelFileError(f"{path}: expected a weight_map from names to files", hint=SUPPORTED)
+    files = sorted({path.parent / Path(name).name for name in shards.values()})
+    missing = [f"{file}: named in {path.name} and not there" for file in files if not file.is_file()]
+    if missing:
+        raise ModelFileError(missing, hint="Download the folder again.")
+    return [open_tensor_file(file) for file in files]
+
+
+def _without_position_ids(text: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    ids = {name: tensor for name, tensor in text.items() if canonical_text(name) == POSITION_IDS}
+    notes = [position_ids_note(tensor) for tensor in ids.values() if tensor.dtype != torch.int64]
+    return {name: tensor for name, tensor in text.items() if name not in ids}, notes
+
+
+def _refuse_other_families(folder: Path) -> None:
+    kinds = {
+        "text_encoder_3": "a Stable Diffusion 3 model",
+        "text_encoder_2": "a Stable Diffusion XL model",
+        "transformer": "a diffusion transformer (SD 3, Flux or alike)",
+        "prior": "a cascade of several models",
+    }
+    for part, kind in kinds.items():
+        if (folder / part).is_dir():
+            raise ModelFileError(f"{folder}: this is {kind} (it has {part})", hint=SUPPORTED)
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    prediction = _read_json(scheduler).get("prediction_type", "epsilon") if scheduler.is_file() else "epsilon"
+    if prediction != "epsilon":
+        raise ModelFileError(
+            f"{scheduler}: this model predicts {prediction}; expected one that predicts epsilon", hint=SUPPORTED
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelFileError(f"{path}: not a JSON file: {error}", hint="Download the folder again.") from error
+    if not isinstance(value, dict):
+        raise ModelFileError(f"{path}: expected a JSON object, found {type(value).__name__}", hint="Download the folder again.")
+    return value

@@ -1,0 +1,169 @@
+"""Models of the Hugging Face hub: the only place that goes to the network, and only for a hub id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from glob import escape
+from pathlib import Path
+
+from dreambooth.errors import ModelFileError
+
+__all__ = ["fetch"]
+
+_PARTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "(?:pytorch_)?model"}
+_FOLDERS = (*_PARTS, "tokenizer", "scheduler")
+# Full precision before half: training goes on from these weights. Then safetensors before pickles.
+_PREFERENCE = (("", "safetensors"), ("", "bin"), ("fp16", "safetensors"), ("fp16", "bin"))
+_OTHER_FAMILIES = ("text_encoder_2/", "transformer/")
+_SINGLE_FILE_ENDINGS = (".safetensors", ".ckpt")
+_SECONDS_TO_ANSWER = 20.0
+_GIVE_A_FILE = "Or download the model by other means and give its file or folder instead of the hub id."
+
+
+def fetch(hub_id: str) -> Path:
+    """Download what is needed of `hub_id` (owner/name) into the hub's cache, and give the folder or the single file.
+
+    Of a diffusers folder this is one file of weights for each part (see the order above), with the JSON and text files; of
+    a repository without such a folder its one checkpoint. Without a connection, what was downloaded before is used.
+
+    Raises ModelFileError when there is no connection and no earlier download, when the repository does not exist, needs an
+    account, holds no Stable Diffusion 1, or several checkpoints to choose from.
+    """
+    from huggingface_hub import model_info, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        names = [file.rfilename for file in model_info(hub_id, timeout=_SECONDS_TO_ANSWER).siblings or []]
+    except (HfHubHTTPError, HFValidationError) as error:
+        raise _refused(hub_id, error) from error
+    except Exception as error:  # the hub's library lets the errors of whichever HTTP library it uses through
+        return _fetched_before(hub_id, error)
+    wanted = _choose(hub_id, names)
+    try:
+        folder = Path(snapshot_download(hub_id, allow_patterns=[escape(name) for name in wanted]))
+    except HfHubHTTPError as error:
+        raise _refused(hub_id, error) from error
+    except Exception as error:
+        raise ModelFileError(
+            f"{hub_id}: the download broke off ({type(error).__name__}: {error})",
+            hint=f"Run the same command again; it goes on where it stopped. {_GIVE_A_FILE}",
+        ) from error
+    return folder / wanted[0] if len(wanted) == 1 else folder
+
+
+def _choose(hub_id: str, names: Sequence[str]) -> list[str]:
+    """The files of a repository to download: a diffusers folder's, or the one checkpoint."""
+    if any(name.startswith(_OTHER_FAMILIES) for name in names):
+        raise ModelFileError(
+            f"{hub_id}: of a later family (SDXL, SD3, FLUX or the like), not Stable Diffusion 1; nothing was downloaded",
+            hint="Give a model of Stable Diffusion 1, for example stable-diffusion-v1-5/stable-diffusion-v1-5.",
+        )
+    if "model_index.json" not in names:
+        return [_single_file(hub_id, names)]
+    weights = {part: _weights(part, stem, names) for part, stem in _PARTS.items()}
+    if missing := [part for part, files in weights.items() if not files]:
+        raise ModelFileError(
+            [f"{hub_id}: no weights for torch in its folder '{part}'" for part in missing],
+            hint="Give a repository with .safetensors or .bin files in unet, vae and text_encoder.",
+        )
+    texts = [name for name in names if name.endswith((".json", ".txt")) and ".index." not in name]
+    small = [name for name in texts if name.count("/") == 1 and name.startswith(tuple(f"{part}/" for part in _FOLDERS))]
+    return ["model_index.json", *small, *(name for files in weights.values() for name in files)]
+
+
+def _weights(part: str, stem: str, names: Sequence[str]) -> list[str]:
+    """One form of a part's weights: a file, or its shards with their index. Empty when there is none."""
+    for variant, ending in _PREFERENCE:
+        mark = rf"\.{variant}" if variant else ""
+        shard = r"-\d+-of-\d+"
+        whole = re.compile(rf"{part}/{stem}{mark}\.{ending}")
+        pieces = re.compile(
+            rf"{part}/{stem}(?:{mark}{shard}|{shard}{mark})\.{ending}|{part}/{stem}(?:\.{ending}\.index{mark}|{mark}\.{ending}\.index)\.json"
+        )
+        for form in (whole, pieces):
+            if found := [name for name in names if form.fullmatch(name)]:
+                return found
+    return []
+
+
+def _single_file(hub_id: str, names: Sequence[str]) -> str:
+    for ending in _SINGLE_FILE_ENDINGS:
+        found = [name for name in names if name.endswith(ending) and "/" not in name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ModelFileError(
+                f"{hub_id}: holds {len(found)} checkpoints: {', '.join(found[:8])}",
+                hint=f"Download the one you want, `hf download {hub_id} {found[0]} --local-dir .`, and give that file.",
+            )
+    inside = ", ".join(names[:6]) or "nothing"
+    raise ModelFileError(
+        f"{hub_id}: neither a diffusers folder nor a .safetensors or .ckpt file; it holds {inside}",
+        hint="Give the hub id of a Stable Diffusion 1 model, for example stable-diffusion-v1-5/stable-diffusion-v1-5.",
+    )
+
+
+def _fetched_before(hub_id: str, cause: Exception) -> Path:
+    """What an earlier download left: the folder or its single checkpoint."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(hub_id, local_files_only=True))
+    except Exception:
+        raise _unreachable(hub_id, cause) from cause
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+    try:
+        wanted = _choose(hub_id, names)
+    except ModelFileError as error:
+        raise ModelFileError(
+            [
+                f"{hub_id}: there is no connection to the hub, and the earlier download in {folder} is not complete",
+                *error.problems,
+            ],
+            hint=f"Connect and try again. {_GIVE_A_FILE}",
+        ) from cause
+    return folder / wanted[0] if len(wanted) == 1 else folder
+
+
+def _refused(hub_id: str, error: Exception) -> ModelFileError:
+    """What the hub's own refusals mean for a person."""
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    page = f"https://huggingface.co/{hub_id}"
+    if isinstance(error, HFValidationError):
+        return ModelFileError(
+            f"{hub_id}: neither a file or folder here nor a hub id", hint="Give a path, or a hub id such as owner/name."
+        )
+    if isinstance(error, GatedRepoError):
+        return ModelFileError(
+            f"{hub_id}: the hub asks for a login and for consent to this model's terms",
+            hint=f"Accept the terms on {page}, then run `hf auth login` and try again. {_GIVE_A_FILE}",
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return ModelFileError(
+            f"{hub_id}: neither a file or folder here nor a model on the hub that can be seen without a login",
+            hint=f"Check the spelling; if the model is private, run `hf auth login` and try again. {_GIVE_A_FILE}",
+        )
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
+    if status in (401, 403):
+        return ModelFileError(
+            f"{hub_id}: the hub does not accept this login (status {status})",
+            hint=f"Run `hf auth login` with a token that may read {page}, and try again. {_GIVE_A_FILE}",
+        )
+    return ModelFileError(f"{hub_id}: the hub answered with status {status}", hint=f"Try again later. {_GIVE_A_FILE}")
+
+
+def _unreachable(hub_id: str, error: Exception) -> ModelFileError:
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):
+        return ModelFileError(
+            f"{hub_id}: not a file or folder here; the hub is switched off by HF_HUB_OFFLINE and there is no earlier download",
+            hint=f"Unset HF_HUB_OFFLINE and try again. {_GIVE_A_FILE}",
+        )
+    return ModelFileError(
+        f"{hub_id}: not a file or folder here; as a hub id it could not be downloaded, and there is no earlier download "
+        f"({type(error).__name__}: {error})",
+        hint=f"Check the path or the connection and try again. {_GIVE_A_FILE}",
+    )

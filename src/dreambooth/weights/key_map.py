@@ -1,0 +1,121 @@
+"""One engine that carries tensors between two namings, in both directions, and drops nothing silently.
+
+A key table is a list of pairs (name in the original's files, canonical name); reading and writing go through the same table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from dreambooth.errors import ModelFileError
+from dreambooth.families.shapes import Shape, StateDict
+
+__all__ = ["KeyPair", "MappedPart", "Transform", "check_parts", "find_tensors", "restore_names", "same_names"]
+
+Transform = Literal["same", "convolution to linear"]
+"""What happens to a tensor on the way from the original to the canonical name: nothing, or a 1x1 convolution of (out, in,
+1, 1) becomes a linear layer of (out, in). Both directions are views: no bit changes."""
+
+_LISTED_KEYS = 12  # a list of problems that fits a screen
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """One tensor's two names."""
+
+    original: str
+    canonical: str
+    transform: Transform = "same"
+
+
+@dataclass(frozen=True)
+class MappedPart:
+    """One part of a model (UNet, VAE, text encoder) as found in a file."""
+
+    title: str
+    path: Path
+    tensors: dict[str, Tensor]
+    """By canonical name."""
+    names: dict[str, str]
+    """Canonical name to the name in the file; for a tensor that is missing, the name it would have."""
+    leftover: tuple[str, ...]
+    """Names in the file that belong to no pair."""
+
+
+def same_names(canonical: Iterable[str]) -> tuple[KeyPair, ...]:
+    """The table of a file that uses the canonical names already."""
+    return tuple(KeyPair(name, name) for name in canonical)
+
+
+def find_tensors(
+    title: str, path: Path, tensors: StateDict, pairs: Sequence[KeyPair], *, spelling: Callable[[str], str] = lambda name: name
+) -> MappedPart:
+    """Take every tensor of one part out of a file.
+
+    `spelling` turns an older spelling of a name into the table's own. When two spellings of one name are present, the first
+    is taken and the second is left over.
+    """
+    by_original = {pair.original: pair for pair in pairs}
+    names = {pair.canonical: pair.original for pair in pairs}
+    found: dict[str, Tensor] = {}
+    leftover = []
+    for name, tensor in tensors.items():
+        pair = by_original.get(spelling(name))
+        if pair is None or pair.canonical in found:
+            leftover.append(name)
+            continue
+        found[pair.canonical] = _to_canonical(tensor, pair.transform)
+        names[pair.canonical] = name
+    return MappedPart(title, path, found, names, tuple(leftover))
+
+
+def restore_names(tensors: StateDict, pairs: Sequence[KeyPair]) -> dict[str, Tensor]:
+    """The tensors under the original's names, in the order of the table; the exact reverse of `find_tensors`.
+
+    Raises ModelFileError when a tensor has no name in the table.
+    """
+    unknown = set(tensors) - {pair.canonical for pair in pairs}
+    if unknown:
+        raise ModelFileError(_shortened([f"{name} has no name in the original format" for name in sorted(unknown)]))
+    return {pair.original: _to_original(tensors[pair.canonical], pair.transform) for pair in pairs if pair.canonical in tensors}
+
+
+def check_parts(parts: Sequence[tuple[MappedPart, Mapping[str, Shape]]], *, hint: str) -> None:
+    """Raise one ModelFileError that lists every missing tensor and every wrong shape of all parts.
+
+    Each part comes with its blueprint, canonical name to shape. Long lists are cut and say how much was cut.
+    """
+    missing = [
+        f"{part.path}: {part.names.get(name, name)} is missing ({part.title}, expected shape {shape})"
+        for part, blueprint in parts
+        for name, shape in blueprint.items()
+        if name not in part.tensors
+    ]
+    wrong = [
+        f"{part.path}: {part.names[name]} has shape {tuple(part.tensors[name].shape)}, expected {shape} ({part.title})"
+        for part, blueprint in parts
+        for name, shape in blueprint.items()
+        if name in part.tensors and tuple(part.tensors[name].shape) != shape
+    ]
+    if missing or wrong:
+        raise ModelFileError([*_shortened(missing), *_shortened(wrong)], hint=hint)
+
+
+def _shortened(problems: list[str]) -> list[str]:
+    hidden = len(problems) - _LISTED_KEYS
+    return problems if hidden <= 0 else [*problems[:_LISTED_KEYS], f"... and {hidden} more like these"]
+
+
+def _to_canonical(tensor: Tensor, transform: Transform) -> Tensor:
+    if transform == "convolution to linear" and tensor.ndim == 4 and tensor.shape[2:] == (1, 1):
+        return tensor[:, :, 0, 0]
+    return tensor
+
+
+def _to_original(tensor: Tensor, transform: Transform) -> Tensor:
+    return tensor[:, :, None, None] if transform == "convolution to linear" else tensor

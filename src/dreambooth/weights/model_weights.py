@@ -1,0 +1,106 @@
+"""A model as tensors under canonical names, with a report of how it was read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from dreambooth.families.components import Components
+from dreambooth.families.mapped_pages import MappedPages
+from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.families.shapes import StateDict
+
+__all__ = ["ModelForm", "ModelWeights", "PartReport", "ReadingReport", "UNetWeights"]
+
+ModelForm = Literal["single file", "diffusers folder", "run folder"]
+UNetWeights = Literal["ema", "raw", "only"]
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """One part of a model: UNet, VAE or text encoder."""
+
+    title: str
+    path: Path
+    """The file (or the index of the files) it was read from."""
+    num_parameters: int
+    num_tensors: int
+    dtypes: Mapping[str, int]
+    """Stored number format, such as float16, to the number of tensors stored in it."""
+
+    @classmethod
+    def of(cls, title: str, path: Path, tensors: StateDict) -> PartReport:
+        """Count what is in a part."""
+        dtypes = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values())
+        num_parameters = sum(tensor.numel() for tensor in tensors.values())
+        return cls(title, path, num_parameters, len(tensors), dict(dtypes.most_common()))
+
+
+@dataclass(frozen=True)
+class ReadingReport:
+    """What was found while a model was read: everything a person may want to know and nothing dropped silently."""
+
+    source: Path
+    form: ModelForm
+    formats: tuple[str, ...]
+    """Formats of the files read: pickle, safetensors."""
+    title: str
+    """Title of the family."""
+    parts: tuple[PartReport, ...]
+    unet_weights: UNetWeights
+    """Which weights of the UNet were read: the running average, the last ones, or the only ones there are."""
+    also_there: str | None = None
+    """The UNet weights that were there as well and were not read, and how to have them."""
+    neutralised: tuple[str, ...] = ()
+    """Names in pickles that would have run code and were made inert."""
+    leftover: tuple[str, ...] = ()
+    """Names of tensors that belong to no part of the model and were not used."""
+    bookkeeping: Mapping[str, str] = field(default_factory=dict)
+    """What a training program noted in the file, such as global_step."""
+    notes: tuple[str, ...] = ()
+    """Peculiarities that were put right while reading, one sentence each."""
+
+
+@dataclass(frozen=True)
+class ModelWeights:
+    """A model as tensors under the module names of diffusers and transformers (the text encoder without `text_model.`).
+
+    Tensors of a file that was just read are views of the mapped file, in the number format they are stored in; they must
+    not be written to.
+    """
+
+    family: StableDiffusion1
+    unet: StateDict
+    vae: StateDict
+    text_encoder: StateDict
+    report: ReadingReport
+    metadata: Mapping[str, str]
+    """Text that the file carries about itself."""
+
+    def build(self, *, dtype: torch.dtype) -> Components:
+        """The modules with copies of these tensors in `dtype`, on the CPU."""
+        return self.family.build(self.unet, self.vae, self.text_encoder, dtype=dtype)
+
+    def digest(self) -> str:
+        """SHA-256 over names, number formats, shapes and bytes of all tensors, in hexadecimal; computed once."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        digest = hashlib.sha256()
+        pages = MappedPages()
+        for part, tensors in (("unet", self.unet), ("vae", self.vae), ("text_encoder", self.text_encoder)):
+            for name in sorted(tensors):
+                tensor = tensors[name].detach()
+                digest.update(f"{part}.{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+                if tensor.numel():
+                    digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+                pages.release(tensor)
+        return digest.hexdigest()

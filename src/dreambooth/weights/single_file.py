@@ -1,0 +1,123 @@
+"""A whole model in one file, in the original's names: reading every variant of it that is passed around."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dreambooth.diffusion.schedule import ddpm_buffers, scaled_linear_schedule
+from dreambooth.errors import ModelFileError
+from dreambooth.families.recognition import SUPPORTED, foreign_kind
+from dreambooth.weights.assemble import FoundModel, assemble
+from dreambooth.weights.containers import open_tensor_file
+from dreambooth.weights.key_map import MappedPart, find_tensors
+from dreambooth.weights.model_weights import ModelWeights, UNetWeights
+from dreambooth.weights.settings import WeightsChoice
+from dreambooth.weights.text_keys import POSITION_IDS, TEXT_PREFIX, original_text, position_ids_note, text_keys, text_names
+from dreambooth.weights.unet_keys import AVERAGE_PREFIX, UNET_PREFIX, average_keys, unet_keys, unet_layout
+from dreambooth.weights.vae_keys import VAE_PREFIX, original_attention, vae_keys, vae_layout
+
+__all__ = ["read_single_file"]
+
+_TEXT_STAGE = "cond_stage_model."
+_TRAINING_LOSS = f"{VAE_PREFIX}loss."  # the discriminator beside which the VAE was once trained
+_BOOKKEEPING = ("logvar", "lvlb_weights", "scale_factor", f"{AVERAGE_PREFIX}decay", f"{AVERAGE_PREFIX}num_updates")
+_DAMAGED = "The file is damaged or was written by an unknown program: get it again, or give another one."
+_ROUNDING = 1e-6  # float32 holds alpha_bar to 1e-7; half precision is off by 1e-4
+_SCHEDULE = ddpm_buffers(scaled_linear_schedule())
+
+Tensors = dict[str, Tensor]
+
+
+def read_single_file(path: Path, *, weights: WeightsChoice) -> ModelWeights:
+    """Read a checkpoint in the original's names, pickled or safetensors.
+
+    Raises ModelFileError when it is something else, or with all missing and wrongly shaped tensors.
+    """
+    file = open_tensor_file(path)
+    kind = foreign_kind(file.tensors)
+    if kind is not None:
+        raise ModelFileError(f"{path}: this is {kind}", hint=SUPPORTED)
+    rest, notes = _set_aside(file.tensors)
+    averages, rest = _split(rest, AVERAGE_PREFIX)
+    raw, rest = _split(rest, UNET_PREFIX)
+    vae, rest = _split(rest, VAE_PREFIX)
+    text, rest = _split(rest, _TEXT_STAGE)
+    unet, unet_weights, also_there = _choose_unet(path, raw, averages, weights)
+    found = FoundModel(
+        source=path,
+        form="single file",
+        formats=(file.format,),
+        unet=unet,
+        vae=find_tensors("VAE", path, vae, vae_keys(vae_layout(vae)), spelling=original_attention),
+        text_encoder=find_tensors("text encoder", path, text, text_keys(text_names(text)), spelling=original_text),
+        unet_weights=unet_weights,
+        also_there=also_there,
+        neutralised=file.neutralised,
+        leftover=tuple(rest),
+        bookkeeping=file.bookkeeping,
+        notes=(*notes, *_spelling_notes(vae, text)),
+        metadata=file.metadata,
+    )
+    is_partial = unet_weights == "ema" and len(unet.tensors) < len(raw)
+    return assemble(found, hint="--weights raw reads the other UNet weights of this file." if is_partial else _DAMAGED)
+
+
+def _split(tensors: Tensors, prefix: str) -> tuple[Tensors, Tensors]:
+    inside = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return inside, {name: tensor for name, tensor in tensors.items() if name not in inside}
+
+
+def _choose_unet(
+    path: Path, raw: Tensors, averages: Tensors, weights: WeightsChoice
+) -> tuple[MappedPart, UNetWeights, str | None]:
+    pairs = unet_keys(unet_layout(raw))
+    if not averages:
+        return find_tensors("UNet", path, raw, pairs), "only", None
+    if weights == "ema":
+        also = f"the last weights ({UNET_PREFIX}*); --weights raw reads them"
+        return find_tensors("UNet", path, averages, average_keys(pairs)), "ema", also
+    also = f"their running average ({AVERAGE_PREFIX}*); --weights ema reads it"
+    return find_tensors("UNet", path, raw, pairs), "raw", also
+
+
+def _set_aside(tensors: Tensors) -> tuple[Tensors, list[str]]:
+    """The tensors that are weights, and notes on those that are not: schedule, position ids, training bookkeeping."""
+    rest, notes = {}, []
+    for name, tensor in tensors.items():
+        if original_text(name) == TEXT_PREFIX + POSITION_IDS:
+            if tensor.dtype != torch.int64:
+                notes.append(position_ids_note(tensor))
+        elif name not in _SCHEDULE and name not in _BOOKKEEPING and not name.startswith(_TRAINING_LOSS):
+            rest[name] = tensor
+    return rest, [*_schedule_notes(tensors), *notes]
+
+
+def _schedule_notes(tensors: Tensors) -> list[str]:
+    stored = tensors.get("alphas_cumprod")
+    if stored is None:
+        return []
+    expected = _SCHEDULE["alphas_cumprod"]
+    if stored.shape != expected.shape:
+        return [f"the stored schedule has {stored.numel()} timesteps; the family's own of {expected.numel()} is used"]
+    if torch.allclose(stored.float(), expected, rtol=0, atol=_ROUNDING):
+        return []
+    if torch.allclose(stored.float(), expected.to(stored.dtype).float(), rtol=0, atol=_ROUNDING) or torch.allclose(
+        stored.float(), expected.half().float(), rtol=0, atol=_ROUNDING
+    ):
+        return ["schedule buffers were rounded to half precision and are recomputed"]
+    return [
+        "the stored schedule is not the family's own; it is recomputed, so pictures may differ from those of other programs"
+    ]
+
+
+def _spelling_notes(vae: Iterable[str], text: Iterable[str]) -> list[str]:
+    notes = []
+    if any(original_text(name) != name for name in text):
+        notes.append("text encoder keys are without text_model. and were read as if they had it")
+    if any(original_attention(name) != name for name in vae):
+        notes.append("the VAE's attention has names of another program and was read under the original's")
+    return notes

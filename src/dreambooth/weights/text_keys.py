@@ -1,0 +1,61 @@
+"""The text encoder's two namings: `cond_stage_model.transformer.text_model.` before the canonical name, or nothing.
+
+The original wrapped transformers' CLIPTextModel of its day, which had a level `text_model`; files from NovelAI and some
+later tools, and transformers 5, do without it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from dreambooth.families.blueprints import text_blueprint
+from dreambooth.families.shapes import TextShape
+from dreambooth.weights.key_map import KeyPair
+
+__all__ = [
+    "POSITION_IDS",
+    "TEXT_LEVEL",
+    "TEXT_PREFIX",
+    "canonical_text",
+    "original_text",
+    "position_ids_note",
+    "text_keys",
+    "text_names",
+]
+
+TEXT_LEVEL = "text_model."
+TEXT_PREFIX = f"cond_stage_model.transformer.{TEXT_LEVEL}"
+POSITION_IDS = "embeddings.position_ids"
+
+_WITHOUT_LEVEL = TEXT_PREFIX.removesuffix(TEXT_LEVEL)
+
+
+def text_names(names: Iterable[str]) -> tuple[str, ...]:
+    """The canonical names of a text encoder of as many layers as these names (of either spelling) show."""
+    layers = [int(found[1]) + 1 for name in names if (found := re.search(r"encoder\.layers\.(\d\d?)\.", name))]
+    return tuple(text_blueprint(TextShape(1, 1, 1, 1, max(layers, default=1))))
+
+
+def text_keys(names: Iterable[str]) -> tuple[KeyPair, ...]:
+    """The key table of a text encoder with these canonical names."""
+    return tuple(KeyPair(TEXT_PREFIX + name, name) for name in names)
+
+
+def original_text(name: str) -> str:
+    """`name` with the level that NovelAI's files leave out."""
+    if name.startswith(_WITHOUT_LEVEL) and not name.startswith(TEXT_PREFIX):
+        return TEXT_PREFIX + name.removeprefix(_WITHOUT_LEVEL)
+    return name
+
+
+def canonical_text(name: str) -> str:
+    """`name` from a diffusers folder without the level that older files have."""
+    return name.removeprefix(TEXT_LEVEL)
+
+
+def position_ids_note(position_ids: Tensor) -> str:
+    """What to say of position ids that are not integers, as pruned files have them."""
+    return f"position_ids are {str(position_ids.dtype).removeprefix('torch.')} instead of int64 and are made anew"

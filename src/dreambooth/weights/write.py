@@ -1,0 +1,128 @@
+"""Writing a model: one file in the original's names, or a folder in the form of diffusers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dreambooth import __version__
+from dreambooth.diffusion.schedule import ddpm_buffers
+from dreambooth.errors import ModelFileError
+from dreambooth.families.mapped_pages import MappedPages
+from dreambooth.families.sd1 import TOKENIZER_FOLDER
+from dreambooth.families.shapes import StateDict
+from dreambooth.files import atomic_directory, atomic_file, write_json
+from dreambooth.runtime.tensor_files import write_tensors
+from dreambooth.weights.key_map import restore_names
+from dreambooth.weights.model_weights import ModelWeights
+from dreambooth.weights.text_keys import POSITION_IDS, TEXT_LEVEL, TEXT_PREFIX, text_keys
+from dreambooth.weights.unet_keys import UNetLayout, unet_keys
+from dreambooth.weights.vae_keys import VaeLayout, vae_keys
+
+__all__ = ["SINGLE_FILE_SUFFIXES", "write_diffusers_folder", "write_single_file"]
+
+SINGLE_FILE_SUFFIXES = (".safetensors", ".ckpt")
+
+
+def write_single_file(path: Path, weights: ModelWeights, *, dtype: torch.dtype | None, metadata: Mapping[str, str]) -> None:
+    """Write the model under exactly the original's names, atomically; the suffix decides between .safetensors and .ckpt.
+
+    Weights are converted to `dtype`, or keep the number format they have when it is None. The twelve buffers of the schedule
+    are recomputed in float32 and position ids are int64, as the original's strict loader wants them. A .safetensors file is
+    written tensor by tensor and carries `metadata` beside what tells other programs the family; a .ckpt is put together in
+    memory and carries no more than the metadata's `global_step`. Raises ModelFileError when the suffix is another.
+    """
+    if path.suffix not in SINGLE_FILE_SUFFIXES:
+        found = f"'{path.suffix}'" if path.suffix else "no suffix"
+        hint = f"Name it {path.with_suffix(SINGLE_FILE_SUFFIXES[0])}."
+        raise ModelFileError(f"{path}: a single file ends in {' or '.join(SINGLE_FILE_SUFFIXES)}, found {found}", hint=hint)
+    tensors = _Converted(_original_weights(weights), dtype, unchanged=_original_buffers(weights))
+    if path.suffix == ".safetensors":
+        write_tensors(path, tensors, metadata={**_model_specification(weights, path.stem), **metadata})
+        return
+    step = metadata.get("global_step", "")
+    checkpoint = {"state_dict": dict(tensors), "global_step": int(step) if step.isdecimal() else 0}
+    with atomic_file(path) as partial, partial.open("wb") as file:  # by name, torch would put that name into the archive
+        torch.save(checkpoint, file)
+
+
+def write_diffusers_folder(
+    folder: Path, weights: ModelWeights, *, dtype: torch.dtype | None, metadata: Mapping[str, str]
+) -> None:
+    """Write the model as a folder that diffusers loads, with its tokenizer and without a safety checker; all or nothing.
+
+    Weights are converted to `dtype`, or keep the number format they have when it is None; each file carries `metadata`.
+    Raises ModelFileError when `folder` is there already.
+    """
+    if folder.exists():
+        raise ModelFileError(f"{folder}: is there already", hint="Give another name, or remove it first.")
+    family = weights.family
+    text_encoder = {f"{TEXT_LEVEL}{name}": tensor for name, tensor in weights.text_encoder.items()}
+    parts: dict[str, tuple[str, StateDict, dict[str, Any]]] = {
+        "unet": ("diffusion_pytorch_model", weights.unet, family.unet_config),
+        "vae": ("diffusion_pytorch_model", weights.vae, family.vae_config),
+        "text_encoder": ("model", text_encoder, family.text_config),
+    }
+    with atomic_directory(folder) as partial:
+        for part, (stem, tensors, config) in parts.items():
+            written = _Converted(tensors, dtype, unchanged={})
+            write_tensors(partial / part / f"{stem}.safetensors", written, metadata={**metadata, "format": "pt"})
+            write_json(partial / part / "config.json", config)
+        write_json(partial / "scheduler" / "scheduler_config.json", family.scheduler_config)
+        write_json(partial / "model_index.json", family.pipeline_config)
+        shutil.copytree(TOKENIZER_FOLDER, partial / "tokenizer")
+
+
+def _original_weights(weights: ModelWeights) -> dict[str, Tensor]:
+    return {
+        **restore_names(weights.unet, unet_keys(UNetLayout.of(weights.family.unet))),
+        **restore_names(weights.vae, vae_keys(VaeLayout.of(weights.family.vae))),
+        **restore_names(weights.text_encoder, text_keys(weights.text_encoder)),
+    }
+
+
+def _original_buffers(weights: ModelWeights) -> dict[str, Tensor]:
+    position_ids = torch.arange(weights.family.text.num_positions).unsqueeze(0)
+    return {**ddpm_buffers(weights.family.schedule), TEXT_PREFIX + POSITION_IDS: position_ids}
+
+
+def _model_specification(weights: ModelWeights, title: str) -> dict[str, str]:
+    """Metadata by which other programs recognise a model (Stability AI's ModelSpec 1.0.0)."""
+    side = str(weights.family.resolution)
+    return {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": "stable-diffusion-v1",
+        "modelspec.implementation": "https://github.com/CompVis/stable-diffusion",
+        "modelspec.title": title,
+        "modelspec.resolution": f"{side}x{side}",
+        "modelspec.prediction_type": "epsilon",
+        "dreambooth.version": __version__,
+        "torch.version": str(torch.__version__),
+    }
+
+
+class _Converted(Mapping[str, Tensor]):
+    """Tensors converted when they are asked for, each into memory of its own; `unchanged` ones are given as they are."""
+
+    def __init__(self, tensors: StateDict, dtype: torch.dtype | None, *, unchanged: StateDict) -> None:
+        self._tensors, self._dtype, self._unchanged = tensors, dtype, unchanged
+        self._pages = MappedPages()
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name in self._unchanged:
+            return self._unchanged[name]
+        tensor = self._tensors[name].detach()
+        copy = tensor.to(device="cpu", dtype=self._dtype or tensor.dtype, copy=True, memory_format=torch.contiguous_format)
+        self._pages.release(tensor)
+        return copy
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self._unchanged, *self._tensors))
+
+    def __len__(self) -> int:
+        return len(self._unchanged) + len(self._tensors)
