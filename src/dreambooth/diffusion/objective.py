@@ -16,8 +16,8 @@ __all__ = ["example_coefficients", "min_snr_weights", "squared_error"]
 
 
 def squared_error(prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
-    """Mean squared error of each example over C, H and W, (B,) in float32."""
-    return (prediction_BCHW.float() - target_BCHW.float()).square().flatten(1).mean(dim=1)
+    """Mean squared error of each example over C, H and W, (B,) in the target's number format."""
+    return (prediction_BCHW.to(target_BCHW.dtype) - target_BCHW).square().flatten(1).mean(dim=1)
 
 
 def min_snr_weights(schedule: NoiseSchedule, t_B: Tensor, gamma: float, *, velocity_target: bool = False) -> Tensor:

@@ -7,6 +7,7 @@ alpha_bar_t is the product of alpha_0 to alpha_t. Shapes: B examples, T timestep
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -25,15 +26,13 @@ class NoiseSchedule:
         """T, 1000 for every Stable Diffusion."""
         return int(self.beta_T.shape[0])
 
-    @property
-    def alpha_bar_T(self) -> Tensor:
+    @cached_property
+    def alpha_bar_T(self) -> Tensor:  # noqa: N802 - the shape suffix
         """The share of the signal's variance that is left at each timestep, in (0, 1), float64."""
         return torch.cumprod(1 - self.beta_T, dim=0)
 
 
-def scaled_linear_schedule(
-    beta_start: float = 0.00085, beta_end: float = 0.012, num_timesteps: int = 1000
-) -> NoiseSchedule:
+def scaled_linear_schedule(beta_start: float = 0.00085, beta_end: float = 0.012, num_timesteps: int = 1000) -> NoiseSchedule:
     """The schedule that Stable Diffusion was trained with: sqrt(beta_t) rises along a line.
 
     The original code calls it "linear". alpha_bar_0 = 0.99915, alpha_bar_999 = 0.0046601.
@@ -42,7 +41,7 @@ def scaled_linear_schedule(
 
 
 def _at(values_T: Tensor, t_B: Tensor, like: Tensor) -> Tensor:
-    values_B = values_T.to(device=like.device)[t_B.to(like.device)].to(torch.float32)
+    values_B = values_T.to(device=like.device)[t_B.to(like.device)].to(like.dtype)
     return values_B.reshape(-1, *([1] * (like.ndim - 1)))
 
 
@@ -53,7 +52,7 @@ def add_noise(schedule: NoiseSchedule, x_0: Tensor, eps: Tensor, t_B: Tensor) ->
 
 
 def velocity(schedule: NoiseSchedule, x_0: Tensor, eps: Tensor, t_B: Tensor) -> Tensor:
-    """v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0 (Salimans and Ho, arXiv 2202.00512, section 4)."""
+    """Velocity v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0 (Salimans and Ho, arXiv 2202.00512, section 4)."""
     alpha_bar_T = schedule.alpha_bar_T
     return _at(alpha_bar_T.sqrt(), t_B, x_0) * eps - _at((1 - alpha_bar_T).sqrt(), t_B, x_0) * x_0
 

@@ -69,4 +69,6 @@ class SampleSettings(Settings):
     def _options_have_effect(self) -> SampleSettings:
         if self.eta > 0 and self.sampler != "ddim":
             raise ValueError(f"eta is an option of the ddim sampler and would have no effect with {self.sampler}")
+        if self.guidance_scale == 1 and self.negative_prompt:
+            raise ValueError("guidance_scale is 1, so negative_prompt would have no effect; leave out one or the other")
         return self

@@ -1,0 +1,36 @@
+"""One step of DDIM (Song, Meng, Ermon, arXiv 2010.02502), which calls alpha what is alpha_bar here.
+
+Shapes: B pictures, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+__all__ = ["ddim_sigma", "ddim_step", "predicted_x_0"]
+
+
+def predicted_x_0(x_t: Tensor, eps: Tensor, alpha_bar_t: float) -> Tensor:
+    """x_0 = (x_t - sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_bar_t) (eq. 9), not clipped."""
+    x_0: Tensor = (x_t - (1 - alpha_bar_t) ** 0.5 * eps) / alpha_bar_t**0.5
+    return x_0
+
+
+def ddim_sigma(alpha_bar_t: float, alpha_bar_prev: float, eta: float) -> float:
+    """Deviation of the fresh noise of a step (eq. 16): none at eta = 0, that of an ancestral step at eta = 1."""
+    return float(eta * ((1 - alpha_bar_prev) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_prev)) ** 0.5)
+
+
+def ddim_step(
+    x_t: Tensor, eps: Tensor, *, alpha_bar_t: float, alpha_bar_prev: float, sigma: float = 0.0, noise: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """(x_prev, x_0) for a noise prediction `eps` of x_t (eq. 12), all (B, C, H, W).
+
+    `noise` is standard normal and needed only where sigma is above 0.
+    """
+    x_0 = predicted_x_0(x_t, eps, alpha_bar_t)
+    x_prev: Tensor = alpha_bar_prev**0.5 * x_0 + (1 - alpha_bar_prev - sigma**2) ** 0.5 * eps
+    if sigma > 0:
+        assert noise is not None
+        x_prev = x_prev + sigma * noise
+    return x_prev, x_0

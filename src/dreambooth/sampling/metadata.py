@@ -1,0 +1,56 @@
+"""What a picture file says about how it was made."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+
+from dreambooth import __version__
+from dreambooth.sampling.records import Picture, SamplingOptions
+
+__all__ = ["picture_text"]
+
+_SAMPLER_TITLES = {"ddim": "DDIM", "dpm++": "DPM++ 2M", "euler": "Euler", "euler-a": "Euler a", "plms": "PLMS"}
+
+
+def picture_text(
+    picture: Picture, options: SamplingOptions, *, model_digest: str, device: torch.device, dtype: torch.dtype
+) -> dict[str, str]:
+    """The text chunks of a PNG: "parameters" as other programs read it, and "dreambooth", the same and more as JSON.
+
+    The model's hash is of its tensors: the same for a file and a folder of the same numbers, and not the hash of a file.
+    Device and number format change a picture by rounding only.
+    """
+    lines = [picture.prompt]
+    if options.negative_prompt:
+        lines.append(f"Negative prompt: {options.negative_prompt}")
+    facts = {
+        "Steps": options.steps,
+        "Sampler": _SAMPLER_TITLES[options.sampler],
+        "CFG scale": f"{options.guidance_scale:g}",
+        "Seed": options.seed,
+        "Size": f"{options.width}x{options.height}",
+        "Model hash": model_digest[:10],
+        **({"Eta": f"{options.eta:g}"} if options.eta else {}),
+        "Image index": picture.index,
+        "Version": f"dreambooth {__version__}",
+    }
+    lines.append(", ".join(f"{name}: {value}" for name, value in facts.items()))
+    record = {
+        "prompt": picture.prompt,
+        "negative_prompt": options.negative_prompt,
+        "index": picture.index,
+        "seed": options.seed,
+        "sampler": options.sampler,
+        "steps": options.steps,
+        "guidance_scale": options.guidance_scale,
+        "eta": options.eta,
+        "width": options.width,
+        "height": options.height,
+        "model_digest": model_digest,
+        "device": device.type,
+        "dtype": str(dtype).removeprefix("torch."),
+        "version": __version__,
+    }
+    return {"parameters": "\n".join(lines), "dreambooth": json.dumps(record, ensure_ascii=False)}

@@ -1,0 +1,27 @@
+"""Where and in which number format a model makes pictures."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from dreambooth.families.components import Components
+
+__all__ = ["picture_dtype", "place"]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def picture_dtype(precision: Literal["fp32", "bf16", "fp16"] | None, device: torch.device) -> torch.dtype:
+    """The number format of a named precision; float16 on a GPU and float32 on the CPU when there is no name."""
+    if precision is None:
+        return torch.float32 if device.type == "cpu" else torch.float16
+    return _DTYPES[precision]
+
+
+def place(components: Components, device: torch.device) -> Components:
+    """Bring all modules to `device`, in place; the same components."""
+    for module in (components.unet, components.vae, components.text_encoder):
+        module.to(device)
+    return components

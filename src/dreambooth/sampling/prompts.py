@@ -1,0 +1,40 @@
+"""Prompts: reading them from a file and seeing what the text encoder will not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dreambooth.errors import SettingsError
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
+__all__ = ["cut_words", "read_prompts"]
+
+
+def read_prompts(path: Path) -> tuple[str, ...]:
+    """One prompt a line of a UTF-8 text file, without blank lines and outer spaces.
+
+    Raises SettingsError when the file is missing, is not text or holds no prompt.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"prompts_file is {path}: expected text in UTF-8, found other bytes ({error.reason})") from error
+    except OSError as error:
+        raise SettingsError(f"prompts_file is {path}: cannot be read: {error.strerror}") from error
+    prompts = tuple(stripped for line in lines if (stripped := line.strip()))
+    if not prompts:
+        raise SettingsError(f"prompts_file is {path}: expected one prompt a line, found no prompt")
+    return prompts
+
+
+def cut_words(tokenizer: CLIPTokenizer, prompt: str) -> str:
+    """The end of `prompt` that lies beyond the tokens a text encoder reads; "" if there is none.
+
+    CLIP reads 77 tokens, two of which mark the start and the end.
+    """
+    encoded = tokenizer(prompt, add_special_tokens=False, truncation=False, return_offsets_mapping=True, verbose=False)
+    beyond: list[tuple[int, int]] = encoded["offset_mapping"][tokenizer.model_max_length - 2 :]
+    return prompt[beyond[0][0] :].strip() if beyond else ""

@@ -1,0 +1,108 @@
+"""The five samplers behind one seam: how x moves from one noise level to the next.
+
+A solver holds the state of one batch's way down (the multi-step methods remember earlier predictions), so each batch gets a
+new one. Shapes: B pictures, C latent channels, H and W latent sizes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from dreambooth.diffusion.ddim import ddim_sigma, ddim_step
+from dreambooth.diffusion.plms import MAX_OLDER, multistep_eps
+from dreambooth.diffusion.schedule import NoiseSchedule
+from dreambooth.diffusion.timesteps import denoising_pairs
+from dreambooth.sampling.diffusers_solver import DiffusersSolver
+from dreambooth.sampling.settings import Sampler
+
+__all__ = ["DdimSolver", "PlmsSolver", "PredictNoise", "Solver", "make_solver"]
+
+PredictNoise = Callable[[Tensor, float], Tensor]
+"""From x_t (B, C, H, W) of the training's scale and a timestep to the predicted noise, float32."""
+
+
+class Solver(Protocol):
+    """A way from noise to a picture in `num_steps` steps."""
+
+    num_steps: int
+
+    def start(self, eps_BCHW: Tensor) -> Tensor:
+        """The x to start from, for standard normal noise."""
+        ...
+
+    def step(self, index: int, x_BCHW: Tensor, predict: PredictNoise, generators: Sequence[Generator]) -> tuple[Tensor, Tensor]:
+        """The next x and the x_0 that the step foresees.
+
+        `generators`, one a picture, draw this step's fresh noise if the method uses any.
+        """
+        ...
+
+
+class DdimSolver:
+    """DDIM; one prediction a step."""
+
+    def __init__(self, schedule: NoiseSchedule, steps: int, *, eta: float = 0.0) -> None:
+        self.num_steps = steps
+        self._pairs = denoising_pairs(steps, schedule.num_timesteps)
+        self._alpha_bar: list[float] = schedule.alpha_bar_T.tolist()
+        self._eta = eta
+
+    def start(self, eps_BCHW: Tensor) -> Tensor:
+        """Standard normal noise as it is."""
+        return eps_BCHW
+
+    def step(self, index: int, x_BCHW: Tensor, predict: PredictNoise, generators: Sequence[Generator]) -> tuple[Tensor, Tensor]:
+        """Predict once and step down."""
+        t, previous = self._pairs[index]
+        alpha_bar_t, alpha_bar_prev = self._alpha_bar[t], self._alpha_bar[previous]
+        sigma = ddim_sigma(alpha_bar_t, alpha_bar_prev, self._eta)
+        noise = _draw(x_BCHW, generators) if sigma > 0 else None
+        eps = predict(x_BCHW, t)
+        return ddim_step(x_BCHW, eps, alpha_bar_t=alpha_bar_t, alpha_bar_prev=alpha_bar_prev, sigma=sigma, noise=noise)
+
+
+class PlmsSolver:
+    """PLMS; one prediction a step and one more in the first step, which averages both ends (pseudo improved Euler)."""
+
+    def __init__(self, schedule: NoiseSchedule, steps: int) -> None:
+        self.num_steps = steps
+        self._pairs = denoising_pairs(steps, schedule.num_timesteps)
+        self._alpha_bar: list[float] = schedule.alpha_bar_T.tolist()
+        self._older: deque[Tensor] = deque(maxlen=MAX_OLDER)
+
+    def start(self, eps_BCHW: Tensor) -> Tensor:
+        """Standard normal noise as it is."""
+        return eps_BCHW
+
+    def step(self, index: int, x_BCHW: Tensor, predict: PredictNoise, generators: Sequence[Generator]) -> tuple[Tensor, Tensor]:
+        """Predict, combine with earlier predictions and step down; no fresh noise."""
+        t, previous = self._pairs[index]
+        alpha_bar_t, alpha_bar_prev = self._alpha_bar[t], self._alpha_bar[previous]
+        eps = predict(x_BCHW, t)
+        if self._older:
+            combined = multistep_eps(eps, self._older)
+        else:
+            guess, _ = ddim_step(x_BCHW, eps, alpha_bar_t=alpha_bar_t, alpha_bar_prev=alpha_bar_prev)
+            combined = (eps + predict(guess, previous)) / 2
+        self._older.appendleft(eps)
+        return ddim_step(x_BCHW, combined, alpha_bar_t=alpha_bar_t, alpha_bar_prev=alpha_bar_prev)
+
+
+def _draw(like_BCHW: Tensor, generators: Sequence[Generator]) -> Tensor:
+    """Standard normal noise on the CPU, one generator a picture, moved to where the batch is."""
+    return torch.stack([torch.randn(like_BCHW.shape[1:], generator=generator) for generator in generators]).to(like_BCHW.device)
+
+
+def make_solver(sampler: Sampler, schedule: NoiseSchedule, steps: int, *, eta: float = 0.0) -> Solver:
+    """A new solver for one batch. `eta` is DDIM's alone."""
+    assert eta == 0 or sampler == "ddim"
+    if sampler == "ddim":
+        return DdimSolver(schedule, steps, eta=eta)
+    if sampler == "plms":
+        return PlmsSolver(schedule, steps)
+    return DiffusersSolver(sampler, schedule, steps)
