@@ -23,5 +23,7 @@ class TraineeSettings(Settings):
     @model_validator(mode="after")
     def _options_have_effect(self) -> TraineeSettings:
         if not self.train_text_encoder and self.text_encoder_learning_rate is not None:
-            raise ValueError("text_encoder_learning_rate has no effect while train_text_encoder is off; leave out one or the other")
+            raise ValueError(
+                "text_encoder_learning_rate has no effect while train_text_encoder is off; leave out one or the other"
+            )
         return self

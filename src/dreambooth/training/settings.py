@@ -65,7 +65,7 @@ class LoopSettings(Settings):
     """Number from which all randomness of the run follows."""
 
     precision: Precision | None = None
-    """Arithmetic of training; weights and optimiser stay in float32. bf16-mixed on a GPU that has it, else fp32, when not given."""
+    """Arithmetic of training; weights stay in float32. bf16-mixed on a GPU that has it, else fp32, when not given."""
 
     gradient_checkpointing: bool | None = None
     """Recompute activations in the backward pass to save memory. On for a GPU and off for the CPU when not given."""

@@ -1,0 +1,57 @@
+"""Which device does the work, and how much memory it has used."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from dreambooth.errors import SettingsError
+
+__all__ = ["choose_device", "describe_device", "peak_memory_bytes", "release_memory"]
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device called `name`, or the first GPU, else the CPU, when there is no name.
+
+    Raises SettingsError when the name is not a device or the device is not there.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SettingsError(f"device is {name!r}: expected cpu, cuda, cuda:1 or mps") from error
+    found = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(device.type, 0)
+    if (device.index or 0) >= found:
+        raise SettingsError(
+            f"device is {name!r}: this machine has {found} of the kind '{device.type}'",
+            hint="Leave --device out to use the first GPU, else the CPU.",
+        )
+    return device
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in words, with its memory when it has its own."""
+    if device.type != "cuda":
+        return f"{device.type} ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
+    properties = torch.cuda.get_device_properties(device)
+    return f"{properties.name} ({properties.total_memory / 2**30:.0f} GiB)"
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory ever allocated on `device`; for the CPU the largest resident size of the process, 0 where unknown."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def release_memory(device: torch.device) -> None:
+    """Give unused cached memory back to the device, after large parts have left it."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -1,0 +1,63 @@
+"""Stopping at any moment without losing work.
+
+The first SIGINT or SIGTERM asks: inside `deferred` the work goes on until the caller looks at `requested`, elsewhere an
+Interrupted is raised on the spot (files are atomic, so any spot is safe). The second signal quits at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from dreambooth.errors import Interrupted
+
+__all__ = ["Interrupts"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupts:
+    """Holds whether somebody asked to stop. Use as a context manager around all work of a command."""
+
+    def __init__(self, describe: Callable[[], str]) -> None:
+        """`describe` gives the sentence to show when work is stopped: what is kept and how to go on."""
+        self.requested: signal.Signals | None = None
+        self._describe = describe
+        self._deferring = False
+        self._previous: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Interrupts:
+        """Take over the signals; a no-op outside the main thread, where Python allows no handlers."""
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Give the signals back to whoever had them."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def error(self) -> Interrupted:
+        """The exception that ends the command: its exit code follows the shells' rule of 128 + the signal's number."""
+        assert self.requested is not None
+        return Interrupted(self._describe(), exit_code=128 + int(self.requested))
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Inside, a signal only sets `requested`; the caller finishes its step, saves, and raises `error()`."""
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested is not None:
+            os._exit(128 + number)
+        self.requested = signal.Signals(number)
+        if not self._deferring:
+            raise self.error()

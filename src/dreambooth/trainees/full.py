@@ -1,0 +1,59 @@
+"""Training whole modules: the UNet, and the text encoder with it when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import nn
+
+from dreambooth.trainees.settings import TraineeSettings
+
+__all__ = ["FullTrainee", "ParameterGroup", "full_trainee"]
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that share a learning rate, under unique names such as "unet.conv_in.weight"."""
+
+    name: str
+    parameters: dict[str, nn.Parameter]
+    learning_rate: float
+
+
+class FullTrainee:
+    """Modules whose every parameter learns; `parameters` names each of them once, in a fixed order."""
+
+    def __init__(self, modules: Mapping[str, nn.Module], learning_rates: Mapping[str, float]) -> None:
+        self.modules = dict(modules)
+        for module in self.modules.values():
+            module.requires_grad_(True)
+        self.groups = tuple(
+            ParameterGroup(name, {f"{name}.{key}": value for key, value in module.named_parameters()}, learning_rates[name])
+            for name, module in self.modules.items()
+        )
+        self.parameters = {name: parameter for group in self.groups for name, parameter in group.parameters.items()}
+
+    @contextmanager
+    def train_mode(self) -> Iterator[None]:
+        """Inside, the modules are in training mode; afterwards each is as it was found."""
+        before = {name: module.training for name, module in self.modules.items()}
+        try:
+            for module in self.modules.values():
+                module.train()
+            yield
+        finally:
+            for name, module in self.modules.items():
+                module.train(before[name])
+
+
+def full_trainee(unet: nn.Module, text_encoder: nn.Module, settings: TraineeSettings, *, learning_rate: float) -> FullTrainee:
+    """The trainee that the settings describe; the text encoder learns at its own rate when it has one."""
+    if not settings.train_text_encoder:
+        return FullTrainee({"unet": unet}, {"unet": learning_rate})
+    text_rate = settings.text_encoder_learning_rate
+    return FullTrainee(
+        {"unet": unet, "text_encoder": text_encoder},
+        {"unet": learning_rate, "text_encoder": learning_rate if text_rate is None else text_rate},
+    )

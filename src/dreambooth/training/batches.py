@@ -1,0 +1,107 @@
+"""From the examples of a step to tensors on the device.
+
+Shapes: B examples of both roles together, C latent channels, H and W latent height and width, L tokens, D text width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dreambooth.data.examples import Example
+from dreambooth.data.views import View
+from dreambooth.diffusion.latents import LatentMoments
+from dreambooth.diffusion.objective import example_coefficients
+from dreambooth.diffusion.randomness import normal, uniform_integer
+
+__all__ = ["Batch", "Encoded", "ViewKey", "micro_batches"]
+
+ViewKey = tuple[str, View]
+"""A photo's digest and a view of it."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the frozen encoders made of every view and caption, once, before training.
+
+    `text` holds token ids (L,) when the text encoder learns and finished states (L, D) when it is frozen. Moments are
+    unscaled: a latent is `scaling_factor * (mean + deviation * eps)`.
+    """
+
+    moments: Mapping[ViewKey, LatentMoments]
+    text: Mapping[str, Tensor]
+    scaling_factor: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One forward pass: photos first, then class images."""
+
+    x_0: Tensor
+    """Latents (B, C, H, W)."""
+    eps: Tensor
+    """Noise (B, C, H, W), which is also the target."""
+    t_B: Tensor
+    """Timesteps (B,) int64."""
+    text: Tensor
+    """Token ids (B, L) or text states (B, L, D)."""
+    is_prior_B: Tensor
+    """True for class images."""
+    coefficient_B: Tensor
+    """Weight of each example's loss in the update's loss."""
+    names: tuple[str, ...]
+    """File name of each example, for messages."""
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    x_0: Tensor
+    eps: Tensor
+    t: int
+
+
+def _draw(example: Example, encoded: Encoded, *, seed: int, step: int, num_timesteps: int) -> _Drawn:
+    moments = encoded.moments[example.photo.digest, example.view]
+    key = (step, example.role, example.slot)
+    latent = moments.sample(normal(moments.mean.shape, seed, "posterior", *key)) * encoded.scaling_factor
+    eps = normal(moments.mean.shape, seed, "noise", *key)
+    return _Drawn(latent, eps, uniform_integer(num_timesteps, seed, "timestep", *key))
+
+
+def micro_batches(
+    examples: Sequence[Example],
+    encoded: Encoded,
+    *,
+    step: int,
+    seed: int,
+    batch_size: int,
+    prior_weight: float,
+    num_timesteps: int,
+    device: torch.device,
+) -> Iterator[Batch]:
+    """The batches of one step, each of `batch_size` photos and as many class images.
+
+    Every number drawn depends on (seed, step, role, slot) alone: a different `batch_size` cuts the same examples with the
+    same noise differently.
+    """
+    instances = [example for example in examples if example.role == "instance"]
+    priors = [example for example in examples if example.role == "prior"]
+    for start in range(0, len(instances), batch_size):
+        chosen = [*instances[start : start + batch_size], *priors[start : start + batch_size]]
+        drawn = [_draw(example, encoded, seed=seed, step=step, num_timesteps=num_timesteps) for example in chosen]
+        is_prior_B = torch.tensor([example.role == "prior" for example in chosen])
+        coefficient_B = example_coefficients(
+            is_prior_B, num_instances=len(instances), num_priors=len(priors), prior_weight=prior_weight
+        )
+        yield Batch(
+            x_0=torch.stack([one.x_0 for one in drawn]).to(device, non_blocking=True),
+            eps=torch.stack([one.eps for one in drawn]).to(device, non_blocking=True),
+            t_B=torch.tensor([one.t for one in drawn]).to(device, non_blocking=True),
+            text=torch.stack([encoded.text[example.caption] for example in chosen]).to(device, non_blocking=True),
+            is_prior_B=is_prior_B.to(device, non_blocking=True),
+            coefficient_B=coefficient_B.to(device, non_blocking=True),
+            names=tuple(example.photo.path.name for example in chosen),
+        )

@@ -1,0 +1,31 @@
+"""The model as training sees it: noisy latents, timesteps and text in, predicted noise out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from dreambooth.families.components import Components
+from dreambooth.runtime.precision import PrecisionPolicy
+
+__all__ = ["Denoiser"]
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """Components under a precision policy.
+
+    With `encodes_text` the text arrives as token ids and gradients reach the text encoder; otherwise it arrives as states.
+    """
+
+    components: Components
+    policy: PrecisionPolicy
+    encodes_text: bool
+
+    def __call__(self, x_t_BCHW: Tensor, t_B: Tensor, text: Tensor) -> Tensor:
+        """The model's estimate of eps in x_t, (B, C, H, W)."""
+        family = self.components.family
+        with self.policy.autocast():
+            states_BLD = family.encode_text(self.components.text_encoder, text) if self.encodes_text else text
+            return family.predict_noise(self.components.unet, x_t_BCHW, t_B, states_BLD)

@@ -1,0 +1,61 @@
+"""Scaling the loss so that small float16 gradients do not vanish."""
+
+from __future__ import annotations
+
+__all__ = ["FixedLossScale", "LossScale"]
+
+_GROWTH_INTERVAL = 2000
+_SMALLEST = 1.0
+
+
+class LossScale:
+    """A power of two that is halved when gradients overflow and doubled after 2000 steps without overflow.
+
+    (Micikevicius et al., arXiv 1710.03740, section 3.2.) An overflowing step is computed again with the smaller scale, so
+    that a step always is one update; counted randomness gives it the same noise.
+    """
+
+    def __init__(self) -> None:
+        self.value = 2.0**16
+        self._good_steps = 0
+
+    def overflowed(self) -> bool:
+        """Halve the scale; whether the step is worth trying again."""
+        self._good_steps = 0
+        self.value /= 2
+        return self.value >= _SMALLEST
+
+    def succeeded(self) -> None:
+        """Count a good step."""
+        self._good_steps += 1
+        if self._good_steps == _GROWTH_INTERVAL:
+            self._good_steps = 0
+            self.value *= 2
+
+    def state(self) -> dict[str, float]:
+        """What a checkpoint keeps."""
+        return {"value": self.value, "good_steps": self._good_steps}
+
+    def load_state(self, state: dict[str, float]) -> None:
+        """Take over what `state` gave."""
+        self.value, self._good_steps = float(state["value"]), int(state["good_steps"])
+
+
+class FixedLossScale:
+    """Stands where gradients do not vanish: the loss is not scaled and an overflow is an error."""
+
+    value = 1.0
+
+    def overflowed(self) -> bool:
+        """A smaller scale would not help."""
+        return False
+
+    def succeeded(self) -> None:
+        """Nothing to count."""
+
+    def state(self) -> dict[str, float]:
+        """Nothing to keep."""
+        return {}
+
+    def load_state(self, state: dict[str, float]) -> None:
+        """Nothing to take over."""

@@ -1,0 +1,47 @@
+"""A loss that can be compared from step to step and from run to run.
+
+The training loss jumps with the timestep and the noise of the moment. This one is measured on views that training never
+uses, without a draw from the posterior, on fixed noise and a fixed grid of timesteps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dreambooth.diffusion.objective import squared_error
+from dreambooth.diffusion.randomness import normal
+from dreambooth.diffusion.schedule import add_noise
+from dreambooth.training.denoiser import Denoiser
+
+__all__ = ["VALIDATION_TIMESTEPS", "ValidationItem", "validation_losses"]
+
+VALIDATION_TIMESTEPS = (100, 300, 500, 700, 900)
+_SEED = 0  # the same noise in every run, so that runs compare
+
+
+@dataclass(frozen=True)
+class ValidationItem:
+    """One held-out view: its role, latent (C, H, W) and text (token ids (L,) or states (L, D))."""
+
+    role: Literal["instance", "prior"]
+    x_0: Tensor
+    text: Tensor
+
+
+@torch.no_grad()
+def validation_losses(items: Sequence[ValidationItem], denoiser: Denoiser, *, device: torch.device) -> dict[str, float]:
+    """Mean squared error of the predicted noise for each role that has items, over items and timesteps."""
+    losses: dict[str, list[Tensor]] = {}
+    t_B = torch.tensor(VALIDATION_TIMESTEPS, device=device)
+    for index, item in enumerate(items):
+        eps = torch.stack([normal(item.x_0.shape, _SEED, "validation", index, t) for t in VALIDATION_TIMESTEPS]).to(device)
+        x_0 = item.x_0.to(device).expand_as(eps)
+        text = item.text.to(device).unsqueeze(0).expand(len(t_B), *item.text.shape)
+        x_t = add_noise(denoiser.components.family.schedule, x_0, eps, t_B)
+        losses.setdefault(item.role, []).append(squared_error(denoiser(x_t, t_B, text), eps).mean())
+    return {role: float(torch.stack(values).mean()) for role, values in losses.items()}

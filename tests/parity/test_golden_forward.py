@@ -1,0 +1,75 @@
+"""One pass through every part of the miniature checkpoint, against what the original code computed with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from dreambooth.diffusion.schedule import add_noise
+from dreambooth.families.components import Components
+from dreambooth.weights.read import read_model
+
+Expected = Mapping[str, Tensor]
+
+TOLERANCE = 1e-4  # largest difference over largest value
+
+
+@pytest.fixture(scope="module")
+def raw(golden_checkpoint: Path) -> Components:
+    return read_model(str(golden_checkpoint), weights="raw").build(dtype=torch.float32)
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    assert found.shape == expected.shape
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+@torch.no_grad()
+def test_text_states(raw: Components, golden_expected: Expected) -> None:
+    states = raw.family.encode_text(raw.text_encoder, golden_expected["input_ids"])
+    assert relative_error(states, golden_expected["text_embeddings"]) < TOLERANCE
+
+
+@torch.no_grad()
+def test_posterior(raw: Components, golden_expected: Expected) -> None:
+    moments = raw.family.encode_pixels(raw.vae, golden_expected["image"])
+    assert relative_error(moments.mean, golden_expected["vae_mean"]) < TOLERANCE
+    assert relative_error(2 * moments.deviation.log(), golden_expected["vae_logvar"].clamp(-30, 20)) < TOLERANCE
+    latents = raw.family.sample_latents(moments, torch.zeros_like(moments.mean))
+    assert relative_error(latents, golden_expected["latent"]) < TOLERANCE
+
+
+@torch.no_grad()
+def test_reconstruction(raw: Components, golden_expected: Expected) -> None:
+    pixels = raw.family.decode_latents(raw.vae, golden_expected["latent"])
+    assert relative_error(pixels, golden_expected["recon"]) < TOLERANCE
+
+
+def test_noising(raw: Components, golden_expected: Expected) -> None:
+    schedule = raw.family.schedule
+    assert relative_error(schedule.alpha_bar_T.float(), golden_expected["alphas_cumprod"]) < TOLERANCE
+    x_t = add_noise(schedule, golden_expected["latent"], golden_expected["noise"], golden_expected["t"])
+    assert relative_error(x_t, golden_expected["z_t"]) < TOLERANCE
+
+
+@torch.no_grad()
+def test_noise_prediction_of_the_raw_weights(raw: Components, golden_expected: Expected) -> None:
+    eps = predict(raw, golden_expected)
+    assert relative_error(eps, golden_expected["eps"]) < TOLERANCE
+
+
+@torch.no_grad()
+def test_noise_prediction_of_the_averaged_weights(golden_checkpoint: Path, golden_expected: Expected) -> None:
+    averaged = read_model(str(golden_checkpoint)).build(dtype=torch.float32)
+    eps = predict(averaged, golden_expected)
+    assert relative_error(eps, golden_expected["eps_ema"]) < TOLERANCE
+    assert relative_error(eps, golden_expected["eps"]) > TOLERANCE  # they are other weights indeed
+
+
+def predict(components: Components, expected: Expected) -> Tensor:
+    z_t, t = expected["z_t"], expected["t"]
+    return components.family.predict_noise(components.unet, z_t, t, expected["text_embeddings"][: len(t)])

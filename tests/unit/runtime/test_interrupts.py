@@ -1,0 +1,41 @@
+"""Signals: the first asks, the second quits at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from dreambooth.errors import Interrupted
+from dreambooth.runtime.interrupts import Interrupts
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_outside_a_step_the_signal_stops_on_the_spot(number: signal.Signals, code: int) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match="nothing was lost") as caught, Interrupts(lambda: "nothing was lost"):
+        os.kill(os.getpid(), number)
+    assert caught.value.exit_code == code
+    assert signal.getsignal(number) is before
+
+
+def test_inside_a_step_the_signal_waits() -> None:
+    with Interrupts(lambda: "saved") as interrupts:
+        with interrupts.deferred():
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert interrupts.requested is signal.SIGTERM
+        assert interrupts.error().exit_code == 143
+        assert interrupts.error().text == "saved"
+
+
+def test_the_second_signal_quits_at_once() -> None:
+    program = (
+        "import os, signal, time\n"
+        "from dreambooth.runtime.interrupts import Interrupts\n"
+        "with Interrupts(lambda: 'x') as interrupts, interrupts.deferred():\n"
+        "    os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGINT); time.sleep(30)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=20).returncode == 130

@@ -1,0 +1,89 @@
+"""A family of one convolution, so that the loop can be tested in milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dreambooth.diffusion.objective import example_coefficients
+from dreambooth.diffusion.randomness import normal, uniform_integer
+from dreambooth.diffusion.schedule import scaled_linear_schedule
+from dreambooth.families.components import Components
+from dreambooth.runtime.precision import PrecisionPolicy
+from dreambooth.trainees.full import FullTrainee, full_trainee
+from dreambooth.trainees.settings import TraineeSettings
+from dreambooth.training.batches import Batch
+from dreambooth.training.denoiser import Denoiser
+from dreambooth.training.loop import TrainingState
+from dreambooth.training.loss_scale import FixedLossScale, LossScale
+from dreambooth.training.optimizer import Optimizer
+from dreambooth.training.settings import OptimizerSettings
+from dreambooth.training.weight_average import WeightAverage
+
+
+class TinyFamily:
+    """Predicts noise with a convolution plus the mean of the text."""
+
+    schedule = scaled_linear_schedule()
+
+    def encode_text(self, text_encoder: nn.Module, ids: Tensor) -> Tensor:
+        states: Tensor = text_encoder(ids)
+        return states
+
+    def predict_noise(self, unet: nn.Module, x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        eps: Tensor = unet(x_t) + text.mean(dim=(1, 2)).reshape(-1, 1, 1, 1) + t.reshape(-1, 1, 1, 1) / 1000
+        return eps
+
+
+@dataclass
+class Tiny:
+    """A training state with everything in it that a checkpoint must keep, and the batches of every step."""
+
+    settings: OptimizerSettings = field(default_factory=lambda: OptimizerSettings(learning_rate=0.01, warmup_steps=3))
+    num_instances: int = 4
+    num_priors: int = 4
+    prior_weight: float = 0.7
+    batch_size: int = 4
+    precision: Any = "fp32"
+
+    def __post_init__(self) -> None:
+        torch.manual_seed(0)
+        unet, text_encoder = nn.Conv2d(4, 4, 3, padding=1), nn.Embedding(10, 3)
+        components: Any = Components(TinyFamily(), unet, nn.Identity(), text_encoder, None)  # type: ignore[arg-type]
+        self.trainee: FullTrainee = full_trainee(unet, text_encoder, TraineeSettings(), learning_rate=0.01)
+        policy = PrecisionPolicy(self.precision, "cpu")
+        self.state = TrainingState(
+            denoiser=Denoiser(components, policy, encodes_text=True),
+            optimizer=Optimizer(self.trainee, self.settings, total_steps=10),
+            average=WeightAverage(self.trainee.parameters, 0.9),
+            loss_scale=LossScale() if policy.needs_loss_scale else FixedLossScale(),
+        )
+
+    def batches_at(self, step: int) -> Iterator[Batch]:
+        roles = {"instance": self.num_instances, "prior": self.num_priors}
+        for start in range(0, self.num_instances, self.batch_size):
+            rows = [
+                (role, slot) for role, count in roles.items() for slot in range(start, min(start + self.batch_size, count))
+            ]
+            is_prior = torch.tensor([role == "prior" for role, _ in rows])
+            yield Batch(
+                x_0=torch.stack([normal((4, 8, 8), 1, "x_0", role, slot) for role, slot in rows]),
+                eps=torch.stack([normal((4, 8, 8), 1, "eps", step, role, slot) for role, slot in rows]),
+                t_B=torch.tensor([uniform_integer(1000, 1, "t", step, role, slot) for role, slot in rows]),
+                text=torch.tensor([[slot, len(role)] for role, slot in rows]),
+                is_prior_B=is_prior,
+                coefficient_B=example_coefficients(
+                    is_prior, num_instances=self.num_instances, num_priors=self.num_priors, prior_weight=self.prior_weight
+                ),
+                names=tuple(f"{role}-{slot}.jpg" for role, slot in rows),
+            )
+
+
+@pytest.fixture
+def tiny() -> Callable[..., Tiny]:
+    return Tiny

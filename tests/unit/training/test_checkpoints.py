@@ -1,0 +1,117 @@
+"""Checkpoints: bit-exact continuation, complete or absent, rotated only after new ones stand."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dreambooth.errors import RunError
+from dreambooth.training import checkpoints
+from dreambooth.training.checkpoints import find_checkpoints, remove_old_checkpoints, restore_checkpoint, save_checkpoint
+from dreambooth.training.loop import training_steps
+from dreambooth.training.run_folder import RunFolder
+
+MakeTiny = Callable[..., Any]
+
+
+def advance(run: Any, last_step: int) -> None:
+    list(training_steps(run.state, run.batches_at, last_step=last_step))
+
+
+def save(run: Any, folder: RunFolder, *, is_scheduled: bool = True) -> Path:
+    return save_checkpoint(folder, run.state, run.trainee.parameters, made_of={"base model": "abc"}, is_scheduled=is_scheduled)
+
+
+@pytest.mark.parametrize("step", [1, 2, 5])
+@pytest.mark.parametrize("precision", ["fp32", "fp16-mixed"])
+def test_a_restored_run_goes_on_bit_for_bit(tiny: MakeTiny, tmp_path: Path, step: int, precision: str) -> None:
+    straight, stopped, resumed = (tiny(precision=precision) for _ in range(3))
+    advance(straight, 6)
+    advance(stopped, step)
+    save(stopped, RunFolder(tmp_path))
+    [checkpoint] = find_checkpoints(RunFolder(tmp_path))
+    assert (checkpoint.step, checkpoint.is_scheduled, checkpoint.made_of) == (step, True, {"base model": "abc"})
+    restore_checkpoint(checkpoint, resumed.state, resumed.trainee.parameters)
+    advance(resumed, 6)
+    for name, parameter in straight.trainee.parameters.items():
+        assert torch.equal(parameter, resumed.trainee.parameters[name]), name
+    for name, value in straight.state.average.state().items():
+        assert torch.equal(value, resumed.state.average.state()[name]), name
+    assert straight.state.loss_scale.state() == resumed.state.loss_scale.state()
+
+
+def test_an_interrupted_write_leaves_nothing_and_the_older_one_stays(
+    tiny: MakeTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, folder = tiny(), RunFolder(tmp_path)
+    advance(run, 1)
+    save(run, folder)
+    advance(run, 2)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoints, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        save(run, folder)
+    leftover = folder.checkpoints / ".step-000002.partial-0123456789ab"  # as SIGKILL would leave it
+    shutil.copytree(folder.checkpoint_at(1), leftover)
+    assert [checkpoint.step for checkpoint in find_checkpoints(folder)] == [1]
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["step-000001"]
+
+
+def test_a_standing_checkpoint_is_not_written_again(tiny: MakeTiny, tmp_path: Path) -> None:
+    run, folder = tiny(), RunFolder(tmp_path)
+    advance(run, 1)
+    path = save(run, folder)
+    before = (path / "state.json").stat().st_mtime_ns
+    assert save(run, folder, is_scheduled=False) == path
+    assert (path / "state.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(("keep", "left"), [(None, [1, 3, 4]), (1, [4]), (2, [3, 4])])
+def test_old_ones_go_and_stops_go_as_soon_as_a_newer_one_stands(
+    tiny: MakeTiny, tmp_path: Path, keep: int | None, left: list[int]
+) -> None:
+    run, folder = tiny(), RunFolder(tmp_path)
+    for step, is_scheduled in ((1, True), (2, False), (3, True), (4, True)):
+        advance(run, step)
+        save(run, folder, is_scheduled=is_scheduled)
+    remove_old_checkpoints(folder, keep=keep)
+    assert [checkpoint.step for checkpoint in find_checkpoints(folder)] == left
+
+
+def test_the_newest_stop_stays(tiny: MakeTiny, tmp_path: Path) -> None:
+    run, folder = tiny(), RunFolder(tmp_path)
+    for step, is_scheduled in ((1, True), (2, True), (3, False)):
+        advance(run, step)
+        save(run, folder, is_scheduled=is_scheduled)
+    assert [path.name for path in remove_old_checkpoints(folder, keep=1)] == ["step-000001"]
+    assert remove_old_checkpoints(RunFolder(tmp_path / "none"), keep=1) == []
+
+
+def test_damage_is_named_with_the_way_out(tiny: MakeTiny, tmp_path: Path) -> None:
+    run, folder = tiny(), RunFolder(tmp_path)
+    advance(run, 1)
+    path = save(run, folder)
+    [checkpoint] = find_checkpoints(folder)
+    (path / "optimizer.safetensors").write_bytes(b"short")
+    with pytest.raises(RunError, match=r"optimizer.safetensors: cannot be read .*\nDelete .*step-000001 to resume from an older"):
+        restore_checkpoint(checkpoint, run.state, run.trainee.parameters)
+    (path / "state.json").write_text("{}")
+    with pytest.raises(RunError, match=r"state.json cannot be read .*\nDelete this folder"):
+        find_checkpoints(folder)
+    (path / "state.json").write_text('{"format": 99}')
+    with pytest.raises(RunError, match="checkpoint format 99, this version of dreambooth reads format 1"):
+        find_checkpoints(folder)
+
+
+def test_weights_of_another_trainee_are_refused(tiny: MakeTiny, tmp_path: Path) -> None:
+    run, folder = tiny(), RunFolder(tmp_path)
+    advance(run, 1)
+    save(run, folder)
+    [checkpoint] = find_checkpoints(folder)
+    only_unet = {name: value for name, value in run.trainee.parameters.items() if name.startswith("unet.")}
+    with pytest.raises(RunError, match="not those of this model and trainee"):
+        restore_checkpoint(checkpoint, run.state, only_unet)

@@ -1,0 +1,129 @@
+"""AdamW, its learning rates and its state."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from dreambooth.trainees.full import FullTrainee, full_trainee
+from dreambooth.trainees.settings import TraineeSettings
+from dreambooth.training.optimizer import Optimizer, learning_rate_factor
+from dreambooth.training.settings import OptimizerSettings
+
+
+def trainee(seed: int = 0) -> FullTrainee:
+    torch.manual_seed(seed)
+    return full_trainee(nn.Linear(3, 2), nn.Linear(2, 2), TraineeSettings(text_encoder_learning_rate=0.25), learning_rate=0.5)
+
+
+def give_gradients(trained: FullTrainee, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in trained.parameters.values():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+def adamw_by_hand(weight: torch.Tensor, gradients: list[torch.Tensor], rate: float, s: OptimizerSettings) -> torch.Tensor:
+    """arXiv 1711.05101, algorithm 2, in float64."""
+    theta, m, v = weight.double().clone(), 0.0, 0.0
+    for t, gradient in enumerate(gradients, start=1):
+        g = gradient.double()
+        theta = theta - rate * s.weight_decay * theta
+        m, v = s.adam_beta1 * m + (1 - s.adam_beta1) * g, s.adam_beta2 * v + (1 - s.adam_beta2) * g * g
+        m_hat, v_hat = m / (1 - s.adam_beta1**t), v / (1 - s.adam_beta2**t)
+        theta = theta - rate * m_hat / (v_hat.sqrt() + s.adam_epsilon)
+    return theta
+
+
+def test_every_setting_reaches_the_update() -> None:
+    """Each value differs from the others, so that a mixed-up one is seen."""
+    settings = OptimizerSettings(learning_rate=0.5, adam_beta1=0.7, adam_beta2=0.8, adam_epsilon=1e-3, weight_decay=0.05)
+    trained = trainee()
+    before = {name: parameter.detach().clone() for name, parameter in trained.parameters.items()}
+    optimizer = Optimizer(trained, settings, total_steps=3)
+    gradients: dict[str, list[torch.Tensor]] = {name: [] for name in before}
+    for step in (1, 2, 3):
+        give_gradients(trained, step)
+        for name, parameter in trained.parameters.items():
+            assert parameter.grad is not None
+            gradients[name].append(parameter.grad.clone())
+        optimizer.step(step)
+    for name, parameter in trained.parameters.items():
+        rate = 0.5 if name.startswith("unet.") else 0.25
+        expected = adamw_by_hand(before[name], gradients[name], rate, settings)
+        torch.testing.assert_close(parameter.double(), expected, rtol=1e-5, atol=1e-6)
+        assert parameter.grad is None
+
+
+def test_the_state_taken_over_goes_on_bit_for_bit() -> None:
+    settings = OptimizerSettings(learning_rate=0.1, warmup_steps=2)
+    straight, stopped = trainee(), trainee()
+    first, second = Optimizer(straight, settings, total_steps=6), Optimizer(stopped, settings, total_steps=6)
+    assert first.state() == {}
+    for step in (1, 2, 3):
+        for trained, optimizer in ((straight, first), (stopped, second)):
+            give_gradients(trained, step)
+            optimizer.step(step)
+    resumed = Optimizer(stopped, settings, total_steps=6)
+    resumed.load_state({name: tensor.clone() for name, tensor in second.state().items()})
+    for step in (4, 5, 6):
+        for trained, optimizer in ((straight, first), (stopped, resumed)):
+            give_gradients(trained, step)
+            optimizer.step(step)
+    for name, parameter in straight.parameters.items():
+        assert torch.equal(parameter, stopped.parameters[name])
+
+
+def test_the_gradient_norm_is_global_and_limits_when_asked() -> None:
+    trained = trainee()
+    give_gradients(trained, 0)
+    gradients = [parameter.grad for parameter in trained.parameters.values() if parameter.grad is not None]
+    norm = math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients))
+    assert float(Optimizer(trained, OptimizerSettings(), total_steps=1).gradient_norm()) == pytest.approx(norm, rel=1e-6)
+    limited = Optimizer(trained, OptimizerSettings(max_gradient_norm=0.5), total_steps=1)
+    assert float(limited.gradient_norm()) == pytest.approx(norm, rel=1e-6)
+    assert float(limited.gradient_norm()) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_unscaling_divides_every_gradient() -> None:
+    trained = trainee()
+    give_gradients(trained, 0)
+    before = [parameter.grad.clone() for parameter in trained.parameters.values() if parameter.grad is not None]
+    Optimizer(trained, OptimizerSettings(), total_steps=1).unscale(4.0)
+    for parameter, gradient in zip(trained.parameters.values(), before, strict=True):
+        assert parameter.grad is not None
+        assert torch.equal(parameter.grad, gradient / 4)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_the_learning_rate_rises_then_follows_its_schedule(schedule: str) -> None:
+    settings = OptimizerSettings.model_validate({"learning_rate_schedule": schedule, "warmup_steps": 4})
+    factors = [learning_rate_factor(step, settings, 20) for step in range(1, 21)]
+    assert factors[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert factors[4] == 1.0
+    assert all(factor > 0 for factor in factors)
+    if schedule == "constant":
+        assert set(factors[4:]) == {1.0}
+    elif schedule == "linear":
+        assert factors[-1] == pytest.approx(1 / 16)
+        assert factors[12] == pytest.approx(0.5)
+    else:
+        assert factors[12] == pytest.approx(0.5)
+        assert factors[-1] == pytest.approx(0.5 * (1 + math.cos(math.pi * 15 / 16)))
+
+
+def test_a_frozen_text_encoder_is_no_group() -> None:
+    unet, text = nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False)
+    trained = full_trainee(unet, text, TraineeSettings(train_text_encoder=False), learning_rate=1e-6)
+    assert [group.name for group in trained.groups] == ["unet"]
+    assert not any(parameter.requires_grad for parameter in text.parameters())
+
+
+def test_train_mode_gives_back_what_it_found() -> None:
+    trained = trainee()
+    trained.modules["unet"].eval()
+    with trained.train_mode():
+        assert all(module.training for module in trained.modules.values())
+    assert [module.training for module in trained.modules.values()] == [False, True]
