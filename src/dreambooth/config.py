@@ -1,34 +1,50 @@
 """The base of every settings record, and the YAML files they are read from and written to.
 
 The records themselves stand beside their owners (`data/settings.py`, `training/settings.py`, ...) and are put together in
-`recipes/settings.py`. One schema is the command line, the YAML file and the reference page: a field's docstring is its
-sentence in all three. Nothing here, nor in any `settings.py`, loads torch.
+`recipes/settings.py`. One schema is the command line, the YAML file and the reference page: the string under a field is
+its sentence in all three. Nothing here, nor in any `settings.py`, loads torch.
 """
 
 from __future__ import annotations
 
+import ast
 import difflib
+import itertools
+import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dreambooth.errors import SettingsError
 from dreambooth.files import write_text
 
-__all__ = ["Settings", "differences", "flat_fields", "nearest", "parse_settings", "read_yaml", "write_yaml"]
+__all__ = [
+    "Settings",
+    "differences",
+    "field_sentence",
+    "flat_fields",
+    "nearest",
+    "parse_settings",
+    "read_yaml",
+    "section_default",
+    "section_of",
+    "write_yaml",
+]
 
 SettingsType = TypeVar("SettingsType", bound="Settings")
 
 
 class Settings(BaseModel):
-    """A frozen settings record: unknown keys are refused, every field has a sentence below it."""
+    """A frozen settings record: unknown keys are refused, every field has a sentence below it.
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
-    )
+    Validators are built at the first use, which keeps `--help` quick; for the same reason a section's default is given as
+    `Field(default_factory=Section)`, and sentences are read from the source by `field_sentence` only when they are shown.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False, defer_build=True)
 
     def is_changed(self, *names: str) -> tuple[str, ...]:
         """Those of the named fields whose value is not the default: an option without effect is an error, a default is not."""
@@ -36,64 +52,169 @@ class Settings(BaseModel):
         return tuple(name for name in names if getattr(self, name) != fields[name].get_default(call_default_factory=True))
 
 
-def nearest(name: str, valid: Iterable[str]) -> str | None:
-    """The valid name that looks most like `name`, or None when none is near."""
-    found = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
-    return found[0] if found else None
+def section_of(settings: type[Settings], name: str) -> type[Settings] | None:
+    """The record behind a field that is a section; None for a field that holds a value."""
+    annotation = settings.model_fields[name].annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Settings) else None
+
+
+def section_default(settings: type[Settings], name: str) -> Settings | None:
+    """A section's default in this record; None when it is only what the section's own fields default to."""
+    section, factory = section_of(settings, name), settings.model_fields[name].default_factory
+    if section is None or factory is None or factory is section:
+        return None
+    made: Settings = settings.model_fields[name].get_default(call_default_factory=True)
+    return made
 
 
 def flat_fields(settings: type[Settings], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Every leaf of a settings tree as (dotted path, field name); the field name is also its flag's name."""
-    for name, field in settings.model_fields.items():
-        annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, Settings):
-            yield from flat_fields(annotation, f"{prefix}{name}.")
+    for name in settings.model_fields:
+        if (section := section_of(settings, name)) is not None:
+            yield from flat_fields(section, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", name
 
 
-def parse_settings(settings: type[SettingsType], values: Mapping[str, Any], *, where: str) -> SettingsType:
-    """Build a settings record from plain values.
+def field_sentence(settings: type[Settings], name: str) -> str:
+    """The sentence below a field in the source; empty when there is none."""
+    owners = (owner for owner in settings.__mro__ if issubclass(owner, Settings))
+    found = (_sentences(owner.__module__).get((owner.__name__, name)) for owner in owners)
+    return next((sentence for sentence in found if sentence is not None), "")
 
-    Raises SettingsError with every problem at once: unknown keys with the nearest valid name, wrong types and ranges, and
-    rules between fields. `where` names the source of the values in the message ("runs/dog/config.yaml", "command line").
+
+@cache
+def _sentences(module: str) -> dict[tuple[str, str], str]:
+    # Much cheaper than pydantic's use_attribute_docstrings, which reads and parses the source once for every class.
+    source = sys.modules[module].__file__
+    assert source is not None
+    records = (node for node in ast.parse(Path(source).read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef))
+    sentences = {}
+    for record in records:
+        for field, below in itertools.pairwise(record.body):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(sentence))):
+                    sentences[record.name, name] = " ".join(sentence.split())
+    return sentences
+
+
+def nearest(name: str, valid: Iterable[str]) -> str | None:
+    """The valid name that looks most like `name` or alone begins with it; None when none is near."""
+    known = list(valid)
+    if found := difflib.get_close_matches(name, known, n=1, cutoff=0.6):
+        return found[0]
+    longer = [candidate for candidate in known if len(name) > 2 and candidate.startswith(name)]
+    return longer[0] if len(longer) == 1 else None
+
+
+def parse_settings(
+    settings: type[SettingsType], values: Mapping[str, Any], *, where: str, names: Mapping[str, str] | None = None
+) -> SettingsType:
+    """Build a settings record from plain values; a number may also be given as its text.
+
+    `where` says where the values come from ("runs/dog/config.yaml"); `names` gives dotted paths names of their own in
+    messages, such as a flag. Raises SettingsError with every problem at once: unknown keys with the nearest valid name,
+    missing ones, wrong types and ranges, and rules between fields.
     """
     try:
-        return settings.model_validate(values)
+        return settings.model_validate(_with_sections(settings, values))
     except ValidationError as error:
-        raise SettingsError([_describe(problem, settings, where) for problem in error.errors()]) from error
+        raise SettingsError([_describe(problem, settings, where, names) for problem in error.errors()]) from error
 
 
-def _describe(problem: Any, settings: type[Settings], where: str) -> str:
-    path = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        paths = [dotted for dotted, _ in flat_fields(settings)]
-        leaves = {name: dotted for dotted, name in flat_fields(settings)}
-        near = nearest(path, paths) or leaves.get(nearest(str(problem["loc"][-1]), leaves) or "")
-        return f"{where}: unknown setting '{path}'" + (f"; did you mean '{near}'?" if near else "")
-    if problem["type"] == "missing":
-        return f"{where}: '{path}' is missing and has no default"
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    if problem["type"] == "value_error":  # our own rules name their fields themselves
-        return f"{where}: {message}"
-    return f"{where}: '{path}' is {problem['input']!r}: {message[0].lower()}{message[1:]}"
+def _with_sections(settings: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
+    # An empty section where a required one is missing: what is reported missing is then each value, not the section.
+    required = (name for name, field in settings.model_fields.items() if field.is_required() and section_of(settings, name))
+    return {**{name: {} for name in required}, **values}
+
+
+def _describe(problem: Any, settings: type[Settings], where: str, names: Mapping[str, str] | None) -> str:
+    path = ".".join(part for part in problem["loc"] if isinstance(part, str))
+    name = (names or {}).get(path, f"{where}: '{path}'")
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"{where}: unknown setting '{path}'" + _did_you_mean(path, settings)
+    if kind == "missing":
+        return f"{name} is missing: {_sentence_at(path, settings)}"
+    if kind == "value_error":  # our own rules; those between fields name the fields, which may come from several places
+        is_between = path not in dict(flat_fields(settings))
+        place = name if not is_between else where if names is None else ""
+        return f"{place}: {context['error']}".removeprefix(": ")
+    if kind == "literal_error":
+        choices = context["expected"].replace("'", "")
+        near = nearest(str(problem["input"]), choices.replace(" or ", ", ").split(", "))
+        return f"{name} is {problem['input']!r}: expected {choices}" + (f"; did you mean '{near}'?" if near else "")
+    template = _EXPECTED.get(kind)
+    message = f"expected {template.format(**context)}" if template is not None else problem["msg"]
+    return f"{name} is {problem['input']!r}: {message}"
+
+
+_EXPECTED = {
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "multiple_of": "a multiple of {multiple_of}",
+    "string_type": "text",
+    "string_too_short": "text that is not empty",
+    "path_type": "a path",
+    "tuple_type": "a list",
+    "model_type": "a mapping of settings",
+}
+
+
+def _did_you_mean(path: str, settings: type[Settings]) -> str:
+    section, _, name = path.rpartition(".")
+    siblings = {name: f"{section}.{name}".lstrip(".") for name in _record_at(section, settings).model_fields}
+    anywhere = {name: dotted for dotted, name in flat_fields(settings)}
+    for known in (siblings, anywhere):
+        if (near := nearest(name, known)) is not None:
+            return f"; did you mean '{known[near]}'?"
+    return ""
+
+
+def _record_at(path: str, settings: type[Settings]) -> type[Settings]:
+    for name in path.split(".") if path else ():
+        settings = section_of(settings, name) or settings
+    return settings
+
+
+def _sentence_at(path: str, settings: type[Settings]) -> str:
+    section, _, name = path.rpartition(".")
+    sentence = field_sentence(_record_at(section, settings), name)
+    return f"{sentence[:1].lower()}{sentence[1:]}"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises SettingsError when the file is missing, is not YAML or is not a mapping."""
+    import yaml
+
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SettingsError(f"{path}: no such settings file", hint="Give an existing YAML file.") from error
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}", hint="Give a readable YAML file.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not a YAML file: {error}") from error
     if not isinstance(values, dict):
-        raise SettingsError(f"{path}: expected a mapping of settings, found {type(values).__name__}")
+        found = "an empty file" if values is None else f"a {type(values).__name__}"
+        raise SettingsError(f"{path}: expected a mapping of settings, found {found}")
     return values
 
 
 def write_yaml(path: Path, settings: Settings, *, comment: str) -> None:
     """Write a settings record with a comment above it; `read_yaml` and `parse_settings` give back an equal record."""
+    import yaml
+
     head = "".join(f"# {line}\n" for line in comment.splitlines())
     write_text(path, head + yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 

@@ -7,6 +7,8 @@ DreamboothError
 ├── RunError           a run folder cannot be created, resumed or trusted
 └── TrainingError      training stopped before the weights were harmed
 
+Interrupted              not a mistake: somebody asked the work to stop
+
 A message says what was found, what was expected, where, and what to type next. Nothing else in the project is raised on
 purpose for a user's mistake; an `assert` states only what the code itself promises.
 """
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["DreamboothError", "ModelFileError", "PhotoError", "RunError", "SettingsError", "TrainingError"]
+__all__ = ["DreamboothError", "Interrupted", "ModelFileError", "PhotoError", "RunError", "SettingsError", "TrainingError"]
 
 
 class DreamboothError(Exception):
@@ -54,3 +56,15 @@ class RunError(DreamboothError):
 
 class TrainingError(DreamboothError):
     """Training stopped before the weights moved: a number was not finite, or there is no room."""
+
+
+class Interrupted(Exception):  # noqa: N818 - a request, not an error
+    """Somebody asked the work to stop (Ctrl-C, SIGTERM) and it did, with everything saved that can be saved.
+
+    `text` says what is kept and how to go on; `exit_code` follows the shells' rule of 128 + the signal's number.
+    """
+
+    def __init__(self, text: str, *, exit_code: int) -> None:
+        self.text = text
+        self.exit_code = exit_code
+        super().__init__(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,10 +11,18 @@ from dreambooth.config import Settings
 from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.trainees.settings import TraineeSettings
-from dreambooth.training.settings import LoopSettings, OptimizerSettings, OutputSettings
-from dreambooth.weights.settings import BaseModelSettings
+from dreambooth.training.settings import LoopSettings, OptimizerSettings, OutputSettings, StorageDtype
+from dreambooth.weights.settings import BaseModelSettings, WeightsChoice
 
-__all__ = ["GenerateSettings", "PriorRecipeSettings", "TrainSettings"]
+__all__ = [
+    "ConvertSettings",
+    "DemoSettings",
+    "GenerateSettings",
+    "InspectSettings",
+    "PriorRecipeSettings",
+    "TokensSettings",
+    "TrainSettings",
+]
 
 
 class TrainSettings(Settings):
@@ -26,30 +34,30 @@ class TrainSettings(Settings):
     subject: SubjectSettings
     """The subject to learn."""
 
-    views: ViewSettings = ViewSettings()
+    views: ViewSettings = Field(default_factory=ViewSettings)
     """How photos become training pictures."""
 
-    prior: PriorSettings = PriorSettings()
+    prior: PriorSettings = Field(default_factory=PriorSettings)
     """The class images that hold the prior in place."""
 
-    trainee: TraineeSettings = TraineeSettings()
+    trainee: TraineeSettings = Field(default_factory=TraineeSettings)
     """Which parts are trained."""
 
-    optimizer: OptimizerSettings = OptimizerSettings()
+    optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
     """AdamW and its learning rate."""
 
-    loop: LoopSettings = LoopSettings()
+    loop: LoopSettings = Field(default_factory=LoopSettings)
     """How long and how training runs."""
 
-    output: OutputSettings = OutputSettings()
+    output: OutputSettings = Field(default_factory=OutputSettings)
     """The run folder and what is written into it."""
 
     @model_validator(mode="after")
     def _schedule_fits_steps(self) -> TrainSettings:
         if self.optimizer.warmup_steps >= self.loop.steps and self.optimizer.warmup_steps > 0:
             raise ValueError(
-                f"warmup_steps is {self.optimizer.warmup_steps} and steps is {self.loop.steps}: the warm-up must end before the run; "
-                "lower warmup_steps or raise steps"
+                f"warmup_steps is {self.optimizer.warmup_steps} and steps is {self.loop.steps}: "
+                "the warm-up must end before the run; lower warmup_steps or raise steps"
             )
         return self
 
@@ -63,7 +71,7 @@ class PriorRecipeSettings(Settings):
     class_word: Annotated[str, Field(min_length=1)]
     """What kind of thing the images show: container, dog, man."""
 
-    prior: PriorSettings = PriorSettings(prior_folder=Path("class-images"))
+    prior: PriorSettings = Field(default_factory=lambda: PriorSettings(prior_folder=Path("class-images")))
     """How the images are made and where they go."""
 
     resolution: Annotated[int, Field(ge=64, le=2048, multiple_of=8)] | None = None
@@ -80,7 +88,73 @@ class GenerateSettings(Settings):
     """Make pictures with a base model or with what training wrote."""
 
     base: BaseModelSettings
-    """The model."""
+    """The model that makes the pictures."""
 
-    sample: SampleSettings = SampleSettings()
+    sample: SampleSettings = Field(default_factory=SampleSettings)
     """The pictures to make."""
+
+
+class ConvertSettings(Settings):
+    """Rewrite a model as one file or as a diffusers folder."""
+
+    source: str
+    """Model to read: a .ckpt or .safetensors file, a diffusers folder, a run folder, or a hub id such as owner/name."""
+
+    destination: Path
+    """Where to write: a .ckpt or .safetensors file, or a new folder in the diffusers form."""
+
+    to: Literal["single-file", "diffusers"] | None = None
+    """Form to write; told by the destination's suffix when not given."""
+
+    dtype: StorageDtype | None = None
+    """Number format of the written weights; kept as it is when not given."""
+
+    weights: WeightsChoice = "ema"
+    """Which UNet weights are read when a file holds both: their average (ema) or the last ones (raw)."""
+
+    config: Path | None = None
+    """The source's own YAML in the original configuration language; it must agree with the tensors."""
+
+
+class InspectSettings(Settings):
+    """Say what a model file holds, and what the tokenizer makes of a word."""
+
+    model: str | None = None
+    """Model to look at: a .ckpt or .safetensors file, a diffusers folder, a run folder, or a hub id such as owner/name."""
+
+    token: tuple[str, ...] = ()
+    """Words to look up in the tokenizer; several may be given."""
+
+    weights: WeightsChoice = "ema"
+    """Which UNet weights are read when a file holds both: their average (ema) or the last ones (raw)."""
+
+    config: Path | None = None
+    """The model's own YAML in the original configuration language; it must agree with the tensors."""
+
+    @model_validator(mode="after")
+    def _options_have_effect(self) -> InspectSettings:
+        if self.model is None and not self.token:
+            raise ValueError("neither a model nor a token is given; give a model file, a folder or a word: --token WORD")
+        if self.model is None and (useless := self.is_changed("weights", "config")):
+            raise ValueError(f"no model is given, so {', '.join(useless)} would have no effect; name a model or leave them out")
+        return self
+
+
+class TokensSettings(Settings):
+    """Propose rare words that are a single token, to name a subject with."""
+
+    num_tokens: Annotated[int, Field(ge=1, le=1000)] = 10
+    """How many words are proposed."""
+
+
+class DemoSettings(Settings):
+    """Run the main job once, small: train on photos that ship with the package, then make pictures."""
+
+    output: Path = Path("runs/demo")
+    """Run folder to make."""
+
+    steps: Annotated[int, Field(ge=1)] = 30
+    """Optimiser updates."""
+
+    device: str | None = None
+    """Where to work: cpu, cuda, cuda:1, mps. The first GPU, else the CPU, when not given."""

@@ -1,0 +1,194 @@
+"""From a settings record to flags, and from arguments to the values that were given: the only place that knows cyclopts.
+
+The flags are flat: every leaf of the settings tree is one, under its own name. cyclopts splits the arguments and writes
+the help; values stay text until pydantic reads them, so that a wrong flag and a wrong file are refused by the same rules,
+in the same words, all at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, get_origin
+
+from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts.exceptions import MissingArgumentError, RepeatArgumentError
+
+from dreambooth.cli.preset_files import preset_names
+from dreambooth.cli.verbs import Verb
+from dreambooth.config import Settings, field_sentence, nearest, section_default, section_of
+
+__all__ = ["Given", "Leaf", "leaves", "read_arguments"]
+
+_HELP = frozenset({"--help", "-h"})
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A value in a settings tree, as a flag."""
+
+    path: str
+    sentence: str
+    section: str
+    """Sentence of the section it stands in; empty for a record without sections."""
+    annotation: Any
+    default: Any
+    is_required: bool
+
+    @property
+    def name(self) -> str:
+        """The field's own name, the last part of the path."""
+        return self.path.rpartition(".")[2]
+
+    @property
+    def flag(self) -> str:
+        """The name with dashes: --class-word."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def is_list(self) -> bool:
+        """Whether several values may be given."""
+        return get_origin(self.annotation) is tuple
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it is given without a value, as --flag or --no-flag."""
+        return self.annotation in (bool, bool | None)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What stood on the command line."""
+
+    values: Mapping[str, Any]
+    """Dotted path to text, list of texts, or True and False of a switch; only what was given."""
+    extra: Mapping[str, str]
+    """The flags of `Verb.extra` that were given."""
+    problems: tuple[str, ...] = ()
+    """Arguments that are no flags of this verb."""
+    is_answered: bool = False
+    """Whether help was asked for and shown, and nothing is left to do."""
+
+
+def leaves(settings: type[Settings], prefix: str = "", section: str = "", defaults: Settings | None = None) -> Iterator[Leaf]:
+    """Every leaf of a settings tree in the order of the source. `defaults` holds other defaults than the fields' own."""
+    for name, info in settings.model_fields.items():
+        sentence = field_sentence(settings, name)
+        if (inner := section_of(settings, name)) is not None:
+            yield from leaves(inner, f"{prefix}{name}.", sentence, section_default(settings, name))
+        else:
+            default = getattr(defaults, name) if defaults is not None else info.get_default(call_default_factory=True)
+            yield Leaf(f"{prefix}{name}", sentence, section, info.annotation, default, info.is_required() and defaults is None)
+
+
+def read_arguments(verb: Verb, settings: type[Settings], arguments: Sequence[str]) -> Given:
+    """Take the arguments apart, or show the help. Values are not checked here.
+
+    Raises nothing for an unknown flag or a missing value: they are `problems`, to be reported with everything else.
+    """
+    flags = [leaf for leaf in leaves(settings) if leaf.name not in verb.without]
+    if not _HELP.isdisjoint(arguments):
+        _app(verb, flags, is_help=True).help_print([])
+        return Given({}, {}, is_answered=True)
+    try:
+        _, bound, unused, _ = _app(verb, flags, is_help=False).parse_known_args(arguments)
+    except CycloptsError as error:
+        return Given({}, {}, (_problem(error),))
+    paths = {leaf.name: leaf.path for leaf in flags}
+    values = {paths[name]: value for name, value in bound.arguments.items() if name in paths}
+    extra = {name: value for name, value in bound.arguments.items() if name in verb.extra}
+    return Given(values, extra, tuple(_unknown(unused, _names(verb, flags))))
+
+
+def _app(verb: Verb, flags: Sequence[Leaf], *, is_help: bool) -> App:
+    """The verb for cyclopts: with the settings' own types for the help, with text for reading."""
+
+    def collect(**values: Any) -> None:
+        """Never called: what it would be called with is what is wanted."""
+
+    sections = [*dict.fromkeys(leaf.section for leaf in flags)]
+    groups = {section: Group.create_ordered(section.rstrip(".") or "Settings") for section in sections}
+    origin = Group.create_ordered("Where settings come from")
+    collect.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [_parameter(leaf, groups[leaf.section], verb, is_help=is_help) for leaf in flags]
+        + [_extra_parameter(name, sentence, origin) for name, sentence in verb.extra.items()]
+    )
+    ways = [f"dreambooth {verb.name} {way}" for way in verb.usage]
+    app = App(
+        name=f"dreambooth {verb.name}",
+        help=verb.sentence,
+        usage="Usage: " + "\n       ".join(ways),
+        help_epilogue="\n".join(
+            ["Example:" if len(verb.examples) == 1 else "Examples:", *(f"  {line}" for line in verb.examples)]
+        ),
+        help_format="plaintext",
+        help_flags=(),
+        version_flags=(),
+    )
+    app.default(collect)
+    return app
+
+
+def _parameter(leaf: Leaf, group: Group, verb: Verb, *, is_help: bool) -> inspect.Parameter:
+    details = Parameter(
+        help=leaf.sentence,
+        group=group,
+        negative=None if leaf.is_switch else (),
+        consume_multiple=1 if leaf.is_list and not verb.positional else None,  # it would swallow what is given by place
+        show_default=_shown,
+        required=leaf.is_required and is_help,
+    )
+    annotation = (
+        leaf.annotation if is_help else bool | None if leaf.is_switch else list[str] | None if leaf.is_list else str | None
+    )
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if leaf.name in verb.positional else inspect.Parameter.KEYWORD_ONLY
+    default = leaf.default if is_help and not leaf.is_required else None
+    return inspect.Parameter(leaf.name, kind, annotation=Annotated[annotation, details], default=default)
+
+
+def _extra_parameter(name: str, sentence: str, group: Group) -> inspect.Parameter:
+    details = Parameter(help=sentence.format(presets=", ".join(preset_names())), group=group)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[str | None, details], default=None)
+
+
+def _shown(default: Any) -> str | None:
+    """A default as it would be typed."""
+    match default:
+        case None | () | "":
+            return None
+        case bool():
+            return "on" if default else "off"
+        case tuple():
+            return " ".join(f'"{value}"' for value in default)
+        case _:
+            return str(default)
+
+
+def _names(verb: Verb, flags: Sequence[Leaf]) -> list[str]:
+    names = [leaf.flag.lstrip("-") for leaf in flags]
+    return [*names, *(f"no-{leaf.flag.lstrip('-')}" for leaf in flags if leaf.is_switch), *verb.extra]
+
+
+def _unknown(unused: Sequence[str], names: Sequence[str]) -> Iterator[str]:
+    """A sentence for every argument that cyclopts left over; the value after an unknown flag goes without saying."""
+    previous = ""
+    for argument in unused:
+        flag = argument.partition("=")[0]
+        if flag.startswith("-"):
+            near = nearest(flag.lstrip("-").replace("_", "-"), names)
+            yield f"unknown option {flag}" + (f"; did you mean --{near}?" if near is not None else "")
+        elif not previous.startswith("-"):
+            yield f"unexpected argument {argument!r}"
+        previous = argument
+
+
+def _problem(error: CycloptsError) -> str:
+    """What cyclopts refuses, in our words."""
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        flag = error.keyword or error.argument.name
+        return f"{flag} needs a value; one that begins with a dash is written {flag}=VALUE"
+    if isinstance(error, RepeatArgumentError):
+        return f"{error.token.keyword} is given more than once"
+    error.verbose = False
+    return str(error)

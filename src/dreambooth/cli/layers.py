@@ -1,0 +1,105 @@
+"""Where settings come from: defaults, over them a preset or a run's own settings, over them the flags that were given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dreambooth.cli.flags import Given, leaves
+from dreambooth.cli.preset_files import read_preset
+from dreambooth.cli.verbs import Verb
+from dreambooth.config import Settings, parse_settings, read_yaml, section_default
+from dreambooth.errors import SettingsError
+
+__all__ = ["changes_to_run", "settings_from"]
+
+SettingsType = TypeVar("SettingsType", bound=Settings)
+
+
+def settings_from(verb: Verb, record: type[SettingsType], given: Given) -> SettingsType:
+    """The settings of a verb. Raises SettingsError with every mistake of the command line and of the preset at once."""
+    preset = given.extra.get("preset")
+    return _parse(verb, record, given, lambda: ("command line", {}) if preset is None else read_preset(preset))
+
+
+def changes_to_run(verb: Verb, record: type[Settings], given: Given) -> dict[str, Any]:
+    """Dotted path to value for each flag given beside `--resume RUN`, checked against the run's own settings.
+
+    Whether a run may change so is for the recipe to say; so is whether the folder is a run at all.
+    """
+    if "preset" in given.extra:
+        raise SettingsError(
+            "--resume goes on with the run's own settings, so --preset would have no effect; leave out one or the other"
+        )
+    stored = Path(given.extra["resume"]) / "config.yaml"
+    if not stored.is_file():
+        return dict(given.values)
+    settings = _parse(verb, record, given, lambda: (str(stored), read_yaml(stored)))
+    return {path: _value_at(settings, path) for path in given.values}
+
+
+def _parse(
+    verb: Verb, record: type[SettingsType], given: Given, read_below: Callable[[], tuple[str, dict[str, Any]]]
+) -> SettingsType:
+    """The flags over the values that `read_below` gives together with the name of their place."""
+    problems = list(given.problems)
+    try:
+        where, below = read_below()
+        values = _merged(_merged(_section_defaults(record), below, where), _nested(given.values), where)
+        settings = parse_settings(record, values, where=where, names=_names(verb, record, below, given))
+    except SettingsError as error:
+        problems += error.problems
+    if problems:
+        raise SettingsError(problems, hint=f"See `dreambooth {verb.name} --help`.")
+    return settings
+
+
+def _section_defaults(record: type[Settings]) -> dict[str, Any]:
+    made = {name: section_default(record, name) for name in record.model_fields}
+    return {name: section.model_dump(exclude_unset=True) for name, section in made.items() if section is not None}
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, value in values.items():
+        *sections, name = path.split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    return tree
+
+
+def _merged(low: Mapping[str, Any], high: Mapping[str, Any], where: str) -> dict[str, Any]:
+    both = {**low, **high}
+    for name, value in high.items():
+        below = low.get(name, {})
+        if isinstance(value, Mapping):
+            if not isinstance(below, Mapping):
+                raise SettingsError(f"{where}: '{name}' is {below!r}: expected a mapping of settings")
+            both[name] = _merged(below, value, where)
+    return both
+
+
+def _names(verb: Verb, record: type[Settings], below: Mapping[str, Any], given: Given) -> dict[str, str]:
+    """Settings are called by their flag in messages, but for those that a file gave and no flag."""
+    return {
+        leaf.path: leaf.name.upper() if leaf.name in verb.positional else leaf.flag
+        for leaf in leaves(record)
+        if leaf.path in given.values or not _is_in(below, leaf.path)
+    }
+
+
+def _is_in(tree: Any, path: str) -> bool:
+    for name in path.split("."):
+        if not isinstance(tree, Mapping) or name not in tree:
+            return False
+        tree = tree[name]
+    return True
+
+
+def _value_at(settings: Any, path: str) -> Any:
+    for name in path.split("."):
+        settings = getattr(settings, name)
+    return settings

@@ -1,0 +1,85 @@
+"""Telling what happens while a run trains: on the screen, in the run's events and, when asked, to TensorBoard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from dreambooth.recipes.display import Display
+from dreambooth.recipes.live_view import LiveView
+from dreambooth.recipes.session import Session
+from dreambooth.runtime.device import peak_memory_bytes
+from dreambooth.training.events import EventLog, NoTensorBoard, TensorBoard
+from dreambooth.training.loop import StepResult
+from dreambooth.training.validation import validation_losses
+
+__all__ = ["Journal"]
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Takes down steps, validations, previews and checkpoints. Use as a context manager around the loop."""
+
+    session: Session
+    view: LiveView
+    log: EventLog
+    board: TensorBoard | NoTensorBoard
+
+    @classmethod
+    def open(cls, session: Session, display: Display) -> Journal:
+        """Open the run's logs; events of steps that will be made again are dropped."""
+        ready, step = session.ready, session.state.step
+        view = LiveView(
+            display,
+            first_step=step,
+            last_step=ready.settings.loop.steps,
+            peak_memory=lambda: peak_memory_bytes(ready.device),
+        )
+        board = TensorBoard(ready.run.tensorboard) if ready.settings.output.tensorboard else NoTensorBoard()
+        return cls(session, view, EventLog(ready.run.events, resume_step=step), board)
+
+    def __enter__(self) -> Journal:
+        """Begin to draw."""
+        self.view.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Stop drawing and close the logs."""
+        self.view.__exit__(kind, error, trace)
+        self.log.close()
+        self.board.close()
+
+    def step(self, result: StepResult) -> None:
+        """Take down one update."""
+        numbers: dict[str, float] = {"loss": result.loss, "instance_loss": result.instance_loss}
+        if result.prior_loss is not None:
+            numbers["prior_loss"] = result.prior_loss
+        numbers["gradient_norm"] = result.gradient_norm
+        self.log.add("step", step=result.step, **numbers, learning_rates=result.learning_rates)
+        rates = {f"learning_rate/{name}": rate for name, rate in result.learning_rates.items()}
+        self.board.add(result.step, {**{f"train/{name}": value for name, value in numbers.items()}, **rates})
+        self.view.step(result)
+
+    def look(self, *, is_first: bool) -> None:
+        """Measure the validation loss and make previews where they are due: before the first step, and at their intervals."""
+        output, step = self.session.ready.settings.output, self.session.state.step
+        if output.validation_steps and (is_first or step % output.validation_steps == 0):
+            self._validate(step)
+        if output.preview_steps and (is_first or step % output.preview_steps == 0):
+            sheet = self.session.make_preview()
+            self.log.add("preview", step=step, sheet=str(sheet))
+            self.view.say(f"step {step}: previews in {sheet}")
+
+    def saved(self, checkpoint: Path) -> None:
+        """Take down that a checkpoint stands."""
+        self.log.add("checkpoint", step=self.session.state.step, path=str(checkpoint))
+        self.view.say(f"step {self.session.state.step}: saved {checkpoint}")
+
+    def _validate(self, step: int) -> None:
+        session = self.session
+        with session.state.average.in_place():
+            losses = validation_losses(session.material.validation, session.state.denoiser, device=session.ready.device)
+        self.log.add("validation", step=step, **{f"{role}_loss": loss for role, loss in losses.items()})
+        self.board.add(step, {f"validation/{role}_loss": loss for role, loss in losses.items()})
+        self.view.validation(losses)

@@ -1,0 +1,168 @@
+"""Everything that can be checked before the first minute of GPU time, with all problems reported together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from dreambooth.data.captions import CaptionedPhoto, instance_caption
+from dreambooth.data.photos import scan_photos
+from dreambooth.data.prior_folders import PriorImages, also_prior_images, prior_images_from_folder
+from dreambooth.data.problems import PROBLEM_COLUMNS, PhotoProblem, problem_rows, raise_if_errors
+from dreambooth.errors import DreamboothError, RunError
+from dreambooth.families.tokens import describe_token
+from dreambooth.recipes.disk_space import check_disk_space, run_bytes
+from dreambooth.recipes.display import Display
+from dreambooth.recipes.settings import TrainSettings
+from dreambooth.runtime.device import choose_device
+from dreambooth.runtime.precision import PrecisionPolicy, choose_precision
+from dreambooth.sampling.sampler import check_size
+from dreambooth.training.events import check_tensorboard
+from dreambooth.training.run_folder import RunFolder
+from dreambooth.weights.model_weights import ModelWeights
+from dreambooth.weights.read import read_model
+
+__all__ = ["Ready", "check_everything"]
+
+Value = TypeVar("Value")
+
+
+@dataclass
+class _Problems:
+    """Collects what is wrong, so that one attempt shows it all."""
+
+    problems: list[str] = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)
+
+    def attempt(self, work: Callable[[], Value]) -> Value | None:
+        """The value of `work`, or None after noting its mistakes."""
+        try:
+            return work()
+        except DreamboothError as error:
+            self.problems.extend(error.problems)
+            if error.hint is not None:
+                self.hints.append(error.hint)
+            return None
+
+    def raise_if_any(self) -> None:
+        """Raise one error with everything that was noted."""
+        if self.problems:
+            raise DreamboothError(self.problems, hint="\n".join(dict.fromkeys(self.hints)) or None)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A run whose every input was looked at and found good."""
+
+    settings: TrainSettings
+    """With the choices filled in that depend on the machine and the model."""
+    run: RunFolder
+    device: torch.device
+    policy: PrecisionPolicy
+    base: ModelWeights
+    photos: tuple[CaptionedPhoto, ...]
+    given_priors: tuple[CaptionedPhoto, ...]
+    """Class images of the folders that the person named; those that the base model makes come on top."""
+    resolution: int
+
+
+def check_everything(settings: TrainSettings, display: Display, *, is_resume: bool) -> Ready:
+    """Look at every input of a run, showing a table of the pictures' problems.
+
+    Raises one DreamboothError with all that is wrong.
+    """
+    problems = _Problems()
+    run = RunFolder(settings.output.output)
+    device = problems.attempt(lambda: choose_device(settings.loop.device))
+    policy = None if device is None else problems.attempt(lambda: choose_precision(settings.loop.precision, device))
+    if not is_resume:
+        problems.attempt(lambda: _check_output_is_free(run.path))
+    if settings.output.tensorboard:
+        problems.attempt(check_tensorboard)
+    base_settings = settings.base
+    base = problems.attempt(lambda: read_model(base_settings.model, config=base_settings.config, weights=base_settings.weights))
+    if base is not None:
+        problems.attempt(lambda: _check_disk(settings, base, run))
+    resolution = settings.views.resolution or (base.family.resolution if base is not None else 512)
+    report = scan_photos(settings.subject.photos, role="instance", resolution=resolution)
+    given = _given_priors(settings, resolution)
+    found = (*report.problems, *(problem for images in given for problem in images.problems))
+    _show(found, display)
+    problems.attempt(lambda: raise_if_errors(found))
+    problems.attempt(lambda: check_size(base.family.downsampling if base else 8, height=resolution, width=resolution))
+    problems.raise_if_any()
+    assert device is not None
+    assert policy is not None
+    assert base is not None
+    for warning in describe_token(settings.subject.token).warnings:
+        display.warn(warning)
+    return Ready(
+        settings=_filled_in(settings, policy, resolution),
+        run=run,
+        device=device,
+        policy=policy,
+        base=base,
+        photos=tuple(CaptionedPhoto(photo, instance_caption(photo, settings.subject)) for photo in report.photos),
+        given_priors=tuple(image for images in given for image in images.images),
+        resolution=resolution,
+    )
+
+
+def _given_priors(settings: TrainSettings, resolution: int) -> list[PriorImages]:
+    """What is in the folders of class images that the person named."""
+    prior = settings.prior
+    given = [also_prior_images(folder, resolution=resolution) for folder in prior.also_prior]
+    if prior.prior_images is not None:
+        class_word = settings.subject.class_word
+        folder = prior.prior_images
+        given.insert(0, prior_images_from_folder(folder, prior=prior, class_word=class_word, resolution=resolution))
+    return given
+
+
+def _check_output_is_free(folder: Path) -> None:
+    if folder.is_dir() and any(folder.iterdir()):
+        is_run = RunFolder(folder).config.exists()
+        raise RunError(
+            f"{folder}: already holds {'a run' if is_run else 'other files'}",
+            hint=f"Continue it with: dreambooth train --resume {folder}" if is_run else "Choose another --output.",
+        )
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder}: is a file, and the run needs a folder", hint="Choose another --output.")
+
+
+def _check_disk(settings: TrainSettings, base: ModelWeights, run: RunFolder) -> None:
+    parts = {"unet": base.unet, "text_encoder": base.text_encoder, "vae": base.vae}
+    counts = {name: sum(tensor.numel() for tensor in part.values()) for name, part in parts.items()}
+    trained = counts["unet"] + (counts["text_encoder"] if settings.trainee.train_text_encoder else 0)
+    needed = run_bytes(settings.loop, settings.output, num_trained=trained, num_parameters=sum(counts.values()))
+    check_disk_space(run.path, needed)
+
+
+def _show(problems: Sequence[PhotoProblem], display: Display) -> None:
+    if problems:
+        display.table("Pictures", PROBLEM_COLUMNS, problem_rows(problems))
+
+
+def _filled_in(settings: TrainSettings, policy: PrecisionPolicy, resolution: int) -> TrainSettings:
+    """Choices that were left to us, written down, and places made absolute: these settings repeat the run anywhere."""
+    base, prior = settings.base, settings.prior
+    model = str(Path(base.model).absolute()) if Path(base.model).exists() else base.model
+    folders: dict[str, object] = {
+        "prior_images": None if prior.prior_images is None else prior.prior_images.absolute(),
+        "also_prior": tuple(folder.absolute() for folder in prior.also_prior),
+    }
+    if prior.prior_weight > 0 and prior.prior_images is None:
+        folders["prior_folder"] = (prior.prior_folder or settings.output.output.parent / "class-images").absolute()
+    return settings.model_copy(
+        update={
+            "base": base.model_copy(update={"model": model, "config": base.config and base.config.absolute()}),
+            "subject": settings.subject.model_copy(update={"photos": settings.subject.photos.absolute()}),
+            "views": settings.views.model_copy(update={"resolution": resolution}),
+            "prior": prior.model_copy(update=folders),
+            "loop": settings.loop.model_copy(update={"precision": policy.name}),
+        }
+    )

@@ -1,0 +1,143 @@
+"""`dreambooth prior`: class images, made by the base model itself, that hold what it knows of the class.
+
+A set's key is made of everything that a person decides: prompt, model, sampler, steps, guidance, size and seed. The device
+and the number format are not in it: they change a picture by rounding, as another GPU would, and a set that was begun
+on one machine can be finished on another. Each file says which it was made with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dreambooth.data.captions import fill
+from dreambooth.data.prior_sets import PriorRequest, PriorSet
+from dreambooth.data.settings import PriorSettings
+from dreambooth.errors import SettingsError
+from dreambooth.families.components import Components
+from dreambooth.recipes.display import Display
+from dreambooth.recipes.settings import PriorRecipeSettings
+from dreambooth.runtime.device import choose_device, describe_device
+from dreambooth.runtime.interrupts import Interrupts
+from dreambooth.sampling.batches import make_pictures
+from dreambooth.sampling.images import save_picture
+from dreambooth.sampling.metadata import picture_text
+from dreambooth.sampling.placing import picture_dtype, place
+from dreambooth.sampling.records import Picture, SamplingOptions
+from dreambooth.sampling.sampler import check_size
+from dreambooth.weights.read import read_model
+
+__all__ = ["PriorResult", "make_prior_set", "prior"]
+
+
+@dataclass(frozen=True)
+class PriorResult:
+    """A complete set of class images."""
+
+    folder: Path
+    images: tuple[Path, ...]
+    num_made: int
+    """How many of them were missing and have been made now."""
+
+
+def prior(settings: PriorRecipeSettings, display: Display) -> PriorResult:
+    """Make what is missing of a set of class images; the model is built only when something is.
+
+    Raises SettingsError when a setting would have no effect or the size is impossible, PhotoError when the set's folder
+    holds something else, and ModelFileError when the model cannot be read or gives numbers that are not finite.
+    """
+    asked, device = settings.prior, choose_device(settings.device)
+    if useless := asked.is_changed("prior_weight", "prior_images", "also_prior"):
+        raise SettingsError(f"{', '.join(useless)}: of no effect when class images are only made; leave out")
+    with Interrupts(lambda: "Stopped. The class images made so far are kept; the same command goes on from there."):
+        base = read_model(settings.base.model, config=settings.base.config, weights=settings.base.weights)
+        resolution = base.family.resolution if settings.resolution is None else settings.resolution
+        check_size(base.family.downsampling, height=resolution, width=resolution)
+        options = _options(asked, resolution, settings.seed)
+        request = _request(settings.class_word, asked, options, base.digest())
+        prior_set = PriorSet.open(asked.prior_folder or Path("class-images"), settings.class_word, request)
+        missing = prior_set.missing(asked.num_prior_images)
+        if missing:
+            dtype = picture_dtype(None, device)
+            display.say(f"{base.report.title} from {settings.base.model} on {describe_device(device)}")
+            components = place(base.build(dtype=dtype), device)
+            _fill(
+                prior_set, missing, options, components, display, batch_size=asked.prior_batch_size, device=device, dtype=dtype
+            )
+    images = tuple(prior_set.path(index) for index in range(asked.num_prior_images))
+    display.say(f'Class images "{request.prompt}" in {prior_set.folder}: {len(images)}, of which {len(missing)} are new')
+    return PriorResult(prior_set.folder, images, len(missing))
+
+
+def make_prior_set(
+    components: Components,
+    *,
+    model_digest: str,
+    class_word: str,
+    prior: PriorSettings,
+    resolution: int,
+    seed: int,
+    folder: Path,
+    display: Display,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> PriorSet:
+    """The set of class images that `prior` asks for below `folder`, with everything made that was missing.
+
+    The components must be on `device`; they calculate in `dtype` (see `sample`). Image k depends on the set's key and k
+    alone, and is written as soon as its batch is done, so being killed loses one batch at most.
+    """
+    options = _options(prior, resolution, seed)
+    request = _request(class_word, prior, options, model_digest)
+    prior_set = PriorSet.open(folder, class_word, request)
+    if missing := prior_set.missing(prior.num_prior_images):
+        _fill(prior_set, missing, options, components, display, batch_size=prior.prior_batch_size, device=device, dtype=dtype)
+    return prior_set
+
+
+def _options(prior: PriorSettings, resolution: int, seed: int) -> SamplingOptions:
+    return SamplingOptions(
+        sampler=prior.prior_sampler,
+        steps=prior.prior_sampling_steps,
+        guidance_scale=prior.prior_guidance_scale,
+        height=resolution,
+        width=resolution,
+        seed=seed,
+    )
+
+
+def _request(class_word: str, prior: PriorSettings, options: SamplingOptions, model_digest: str) -> PriorRequest:
+    return PriorRequest(
+        prompt=fill(prior.class_prompt, token="", class_word=class_word),
+        model_digest=model_digest,
+        sampler=options.sampler,
+        sampling_steps=options.steps,
+        guidance_scale=options.guidance_scale,
+        height=options.height,
+        width=options.width,
+        seed=options.seed,
+    )
+
+
+def _fill(
+    prior_set: PriorSet,
+    missing: Sequence[int],
+    options: SamplingOptions,
+    components: Components,
+    display: Display,
+    *,
+    batch_size: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> None:
+    """Make the pictures numbered `missing`."""
+    request = prior_set.request
+    pictures = [Picture(request.prompt, index) for index in missing]
+    with display.progress("class images", len(missing) * options.steps, "steps") as advance:
+        made = make_pictures(components, pictures, options, batch_size=batch_size, device=device, dtype=dtype, advance=advance)
+        for picture, pixels_CHW in made:
+            text = picture_text(picture, options, model_digest=request.model_digest, device=device, dtype=dtype)
+            save_picture(prior_set.path(picture.index), pixels_CHW, text)

@@ -1,0 +1,78 @@
+"""What may change when a run is resumed, and what must not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dreambooth.config import differences, parse_settings, read_yaml
+from dreambooth.errors import RunError, SettingsError
+from dreambooth.recipes.settings import TrainSettings
+from dreambooth.training.checkpoints import Checkpoint
+from dreambooth.training.run_folder import RunFolder
+
+__all__ = ["check_same_material", "settings_for_resume"]
+
+_MAY_CHANGE = frozenset({"loop.steps", "loop.max_train_hours", "loop.device"})
+_MAY_MOVE = frozenset(  # what is at these places is compared by content, so the places themselves may differ
+    {
+        "base.model",
+        "base.config",
+        "subject.photos",
+        "prior.prior_images",
+        "prior.also_prior",
+        "prior.prior_folder",
+        "output.output",
+    }
+)
+
+
+def settings_for_resume(run: RunFolder, changes: Mapping[str, Any]) -> TrainSettings:
+    """The run's own settings with `changes` (dotted path to value) made, when they may be made.
+
+    Steps may grow, unless the learning rate depends on their number; the time limit and the device may change, and folders
+    may have moved. Raises RunError when the folder is no run, and SettingsError naming every other difference.
+    """
+    if not run.config.is_file():
+        raise RunError(
+            f"{run.path}: no run to resume, it has no {run.config.name}", hint="Give the folder that an earlier --output made."
+        )
+    stored = read_yaml(run.config)
+    old = parse_settings(TrainSettings, stored, where=str(run.config))
+    for path, value in changes.items():
+        *sections, name = path.split(".")
+        section = stored
+        for part in sections:
+            section = section.setdefault(part, {})
+        section[name] = value
+    new = parse_settings(TrainSettings, stored, where="command line")
+    problems = [
+        f"{path} was {before!r} when the run started and is now {after!r}"
+        for path, (before, after) in differences(old, new).items()
+        if path not in _MAY_CHANGE | _MAY_MOVE
+    ]
+    if new.loop.steps < old.loop.steps:
+        problems.append(f"loop.steps was {old.loop.steps} and is now {new.loop.steps}; it may only grow")
+    schedule = new.optimizer.learning_rate_schedule
+    if new.loop.steps != old.loop.steps and schedule != "constant":
+        problems.append(f"loop.steps cannot grow: the {schedule} learning rate already falls to zero at step {old.loop.steps}")
+    if problems:
+        raise SettingsError(
+            problems, hint="A resumed run goes on as it began. Leave these out, or start a new run with --output."
+        )
+    return new.model_copy(update={"output": new.output.model_copy(update={"output": run.path})})
+
+
+def check_same_material(checkpoint: Checkpoint, made_of: Mapping[str, str]) -> None:
+    """Raise RunError naming everything that is not what the checkpoint was made of: the base model, photos, class images."""
+    before = checkpoint.made_of
+    problems = [
+        f"{name} is {'missing' if name not in made_of else 'new' if name not in before else 'not what it was'}"
+        for name in sorted({*before, *made_of})
+        if before.get(name) != made_of.get(name)
+    ]
+    if problems:
+        raise RunError(
+            [f"{checkpoint.path}: the run was made of other material", *problems],
+            hint="Put the files back as they were, or start a new run with --output.",
+        )

@@ -1,0 +1,159 @@
+"""Training, from photos and a base model to a personalised model. Read `_run` for the table of contents."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dreambooth.config import write_yaml
+from dreambooth.data.captions import Role
+from dreambooth.errors import TrainingError
+from dreambooth.recipes.display import Display
+from dreambooth.recipes.journal import Journal
+from dreambooth.recipes.material import gather_material
+from dreambooth.recipes.preflight import Ready, check_everything
+from dreambooth.recipes.resume_rules import check_same_material, settings_for_resume
+from dreambooth.recipes.session import Session, start_session
+from dreambooth.recipes.settings import TrainSettings
+from dreambooth.runtime.device import describe_device
+from dreambooth.runtime.interrupts import Interrupts
+from dreambooth.training.checkpoints import find_checkpoints, remove_old_checkpoints, restore_checkpoint, save_checkpoint
+from dreambooth.training.loop import training_steps
+from dreambooth.training.run_folder import RunFolder
+
+__all__ = ["TrainResult", "resume", "train"]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run left."""
+
+    run: Path
+    model: Path | None
+    """The final model; None when a time limit stopped the run before its last step."""
+    step: int
+
+
+def train(settings: TrainSettings, display: Display) -> TrainResult:
+    """Teach a base model one subject. Raises a DreamboothError with everything that is wrong before any training."""
+    return _run(settings, display, is_resume=False)
+
+
+def resume(run: Path, changes: Mapping[str, Any], display: Display) -> TrainResult:
+    """Go on with a run bit for bit as if it had never stopped. `changes` maps dotted settings to the values now given."""
+    return _run(settings_for_resume(RunFolder(run), changes), display, is_resume=True)
+
+
+def _run(settings: TrainSettings, display: Display, *, is_resume: bool) -> TrainResult:
+    run = RunFolder(settings.output.output)
+    with Interrupts(lambda: _how_to_go_on(run)) as interrupts:
+        ready = check_everything(settings, display, is_resume=is_resume)
+        _announce(ready, display)
+        write_yaml(run.config, ready.settings, comment=_config_comment(run))
+        material = gather_material(ready, display)
+        session = start_session(ready, material)
+        restored = _restore(session, display)
+        if session.state.step < ready.settings.loop.steps or not run.final_model.exists():
+            _train(session, display, interrupts, restored=restored)
+        return _finish(session, display)
+
+
+def _announce(ready: Ready, display: Display) -> None:
+    settings = ready.settings
+    trained = "UNet and text encoder" if settings.trainee.train_text_encoder else "UNet"
+    each = settings.loop.steps * settings.loop.examples_per_step / len(ready.photos)
+    display.say(
+        f"{ready.base.report.title} from {settings.base.model}: {trained} train on {describe_device(ready.device)} "
+        f"in {ready.policy.name} at {ready.resolution} px"
+    )
+    display.say(
+        f"{len(ready.photos)} photos of '{settings.subject.token} {settings.subject.class_word}', {settings.loop.steps} steps: "
+        f"each photo is seen about {each:.0f} times"
+    )
+
+
+def _config_comment(run: RunFolder) -> str:
+    return (
+        f"Everything that made this run. To go on with it:  dreambooth train --resume {run.path}\n"
+        f"To repeat it:  dreambooth train --preset {run.config} --output ANOTHER_FOLDER"
+    )
+
+
+def _how_to_go_on(run: RunFolder) -> str:
+    found = find_checkpoints(run)
+    kept = (
+        f"The run is saved at step {found[-1].step}." if found else "No step was saved yet; class images and latents are kept."
+    )
+    return f"Stopped. {kept} To go on:\n  dreambooth train --resume {run.path}"
+
+
+def _restore(session: Session, display: Display) -> bool:
+    """Put the newest checkpoint's state in place; whether there was one."""
+    found = find_checkpoints(session.ready.run)
+    if not found:
+        return False
+    check_same_material(found[-1], session.material.made_of)
+    restore_checkpoint(found[-1], session.state, session.trainee.parameters)
+    display.say(f"Going on from step {session.state.step}")
+    return True
+
+
+def _train(session: Session, display: Display, interrupts: Interrupts, *, restored: bool) -> None:
+    settings, state, run = session.ready.settings, session.state, session.ready.run
+    deadline = math.inf if settings.loop.max_train_hours is None else time.monotonic() + 3600 * settings.loop.max_train_hours
+    journal = Journal.open(session, display)
+    with journal, interrupts.deferred(), session.trainee.train_mode():
+        if not restored:
+            journal.look(is_first=True)
+        try:
+            for result in training_steps(
+                state, session.batches_at, last_step=settings.loop.steps, min_snr_gamma=settings.loop.min_snr_gamma
+            ):
+                journal.step(result)
+                journal.look(is_first=False)
+                is_last = result.step == settings.loop.steps
+                if is_last or result.step % settings.output.checkpoint_steps == 0:
+                    _save(session, journal, is_scheduled=True)
+                elif interrupts.requested is not None or time.monotonic() >= deadline:
+                    _save(session, journal, is_scheduled=False)
+                if interrupts.requested is not None or time.monotonic() >= deadline:
+                    break
+        except TrainingError as error:
+            raise TrainingError(error.problems, hint=f"{error.hint}\n{_how_to_go_on(run)}") from error
+    if interrupts.requested is not None and state.step < settings.loop.steps:
+        raise interrupts.error()
+
+
+def _save(session: Session, journal: Journal, *, is_scheduled: bool) -> None:
+    """Write the model, then the checkpoint, then remove what these make superfluous.
+
+    In this order a checkpoint's model is always there, wherever the power fails.
+    """
+    run, state, settings = session.ready.run, session.state, session.ready.settings
+    if is_scheduled:
+        is_last = state.step == settings.loop.steps
+        session.write_model(run.final_model if is_last else run.model_at(state.step))
+    path = save_checkpoint(run, state, session.trainee.parameters, made_of=session.material.made_of, is_scheduled=is_scheduled)
+    remove_old_checkpoints(run, keep=settings.output.keep_checkpoints)
+    journal.saved(path)
+
+
+def _finish(session: Session, display: Display) -> TrainResult:
+    """Say what there is and how to use it."""
+    settings, run, step = session.ready.settings, session.ready.run, session.state.step
+    whats: dict[Role, str] = {"instance": "photo", "prior": "class image"}
+    for role, what in whats.items():
+        if counts := session.material.source.exposures(role, step):
+            fewest, most = min(counts), max(counts)
+            times = f"{fewest} times" if fewest == most else f"{fewest} to {most} times"
+            display.say(f"Each of {len(counts)} {what}s was seen {times}")
+    if step < settings.loop.steps:
+        display.say(f"Time is up. {_how_to_go_on(run)}")
+        return TrainResult(run.path, None, step)
+    prompt = session.previewer.prompts[0] if session.previewer.prompts else settings.subject.token
+    display.say(f'The model is {run.final_model}. To use it:\n  dreambooth generate --model {run.path} --prompt "{prompt}"')
+    return TrainResult(run.path, run.final_model, step)

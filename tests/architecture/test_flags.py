@@ -1,0 +1,77 @@
+"""The flags are the settings: one name each, a sentence each, and no change without a look at the list.
+
+`python tests/architecture/test_flags.py` writes the list again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from dreambooth.cli.flags import leaves
+from dreambooth.cli.verbs import VERBS, Verb
+from dreambooth.config import Settings, field_sentence, section_of
+from dreambooth.recipes import settings as records
+
+LIST = Path(__file__).with_name("flags.txt")
+
+
+def _record(verb: Verb) -> type[Settings]:
+    record: type[Settings] = getattr(records, verb.settings)
+    return record
+
+
+def _flags(verb: Verb) -> list[str]:
+    given = [leaf for leaf in leaves(_record(verb)) if leaf.name not in verb.without]
+    return [leaf.name.upper() if leaf.name in verb.positional else leaf.flag for leaf in given] + [
+        f"--{name}" for name in verb.extra
+    ]
+
+
+def _current() -> str:
+    return "".join(f"{verb.name} {flag}\n" for verb in VERBS.values() for flag in _flags(verb))
+
+
+def test_the_list_of_flags_is_up_to_date() -> None:
+    assert _current().splitlines() == LIST.read_text(encoding="utf-8").splitlines(), (
+        f"look at the change, then: python {__file__}"
+    )
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=lambda verb: verb.name)
+def test_every_flag_is_the_only_one_of_its_name(verb: Verb) -> None:
+    names = Counter([leaf.name for leaf in leaves(_record(verb))] + list(verb.extra))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def _without_sentence(record: type[Settings]) -> list[str]:
+    wrong = []
+    for name in record.model_fields:
+        sentence = field_sentence(record, name)
+        if not (sentence.endswith(".") and sentence[0].isupper() and len(sentence) > 10):
+            wrong.append(f"{record.__name__}.{name}: {sentence!r}")
+        if (section := section_of(record, name)) is not None:
+            wrong += _without_sentence(section)
+    return wrong
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=lambda verb: verb.name)
+def test_every_setting_has_a_sentence(verb: Verb) -> None:
+    assert _without_sentence(_record(verb)) == []
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=lambda verb: verb.name)
+def test_a_verb_and_its_record_say_the_same(verb: Verb) -> None:
+    assert verb.sentence == _record(verb).__doc__
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=lambda verb: verb.name)
+def test_names_in_the_table_are_leaves(verb: Verb) -> None:
+    known = {leaf.name for leaf in leaves(_record(verb))}
+    assert {*verb.positional, *verb.without} <= known
+
+
+if __name__ == "__main__":
+    LIST.write_text(_current(), encoding="utf-8")

@@ -1,0 +1,107 @@
+"""Imports point downwards, and every third-party library has its rooms."""
+
+from __future__ import annotations
+
+import sys
+from fnmatch import fnmatch
+from typing import Any
+
+# Floor of every room. A room imports itself and lower floors, never a sibling. The words (floor 0) count as one room.
+FLOORS = {
+    "words": 0,
+    "diffusion": 1,
+    "data": 2,
+    "families": 2,
+    "trainees": 2,
+    "memory": 2,
+    "runtime": 2,
+    "toybox": 2,
+    "training": 3,
+    "sampling": 3,
+    "weights": 3,
+    "evaluation": 3,
+    "recipes": 4,
+    "cli": 5,
+    "__main__": 6,
+}
+WORDS = {"__init__", "errors", "config", "files", "presets"}
+
+# Where a third-party library may be imported. A library that is not in this table may be imported nowhere.
+FENCES = {
+    "accelerate": ["runtime/accelerated.py"],
+    "cyclopts": ["cli/*"],
+    "diffusers": ["families/*", "sampling/*"],
+    "huggingface_hub": ["weights/hub.py"],
+    "numpy": ["*"],
+    "peft": ["trainees/lora.py", "weights/lora.py"],
+    "PIL": ["data/*", "sampling/images.py", "evaluation/report.py", "toybox/*"],
+    "pydantic": ["config.py", "*/settings.py"],
+    "rich": ["cli/*", "recipes/*"],
+    "safetensors": ["*"],
+    "tokenizers": ["families/*"],
+    "torch": ["*"],
+    "torchao": ["training/optimizer.py"],
+    "transformers": ["families/*", "sampling/*", "evaluation/encoders.py"],
+    "yaml": ["config.py", "weights/original_config.py"],
+}
+WITHOUT_TORCH = [
+    "errors.py",
+    "config.py",
+    "files.py",
+    "cli/*",
+    "*/settings.py",
+    "recipes/display.py",
+    "__init__.py",
+    "__main__.py",
+]
+
+
+def _room(dotted: str) -> str:
+    """The room of a dotted name inside the package; a name that is no module is one of the package itself."""
+    first = dotted.split(".")[1] if "." in dotted else "__init__"
+    return "words" if first in WORDS or first not in FLOORS else first
+
+
+def _is_in(place: str, patterns: list[str]) -> bool:
+    return any(fnmatch(place, pattern) for pattern in patterns)
+
+
+def test_every_module_belongs_to_a_room(modules: list[Any]) -> None:
+    rooms = {module.place: module.place.split("/")[0].removesuffix(".py") for module in modules}
+    strangers = [place for place, room in rooms.items() if room not in FLOORS and room not in WORDS]
+    assert strangers == []
+
+
+def test_imports_point_downwards(modules: list[Any]) -> None:
+    wrong = []
+    for module in modules:
+        here = _room(module.name)
+        for line, dotted in module.imports():
+            if dotted.split(".")[0] != "dreambooth":
+                continue
+            there = _room(dotted)
+            if there != here and FLOORS[there] >= FLOORS[here]:
+                wrong.append(f"{module.place}:{line}: {here} (floor {FLOORS[here]}) imports {dotted} (floor {FLOORS[there]})")
+    assert wrong == []
+
+
+def test_third_party_libraries_stay_behind_their_fences(modules: list[Any]) -> None:
+    wrong = []
+    for module in modules:
+        for line, dotted in module.imports():
+            library = dotted.split(".")[0]
+            if library == "dreambooth" or library in sys.stdlib_module_names:
+                continue
+            if not _is_in(module.place, FENCES.get(library, [])):
+                wrong.append(f"{module.place}:{line}: {library}")
+    assert wrong == []
+
+
+def test_the_words_and_the_command_line_do_not_name_torch(modules: list[Any]) -> None:
+    wrong = [
+        f"{module.place}:{line}"
+        for module in modules
+        for line, dotted in module.imports()
+        if dotted.split(".")[0] == "torch" and _is_in(module.place, WITHOUT_TORCH)
+    ]
+    assert wrong == []

@@ -1,0 +1,162 @@
+"""Defaults, then a preset or a run's settings, then flags; and every mistake at once, called by the name it was typed with."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dreambooth.cli.flags import read_arguments
+from dreambooth.cli.layers import changes_to_run, settings_from
+from dreambooth.cli.preset_files import preset_names, read_preset
+from dreambooth.cli.verbs import VERBS
+from dreambooth.config import write_yaml
+from dreambooth.errors import SettingsError
+from dreambooth.recipes import settings as records
+from dreambooth.recipes.settings import TrainSettings
+
+REQUIRED = "--model a --photos b --class-word dog"
+
+
+def _settings(line: str) -> Any:
+    name, *arguments = shlex.split(line)
+    verb = VERBS[name]
+    record = getattr(records, verb.settings)
+    return settings_from(verb, record, read_arguments(verb, record, arguments))
+
+
+def _changes(line: str) -> dict[str, Any]:
+    verb = VERBS["train"]
+    return changes_to_run(verb, TrainSettings, read_arguments(verb, TrainSettings, shlex.split(line)))
+
+
+def _problems(line: str) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        _settings(line)
+    assert caught.value.hint == f"See `dreambooth {line.partition(' ')[0]} --help`."
+    return list(caught.value.problems)
+
+
+def test_flags_are_over_the_preset_and_the_preset_over_defaults(tmp_path: Path) -> None:
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("loop: {steps: 100, seed: 5}\noptimizer: {learning_rate: 1e-5}\n", encoding="utf-8")
+    settings = _settings(f"train {REQUIRED} --preset {preset} --steps 200")
+    assert (settings.loop.steps, settings.loop.seed, settings.loop.batch_size) == (200, 5, 1)
+    assert settings.optimizer.learning_rate == 1e-5  # YAML 1.1 reads 1e-5 as text
+
+
+def test_zero_and_off_are_values() -> None:
+    settings = _settings(f"train {REQUIRED} --seed 0 --no-train-text-encoder --flip-probability 0 --preview-steps 0")
+    assert settings.loop.seed == 0
+    assert settings.trainee.train_text_encoder is False
+    assert settings.views.flip_probability == 0
+    assert settings.output.preview_steps == 0
+
+
+def test_a_runs_own_settings_are_a_preset(tmp_path: Path) -> None:
+    settings = _settings(f"train {REQUIRED} --also-prior c d --steps 12")
+    write_yaml(tmp_path / "config.yaml", settings, comment="A run.")
+    assert _settings(f"train --preset {tmp_path / 'config.yaml'}") == settings
+
+
+def test_a_part_of_a_section_keeps_the_records_own_defaults() -> None:
+    settings = _settings("prior --model a --class-word dog --num-prior-images 8")
+    assert settings.prior.prior_folder == Path("class-images")
+    assert settings.prior.num_prior_images == 8
+
+
+def test_all_mistakes_come_at_once_under_the_names_that_were_typed(tmp_path: Path) -> None:
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("loop: {steps: many, sede: 3}\nviews: {resolution: 65}\n", encoding="utf-8")
+    assert _problems(f"train --model a --photos b --preset {preset} --resolution 100 --stepz 3 --crop middle") == [
+        "unknown option --stepz; did you mean --steps?",
+        "--class-word is missing: what kind of thing the subject is: container, dog, man.",
+        "--resolution is '100': expected a multiple of 8",
+        "--crop is 'middle': expected center, random or squash",
+        f"{preset}: 'loop.steps' is 'many': expected a whole number",
+        f"{preset}: unknown setting 'loop.sede'; did you mean 'loop.seed'?",
+    ]
+
+
+def test_what_is_given_by_place_is_called_by_its_place() -> None:
+    assert [problem.split(":")[0] for problem in _problems("convert")] == ["SOURCE is missing", "DESTINATION is missing"]
+
+
+def test_rules_between_settings_are_told() -> None:
+    assert _problems(f"train {REQUIRED} --prior-weight 0 --num-prior-images 8") == [
+        "prior_weight is 0, so num_prior_images would have no effect; leave out one or the other"
+    ]
+    assert _problems("inspect") == ["neither a model nor a token is given; give a model file, a folder or a word: --token WORD"]
+    assert _problems("inspect --token sks --weights raw") == [
+        "no model is given, so weights would have no effect; name a model or leave them out"
+    ]
+
+
+def test_an_unknown_preset_is_told_with_the_known_ones() -> None:
+    assert _problems("train --preset face") == [
+        "--preset is 'face': expected faces, original or a YAML file; did you mean 'faces'?"
+    ]
+    assert _problems("train --preset nowhere.yaml") == ["nowhere.yaml: no such settings file"]
+
+
+def test_a_preset_that_is_no_tree_is_refused(tmp_path: Path) -> None:
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("loop: 3\n", encoding="utf-8")
+    assert _problems(f"train {REQUIRED} --preset {preset} --steps 3") == [
+        f"{preset}: 'loop' is 3: expected a mapping of settings"
+    ]
+    assert _problems(f"train {REQUIRED} --preset {preset}") == [f"{preset}: 'loop' is 3: expected a mapping of settings"]
+
+
+def _run(folder: Path) -> Path:
+    write_yaml(folder / "config.yaml", _settings(f"train {REQUIRED} --warmup-steps 10"), comment="A run.")
+    return folder
+
+
+def test_changes_to_a_run_are_what_was_given_in_its_own_types(tmp_path: Path) -> None:
+    run = _run(tmp_path)
+    assert _changes(f"--resume {run}") == {}
+    assert _changes(f"--resume {run} --steps 900 --photos c --also-prior d") == {
+        "loop.steps": 900,
+        "subject.photos": Path("c"),
+        "prior.also_prior": (Path("d"),),
+    }
+
+
+def test_wrong_changes_to_a_run_are_refused_by_their_flags(tmp_path: Path) -> None:
+    run = _run(tmp_path)
+    for line, problems in {
+        "--steps x --stepz 3": ["unknown option --stepz; did you mean --steps?", "--steps is 'x': expected a whole number"],
+        "--steps 5": [
+            "warmup_steps is 10 and steps is 5: the warm-up must end before the run; lower warmup_steps or raise steps"
+        ],
+        "--preset faces": [
+            "--resume goes on with the run's own settings, so --preset would have no effect; leave out one or the other"
+        ],
+    }.items():
+        with pytest.raises(SettingsError) as caught:
+            _changes(f"--resume {run} {line}")
+        assert list(caught.value.problems) == problems
+
+
+def test_whether_a_folder_is_a_run_is_for_the_recipe_to_say(tmp_path: Path) -> None:
+    assert _changes(f"--resume {tmp_path} --steps 9") == {"loop.steps": "9"}
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_shipped_preset_opens_with_a_command_that_works(name: str) -> None:
+    from dreambooth import presets
+
+    first = (Path(presets.__path__[0]) / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# dreambooth train ")
+    settings = _settings(first.removeprefix("# dreambooth "))
+    _, values = read_preset(name)
+    changed = {(section, key) for section, inside in values.items() for key in inside}
+    for section, key in changed:
+        assert getattr(settings, section).model_dump(mode="json")[key] == values[section][key]
+
+
+def test_the_shipped_presets_are_these() -> None:
+    assert preset_names() == ["faces", "original"]

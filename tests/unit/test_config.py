@@ -1,0 +1,212 @@
+"""One schema: what it refuses and in which words, its sentences, and the YAML files it is kept in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import Field, ValidationError, model_validator
+
+from dreambooth.config import (
+    Settings,
+    differences,
+    field_sentence,
+    flat_fields,
+    nearest,
+    parse_settings,
+    read_yaml,
+    section_default,
+    write_yaml,
+)
+from dreambooth.errors import SettingsError
+from dreambooth.recipes.settings import PriorRecipeSettings, TrainSettings
+
+
+class Oven(Settings):
+    """How it is baked."""
+
+    degrees: Annotated[int, Field(ge=50, le=300)] = 180
+    """Temperature in degrees."""
+
+    minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Time, given
+    over two lines."""
+
+    fan: bool = True
+    """Whether the fan runs."""
+
+    heat: Literal["top", "bottom", "both"] = "both"
+    """Where the heat comes from."""
+
+    trays: Annotated[int, Field(multiple_of=2)] = 2
+    """How many trays."""
+
+
+class Cake(Settings):
+    """A cake."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """What it is called."""
+
+    oven: Oven = Field(default_factory=lambda: Oven(degrees=200))
+    """How it is baked."""
+
+    fruits: tuple[str, ...] = ()
+    """What is on it."""
+
+    recipe: Path | None = None
+    """Where the recipe is."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Cake:
+        if "apple" in self.fruits and self.oven.degrees > 250:
+            raise ValueError("degrees is over 250 and fruits has apple: lower one or leave out the other")
+        return self
+
+
+def _problems(values: dict[str, Any], **named: Any) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        parse_settings(Cake, values, where="cake.yaml", **named)
+    return list(caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("oven", "message"),
+    [
+        ({"degrees": "hot"}, "'oven.degrees' is 'hot': expected a whole number"),
+        ({"degrees": 180.5}, "'oven.degrees' is 180.5: expected a whole number"),
+        ({"degrees": 20}, "'oven.degrees' is 20: expected at least 50"),
+        ({"degrees": "301"}, "'oven.degrees' is '301': expected at most 300"),
+        ({"minutes": 0}, "'oven.minutes' is 0: expected more than 0"),
+        ({"minutes": "long"}, "'oven.minutes' is 'long': expected a number"),
+        ({"minutes": "nan"}, "'oven.minutes' is 'nan': expected a finite number"),
+        ({"fan": "perhaps"}, "'oven.fan' is 'perhaps': expected true or false"),
+        ({"heat": "botom"}, "'oven.heat' is 'botom': expected top, bottom or both; did you mean 'bottom'?"),
+        ({"trays": 3}, "'oven.trays' is 3: expected a multiple of 2"),
+        ({"degree": 3}, "unknown setting 'oven.degree'; did you mean 'oven.degrees'?"),
+        ({"deg": 3}, "unknown setting 'oven.deg'; did you mean 'oven.degrees'?"),
+        ({"fruit": 3}, "unknown setting 'oven.fruit'; did you mean 'fruits'?"),
+        (7, "'oven' is 7: expected a mapping of settings"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_expected(oven: Any, message: str) -> None:
+    assert _problems({"name": "x", "oven": oven}) == [f"cake.yaml: {message}"]
+
+
+def test_all_problems_come_together() -> None:
+    found = _problems({"oven": {"degrees": "hot", "trays": 3}, "fruits": 5, "recipe": 7, "ofen": {}})
+    assert found == [
+        "cake.yaml: 'name' is missing: what it is called.",
+        "cake.yaml: 'oven.degrees' is 'hot': expected a whole number",
+        "cake.yaml: 'oven.trays' is 3: expected a multiple of 2",
+        "cake.yaml: 'fruits' is 5: expected a list",
+        "cake.yaml: 'recipe' is 7: expected a path",
+        "cake.yaml: unknown setting 'ofen'; did you mean 'oven'?",
+    ]
+
+
+def test_an_empty_text_is_refused() -> None:
+    assert _problems({"name": ""}) == ["cake.yaml: 'name' is '': expected text that is not empty"]
+
+
+def test_a_rule_between_fields_speaks_for_itself() -> None:
+    values = {"name": "x", "fruits": ["apple"], "oven": {"degrees": 280}}
+    rule = "degrees is over 250 and fruits has apple: lower one or leave out the other"
+    assert _problems(values) == [f"cake.yaml: {rule}"]
+    assert _problems(values, names={"oven.degrees": "--degrees"}) == [rule]
+
+
+def test_settings_may_have_names_of_their_own() -> None:
+    names = {"oven.degrees": "--degrees", "name": "NAME"}
+    assert _problems({"oven": {"degrees": 1, "trays": 3}}, names=names) == [
+        "NAME is missing: what it is called.",
+        "--degrees is 1: expected at least 50",
+        "cake.yaml: 'oven.trays' is 3: expected a multiple of 2",
+    ]
+
+
+def test_values_missing_in_a_missing_section_are_named_themselves() -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_settings(TrainSettings, {}, where="run.yaml")
+    assert [problem.split(" is missing")[0] for problem in caught.value.problems] == [
+        "run.yaml: 'base.model'",
+        "run.yaml: 'subject.photos'",
+        "run.yaml: 'subject.class_word'",
+    ]
+
+
+def test_numbers_may_be_text() -> None:
+    cake = parse_settings(Cake, {"name": "x", "oven": {"degrees": "60", "minutes": "1e1"}}, where="flags")
+    assert (cake.oven.degrees, cake.oven.minutes) == (60, 10.0)
+
+
+def test_records_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Oven().degrees = 3
+
+
+def test_a_changed_value_is_not_its_default() -> None:
+    assert Oven(degrees=200, fan=True, trays=4).is_changed("degrees", "fan", "trays", "heat") == ("degrees", "trays")
+
+
+def test_sentences_are_read_from_the_source() -> None:
+    assert field_sentence(TrainSettings, "views") == "How photos become training pictures."
+    assert field_sentence(TrainSettings, "model_config") == ""
+
+
+def test_a_section_may_have_a_default_of_its_own_in_a_record() -> None:
+    default = section_default(Cake, "oven")
+    assert isinstance(default, Oven)
+    assert default.degrees == 200
+    assert section_default(PriorRecipeSettings, "prior") is not None
+    assert section_default(TrainSettings, "prior") is None
+    assert section_default(TrainSettings, "base") is None
+
+
+def test_leaves_have_dotted_paths() -> None:
+    assert list(flat_fields(Cake))[:3] == [("name", "name"), ("oven.degrees", "degrees"), ("oven.minutes", "minutes")]
+
+
+@pytest.mark.parametrize(("name", "near"), [("stpes", "steps"), ("res", "resolution"), ("zzz", None), ("st", None)])
+def test_the_nearest_name(name: str, near: str | None) -> None:
+    assert nearest(name, ["steps", "resolution", "seed", "styles"]) == near
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    cake = Cake(name="Füße", fruits=("plum", "1e-6"), oven=Oven(minutes=1e-06), recipe=tmp_path / "recipe.txt")
+    write_yaml(tmp_path / "cake.yaml", cake, comment="A cake.\nBake it.")
+    text = (tmp_path / "cake.yaml").read_text(encoding="utf-8")
+    assert text.startswith("# A cake.\n# Bake it.\nname: Füße\n")
+    assert parse_settings(Cake, read_yaml(tmp_path / "cake.yaml"), where="cake.yaml") == cake
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such settings file"),
+        (b"", "expected a mapping of settings, found an empty file"),
+        (b"- 1\n- 2\n", "expected a mapping of settings, found a list"),
+        (b"a: [1", "not a YAML file"),
+        (b"\xff\xfe\x00", "not a YAML file"),
+    ],
+)
+def test_what_is_no_settings_file_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "cake.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        read_yaml(path)
+    assert str(caught.value).startswith(f"{path}: {message}")
+
+
+def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        read_yaml(tmp_path)
+
+
+def test_differences_are_told_by_their_paths() -> None:
+    old = Cake(name="a", oven=Oven(degrees=60))
+    new = Cake(name="a", oven=Oven(degrees=70), fruits=("plum",))
+    assert differences(old, new) == {"oven.degrees": (60, 70), "fruits": ((), ("plum",))}
+    assert differences(old, old) == {}

@@ -1,0 +1,34 @@
+"""The family of exceptions: one problem reads as a sentence, several as a list, the hint comes last."""
+
+from __future__ import annotations
+
+import pytest
+
+from dreambooth import errors
+from dreambooth.errors import DreamboothError, Interrupted, SettingsError
+
+
+def test_one_problem_is_a_sentence() -> None:
+    error = SettingsError("steps is 0: expected at least 1", hint="Type: dreambooth train --steps 800")
+    assert error.problems == ("steps is 0: expected at least 1",)
+    assert str(error) == error.text == "steps is 0: expected at least 1\nType: dreambooth train --steps 800"
+
+
+def test_several_problems_are_a_list() -> None:
+    assert DreamboothError(["one", "two"]).text == "- one\n- two"
+
+
+@pytest.mark.parametrize("name", [name for name in errors.__all__ if name not in ("DreamboothError", "Interrupted")])
+def test_every_mistake_is_of_the_family(name: str) -> None:
+    assert issubclass(getattr(errors, name), DreamboothError)
+
+
+def test_the_tree_in_the_docstring_is_complete() -> None:
+    assert errors.__doc__ is not None
+    assert [name for name in errors.__all__ if name not in errors.__doc__] == []
+
+
+def test_an_interruption_is_no_mistake() -> None:
+    stop = Interrupted("Saved at step 12.", exit_code=130)
+    assert not isinstance(stop, DreamboothError)
+    assert (stop.text, stop.exit_code, str(stop)) == ("Saved at step 12.", 130, "Saved at step 12.")

@@ -1,0 +1,73 @@
+"""A reader sees the old file or the new one, never a part of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dreambooth.files import atomic_directory, atomic_file, remove_leftovers, write_json, write_text
+
+
+def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "model.bin"
+    with atomic_file(path) as partial:
+        partial.write_bytes(b"half")
+        assert not path.exists()
+        assert partial.parent == path.parent
+    assert path.read_bytes() == b"half"
+    assert [entry.name for entry in path.parent.iterdir()] == ["model.bin"]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "model.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError, match="disk"), atomic_file(path) as partial:
+        partial.write_bytes(b"new")
+        raise RuntimeError("disk")
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.bin"]
+
+
+def test_a_folder_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    with atomic_directory(path) as partial:
+        (partial / "inner").mkdir()
+        (partial / "inner" / "state").write_text("1", encoding="utf-8")
+        assert not path.exists()
+    assert (path / "inner" / "state").read_text(encoding="utf-8") == "1"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_an_error_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), atomic_directory(tmp_path / "checkpoint") as partial:
+        (partial / "state").write_text("1", encoding="utf-8")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_published_folder_is_never_changed(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(FileExistsError, match="checkpoint"), atomic_directory(tmp_path / "checkpoint"):
+        pass
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    (tmp_path / ".model.bin.partial-0123456789ab").write_bytes(b"half")
+    (tmp_path / ".checkpoint.partial-0123456789ab").mkdir()
+    (tmp_path / ".hidden").write_bytes(b"kept")
+    (tmp_path / "model.partial-x").write_bytes(b"kept")
+    assert remove_leftovers(tmp_path) == [".checkpoint.partial-0123456789ab", ".model.bin.partial-0123456789ab"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".hidden", "model.partial-x"]
+    assert remove_leftovers(tmp_path / "nowhere") == []
+
+
+def test_text_and_json_are_utf8(tmp_path: Path) -> None:
+    write_text(tmp_path / "note.txt", "Füße\n")
+    assert (tmp_path / "note.txt").read_bytes() == "Füße\n".encode()
+    write_json(tmp_path / "note.json", {"name": "Füße", "sizes": [1, 2]})
+    text = (tmp_path / "note.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {"name": "Füße", "sizes": [1, 2]}
+    assert "Füße" in text
+    assert text.endswith("}\n")
