@@ -1,0 +1,118 @@
+"""`dreambooth inspect`: what a model file holds, and what the tokenizer makes of a word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dreambooth.families.tokens import TokenDescription, describe_token
+from dreambooth.recipes.display import Display
+from dreambooth.recipes.settings import InspectSettings
+
+if TYPE_CHECKING:
+    from dreambooth.weights.model_weights import ModelWeights, ReadingReport
+
+__all__ = ["InspectResult", "inspect_model"]
+
+_UNET_WEIGHTS = {
+    "ema": "the running average of the training run (--weights ema)",
+    "raw": "those of the last training step (--weights raw)",
+    "only": "the only ones in it",
+}
+_MOST_NAMES = 40  # of left-over tensors that are printed; the result holds all
+_LONGEST_VALUE = 80  # characters of a metadata value that are printed
+_RUN_PROGRAMS = ("os.", "posix.", "nt.", "subprocess.", "sys.", "shutil.", "socket.", "runpy.", "importlib.", "webbrowser.")
+_RUN_CODE = ("eval", "exec", "compile", "open", "getattr", "__import__")
+
+
+@dataclass(frozen=True)
+class InspectResult:
+    """How the model was read (None without a model), and a description of each word asked for."""
+
+    report: ReadingReport | None
+    tokens: tuple[TokenDescription, ...]
+
+
+def inspect_model(settings: InspectSettings, display: Display) -> InspectResult:
+    """Show what a model holds and what its tokenizer makes of words. Raises ModelFileError when it is no model."""
+    report = None
+    if settings.model is not None:
+        from dreambooth.weights.read import read_model  # brings torch, for which a look at a word need not wait
+
+        read = read_model(settings.model, config=settings.config, weights=settings.weights)
+        report = read.report
+        _show_model(read, display)
+    tokens = tuple(describe_token(word) for word in settings.token)
+    _show_tokens(tokens, display)
+    return InspectResult(report, tokens)
+
+
+def _show_model(read: ModelWeights, display: Display) -> None:
+    report = read.report
+    size = sum(path.stat().st_size for path in {part.path for part in report.parts}) / 1e9
+    display.say(f"{report.source}: {report.title}, {report.form} ({', '.join(report.formats)}, {size:.2f} GB)")
+    widths = (read.family.unet.widths, read.family.vae.widths, (read.family.text.width,))
+    rows = [
+        (part.title, f"{part.num_parameters:,}", str(part.num_tensors), ", ".join(part.dtypes), "-".join(map(str, numbers)))
+        for part, numbers in zip(report.parts, widths, strict=True)
+    ]
+    display.table("Parts", ("part", "parameters", "tensors", "number format", "widths"), rows)
+    display.say(f"UNet weights: {_UNET_WEIGHTS[report.unet_weights]}" + ("." if report.also_there is None else ";"))
+    if report.also_there is not None:
+        display.say(f"also there: {report.also_there}.")
+    for note in report.notes:
+        display.say(f"Note: {note}.")
+    _show_values("Noted by the training program", report.bookkeeping.items(), display)
+    _show_values("Metadata", read.metadata.items(), display)
+    _show_neutralised(report.neutralised, display)
+    if report.leftover:
+        names = [_plain(name) for name in report.leftover[:_MOST_NAMES]]
+        more = f", and {len(report.leftover) - _MOST_NAMES} more" if len(report.leftover) > _MOST_NAMES else ""
+        display.say(f"Not part of the model and not used, {len(report.leftover)} tensors: {', '.join(names)}{more}")
+
+
+def _show_values(title: str, items: Iterable[tuple[str, str]], display: Display) -> None:
+    shown = [(_plain(name), _plain(value)) for name, value in items]
+    short = [(name, value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}...") for name, value in shown]
+    if short:
+        display.say(f"{title}: {', '.join(f'{name} {value}' for name, value in short)}")
+
+
+def _show_neutralised(names: Sequence[str], display: Display) -> None:
+    harmful = [name for name in names if _runs_something(name)]
+    if harmful:
+        display.warn(
+            f"this pickle would run a program when loaded in the usual way: {', '.join(harmful)}. Nothing of it was run here; "
+            "do not open the file with another program, and do not trust where it came from."
+        )
+    if rest := [name for name in names if name not in harmful]:
+        display.say(f"Python objects in the pickle that were not built: {', '.join(rest)}")
+
+
+def _runs_something(name: str) -> bool:
+    module, _, function = name.rpartition(".")
+    return name.startswith(_RUN_PROGRAMS) or (module == "builtins" and function in _RUN_CODE)
+
+
+def _show_tokens(tokens: Sequence[TokenDescription], display: Display) -> None:
+    if tokens:
+        rows = [(token.word, " ".join(token.pieces), ", ".join(map(str, token.ids)) or "none") for token in tokens]
+        display.table("Words", ("word", "tokens", "ids"), rows)
+    for line in _judgements(tokens, display):
+        display.say(line)
+
+
+def _judgements(tokens: Sequence[TokenDescription], display: Display) -> Iterator[str]:
+    for token in tokens:
+        for warning in token.warnings:
+            display.warn(warning)
+        if not token.warnings:
+            yield f"'{token.word}' is a single rare token."
+    if any(token.warnings for token in tokens):
+        yield "`dreambooth tokens` proposes words without these faults."
+
+
+def _plain(text: str) -> str:
+    """A text from a file without what a terminal would take for a command."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,0 +1,34 @@
+"""`dreambooth tokens`: rare words to name a subject with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dreambooth.families.tokens import TokenDescription, describe_token
+from dreambooth.families.tokens import propose_tokens as rarest_words
+from dreambooth.recipes.display import Display
+from dreambooth.recipes.settings import TokensSettings
+
+__all__ = ["ProposedTokens", "propose_tokens"]
+
+
+@dataclass(frozen=True)
+class ProposedTokens:
+    """The proposals, the rarest first."""
+
+    tokens: tuple[TokenDescription, ...]
+
+
+def propose_tokens(settings: TokensSettings, display: Display) -> ProposedTokens:
+    """Show words that are a single rare token and, as far as can be told, mean nothing."""
+    words = rarest_words(settings.num_tokens)
+    proposed = ProposedTokens(tuple(describe_token(word) for word in words))
+    rows = [(token.word, str(token.ids[0])) for token in proposed.tokens]
+    display.table("Rare single tokens, the rarest first", ("token", "id"), rows)
+    if len(words) < settings.num_tokens:
+        display.say(f"{settings.num_tokens} were asked for; these {len(words)} are all that pass.")
+    display.say(
+        "They are rare in the text that CLIP's vocabulary was made from, and are no word that could be told as one. Any may "
+        "still stand for something somewhere: make a few pictures with `dreambooth generate --prompt` first and see."
+    )
+    return proposed
