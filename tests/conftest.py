@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from types import ModuleType
+
+# One thread, here and in the commands that tests start: the models are tiny, sums keep their order on every machine, and
+# threads that wait for each other on a busy machine are slower than one by a factor of twenty.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch

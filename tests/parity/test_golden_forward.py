@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from dreambooth.diffusion.schedule import add_noise
 from dreambooth.families.components import Components
 from dreambooth.weights.read import read_model
+from dreambooth.weights.settings import WeightsChoice
 
 Expected = Mapping[str, Tensor]
 
@@ -57,19 +59,24 @@ def test_noising(raw: Components, golden_expected: Expected) -> None:
 
 
 @torch.no_grad()
-def test_noise_prediction_of_the_raw_weights(raw: Components, golden_expected: Expected) -> None:
-    eps = predict(raw, golden_expected)
-    assert relative_error(eps, golden_expected["eps"]) < TOLERANCE
+@pytest.mark.parametrize(("weights", "name"), [("raw", "eps"), ("ema", "eps_ema")])
+def test_noise_prediction(
+    golden_checkpoint: Path, golden_expected: Expected, weights: WeightsChoice, name: Literal["eps", "eps_ema"]
+) -> None:
+    """The random UNet amplifies rounding: the recorded float32 results are 8e-5 away from the same formula in float64.
+
+    Our own float32 rounding depends on the processor and the number of threads and is as large. Each is held below the
+    tolerance by itself, so that the test says the same on every machine.
+    """
+    read = read_model(str(golden_checkpoint), weights=weights)
+    exact = predict(read.build(dtype=torch.float64), golden_expected, torch.float64)
+    assert relative_error(exact, golden_expected[name]) < TOLERANCE
+    rounded = predict(read.build(dtype=torch.float32), golden_expected, torch.float32)
+    assert relative_error(rounded, exact) < TOLERANCE
+    other = golden_expected["eps" if name == "eps_ema" else "eps_ema"]
+    assert relative_error(rounded, other) > 100 * TOLERANCE  # the two sets of weights are not alike
 
 
-@torch.no_grad()
-def test_noise_prediction_of_the_averaged_weights(golden_checkpoint: Path, golden_expected: Expected) -> None:
-    averaged = read_model(str(golden_checkpoint)).build(dtype=torch.float32)
-    eps = predict(averaged, golden_expected)
-    assert relative_error(eps, golden_expected["eps_ema"]) < TOLERANCE
-    assert relative_error(eps, golden_expected["eps"]) > TOLERANCE  # they are other weights indeed
-
-
-def predict(components: Components, expected: Expected) -> Tensor:
-    z_t, t = expected["z_t"], expected["t"]
-    return components.family.predict_noise(components.unet, z_t, t, expected["text_embeddings"][: len(t)])
+def predict(components: Components, expected: Expected, dtype: torch.dtype) -> Tensor:
+    z_t, t, text = expected["z_t"], expected["t"], expected["text_embeddings"]
+    return components.family.predict_noise(components.unet, z_t.to(dtype), t, text[: len(t)].to(dtype))

@@ -5,8 +5,9 @@ Case `unet` trains the UNet at 1e-4 with prior weight 1, `unet_rw05` with 0.5, `
 What the recording can bear: the miniature's deepest level is one latent wide, so a GroupNorm group there holds two numbers
 whose variance falls to 2e-8, and gradients through it amplify rounding. In float64 the second gradient norm of case `unet`
 is 329.68, recorded (float32) is 76.56, and cutting or threading the float32 sums differently gives anything from 7 to 690;
-predictions after three steps differ by 7%. So the recorded losses are compared at every step, the recorded gradient norm
-at the first, and the recorded predictions only as far as rounding lets them mean something. That the update itself is the
+predictions after three steps differ by 7%, losses of the third step by 0.4%. So the recorded losses are compared at every
+step, more closely the fewer updates came before, the recorded gradient norm at the first, and the recorded predictions only
+as far as rounding lets them mean something. That the update itself is the
 original's is proven in float64, where rounding does not matter, against its algorithm written out plainly.
 """
 
@@ -110,7 +111,7 @@ def train_case(
 
 def test_losses_at_every_step(case: str, trained: Trained, golden_expected: Tensors) -> None:
     for result, recorded in zip(trained.results, golden_expected[f"train_{case}_losses"].tolist(), strict=True):
-        tolerance = 1e-4 if result.step == 1 else 1e-3
+        tolerance = {1: 1e-4, 2: 1e-3, 3: 1e-2}[result.step]
         assert [result.instance_loss, result.prior_loss, result.loss] == pytest.approx(recorded, rel=tolerance)
 
 

@@ -83,7 +83,7 @@ def run_child(model: str, photos: str, output: Path, kill_after: float | None) -
 def main() -> None:
     """Run undisturbed, then with kills."""
     model, photos, folder, num_kills, seed = sys.argv[1:]
-    chance = random.Random(int(seed))  # noqa: S311
+    chance = random.Random(int(seed))
     finished, seconds = run_child(model, photos, Path(folder) / "undisturbed" / "run", None)
     assert finished, "the undisturbed run failed"
     kills = 0

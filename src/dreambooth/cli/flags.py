@@ -123,11 +123,18 @@ def _app(verb: Verb, flags: Sequence[Leaf], *, is_help: bool) -> App:
             ["Example:" if len(verb.examples) == 1 else "Examples:", *(f"  {line}" for line in verb.examples)]
         ),
         help_format="plaintext",
+        help_formatter=_layout() if is_help else None,
         help_flags=(),
         version_flags=(),
     )
     app.default(collect)
     return app
+
+
+def _layout() -> Any:
+    from dreambooth.cli.help_layout import help_layout  # loads rich, which reading arguments does not need
+
+    return help_layout()
 
 
 def _parameter(leaf: Leaf, group: Group, verb: Verb, *, is_help: bool) -> inspect.Parameter:

@@ -41,7 +41,7 @@ def scaled_linear_schedule(beta_start: float = 0.00085, beta_end: float = 0.012,
 
 
 def _at(values_T: Tensor, t_B: Tensor, like: Tensor) -> Tensor:
-    values_B = values_T.to(device=like.device)[t_B.to(like.device)].to(like.dtype)
+    values_B = values_T.to(like.dtype).to(like.device)[t_B.to(like.device)]  # some devices have no float64
     return values_B.reshape(-1, *([1] * (like.ndim - 1)))
 
 
@@ -61,7 +61,7 @@ def signal_to_noise(schedule: NoiseSchedule, t_B: Tensor) -> Tensor:
     """SNR(t) = alpha_bar_t / (1 - alpha_bar_t) for each example, float32."""
     alpha_bar_T = schedule.alpha_bar_T
     snr_T = alpha_bar_T / (1 - alpha_bar_T)
-    return snr_T.to(t_B.device)[t_B].to(torch.float32)
+    return snr_T.to(torch.float32).to(t_B.device)[t_B]
 
 
 def ddpm_buffers(schedule: NoiseSchedule) -> dict[str, Tensor]:

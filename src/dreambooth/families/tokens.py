@@ -78,7 +78,8 @@ def _warnings(word: str, pieces: tuple[str, ...], ids: tuple[int, ...]) -> Itera
 
 
 def _is_part_of_more_frequent(word: str, index: int) -> bool:
-    return any(word in entry for entry in _entries()[:index])
+    first = _vocabulary_text().index(word)
+    return _vocabulary_text().count("\n", 0, first) < index
 
 
 @cache
@@ -86,6 +87,12 @@ def _entries() -> tuple[str, ...]:
     """The vocabulary in the order of its ids."""
     vocabulary = _tokenizer().get_vocab()
     return tuple(sorted(vocabulary, key=vocabulary.__getitem__))
+
+
+@cache
+def _vocabulary_text() -> str:
+    """All entries, one a line, to be searched at once."""
+    return "\n".join(entry.removesuffix(_END) for entry in _entries())
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,8 @@ _UNET_WEIGHTS = {
     "only": "the only ones in it",
 }
 _MOST_NAMES = 40  # of left-over tensors that are printed; the result holds all
-_LONGEST_VALUE = 80  # characters of a metadata value that are printed
 _RUN_PROGRAMS = ("os.", "posix.", "nt.", "subprocess.", "sys.", "shutil.", "socket.", "runpy.", "importlib.", "webbrowser.")
-_RUN_CODE = ("eval", "exec", "compile", "open", "getattr", "__import__")
+_RUN_CODE = ("eval", "exec", "compile", "open", "__import__")  # getattr is in many honest pickles
 
 
 @dataclass(frozen=True)
@@ -50,33 +49,33 @@ def inspect_model(settings: InspectSettings, display: Display) -> InspectResult:
 
 def _show_model(read: ModelWeights, display: Display) -> None:
     report = read.report
-    size = sum(path.stat().st_size for path in {part.path for part in report.parts}) / 1e9
-    display.say(f"{report.source}: {report.title}, {report.form} ({', '.join(report.formats)}, {size:.2f} GB)")
+    size = f", {report.source.stat().st_size / 1e9:.2f} GB" if report.source.is_file() else ""
+    display.say(f"{report.source}: {report.title}, {report.form} ({', '.join(report.formats)}{size})")
     widths = (read.family.unet.widths, read.family.vae.widths, (read.family.text.width,))
     rows = [
         (part.title, f"{part.num_parameters:,}", str(part.num_tensors), ", ".join(part.dtypes), "-".join(map(str, numbers)))
         for part, numbers in zip(report.parts, widths, strict=True)
     ]
     display.table("Parts", ("part", "parameters", "tensors", "number format", "widths"), rows)
-    display.say(f"UNet weights: {_UNET_WEIGHTS[report.unet_weights]}" + ("." if report.also_there is None else ";"))
-    if report.also_there is not None:
-        display.say(f"also there: {report.also_there}.")
+    also_there = "" if report.also_there is None else f"; also there: {report.also_there}"
+    display.say(f"UNet weights: {_UNET_WEIGHTS[report.unet_weights]}{also_there}.")
     for note in report.notes:
         display.say(f"Note: {note}.")
     _show_values("Noted by the training program", report.bookkeeping.items(), display)
     _show_values("Metadata", read.metadata.items(), display)
     _show_neutralised(report.neutralised, display)
     if report.leftover:
-        names = [_plain(name) for name in report.leftover[:_MOST_NAMES]]
+        names = ", ".join(report.leftover[:_MOST_NAMES])
         more = f", and {len(report.leftover) - _MOST_NAMES} more" if len(report.leftover) > _MOST_NAMES else ""
-        display.say(f"Not part of the model and not used, {len(report.leftover)} tensors: {', '.join(names)}{more}")
+        display.say(f"Not part of the model and not used, {len(report.leftover)} tensors: {names}{more}")
 
 
 def _show_values(title: str, items: Iterable[tuple[str, str]], display: Display) -> None:
-    shown = [(_plain(name), _plain(value)) for name, value in items]
-    short = [(name, value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}...") for name, value in shown]
-    if short:
-        display.say(f"{title}: {', '.join(f'{name} {value}' for name, value in short)}")
+    from dreambooth.weights.pickles import printable  # brings torch, as above
+
+    shown = [f"{printable(name)} {printable(value)}" for name, value in items]
+    if shown:
+        display.say(f"{title}: {', '.join(shown)}")
 
 
 def _show_neutralised(names: Sequence[str], display: Display) -> None:
@@ -96,23 +95,14 @@ def _runs_something(name: str) -> bool:
 
 
 def _show_tokens(tokens: Sequence[TokenDescription], display: Display) -> None:
-    if tokens:
-        rows = [(token.word, " ".join(token.pieces), ", ".join(map(str, token.ids)) or "none") for token in tokens]
-        display.table("Words", ("word", "tokens", "ids"), rows)
-    for line in _judgements(tokens, display):
-        display.say(line)
-
-
-def _judgements(tokens: Sequence[TokenDescription], display: Display) -> Iterator[str]:
+    if not tokens:
+        return
+    rows = [(token.word, " ".join(token.pieces), ", ".join(map(str, token.ids)) or "none") for token in tokens]
+    display.table("Words", ("word", "tokens", "ids"), rows)
     for token in tokens:
         for warning in token.warnings:
             display.warn(warning)
         if not token.warnings:
-            yield f"'{token.word}' is a single rare token."
+            display.say(f"'{token.word}' is a single rare token.")
     if any(token.warnings for token in tokens):
-        yield "`dreambooth tokens` proposes words without these faults."
-
-
-def _plain(text: str) -> str:
-    """A text from a file without what a terminal would take for a command."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+        display.say("`dreambooth tokens` proposes words without these faults.")

@@ -43,7 +43,8 @@ class Previewer:
 
         The VAE and a frozen text encoder come to the device for this alone.
         """
-        visitors = [module for module in (self.components.vae, self.components.text_encoder) if module.device != self.device]
+        parts = (self.components.vae, self.components.text_encoder)
+        visitors = [module for module in parts if module.device.type != self.device.type]
         for module in visitors:
             module.to(self.device)
         options = SamplingOptions(

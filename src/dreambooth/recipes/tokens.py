@@ -24,7 +24,7 @@ def propose_tokens(settings: TokensSettings, display: Display) -> ProposedTokens
     words = rarest_words(settings.num_tokens)
     proposed = ProposedTokens(tuple(describe_token(word) for word in words))
     rows = [(token.word, str(token.ids[0])) for token in proposed.tokens]
-    display.table("Rare single tokens, the rarest first", ("token", "id"), rows)
+    display.table("Rarest first", ("token", "id"), rows)
     if len(words) < settings.num_tokens:
         display.say(f"{settings.num_tokens} were asked for; these {len(words)} are all that pass.")
     display.say(

@@ -88,13 +88,15 @@ def test_help_shows_every_flag_within_80_columns(
     assert verb.sentence.split(":")[0] in text
     assert verb.examples[0] in text
     for leaf in leaves(getattr(records, verb.settings)):
-        assert (leaf.flag in text) is (leaf.name not in verb.without), leaf.flag
+        assert (f"{leaf.flag} " in text) is (leaf.name not in verb.without), leaf.flag
+        if leaf.is_switch:
+            assert leaf.flag.replace("--", "--no-") + " " in text
 
 
 def test_help_shows_defaults_choices_and_sections(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "160")
     _read("train -h")
-    text = capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for piece in (
         "[default: 800]",
         "[default: runs/dreambooth]",

@@ -38,9 +38,7 @@ def test_steps_agree_with_diffusers_where_the_number_divides_1000(steps: int, et
         expected = scheduler.step(eps, t, x_t, eta=eta, variance_noise=noise if eta > 0 else None)
         alpha_bar_t, alpha_bar_prev = float(SCHEDULE.alpha_bar_T[t]), float(SCHEDULE.alpha_bar_T[previous])
         sigma = ddim_sigma(alpha_bar_t, alpha_bar_prev, eta)
-        x_prev, x_0 = ddim_step(
-            x_t, eps, alpha_bar_t=alpha_bar_t, alpha_bar_prev=alpha_bar_prev, sigma=sigma, noise=noise
-        )
+        x_prev, x_0 = ddim_step(x_t, eps, alpha_bar_t=alpha_bar_t, alpha_bar_prev=alpha_bar_prev, sigma=sigma, noise=noise)
         # diffusers keeps alpha_bar in float32: 1 - alpha_bar has few digits left near the end of the way.
         torch.testing.assert_close(x_prev, expected.prev_sample, rtol=2e-4, atol=2e-4)
         torch.testing.assert_close(x_0, expected.pred_original_sample, rtol=2e-4, atol=2e-4)
@@ -53,7 +51,9 @@ def test_the_true_noise_leads_to_the_true_picture_from_anywhere() -> None:
         alpha_bar_t, alpha_bar_prev = float(SCHEDULE.alpha_bar_T[t]), float(SCHEDULE.alpha_bar_T[previous])
         torch.testing.assert_close(predicted_x_0(x_t, eps, alpha_bar_t), x_0, rtol=1e-4, atol=1e-4)
         x_prev, _ = ddim_step(x_t, eps, alpha_bar_t=alpha_bar_t, alpha_bar_prev=alpha_bar_prev)
-        torch.testing.assert_close(x_prev, add_noise(SCHEDULE, x_0, eps, torch.tensor([previous, previous])), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            x_prev, add_noise(SCHEDULE, x_0, eps, torch.tensor([previous, previous])), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_eta_one_between_neighbours_is_the_variance_of_an_ancestral_step() -> None:

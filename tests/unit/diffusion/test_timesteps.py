@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from dreambooth.diffusion.timesteps import denoising_pairs
@@ -13,7 +15,7 @@ def test_every_number_of_steps_is_exact_and_spans_the_schedule() -> None:
         assert visited == sorted(set(visited), reverse=True), steps
         assert visited[-1] == (0 if steps == 1000 else 1)
         assert 999 >= visited[0] >= 1000 - 1000 / steps
-        gaps = [above - below for above, below in zip(visited, visited[1:], strict=False)]
+        gaps = [above - below for above, below in itertools.pairwise(visited)]
         assert not gaps or max(gaps) - min(gaps) <= 1, steps
 
 

@@ -25,6 +25,7 @@ def test_a_missing_or_damaged_tensor_does_not_hide_the_shape(small: StableDiffus
     unet, vae, text = blueprints(small)
     del unet["down_blocks.1.resnets.0.conv1.weight"]
     unet["down_blocks.2.resnets.0.conv2.weight"] = (7, 7, 3, 3)
+    unet["down_blocks.2.resnets.0.conv2.bias"] = (7,)
     unet["down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"] = (128, 9)
     del vae["encoder.down_blocks.0.resnets.0.norm2.weight"]
     text["encoder.layers.0.layer_norm1.bias"] = (5,)

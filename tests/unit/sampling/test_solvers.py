@@ -72,7 +72,14 @@ def test_every_number_of_steps_is_made_exactly_and_stays_finite(sampler: Sampler
 
 @pytest.mark.parametrize(
     ("sampler", "eta", "tolerance"),
-    [("ddim", 0.0, 0.015), ("ddim", 1.0, 0.03), ("plms", 0.0, 0.005), ("dpm++", 0.0, 0.02), ("euler", 0.0, 0.02), ("euler-a", 0.0, 0.03)],
+    [
+        ("ddim", 0.0, 0.015),
+        ("ddim", 1.0, 0.03),
+        ("plms", 0.0, 0.005),
+        ("dpm++", 0.0, 0.02),
+        ("euler", 0.0, 0.02),
+        ("euler-a", 0.0, 0.03),
+    ],
 )
 def test_noise_becomes_the_distribution(sampler: Sampler, eta: float, tolerance: float) -> None:
     start = normal((64, 4, 8, 8), 1, "x_T")  # its own mean and deviation differ from 0 and 1 by about 0.01

@@ -67,9 +67,7 @@ class Tiny:
     def batches_at(self, step: int) -> Iterator[Batch]:
         roles = {"instance": self.num_instances, "prior": self.num_priors}
         for start in range(0, self.num_instances, self.batch_size):
-            rows = [
-                (role, slot) for role, count in roles.items() for slot in range(start, min(start + self.batch_size, count))
-            ]
+            rows = [(role, slot) for role, count in roles.items() for slot in range(start, min(start + self.batch_size, count))]
             is_prior = torch.tensor([role == "prior" for role, _ in rows])
             yield Batch(
                 x_0=torch.stack([normal((4, 8, 8), 1, "x_0", role, slot) for role, slot in rows]),

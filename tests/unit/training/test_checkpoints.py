@@ -97,7 +97,9 @@ def test_damage_is_named_with_the_way_out(tiny: MakeTiny, tmp_path: Path) -> Non
     path = save(run, folder)
     [checkpoint] = find_checkpoints(folder)
     (path / "optimizer.safetensors").write_bytes(b"short")
-    with pytest.raises(RunError, match=r"optimizer.safetensors: cannot be read .*\nDelete .*step-000001 to resume from an older"):
+    with pytest.raises(
+        RunError, match=r"optimizer.safetensors: cannot be read .*\nDelete .*step-000001 to resume from an older"
+    ):
         restore_checkpoint(checkpoint, run.state, run.trainee.parameters)
     (path / "state.json").write_text("{}")
     with pytest.raises(RunError, match=r"state.json cannot be read .*\nDelete this folder"):

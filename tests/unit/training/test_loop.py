@@ -87,7 +87,9 @@ def test_a_number_that_is_not_finite_stops_before_the_weights_move(tiny: MakeTin
         for batch in run.batches_at(step):
             yield replace(batch, eps=batch.eps * float("nan")) if where == "loss" else batch
 
-    expected = r"step 3: the (loss is nan|gradient's norm is (nan|inf)) \(timesteps \d+.*; images instance-0.jpg, .*prior-3.jpg\)"
+    expected = (
+        r"step 3: the (loss is nan|gradient's norm is (nan|inf)) \(timesteps \d+.*; images instance-0.jpg, .*prior-3.jpg\)"
+    )
     with pytest.raises(TrainingError, match=expected) as caught:
         list(training_steps(run.state, broken, last_step=5))
     assert "the weights were not changed" in str(caught.value)

@@ -26,7 +26,7 @@ def give_gradients(trained: FullTrainee, seed: int) -> None:
 
 
 def adamw_by_hand(weight: torch.Tensor, gradients: list[torch.Tensor], rate: float, s: OptimizerSettings) -> torch.Tensor:
-    """arXiv 1711.05101, algorithm 2, in float64."""
+    """Algorithm 2 of arXiv 1711.05101, in float64."""
     theta, m, v = weight.double().clone(), 0.0, 0.0
     for t, gradient in enumerate(gradients, start=1):
         g = gradient.double()

@@ -1,0 +1,303 @@
+"""The main job end to end on the miniature and real photos: what it writes, how it goes on, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from dreambooth.config import parse_settings, read_yaml
+from dreambooth.errors import DreamboothError, RunError, SettingsError, TrainingError
+from dreambooth.recipes import disk_space
+from dreambooth.recipes.display import Display
+from dreambooth.recipes.settings import TrainSettings
+from dreambooth.recipes.train import resume, train
+from dreambooth.training.events import read_events
+
+MakeSettings = Callable[..., TrainSettings]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def tensors(run: Path, name: str = "model.safetensors") -> dict[str, torch.Tensor]:
+    return load_file(run / name)
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def steps_of(run: Path, event: str = "step") -> list[int]:
+    return [entry["step"] for entry in read_events(run / "events.jsonl") if entry["event"] == event]
+
+
+def test_the_command_of_the_readme(
+    dreambooth: Command, golden_checkpoint: Path, golden_state_dict: dict[str, torch.Tensor], photos: Path, tmp_path: Path
+) -> None:
+    """One command from real photos to a model whose keys are the original's own."""
+    done = dreambooth(
+        *("train", "--model", golden_checkpoint, "--photos", photos, "--class-word", "backpack", "--token", "sks"),
+        *("--resolution", 64, "--steps", 20, "--num-prior-images", 8, "--prior-sampling-steps", 4, "--prior-batch-size", 8),
+        *("--output", "runs/dog", "--checkpoint-steps", 10, "--preview-steps", 10, "--validation-steps", 5),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = tmp_path / "runs" / "dog"
+    model = tensors(run)
+    assert set(model) == {name for name in golden_state_dict if not name.startswith("model_ema.")}
+    ids = "cond_stage_model.transformer.text_model.embeddings.position_ids"
+    for name, tensor in model.items():
+        assert tensor.shape == golden_state_dict[name].shape
+        assert tensor.dtype == (torch.int64 if name == ids else torch.float32 if "." not in name else torch.float16), name
+    assert sorted(path.name for path in run.iterdir()) == [
+        *("checkpoints", "config.yaml", "events.jsonl", "model.safetensors", "models", "previews")
+    ]
+    assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["step-000010", "step-000020"]
+    assert [path.name for path in (run / "models").iterdir()] == ["step-000010.safetensors"]
+    assert steps_of(run) == list(range(1, 21))
+    assert steps_of(run, "validation") == [0, 5, 10, 15, 20]
+    assert steps_of(run, "preview") == [0, 10, 20]
+    names = ["00-photo-of-a-sks-backpack.png", "01-photo-of-a-backpack.png"]
+    assert sorted(path.name for path in (run / "previews" / "step-000010").iterdir()) == names
+    assert (run / "previews" / "over-time.png").is_file()
+    assert "Each of 8 class images was seen 2 to 3 times" in done.stdout
+    assert "dreambooth generate --model runs/dog" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_the_model_says_what_made_it(run_settings: MakeSettings, display: Display) -> None:
+    settings = run_settings(loop={"steps": 1})
+    result = train(settings, display)
+    with safe_open(result.run / "model.safetensors", "pt") as file:
+        metadata = file.metadata()
+    assert json.loads(metadata["dreambooth.config"])["subject"]["token"] == "sks"
+    made_of = json.loads(metadata["dreambooth.made_of"])
+    assert [name for name in made_of if name.startswith("photo")] == [f"photo {n} (0{n}.jpg)" for n in range(3)]
+    assert len(made_of["base model"]) == 64
+    assert metadata["modelspec.trigger_phrase"] == "sks backpack"
+    assert metadata["global_step"] == "1"
+
+
+def test_a_run_made_longer_equals_a_long_run(run_settings: MakeSettings, display: Display, tmp_path: Path) -> None:
+    switches = {"ema_decay": 0.9, "gradient_accumulation": 2}
+    long = run_settings(loop={"steps": 4, **switches}, output={"output": str(tmp_path / "runs" / "long")})
+    short = run_settings(loop={"steps": 2, **switches})
+    train(long, display)
+    train(short, display)
+    resume(short.output.output, {"loop.steps": 4}, display)
+    assert_equal(tensors(long.output.output), tensors(short.output.output))
+    optimizer = "checkpoints/step-000004/optimizer.safetensors"
+    assert_equal(tensors(long.output.output, optimizer), tensors(short.output.output, optimizer))
+    assert steps_of(short.output.output) == [1, 2, 3, 4]
+    assert read_yaml(short.output.output / "config.yaml")["loop"]["steps"] == 4
+
+
+def test_the_runs_own_config_and_a_filled_cache_repeat_it(
+    run_settings: MakeSettings, display: Display, tmp_path: Path, said: Callable[[], str]
+) -> None:
+    first = run_settings()
+    train(first, display)
+    assert "encoding pictures" in said()
+    before = len(said())
+    again = read_yaml(first.output.output / "config.yaml")
+    again["output"]["output"] = str(tmp_path / "runs" / "again")
+    train(parse_settings(TrainSettings, again, where="config"), display)
+    assert "encoding pictures" not in said()[before:]
+    assert_equal(tensors(first.output.output), tensors(tmp_path / "runs" / "again"))
+
+
+def test_cutting_a_step_into_micro_batches_changes_only_rounding(
+    run_settings: MakeSettings, display: Display, tmp_path: Path
+) -> None:
+    """The first update: later ones amplify rounding in the miniature, whose deepest level is one latent wide."""
+    output = {"model_dtype": "float32"}
+    whole = run_settings(loop={"steps": 1, "batch_size": 2}, output=output)
+    cut = run_settings(
+        loop={"steps": 1, "batch_size": 1, "gradient_accumulation": 2},
+        output={**output, "output": str(tmp_path / "runs" / "cut")},
+    )
+    train(whole, display)
+    train(cut, display)
+    [one], [other] = (
+        [entry for entry in read_events(settings.output.output / "events.jsonl") if entry["event"] == "step"]
+        for settings in (whole, cut)
+    )
+    assert [other["loss"], other["instance_loss"], other["prior_loss"]] == pytest.approx(
+        [one["loss"], one["instance_loss"], one["prior_loss"]], rel=1e-5
+    )
+    assert other["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-3)
+
+
+def test_a_frozen_text_encoder_and_the_vae_leave_as_they_came(
+    run_settings: MakeSettings, display: Display, golden_state_dict: dict[str, torch.Tensor]
+) -> None:
+    settings = run_settings(trainee={"train_text_encoder": False}, output={"model_dtype": "float32"}, loop={"steps": 1})
+    train(settings, display)
+    model = tensors(settings.output.output)
+    frozen = [name for name in model if name.startswith(("first_stage_model.", "cond_stage_model."))]
+    assert len(frozen) == 244 + 53
+    assert all(torch.equal(model[name], golden_state_dict[name]) for name in frozen)
+    moved = [name for name in model if name.startswith("model.diffusion_model.")]
+    ema = {name: f"model_ema.{name.removeprefix('model.').replace('.', '')}" for name in moved}
+    assert sum(not torch.equal(model[name], golden_state_dict[ema[name]]) for name in moved) == len(moved)
+
+
+def test_every_part_moves_when_the_text_encoder_trains(
+    run_settings: MakeSettings, display: Display, golden_state_dict: dict[str, torch.Tensor]
+) -> None:
+    settings = run_settings(output={"model_dtype": "float32"}, loop={"steps": 1})
+    train(settings, display)
+    model = tensors(settings.output.output)
+    names = [name for name in model if name.startswith("cond_stage_model.") and not name.endswith("position_ids")]
+    assert [name for name in names if torch.equal(model[name], golden_state_dict[name])] == []
+
+
+def test_without_class_images(run_settings: MakeSettings, display: Display, tmp_path: Path, said: Callable[[], str]) -> None:
+    settings = run_settings(prior={"prior_weight": 0, "num_prior_images": 200, "prior_sampling_steps": 50}, loop={"steps": 1})
+    train(settings, display)
+    assert not (tmp_path / "runs" / "class-images").exists()
+    assert "prior_loss" not in read_events(settings.output.output / "events.jsonl")[0]
+    assert "class image" not in said()
+
+
+def test_a_second_subject_keeps_the_first_ones_class_images_in_the_mix(
+    run_settings: MakeSettings, display: Display, tmp_path: Path, said: Callable[[], str]
+) -> None:
+    first = run_settings(loop={"steps": 1})
+    train(first, display)
+    [made] = (tmp_path / "runs" / "class-images").iterdir()
+    second = run_settings(
+        base={"model": str(first.output.output)},
+        subject={"class_word": "bag", "token": "ohwx"},
+        prior={"also_prior": [str(made)]},
+        loop={"steps": 2},
+        output={"output": str(tmp_path / "runs" / "second")},
+    )
+    train(second, display)
+    assert "Each of 4 class images was seen 0 to 1 times" in said()
+    with safe_open(tmp_path / "runs" / "second" / "model.safetensors", "pt") as file:
+        made_of = json.loads(file.metadata()["dreambooth.made_of"])
+    captions = {value.split(" ", 1)[1] for name, value in made_of.items() if name.startswith("class image")}
+    assert captions == {"photo of a backpack", "photo of a bag"}
+
+
+def test_a_time_limit_stops_saved_and_resumes(run_settings: MakeSettings, display: Display, said: Callable[[], str]) -> None:
+    settings = run_settings(loop={"steps": 3, "max_train_hours": 1e-9})
+    result = train(settings, display)
+    assert (result.step, result.model) == (1, None)
+    assert f"Time is up. Stopped. The run is saved at step 1. To go on:\n  dreambooth train --resume {result.run}" in said()
+    assert resume(result.run, {"loop.max_train_hours": 1}, display).step == 3
+
+
+def test_terminate_finishes_the_step_saves_and_says_how_to_go_on(
+    run_settings: MakeSettings, display: Display, tmp_path: Path
+) -> None:
+    settings = run_settings(loop={"steps": 500})
+    run = settings.output.output
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
+    command = [str(Path(sys.executable).with_name("dreambooth")), "train", "--preset", str(config)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 200
+    while not steps_of(run) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=100)
+    assert process.returncode == 143, output + errors
+    last = steps_of(run)[-1]
+    assert f"The run is saved at step {last}." in output + errors
+    assert f"dreambooth train --resume {run}" in output + errors
+    assert [path.name for path in (run / "checkpoints").iterdir()] == [f"step-{last:06d}"]
+    assert "Traceback" not in errors
+
+
+def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(run_settings: MakeSettings, display: Display) -> None:
+    settings = run_settings(optimizer={"learning_rate": 1e30}, output={"checkpoint_steps": 1})
+    expected = r"step 2: the loss is nan \(timesteps \d+, \d+; images 0\d.jpg, 0000\d.png\); the weights were not changed"
+    with pytest.raises(TrainingError, match=expected) as caught:
+        train(settings, display)
+    assert "The run is saved at step 1. To go on:\n  dreambooth train --resume" in str(caught.value)
+
+
+def test_everything_wrong_is_said_at_once_and_before_any_model_is_built(
+    run_settings: MakeSettings, display: Display, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("keep me")
+    settings = run_settings(
+        base={"model": str(tmp_path / "no.ckpt")},
+        subject={"photos": str(tmp_path / "photos")},
+        prior={"also_prior": [str(tmp_path / "nowhere")]},
+        loop={"device": "cuda:77"},
+        output={"output": str(tmp_path / "full")},
+    )
+    with pytest.raises(DreamboothError) as caught:
+        train(settings, display)
+    text = str(caught.value)
+    for part in ("device is 'cuda:77'", "full: already holds other files", "no.ckpt: no such file", "a.jpg: ", "nowhere: "):
+        assert part in text, text
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["letter.txt"]
+
+
+def test_a_full_disk_is_seen_before_the_run(
+    run_settings: MakeSettings, display: Display, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
+    expected = r"the run needs 0\.\d GB on this disk at its fullest, and 0\.0 GB are free\nUse --keep-checkpoints 1"
+    with pytest.raises(DreamboothError, match=expected):
+        train(run_settings(), display)
+
+
+def test_what_resuming_refuses(run_settings: MakeSettings, display: Display, tmp_path: Path, photos: Path) -> None:
+    own_photos = tmp_path / "photos"
+    shutil.copytree(photos, own_photos)
+    settings = run_settings(subject={"photos": str(own_photos)}, loop={"steps": 2})
+    with pytest.raises(RunError, match=r"no run to resume, it has no config.yaml\nGive the folder that an earlier"):
+        resume(tmp_path, {}, display)
+    train(settings, display)
+    run = settings.output.output
+    with pytest.raises(DreamboothError, match=rf"already holds a run\nContinue it with: dreambooth train --resume {run}"):
+        train(settings, display)
+    with pytest.raises(SettingsError) as caught:
+        resume(run, {"optimizer.learning_rate": 0.5, "loop.seed": 1, "loop.steps": 1}, display)
+    assert caught.value.problems == (
+        "optimizer.learning_rate was 0.0001 when the run started and is now 0.5",
+        "loop.seed was 23 when the run started and is now 1",
+        "loop.steps was 2 and is now 1; it may only grow",
+    )
+    shutil.copy(own_photos / "00.jpg", own_photos / "01.jpg")
+    (own_photos / "02.jpg").unlink()
+    with pytest.raises(RunError) as refused:
+        resume(run, {"loop.steps": 3}, display)
+    assert refused.value.problems[1:] == ("photo 1 (01.jpg) is not what it was", "photo 2 (02.jpg) is missing")
+
+
+def test_steps_cannot_grow_where_the_learning_rate_depends_on_them(run_settings: MakeSettings, display: Display) -> None:
+    settings = run_settings(optimizer={"learning_rate_schedule": "cosine"}, loop={"steps": 2})
+    train(settings, display)
+    with pytest.raises(
+        SettingsError, match=r"loop\.steps cannot grow: the cosine learning rate already falls to zero at step 2"
+    ):
+        resume(settings.output.output, {"loop.steps": 3}, display)
+
+
+def test_a_finished_run_resumed_does_nothing(run_settings: MakeSettings, display: Display) -> None:
+    settings = run_settings(loop={"steps": 1})
+    train(settings, display)
+    before = (settings.output.output / "model.safetensors").stat().st_mtime_ns
+    result = resume(settings.output.output, {}, display)
+    assert result.step == 1
+    assert (settings.output.output / "model.safetensors").stat().st_mtime_ns == before

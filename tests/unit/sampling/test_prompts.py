@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dreambooth.errors import SettingsError
+from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.sampling.prompts import cut_words, read_prompts
+
+
+def test_one_prompt_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_bytes("\ufeff  a dog \r\n\r\n\tein Käse\n a dog".encode())
+    assert read_prompts(path) == ("a dog", "ein Käse", "a dog")
+
+
+def test_files_that_hold_no_prompts(tmp_path: Path) -> None:
+    empty, latin, missing = tmp_path / "empty.txt", tmp_path / "latin.txt", tmp_path / "missing.txt"
+    empty.write_text(" \n\n")
+    latin.write_bytes("Käse".encode("latin-1"))
+    for path, message in (
+        (empty, f"prompts_file is {empty}: expected one prompt a line, found no prompt"),
+        (latin, f"prompts_file is {latin}: expected text in UTF-8, found other bytes"),
+        (missing, f"prompts_file is {missing}: cannot be read: No such file or directory"),
+        (tmp_path, f"prompts_file is {tmp_path}: cannot be read: Is a directory"),
+    ):
+        with pytest.raises(SettingsError) as caught:
+            read_prompts(path)
+        assert caught.value.text.startswith(message)
+
+
+def test_words_beyond_77_tokens_are_named_as_they_were_written() -> None:
+    tokenizer = StableDiffusion1.load_tokenizer()
+    assert cut_words(tokenizer, "photo of a sks dog") == ""
+    assert cut_words(tokenizer, "") == ""
+    assert cut_words(tokenizer, "dog " * 75) == ""
+    assert cut_words(tokenizer, "dog " * 75 + "and a Green HAT") == "and a Green HAT"

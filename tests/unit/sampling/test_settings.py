@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dreambooth.config import parse_settings
+from dreambooth.errors import SettingsError
+from dreambooth.sampling.settings import SampleSettings
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"eta": 0.5, "sampler": "plms"}, "eta is an option of the ddim sampler and would have no effect with plms"),
+        ({"guidance_scale": 1, "negative_prompt": "dark"}, "guidance_scale is 1, so negative_prompt would have no effect"),
+    ],
+)
+def test_options_without_effect_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        parse_settings(SampleSettings, values, where="here")
+
+
+def test_the_defaults_stand() -> None:
+    settings = SampleSettings()
+    assert (settings.sampler, settings.steps, settings.guidance_scale, settings.seed) == ("ddim", 50, 7.5, 42)
