@@ -51,7 +51,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         yield partial
         _flush(partial)
-        os.replace(partial, path)
+        partial.replace(path)
         _flush_directory(path.parent)
     finally:
         partial.unlink(missing_ok=True)
@@ -73,7 +73,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             if entry.is_file():
                 _flush(entry)
         _flush_directory(partial)
-        os.rename(partial, path)
+        partial.rename(path)
         _flush_directory(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

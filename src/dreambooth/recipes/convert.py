@@ -12,6 +12,7 @@ import torch
 from dreambooth.errors import ModelFileError
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.settings import ConvertSettings
+from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.weights.model_weights import ModelWeights, ReadingReport
 from dreambooth.weights.read import read_model
 from dreambooth.weights.write import SINGLE_FILE_SUFFIXES, write_diffusers_folder, write_single_file
@@ -19,7 +20,6 @@ from dreambooth.weights.write import SINGLE_FILE_SUFFIXES, write_diffusers_folde
 __all__ = ["Conversion", "convert"]
 
 _OTHER_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".safetensor", ".yaml", ".json", ".zip")
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _OF_THE_OLD_BYTES = ("modelspec.hash", "sshs_")  # metadata that is a hash of the file it stood in
 _UNET_WEIGHTS = {"ema": "the running average", "raw": "the last weights, not their average"}
 
@@ -44,7 +44,7 @@ def convert(settings: ConvertSettings, display: Display) -> Conversion:
     if destination.exists():
         raise ModelFileError(f"{destination}: is there already", hint="Give another name, or remove it first.")
     read = read_model(settings.source, config=settings.config, weights=settings.weights)
-    dtype = None if settings.dtype is None else _DTYPES[settings.dtype]
+    dtype = None if settings.dtype is None else STORAGE_DTYPES[settings.dtype]
     _check_room(destination, _num_bytes(read, dtype))
     display.say(f"Read {read.report.source} ({read.report.form}, {read.report.title}).")
     if read.report.unet_weights in _UNET_WEIGHTS:

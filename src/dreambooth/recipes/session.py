@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from dreambooth.data.captions import fill
 from dreambooth.memory import MemoryPlan
 from dreambooth.recipes.material import Material
 from dreambooth.recipes.preflight import Ready
 from dreambooth.recipes.previews import Previewer
 from dreambooth.recipes.settings import TrainSettings
+from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.trainees.full import FullTrainee, full_trainee
 from dreambooth.training.batches import Batch, micro_batches
 from dreambooth.training.denoiser import Denoiser
@@ -25,8 +24,6 @@ from dreambooth.training.weight_average import NoAverage, WeightAverage
 from dreambooth.weights.write import write_single_file
 
 __all__ = ["Session", "start_session"]
-
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class Session:
             trained = replace(
                 base, unet=unet, text_encoder=text_encoder if settings.trainee.train_text_encoder else base.text_encoder
             )
-            write_single_file(path, trained, dtype=_DTYPES[settings.output.model_dtype], metadata=self._metadata())
+            write_single_file(path, trained, dtype=STORAGE_DTYPES[settings.output.model_dtype], metadata=self._metadata())
 
     def make_preview(self) -> Path:
         """Make the preview pictures of the step that was just done, with the weights that a model written now would have."""

@@ -8,7 +8,7 @@ peak is one tensor. The layout is that of the safetensors format: an 8-byte litt
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -16,9 +16,12 @@ from torch import Tensor
 
 from dreambooth.files import atomic_file
 
-__all__ = ["FORMAT_NAMES", "write_tensors"]
+__all__ = ["STORAGE_DTYPES", "write_tensors"]
 
-FORMAT_NAMES = {
+STORAGE_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""Number formats that a person may ask for, by name."""
+
+_FORMAT_NAMES = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
@@ -37,26 +40,41 @@ def write_tensors(
     tensors: Mapping[str, Tensor],
     *,
     dtype: torch.dtype | None = None,
+    unchanged: Collection[str] = (),
     metadata: Mapping[str, str] | None = None,
+    after: Callable[[Tensor], None] | None = None,
 ) -> None:
     """Write named tensors to `path` atomically; floating ones are converted to `dtype` when it is given.
 
-    Tensors may be on any device and of any layout. The header is padded with spaces so that the data is aligned to 8 bytes.
+    Tensors may be on any device and of any layout; those named in `unchanged` keep their number format. `after` is called
+    with each tensor when it is written, for example to let go of its memory. The header is padded with spaces so that the
+    data is aligned to 8 bytes.
     """
+
+    def stored(name: str, tensor: Tensor) -> torch.dtype:
+        if dtype is None or name in unchanged or not tensor.is_floating_point():
+            return tensor.dtype
+        return dtype
+
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
     for name, tensor in tensors.items():
-        stored = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-        size = tensor.numel() * stored.itemsize
-        header[name] = {"dtype": FORMAT_NAMES[stored], "shape": list(tensor.shape), "data_offsets": [offset, offset + size]}
+        size = tensor.numel() * stored(name, tensor).itemsize
+        entry = {
+            "dtype": _FORMAT_NAMES[stored(name, tensor)],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + size],
+        }
+        header[name] = entry
         offset += size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with atomic_file(path) as partial, partial.open("wb") as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
-        for tensor in tensors.values():
-            stored = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-            plain = tensor.detach().to(device="cpu", dtype=stored).contiguous()
+        for name, tensor in tensors.items():
+            plain = tensor.detach().to(device="cpu", dtype=stored(name, tensor)).contiguous()
             if plain.numel():
                 file.write(plain.reshape(-1).view(torch.uint8).numpy().data)
+            if after is not None:
+                after(tensor)

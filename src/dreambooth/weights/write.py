@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,19 @@ def write_single_file(path: Path, weights: ModelWeights, *, dtype: torch.dtype |
         found = f"'{path.suffix}'" if path.suffix else "no suffix"
         hint = f"Name it {path.with_suffix(SINGLE_FILE_SUFFIXES[0])}."
         raise ModelFileError(f"{path}: a single file ends in {' or '.join(SINGLE_FILE_SUFFIXES)}, found {found}", hint=hint)
-    tensors = _Converted(_original_weights(weights), dtype, unchanged=_original_buffers(weights))
+    buffers, tensors = _original_buffers(weights), _original_weights(weights)
+    release = MappedPages().release
     if path.suffix == ".safetensors":
-        write_tensors(path, tensors, metadata={**_model_specification(weights, path.stem), **metadata})
+        specified = {**_model_specification(weights, path.stem), **metadata}
+        write_tensors(path, {**buffers, **tensors}, dtype=dtype, unchanged=buffers, metadata=specified, after=release)
         return
+    state_dict = dict(buffers)
+    for name, tensor in tensors.items():
+        wanted = dtype or tensor.dtype
+        state_dict[name] = tensor.detach().to("cpu", wanted, copy=True, memory_format=torch.contiguous_format)
+        release(tensor)
     step = metadata.get("global_step", "")
-    checkpoint = {"state_dict": dict(tensors), "global_step": int(step) if step.isdecimal() else 0}
+    checkpoint = {"state_dict": state_dict, "global_step": int(step) if step.isdecimal() else 0}
     with atomic_file(path) as partial, partial.open("wb") as file:  # by name, torch would put that name into the archive
         torch.save(checkpoint, file)
 
@@ -70,8 +77,8 @@ def write_diffusers_folder(
     }
     with atomic_directory(folder) as partial:
         for part, (stem, tensors, config) in parts.items():
-            written = _Converted(tensors, dtype, unchanged={})
-            write_tensors(partial / part / f"{stem}.safetensors", written, metadata={**metadata, "format": "pt"})
+            file = partial / part / f"{stem}.safetensors"
+            write_tensors(file, tensors, dtype=dtype, metadata={**metadata, "format": "pt"}, after=MappedPages().release)
             write_json(partial / part / "config.json", config)
         write_json(partial / "scheduler" / "scheduler_config.json", family.scheduler_config)
         write_json(partial / "model_index.json", family.pipeline_config)
@@ -104,25 +111,3 @@ def _model_specification(weights: ModelWeights, title: str) -> dict[str, str]:
         "dreambooth.version": __version__,
         "torch.version": str(torch.__version__),
     }
-
-
-class _Converted(Mapping[str, Tensor]):
-    """Tensors converted when they are asked for, each into memory of its own; `unchanged` ones are given as they are."""
-
-    def __init__(self, tensors: StateDict, dtype: torch.dtype | None, *, unchanged: StateDict) -> None:
-        self._tensors, self._dtype, self._unchanged = tensors, dtype, unchanged
-        self._pages = MappedPages()
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name in self._unchanged:
-            return self._unchanged[name]
-        tensor = self._tensors[name].detach()
-        copy = tensor.to(device="cpu", dtype=self._dtype or tensor.dtype, copy=True, memory_format=torch.contiguous_format)
-        self._pages.release(tensor)
-        return copy
-
-    def __iter__(self) -> Iterator[str]:
-        return iter((*self._unchanged, *self._tensors))
-
-    def __len__(self) -> int:
-        return len(self._unchanged) + len(self._tensors)

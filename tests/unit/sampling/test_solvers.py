@@ -25,7 +25,7 @@ SCHEDULE = scaled_linear_schedule()
 ALPHA_BAR = SCHEDULE.alpha_bar_T.numpy()
 MEAN, DEVIATION = 0.7, 0.3
 SAMPLERS = get_args(Sampler)
-SPREAD = (1, 2, 3, 7, 9, 20, 27, 30, 36, 50, 75, 101, 300, 333, 501, 984, 999, 1000)
+SPREAD = (1, 2, 3, 9, 30, 50, 75, 101, 333, 999, 1000)
 
 
 def exact_eps(x_t: Tensor, t: float) -> Tensor:
@@ -61,7 +61,7 @@ def run(sampler: Sampler, steps: int, *, num_pictures: int = 4, eta: float = 0.0
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("steps", SPREAD)
 def test_every_number_of_steps_is_made_exactly_and_stays_finite(sampler: Sampler, steps: int) -> None:
-    final, x_0s, timesteps = run(sampler, steps)
+    final, x_0s, timesteps = run(sampler, steps, num_pictures=1)
     assert len(timesteps) == (steps + 1 if sampler == "plms" else steps)
     assert all(0 <= t <= 999 for t in timesteps)
     assert torch.isfinite(final).all()
