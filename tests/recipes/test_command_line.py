@@ -78,10 +78,9 @@ def test_a_model_that_is_not_there_is_a_mistake_of_another_code(tmp_path: Path) 
     assert "Traceback" not in result.stderr
 
 
-def test_a_reader_that_goes_away_is_no_mistake() -> None:
-    with subprocess.Popen(
-        [str(COMMAND), "train", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+@pytest.mark.parametrize("arguments", [("--version",), ("train", "--help")])
+def test_a_reader_that_goes_away_is_no_mistake(arguments: tuple[str, ...]) -> None:
+    with subprocess.Popen([str(COMMAND), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()

@@ -131,7 +131,7 @@ def test_a_set_for_training_is_the_set_of_the_command(
     screen: Screen, base: ModelWeights, components: Components, golden_checkpoint: Path, tmp_path: Path
 ) -> None:
     made = run(screen, golden_checkpoint, tmp_path, num_prior_images=2)
-    prior_set = make(screen, base, components, tmp_path, num_prior_images=3)
+    prior_set = make(screen, base, components, tmp_path, num_prior_images=3, prior_batch_size=1)
     assert prior_set.folder == made.folder
     assert "class images: 2/2 steps" in screen.file.getvalue()  # two steps of the one picture that was missing
     assert prior_set.missing(3) == []

@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault(name, value)
     try:
         _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
     except DreamboothError as error:
         if os.environ.get("DREAMBOOTH_DEBUG") == "1":
             raise
@@ -48,9 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _show("", "Stopped.", "yellow")
         return 130
-    except BrokenPipeError:  # `dreambooth train --help | head`: the reader has seen enough
+    except BrokenPipeError:  # the reader of a pipe has seen enough; what is still buffered goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return 0
 
 

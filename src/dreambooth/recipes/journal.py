@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from dreambooth.errors import ModelFileError
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.live_view import LiveView
 from dreambooth.recipes.session import Session
@@ -67,14 +68,21 @@ class Journal:
         if output.validation_steps and (is_first or step % output.validation_steps == 0):
             self._validate(step)
         if output.preview_steps and (is_first or step % output.preview_steps == 0):
-            sheet = self.session.make_preview()
-            self.log.add("preview", step=step, sheet=str(sheet))
-            self.view.say(f"step {step}: previews in {sheet}")
+            self._preview(step)
 
     def saved(self, checkpoint: Path) -> None:
         """Take down that a checkpoint stands."""
         self.log.add("checkpoint", step=self.session.state.step, path=str(checkpoint))
         self.view.say(f"step {self.session.state.step}: saved {checkpoint}")
+
+    def _preview(self, step: int) -> None:
+        try:
+            sheet = self.session.make_preview()
+        except ModelFileError as error:  # a picture that is not finite is no reason to stop: half precision may overflow
+            self.view.say(f"step {step}: no preview. {error}")
+            return
+        self.log.add("preview", step=step, sheet=str(sheet))
+        self.view.say(f"step {step}: previews in {sheet}")
 
     def _validate(self, step: int) -> None:
         session = self.session

@@ -64,9 +64,8 @@ def prior(settings: PriorRecipeSettings, display: Display) -> PriorResult:
             dtype = picture_dtype(None, device)
             display.say(f"{base.report.title} from {settings.base.model} on {describe_device(device)}")
             components = place(base.build(dtype=dtype), device)
-            _fill(
-                prior_set, missing, options, components, display, batch_size=asked.prior_batch_size, device=device, dtype=dtype
-            )
+            num, batch_size = asked.num_prior_images, asked.prior_batch_size
+            _fill(prior_set, missing, options, components, display, num=num, batch_size=batch_size, device=device, dtype=dtype)
     images = tuple(prior_set.path(index) for index in range(asked.num_prior_images))
     display.say(f'Class images "{request.prompt}" in {prior_set.folder}: {len(images)}, of which {len(missing)} are new')
     return PriorResult(prior_set.folder, images, len(missing))
@@ -93,8 +92,9 @@ def make_prior_set(
     options = _options(prior, resolution, seed)
     request = _request(class_word, prior, options, model_digest)
     prior_set = PriorSet.open(folder, class_word, request)
-    if missing := prior_set.missing(prior.num_prior_images):
-        _fill(prior_set, missing, options, components, display, batch_size=prior.prior_batch_size, device=device, dtype=dtype)
+    num, batch_size = prior.num_prior_images, prior.prior_batch_size
+    if missing := prior_set.missing(num):
+        _fill(prior_set, missing, options, components, display, num=num, batch_size=batch_size, device=device, dtype=dtype)
     return prior_set
 
 
@@ -129,15 +129,23 @@ def _fill(
     components: Components,
     display: Display,
     *,
+    num: int,
     batch_size: int,
     device: torch.device,
     dtype: torch.dtype,
 ) -> None:
-    """Make the pictures numbered `missing`."""
+    """Make the pictures numbered `missing`.
+
+    Batches are cut at multiples of their size, and one in which a picture is missing is made whole: a batch of another size
+    rounds differently, and a set that was stopped and continued is to be the same to the last bit.
+    """
     request = prior_set.request
-    pictures = [Picture(request.prompt, index) for index in missing]
-    with display.progress("class images", len(missing) * options.steps, "steps") as advance:
+    blocks = {index // batch_size for index in missing}
+    pictures = [Picture(request.prompt, index) for index in range(num) if index // batch_size in blocks]
+    with display.progress("class images", len(pictures) * options.steps, "steps") as advance:
         made = make_pictures(components, pictures, options, batch_size=batch_size, device=device, dtype=dtype, advance=advance)
         for picture, pixels_CHW in made:
+            if picture.index not in missing:
+                continue
             text = picture_text(picture, options, model_digest=request.model_digest, device=device, dtype=dtype)
             save_picture(prior_set.path(picture.index), pixels_CHW, text)
