@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 # One thread, here and in the commands that tests start: the models are tiny, sums keep their order on every machine, and
 # threads that wait for each other on a busy machine are slower than one by a factor of twenty.
@@ -13,7 +18,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
+
+from dreambooth.config import parse_settings
+from dreambooth.recipes.display import Display
+from dreambooth.recipes.settings import TrainSettings
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -51,3 +61,62 @@ def golden_expected() -> dict[str, torch.Tensor]:
 def golden_config() -> Path:
     """The miniature checkpoint's YAML in the original configuration language."""
     return GOLDEN / "v1-mini.yaml"
+
+
+PHOTOS = Path(__file__).parents[1] / "src" / "dreambooth" / "presets" / "photos" / "backpack_dog"
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """Three real photos of one backpack."""
+    return PHOTOS
+
+
+@pytest.fixture
+def display() -> Display:
+    """A display that keeps what it is told; read it with `shown`."""
+    return Display(Console(file=io.StringIO(), width=200))
+
+
+def shown(display: Display) -> str:
+    """Everything that was said."""
+    file = display.console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+@pytest.fixture
+def said(display: Display) -> Callable[[], str]:
+    return lambda: shown(display)
+
+
+@pytest.fixture
+def run_settings(golden_checkpoint: Path, photos: Path, tmp_path: Path) -> Callable[..., TrainSettings]:
+    """Settings of a short run of the miniature; sections given by name are laid over them."""
+
+    def make(**sections: dict[str, Any]) -> TrainSettings:
+        values: dict[str, dict[str, Any]] = {
+            "base": {"model": str(golden_checkpoint)},
+            "subject": {"photos": str(photos), "class_word": "backpack"},
+            "views": {"resolution": 64},
+            "prior": {"num_prior_images": 2, "prior_sampling_steps": 2},
+            "optimizer": {"learning_rate": 1e-4},
+            "loop": {"steps": 4},
+            "output": {"output": str(tmp_path / "runs" / "dog"), "preview_steps": 0, "validation_steps": 0},
+        }
+        for name, section in sections.items():
+            values[name] = {**values.get(name, {}), **section}
+        return parse_settings(TrainSettings, values, where="test")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def dreambooth() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The installed command."""
+
+    def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("dreambooth")), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, cwd=cwd)
+
+    return run

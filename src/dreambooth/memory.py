@@ -11,6 +11,13 @@ from torch import nn
 __all__ = ["MemoryPlan"]
 
 
+_SWITCHES = (
+    "enable_gradient_checkpointing",  # diffusers
+    "activation_checkpointing_enable",  # transformers
+    "gradient_checkpointing_enable",  # its older name, the only one in earlier releases
+)
+
+
 @dataclass(frozen=True)
 class MemoryPlan:
     """What is traded for memory."""
@@ -26,10 +33,6 @@ class MemoryPlan:
         """Make the modules follow the plan. Numbers do not change: activations are recomputed with the same arithmetic."""
         if not self.gradient_checkpointing:
             return
-        for module in modules:  # diffusers and transformers name the same switch differently
-            switch = (
-                "enable_gradient_checkpointing"
-                if hasattr(module, "enable_gradient_checkpointing")
-                else "gradient_checkpointing_enable"
-            )
+        for module in modules:
+            switch = next(name for name in _SWITCHES if hasattr(module, name))
             getattr(module, switch)()

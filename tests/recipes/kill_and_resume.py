@@ -22,7 +22,7 @@ from dreambooth.recipes.display import Display
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.recipes.train import resume, train
 
-STEPS = 30
+STEPS = 10
 
 
 def settings(model: str, photos: str, output: Path) -> TrainSettings:
@@ -38,11 +38,11 @@ def settings(model: str, photos: str, output: Path) -> TrainSettings:
             "loop": {"steps": STEPS, "ema_decay": 0.9, "gradient_accumulation": 2},
             "output": {
                 "output": str(output),
-                "checkpoint_steps": 4,
+                "checkpoint_steps": 3,
                 "keep_checkpoints": 2,
-                "preview_steps": 20,
+                "preview_steps": 5,
                 "preview_prompts": ["{instance_prompt}"],
-                "validation_steps": 10,
+                "validation_steps": 5,
                 "model_dtype": "float32",
             },
         },

@@ -146,12 +146,16 @@ def _parameter(leaf: Leaf, group: Group, verb: Verb, *, is_help: bool) -> inspec
         show_default=_shown,
         required=leaf.is_required and is_help,
     )
-    annotation = (
-        leaf.annotation if is_help else bool | None if leaf.is_switch else list[str] | None if leaf.is_list else str | None
-    )
+    annotation = leaf.annotation if is_help else _text_type(leaf)
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if leaf.name in verb.positional else inspect.Parameter.KEYWORD_ONLY
     default = leaf.default if is_help and not leaf.is_required else None
     return inspect.Parameter(leaf.name, kind, annotation=Annotated[annotation, details], default=default)
+
+
+def _text_type(leaf: Leaf) -> Any:
+    if leaf.is_switch:
+        return bool | None
+    return list[str] | None if leaf.is_list else str | None
 
 
 def _extra_parameter(name: str, sentence: str, group: Group) -> inspect.Parameter:

@@ -88,12 +88,10 @@ def _run_verb(verb: Verb, arguments: list[str]) -> None:
 def _call(place: str, *arguments: Any) -> None:
     """Load a recipe, and only now torch, and run it."""
     import importlib
-    import logging
     import warnings
 
     from dreambooth.recipes.display import Display
 
-    logging.getLogger("torchao").setLevel(logging.ERROR)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     module, _, function = place.partition(":")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,7 @@ class Recipe:
 
 
 @pytest.fixture
-def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recipe]:
+def recipe(monkeypatch: pytest.MonkeyPatch) -> Recipe:
     """The recipes behind `tokens` and `train`, replaced."""
     stand_in = Recipe()
     for name, functions in {"tokens": ["propose_tokens"], "train": ["train", "resume"]}.items():
@@ -38,11 +39,18 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recipe]:
         for function in functions:
             setattr(module, function, stand_in)
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.delenv("DREAMBOOTH_DEBUG", raising=False)
-    with pytest.MonkeyPatch.context() as environment:
-        for name in ("DIFFUSERS_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_VERBOSITY"):
-            environment.delenv(name, raising=False)
-        yield stand_in
+    return stand_in
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """The command sets variables for its own process, which here is everybody's."""
+    before = dict(os.environ)
+    for name in ("DREAMBOOTH_DEBUG", "DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
+        os.environ.pop(name, None)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 def test_a_verb_runs_its_recipe_with_its_settings(recipe: Recipe) -> None:
@@ -136,8 +144,6 @@ def test_an_unknown_verb_is_told_with_the_known_ones(capsys: pytest.CaptureFixtu
 def test_libraries_are_told_to_be_quiet_unless_the_person_said_otherwise(
     recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import os
-
     monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "info")
     main(["tokens"])
     assert os.environ["TRANSFORMERS_VERBOSITY"] == "info"

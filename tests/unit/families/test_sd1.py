@@ -167,6 +167,6 @@ def test_noise_is_predicted_for_each_example(components: Components, small: Stab
 def test_importing_the_libraries_is_quiet_and_leaves_logging_as_it_was(caplog: pytest.LogCaptureFixture) -> None:
     with _quiet_import():
         warnings.warn("an optional neighbour is old", UserWarning, stacklevel=1)
-        logging.getLogger("torchao").warning("no binaries for this version")
-    logging.getLogger("torchao").warning("said later")
+        logging.getLogger("neighbour").warning("no binaries for this version")
+    logging.getLogger("neighbour").warning("said later")
     assert caplog.messages == ["said later"]
