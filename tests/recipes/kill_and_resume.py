@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+import transformers.models.clip.modeling_clip
+import transformers.models.clip.tokenization_clip  # noqa: F401 - the recipe would load these in every child
 from rich.console import Console
 
 from dreambooth.config import parse_settings
@@ -40,7 +42,7 @@ def settings(model: str, photos: str, output: Path) -> TrainSettings:
                 "output": str(output),
                 "checkpoint_steps": 3,
                 "keep_checkpoints": 2,
-                "preview_steps": 5,
+                "preview_steps": 20,
                 "preview_prompts": ["{instance_prompt}"],
                 "validation_steps": 5,
                 "model_dtype": "float32",
