@@ -101,6 +101,17 @@ def test_a_number_that_is_not_finite_stops_before_the_weights_move(tiny: MakeTin
         assert torch.equal(value, run.state.average.state()[name])
 
 
+def test_each_step_moves_the_average_and_counts_for_the_loss_scale(tiny: MakeTiny) -> None:
+    run = tiny(precision="fp16-mixed")
+    before = {name: value.clone() for name, value in run.state.average.state().items()}
+    list(training_steps(run.state, run.batches_at, last_step=3))
+    after = run.state.average.state()
+    assert int(after["num_updates"]) == 3
+    assert not torch.equal(after["unet.weight"], before["unet.weight"])
+    assert not torch.equal(after["unet.weight"], run.trainee.parameters["unet.weight"])
+    assert run.state.loss_scale.state()["good_steps"] == 3
+
+
 def test_bfloat16_trains_close_to_float32(tiny: MakeTiny) -> None:
     full, mixed = tiny(), tiny(precision="bf16-mixed")
     one = [result.loss for result in training_steps(full.state, full.batches_at, last_step=5)]
