@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -64,11 +65,13 @@ class Journal:
 
     def look(self, *, is_first: bool) -> None:
         """Measure the validation loss and make previews where they are due: before the first step, and at their intervals."""
+        start = time.monotonic()
         output, step = self.session.ready.settings.output, self.session.state.step
         if output.validation_steps and (is_first or step % output.validation_steps == 0):
             self._validate(step)
         if output.preview_steps and (is_first or step % output.preview_steps == 0):
             self._preview(step)
+        self.view.leave_out(time.monotonic() - start)
 
     def saved(self, checkpoint: Path) -> None:
         """Take down that a checkpoint stands."""

@@ -7,6 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
+from dreambooth.recipes import live_view
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.live_view import LiveView, Smoothed
 from dreambooth.training.loop import StepResult
@@ -67,3 +68,14 @@ def test_a_terminal_shows_everything_live() -> None:
     shown = file.getvalue()
     for part in ("training", "1/100", "loss photos", "gradient norm", "learning rate", "images/s", "left", "x [not markup]"):
         assert part in shown, part
+
+
+def test_time_for_previews_is_no_time_for_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(live_view.time, "monotonic", lambda: now)
+    view, file = make_view(is_terminal=False)
+    now = 60.0
+    view.leave_out(60.0)  # the previews before the first step
+    now = 62.0
+    view.step(result(1))
+    assert "speed 2.00 s/step, 1.00 images/s  time left 3:18 min" in file.getvalue()
