@@ -23,6 +23,7 @@ from dreambooth.recipes import disk_space
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.recipes.train import resume, train
+from dreambooth.runtime.lock import exclusive
 from dreambooth.training.events import read_events
 
 MakeSettings = Callable[..., TrainSettings]
@@ -61,7 +62,7 @@ def test_the_command_of_the_readme(
         assert tensor.shape == golden_state_dict[name].shape
         assert tensor.dtype == (torch.int64 if name == ids else torch.float32 if "." not in name else torch.float16), name
     assert sorted(path.name for path in run.iterdir()) == [
-        *("checkpoints", "config.yaml", "events.jsonl", "model.safetensors", "models", "previews")
+        *(".lock", "checkpoints", "config.yaml", "events.jsonl", "model.safetensors", "models", "previews")
     ]
     assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["step-000010", "step-000020"]
     assert [path.name for path in (run / "models").iterdir()] == ["step-000010.safetensors"]
@@ -294,10 +295,42 @@ def test_steps_cannot_grow_where_the_learning_rate_depends_on_them(run_settings:
         resume(settings.output.output, {"loop.steps": 3}, display)
 
 
-def test_a_finished_run_resumed_does_nothing(run_settings: MakeSettings, display: Display) -> None:
+def test_a_finished_run_resumed_does_nothing(run_settings: MakeSettings, display: Display, said: Callable[[], str]) -> None:
     settings = run_settings(loop={"steps": 1})
     train(settings, display)
     before = (settings.output.output / "model.safetensors").stat().st_mtime_ns
     result = resume(settings.output.output, {}, display)
     assert result.step == 1
+    assert "Already at its last step, 1. To train longer: dreambooth train --resume" in said()
     assert (settings.output.output / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_finished_model_without_checkpoints_is_not_overwritten(run_settings: MakeSettings, display: Display) -> None:
+    settings = run_settings(loop={"steps": 1})
+    run = train(settings, display).run
+    shutil.rmtree(run / "checkpoints")
+    expected = r"has a finished model and no checkpoint to go on from; .*\nTo train further from it: dreambooth train --model"
+    with pytest.raises(RunError, match=expected):
+        resume(run, {"loop.steps": 2}, display)
+
+
+def test_two_processes_do_not_share_a_run_folder(run_settings: MakeSettings, display: Display) -> None:
+    settings = run_settings(loop={"steps": 1})
+    folder = settings.output.output
+    with exclusive(folder), pytest.raises(RunError, match=r"another process is training here\nWait until it ends"):
+        train(settings, display)
+    assert [path.name for path in folder.iterdir()] == [".lock"]
+    assert train(settings, display).step == 1
+
+
+def test_a_resumed_run_stays_in_its_folder(run_settings: MakeSettings, display: Display, tmp_path: Path) -> None:
+    run = train(run_settings(loop={"steps": 1}), display).run
+    with pytest.raises(SettingsError, match=r"output is .*elsewhere, and a resumed run stays in"):
+        resume(run, {"output.output": str(tmp_path / "elsewhere")}, display)
+
+
+def test_commands_to_type_next_are_quoted(run_settings: MakeSettings, display: Display, said: Callable[[], str]) -> None:
+    settings = run_settings(loop={"steps": 1})
+    folder = settings.output.output.with_name("my run")
+    train(settings.model_copy(update={"output": settings.output.model_copy(update={"output": folder})}), display)
+    assert f"dreambooth generate --model '{folder}' --prompt 'photo of a sks backpack'" in said()

@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault(name, value)
     try:
         _run(list(sys.argv[1:] if arguments is None else arguments))
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None when the command was started without one
+            sys.stdout.flush()
     except DreamboothError as error:
         if os.environ.get("DREAMBOOTH_DEBUG") == "1":
             raise
@@ -51,6 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader of a pipe has seen enough; what is still buffered goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # a full disk, a folder that may not be written, a file where a folder should be
+        if os.environ.get("DREAMBOOTH_DEBUG") == "1":
+            raise
+        place = f"{error.filename}: " if error.filename is not None else ""
+        _show("error: ", f"{place}{error.strerror or error}", "red")
+        return 1
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,9 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Display", "format_duration", "format_rate"]
+__all__ = ["Display", "format_duration", "format_rate", "quoted"]
 
 _PLAIN_SECONDS = 10.0  # without a terminal: a line at the end of a job, and before that no more often than this
+
+
+def quoted(word: object) -> str:
+    """A path or a prompt as it must be typed in a shell: in quotes when it has blanks or signs that mean something there."""
+    return shlex.quote(str(word))
 
 
 def format_duration(seconds: float) -> str:

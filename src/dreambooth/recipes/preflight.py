@@ -16,9 +16,10 @@ from dreambooth.data.problems import PROBLEM_COLUMNS, PhotoProblem, problem_rows
 from dreambooth.errors import DreamboothError, RunError
 from dreambooth.families.tokens import describe_token
 from dreambooth.recipes.disk_space import check_disk_space, run_bytes
-from dreambooth.recipes.display import Display
+from dreambooth.recipes.display import Display, quoted
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.runtime.device import choose_device
+from dreambooth.runtime.lock import LOCK_NAME
 from dreambooth.runtime.precision import PrecisionPolicy, choose_precision
 from dreambooth.sampling.sampler import check_size
 from dreambooth.training.events import check_tensorboard
@@ -124,11 +125,11 @@ def _given_priors(settings: TrainSettings, resolution: int) -> list[PriorImages]
 
 
 def _check_output_is_free(folder: Path) -> None:
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(entry.name != LOCK_NAME for entry in folder.iterdir()):
         is_run = RunFolder(folder).config.exists()
         raise RunError(
             f"{folder}: already holds {'a run' if is_run else 'other files'}",
-            hint=f"Continue it with: dreambooth train --resume {folder}" if is_run else "Choose another --output.",
+            hint=f"Continue it with: dreambooth train --resume {quoted(folder)}" if is_run else "Choose another --output.",
         )
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder}: is a file, and the run needs a folder", hint="Choose another --output.")

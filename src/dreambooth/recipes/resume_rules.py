@@ -51,6 +51,8 @@ def settings_for_resume(run: RunFolder, changes: Mapping[str, Any]) -> TrainSett
         for path, (before, after) in differences(old, new).items()
         if path not in _MAY_CHANGE | _MAY_MOVE
     ]
+    if "output.output" in changes and new.output.output.absolute() != run.path.absolute():
+        problems.append(f"output is {new.output.output}, and a resumed run stays in {run.path}")
     if new.loop.steps < old.loop.steps:
         problems.append(f"loop.steps was {old.loop.steps} and is now {new.loop.steps}; it may only grow")
     schedule = new.optimizer.learning_rate_schedule

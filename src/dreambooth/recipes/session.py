@@ -70,6 +70,7 @@ class Session:
         settings = self.ready.settings
         return {
             "global_step": str(self.state.step),
+            "modelspec.resolution": f"{self.ready.resolution}x{self.ready.resolution}",
             "dreambooth.config": json.dumps(settings.model_dump(mode="json")),
             "dreambooth.made_of": json.dumps(self.material.made_of),
             "modelspec.trigger_phrase": f"{settings.subject.token} {settings.subject.class_word}",

@@ -11,8 +11,8 @@ from typing import Any
 
 from dreambooth.config import write_yaml
 from dreambooth.data.captions import Role
-from dreambooth.errors import TrainingError
-from dreambooth.recipes.display import Display
+from dreambooth.errors import RunError, TrainingError
+from dreambooth.recipes.display import Display, quoted
 from dreambooth.recipes.journal import Journal
 from dreambooth.recipes.material import gather_material
 from dreambooth.recipes.preflight import Ready, check_everything
@@ -21,6 +21,7 @@ from dreambooth.recipes.session import Session, start_session
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.runtime.device import describe_device
 from dreambooth.runtime.interrupts import Interrupts
+from dreambooth.runtime.lock import exclusive
 from dreambooth.training.checkpoints import find_checkpoints, remove_old_checkpoints, restore_checkpoint, save_checkpoint
 from dreambooth.training.loop import training_steps
 from dreambooth.training.run_folder import RunFolder
@@ -52,14 +53,29 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool) -> Train
     run = RunFolder(settings.output.output)
     with Interrupts(lambda: _how_to_go_on(run)) as interrupts:
         ready = check_everything(settings, display, is_resume=is_resume)
-        _announce(ready, display)
-        write_yaml(run.config, ready.settings, comment=_config_comment(run))
-        material = gather_material(ready, display)
-        session = start_session(ready, material)
-        restored = _restore(session, display)
-        if session.state.step < ready.settings.loop.steps or not run.final_model.exists():
-            _train(session, display, interrupts, restored=restored)
-        return _finish(session, display)
+        with exclusive(run.path):
+            _check_it_can_begin(run, is_resume=is_resume)
+            _announce(ready, display)
+            write_yaml(run.config, ready.settings, comment=_config_comment(run))
+            material = gather_material(ready, display)
+            session = start_session(ready, material)
+            restored = _restore(session, display)
+            if session.state.step < ready.settings.loop.steps or not run.final_model.exists():
+                _train(session, display, interrupts, restored=restored)
+            return _finish(session, display)
+
+
+def _check_it_can_begin(run: RunFolder, *, is_resume: bool) -> None:
+    """What only the process that holds the folder can know: nobody began here meanwhile, and nothing finished is lost."""
+    if not is_resume and run.config.exists():
+        raise RunError(
+            f"{run.path}: already holds a run", hint=f"Continue it with: dreambooth train --resume {quoted(run.path)}"
+        )
+    if is_resume and run.final_model.exists() and not find_checkpoints(run):
+        raise RunError(
+            f"{run.path}: has a finished model and no checkpoint to go on from; starting again would overwrite it",
+            hint=f"To train further from it: dreambooth train --model {quoted(run.path)} --output ANOTHER_FOLDER ...",
+        )
 
 
 def _announce(ready: Ready, display: Display) -> None:
@@ -78,8 +94,8 @@ def _announce(ready: Ready, display: Display) -> None:
 
 def _config_comment(run: RunFolder) -> str:
     return (
-        f"Everything that made this run. To go on with it:  dreambooth train --resume {run.path}\n"
-        f"To repeat it:  dreambooth train --preset {run.config} --output ANOTHER_FOLDER"
+        f"Everything that made this run. To go on with it:  dreambooth train --resume {quoted(run.path)}\n"
+        f"To repeat it:  dreambooth train --preset {quoted(run.config)} --output ANOTHER_FOLDER"
     )
 
 
@@ -88,7 +104,7 @@ def _how_to_go_on(run: RunFolder) -> str:
     kept = (
         f"The run is saved at step {found[-1].step}." if found else "No step was saved yet; class images and latents are kept."
     )
-    return f"Stopped. {kept} To go on:\n  dreambooth train --resume {run.path}"
+    return f"Stopped. {kept} To go on:\n  dreambooth train --resume {quoted(run.path)}"
 
 
 def _restore(session: Session, display: Display) -> bool:
@@ -98,7 +114,12 @@ def _restore(session: Session, display: Display) -> bool:
         return False
     check_same_material(found[-1], session.material.made_of)
     restore_checkpoint(found[-1], session.state, session.trainee.parameters)
-    display.say(f"Going on from step {session.state.step}")
+    steps = session.ready.settings.loop.steps
+    if session.state.step >= steps:
+        more = f"dreambooth train --resume {quoted(session.ready.run.path)} --steps {2 * steps}"
+        display.say(f"Already at its last step, {steps}. To train longer: {more}")
+    else:
+        display.say(f"Going on from step {session.state.step}")
     return True
 
 
@@ -155,5 +176,6 @@ def _finish(session: Session, display: Display) -> TrainResult:
         display.say(f"Time is up. {_how_to_go_on(run)}")
         return TrainResult(run.path, None, step)
     prompt = session.previewer.prompts[0] if session.previewer.prompts else settings.subject.token
-    display.say(f'The model is {run.final_model}. To use it:\n  dreambooth generate --model {run.path} --prompt "{prompt}"')
+    use = f"dreambooth generate --model {quoted(run.path)} --prompt {quoted(prompt)}"
+    display.say(f"The model is {run.final_model}. To use it:\n  {use}")
     return TrainResult(run.path, run.final_model, step)

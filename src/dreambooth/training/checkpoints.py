@@ -97,7 +97,7 @@ def _describe(folder: Path) -> Checkpoint:
     except (OSError, ValueError, KeyError) as error:
         raise RunError(
             f"{folder}: the checkpoint's state.json cannot be read ({error})",
-            hint="Delete this folder to resume from an older one.",
+            hint="Delete this folder to resume from an older one, if the run has one.",
         ) from error
 
 
@@ -125,7 +125,8 @@ def _load(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise RunError(
-            f"{path}: cannot be read ({error})", hint=f"Delete {path.parent} to resume from an older checkpoint."
+            f"{path}: cannot be read ({error})",
+            hint=f"Delete {path.parent} to resume from an older one, if there is one.",
         ) from error
 
 
