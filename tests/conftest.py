@@ -22,6 +22,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from dreambooth.config import parse_settings
+from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.settings import TrainSettings
 
@@ -63,13 +65,32 @@ def golden_config() -> Path:
     return GOLDEN / "v1-mini.yaml"
 
 
-PHOTOS = Path(__file__).parents[1] / "src" / "dreambooth" / "presets" / "photos" / "backpack_dog"
+PHOTOS = Path(__file__).parent / "photos" / "backpack_dog"
 
 
 @pytest.fixture(scope="session")
 def photos() -> Path:
     """Three real photos of one backpack."""
     return PHOTOS
+
+
+@pytest.fixture(scope="session")
+def miniature() -> StableDiffusion1:
+    """A Stable Diffusion 1 with every part of the real one, as small as can be: for random weights."""
+    return StableDiffusion1(
+        unet=UNetShape(
+            in_channels=4,
+            out_channels=4,
+            widths=(32, 64),
+            num_layers=1,
+            depths=(1, 1),
+            middle_depth=1,
+            context_width=64,
+            has_linear_projections=False,
+        ),
+        vae=VaeShape(pixel_channels=3, latent_channels=4, widths=(32, 32, 64), num_layers=1),
+        text=TextShape(vocabulary=49408, num_positions=77, width=64, inner_width=256, num_layers=2),
+    )
 
 
 @pytest.fixture
@@ -91,14 +112,13 @@ def said(display: Display) -> Callable[[], str]:
 
 
 @pytest.fixture
-def run_settings(golden_checkpoint: Path, photos: Path, tmp_path: Path) -> Callable[..., TrainSettings]:
-    """Settings of a short run of the miniature; sections given by name are laid over them."""
+def run_settings(photos: Path, tmp_path: Path) -> Callable[..., TrainSettings]:
+    """Settings of a short run of the model that ships; sections given by name are laid over them."""
 
     def make(**sections: dict[str, Any]) -> TrainSettings:
         values: dict[str, dict[str, Any]] = {
-            "base": {"model": str(golden_checkpoint)},
+            "base": {"model": "toybox"},
             "subject": {"photos": str(photos), "class_word": "backpack"},
-            "views": {"resolution": 64},
             "prior": {"num_prior_images": 2, "prior_sampling_steps": 2},
             "optimizer": {"learning_rate": 1e-4},
             "loop": {"steps": 4},

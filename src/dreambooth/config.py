@@ -14,9 +14,9 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from dreambooth.errors import SettingsError
 from dreambooth.files import write_text
@@ -31,6 +31,7 @@ __all__ = [
     "read_yaml",
     "section_default",
     "section_of",
+    "without_silenced",
     "write_yaml",
 ]
 
@@ -46,10 +47,36 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False, defer_build=True)
 
+    off_switches: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Field that is off when it is 0, to the fields that have no effect then."""
+
     def is_changed(self, *names: str) -> tuple[str, ...]:
         """Those of the named fields whose value is not the default: an option without effect is an error, a default is not."""
         fields = type(self).model_fields
         return tuple(name for name in names if getattr(self, name) != fields[name].get_default(call_default_factory=True))
+
+    @model_validator(mode="after")
+    def _nothing_is_set_that_is_off(self: SettingsType) -> SettingsType:
+        for switch, silenced in self.off_switches.items():
+            if getattr(self, switch) == 0 and (useless := self.is_changed(*silenced)):
+                raise ValueError(f"{switch} is 0, so {', '.join(useless)} would have no effect; leave out one or the other")
+        return self
+
+
+def without_silenced(settings: type[Settings], low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a lower layer without those that a switch of the layer above turns off and that it does not give itself.
+
+    So `--preset toybox --prior-weight 0` is no contradiction, although the preset says how class images are made.
+    """
+    kept = dict(low)
+    for name, above in high.items():
+        section = section_of(settings, name) if name in settings.model_fields else None
+        if section is not None and isinstance(above, Mapping) and isinstance(kept.get(name), Mapping):
+            kept[name] = without_silenced(section, kept[name], above)
+    for switch, silenced in settings.off_switches.items():
+        if str(high.get(switch)) in ("0", "0.0"):
+            kept = {name: value for name, value in kept.items() if name not in silenced or name in high}
+    return kept
 
 
 def section_of(settings: type[Settings], name: str) -> type[Settings] | None:

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from dreambooth.cli.flags import leaves
-from dreambooth.cli.verbs import VERBS, Verb
+from dreambooth.cli.verbs import PROGRAMS, Verb
 from dreambooth.config import Settings, field_sentence, section_of
 from dreambooth.recipes import settings as records
 
+VERBS = [verb for program in PROGRAMS.values() for verb in program.verbs.values()]
 LIST = Path(__file__).with_name("flags.txt")
 
 
@@ -31,7 +32,7 @@ def _flags(verb: Verb) -> list[str]:
 
 
 def _current() -> str:
-    return "".join(f"{verb.name} {flag}\n" for verb in VERBS.values() for flag in _flags(verb))
+    return "".join(f"{verb.command} {flag}\n" for verb in VERBS for flag in _flags(verb))
 
 
 def test_the_list_of_flags_is_up_to_date() -> None:
@@ -40,7 +41,7 @@ def test_the_list_of_flags_is_up_to_date() -> None:
     )
 
 
-@pytest.mark.parametrize("verb", VERBS.values(), ids=lambda verb: verb.name)
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.command)
 def test_every_flag_is_the_only_one_of_its_name(verb: Verb) -> None:
     names = Counter([leaf.name for leaf in leaves(_record(verb))] + list(verb.extra))
     assert [name for name, count in names.items() if count > 1] == []
@@ -57,17 +58,17 @@ def _without_sentence(record: type[Settings]) -> list[str]:
     return wrong
 
 
-@pytest.mark.parametrize("verb", VERBS.values(), ids=lambda verb: verb.name)
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.command)
 def test_every_setting_has_a_sentence(verb: Verb) -> None:
     assert _without_sentence(_record(verb)) == []
 
 
-@pytest.mark.parametrize("verb", VERBS.values(), ids=lambda verb: verb.name)
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.command)
 def test_a_verb_and_its_record_say_the_same(verb: Verb) -> None:
     assert verb.sentence == _record(verb).__doc__
 
 
-@pytest.mark.parametrize("verb", VERBS.values(), ids=lambda verb: verb.name)
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.command)
 def test_names_in_the_table_are_leaves(verb: Verb) -> None:
     known = {leaf.name for leaf in leaves(_record(verb))}
     assert {*verb.positional, *verb.without} <= known

@@ -19,6 +19,7 @@ FLOORS = {
     "training": 3,
     "sampling": 3,
     "weights": 3,
+    "pretraining": 3,
     "evaluation": 3,
     "recipes": 4,
     "cli": 5,
@@ -34,7 +35,7 @@ FENCES = {
     "huggingface_hub": ["weights/hub.py"],
     "numpy": ["*"],
     "peft": ["trainees/lora.py", "weights/lora.py"],
-    "PIL": ["data/*", "sampling/images.py", "evaluation/report.py", "toybox/*"],
+    "PIL": ["data/*", "sampling/images.py", "evaluation/report.py"],
     "pydantic": ["config.py", "*/settings.py"],
     "rich": ["cli/*", "recipes/*"],
     "safetensors": ["*"],
@@ -53,11 +54,17 @@ WITHOUT_TORCH = [
     "recipes/display.py",
     "__init__.py",
     "__main__.py",
+    "*/__main__.py",
 ]
 
 
 def _room(dotted: str) -> str:
-    """The room of a dotted name inside the package; a name that is no module is one of the package itself."""
+    """The room of a dotted name inside the package; a name that is no module is one of the package itself.
+
+    A `__main__` is a door wherever it stands.
+    """
+    if dotted.endswith(".__main__"):
+        return "__main__"
     first = dotted.split(".")[1] if "." in dotted else "__init__"
     return "words" if first in WORDS or first not in FLOORS else first
 

@@ -16,7 +16,7 @@ import pytest
 
 from dreambooth.cli.flags import read_arguments
 from dreambooth.cli.layers import settings_from
-from dreambooth.cli.verbs import VERBS
+from dreambooth.cli.verbs import PROGRAMS
 from dreambooth.recipes import settings as records
 
 ROOT = Path(__file__).parents[2]
@@ -34,14 +34,21 @@ ROOMS = [
     "diffusion",
     "training",
     "sampling",
+    "toybox",
+    "pretraining",
 ]
 WIDTH = 124
+_TYPED = r"(dreambooth|python -m dreambooth\.toybox) [a-z]+( |$)"
+
+
+VERBS = [verb for program in PROGRAMS.values() for verb in program.verbs.values()]
 
 
 def _commands() -> list[str]:
-    texts = [README.read_text(encoding="utf-8"), *("\n".join(verb.examples) for verb in VERBS.values())]
+    pages = [README, *sorted((ROOT / "docs").glob("*.md"))]
+    texts = [*(page.read_text(encoding="utf-8") for page in pages), *("\n".join(verb.examples) for verb in VERBS)]
     lines = [line.strip() for text in texts for line in text.replace("\\\n", " ").splitlines()]
-    return [line for line in dict.fromkeys(lines) if re.match(r"dreambooth [a-z]+( |$)", line) and "...`" not in line]
+    return [line for line in dict.fromkeys(lines) if re.match(_TYPED, line) and "...`" not in line]
 
 
 @pytest.mark.parametrize("command", [command for command in _commands() if "--help" not in command])
@@ -50,8 +57,8 @@ def test_every_command_can_be_typed(command: str, tmp_path: Path, monkeypatch: p
     run.mkdir(parents=True)
     (run / "config.yaml").write_text("base: {model: a}\nsubject: {photos: b, class_word: dog}\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    _, name, *arguments = shlex.split(command)
-    verb = VERBS[name]
+    verb = next(verb for verb in VERBS if f"{command} ".startswith(f"{verb.command} "))
+    arguments = shlex.split(command.removeprefix(verb.command))
     record = getattr(records, verb.settings)
     given = read_arguments(verb, record, arguments)
     assert given.problems == ()
@@ -60,7 +67,9 @@ def test_every_command_can_be_typed(command: str, tmp_path: Path, monkeypatch: p
 
 
 def test_there_are_commands_for_every_verb() -> None:
-    assert {command.split()[1] for command in _commands()} == set(VERBS)
+    assert [
+        verb.command for verb in VERBS if not any(f"{typed} ".startswith(f"{verb.command} ") for typed in _commands())
+    ] == []
 
 
 def _summary(path: Path, width: int) -> str:

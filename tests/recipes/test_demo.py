@@ -1,41 +1,83 @@
-"""The demo, shortened, through the installed command; and the random miniature it trains."""
+"""The demo, shortened, through the installed command, and what it leaves to look at."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
+import numpy as np
+import pytest
+from PIL import Image
 
-from dreambooth.recipes.demo import miniature
-from dreambooth.weights.random_weights import random_model
+from dreambooth.recipes.story import Row, write_report, write_sheet
+from dreambooth.recipes.toybox_preset import toybox_training
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_the_demo_says_that_its_pictures_are_noise_and_does_the_whole_job(dreambooth: Command, tmp_path: Path) -> None:
+def test_the_demo_tells_the_whole_story(dreambooth: Command, tmp_path: Path) -> None:
     (tmp_path / "runs" / "demo").mkdir(parents=True)  # an earlier demo does not stand in the way
     done = dreambooth("demo", "--steps", 2, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "the pictures are noise" in done.stdout
-    run = tmp_path / "runs" / "demo-2"
-    assert (run / "model.safetensors").is_file()
-    names = sorted(path.name for path in (run / "pictures").iterdir())
-    assert len([name for name in names if "grid" not in name]) == 6, names
-    assert "dreambooth train --model sd-v1-4.ckpt --photos FOLDER" in done.stdout
     assert "Traceback" not in done.stderr
+    run = tmp_path / "runs" / "demo-2"
+    assert len(list((tmp_path / "runs" / "demo-2-photos").glob("*.png"))) == 5
+    assert (run / "model.safetensors").is_file()
+    assert {path.name: len(list(path.glob("*.png"))) for path in (run / "pictures").iterdir()} == {
+        "subject": 5,
+        "places": 5,
+        "class-before": 5,
+        "class-after": 5,
+    }
+    with Image.open(run / "story.png") as story:
+        assert story.width > 5 * 128
+        assert story.height > 5 * 128
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 25
+    assert "dreambooth train --model sd-v1-4.ckpt --photos FOLDER" in done.stdout
+    assert "dreambooth train --model sd-v1-4.ckpt --photos FOLDER" in page
 
 
-def test_random_weights_depend_on_the_seed_alone_and_keep_signals_finite() -> None:
-    one, again, other = (random_model(miniature(), seed=seed) for seed in (1, 1, 2))
-    name = "conv_in.weight"
-    assert torch.equal(one.unet[name], again.unet[name])
-    assert not torch.equal(one.unet[name], other.unet[name])
-    family, components = one.family, one.build(dtype=torch.float32)
-    with torch.no_grad():
-        text = family.encode_text(components.text_encoder, family.tokenize(components.tokenizer, ["a"]))
-        eps = family.predict_noise(components.unet, torch.randn(1, 4, 16, 16), torch.tensor([500]), text)
-        pixels = family.decode_latents(components.vae, torch.randn(1, 4, 4, 4))
-    assert 0.05 < float(eps.std()) < 20
-    assert 0.05 < float(pixels.std()) < 20
+def test_a_subject_that_is_not_there_is_refused_with_those_that_are(dreambooth: Command, tmp_path: Path) -> None:
+    done = dreambooth("demo", "--subject", "zebra", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "subject is 'zebra': expected a whole number or one of banded-container, zigzag-mug" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_preset_can_be_laid_over_section_by_section() -> None:
+    base = {"subject": {"photos": Path("p"), "class_word": "mug"}}
+    plain = toybox_training(**base)
+    changed = toybox_training(**base, loop={"steps": 7})
+    assert (plain.base.model, changed.loop.steps, changed.loop.batch_size) == ("toybox", 7, plain.loop.batch_size)
+    without = toybox_training(**base, prior={"prior_weight": 0.0})
+    assert without.prior.is_changed("num_prior_images") == ()
+
+
+def test_a_report_needs_nothing_from_outside_and_shows_what_it_is_given(tmp_path: Path) -> None:
+    picture = np.full((64, 64, 3), 200, dtype=np.uint8)
+    rows = [Row("A <title>", "A sentence.", [picture, picture], ["first"])]
+    losses = {"photos": {0: 0.2, 50: 0.1}, "class images": {0: 0.3}}
+    path = write_report(tmp_path / "r.html", "Story", rows, losses=losses, facts={"steps": "7"}, next_commands="a & b")
+    page = path.read_text(encoding="utf-8")
+    assert "A &lt;title&gt;" in page
+    assert "a &amp; b" in page
+    assert '<th scope="row">steps</th><td>7</td>' in page
+    assert page.count("<polyline") == 1
+    assert "Measured once: 0.300 at step 0." in page
+    assert 'alt="A &lt;title&gt;, 2 of 2"' in page
+    assert "prefers-color-scheme: dark" in page
+    assert re.findall(r'(?:src|href)="(?!data:)', page) == []
+    assert "http" not in page
+    with Image.open(write_sheet(tmp_path / "s.png", rows)) as sheet:
+        assert sheet.size == (160 + 2 * 132, 132)
+
+
+@pytest.mark.parametrize(("values", "said"), [({}, "Not measured."), ({10: 0.5}, "Measured once: 0.500 at step 10.")])
+def test_a_loss_that_was_measured_once_has_no_curve(tmp_path: Path, values: dict[int, float], said: str) -> None:
+    path = write_report(tmp_path / "r.html", "Story", [], losses={"photos": values}, facts={}, next_commands="")
+    page = path.read_text(encoding="utf-8")
+    assert "<polyline" not in page
+    assert said in page

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from dreambooth.training.events import read_events
 
-PHOTOS = Path(__file__).parents[2] / "src" / "dreambooth" / "presets" / "photos" / "backpack_dog"
+PHOTOS = Path(__file__).parents[1] / "photos" / "backpack_dog"
 
 
 def test_ten_kills_change_no_bit(golden_checkpoint: Path, tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.memory import MemoryPlan
-from dreambooth.recipes.demo import miniature
 from dreambooth.weights.random_weights import random_model
 
 
@@ -18,9 +18,9 @@ def test_activations_are_recomputed_on_a_gpu_and_kept_on_the_cpu_unless_told_oth
     assert MemoryPlan.choose(True, cpu) == MemoryPlan(gradient_checkpointing=True)
 
 
-def gradients(plan: MemoryPlan) -> tuple[float, dict[str, torch.Tensor], int]:
+def gradients(family: StableDiffusion1, plan: MemoryPlan) -> tuple[float, dict[str, torch.Tensor], int]:
     """Loss and gradients of a forward and backward pass, and how often the first convolution was computed."""
-    model = random_model(miniature(), seed=0)
+    model = random_model(family, seed=0)
     components = model.build(dtype=torch.float32)
     modules = (components.unet, components.text_encoder)
     for module in modules:
@@ -41,9 +41,9 @@ def gradients(plan: MemoryPlan) -> tuple[float, dict[str, torch.Tensor], int]:
     return float(loss.detach()), {name: gradient for name, gradient in named.items() if gradient is not None}, calls
 
 
-def test_recomputing_activations_gives_the_same_gradients() -> None:
-    loss, kept, calls = gradients(MemoryPlan(gradient_checkpointing=False))
-    again, recomputed, more_calls = gradients(MemoryPlan(gradient_checkpointing=True))
+def test_recomputing_activations_gives_the_same_gradients(miniature: StableDiffusion1) -> None:
+    loss, kept, calls = gradients(miniature, MemoryPlan(gradient_checkpointing=False))
+    again, recomputed, more_calls = gradients(miniature, MemoryPlan(gradient_checkpointing=True))
     assert (calls, more_calls) == (1, 2)
     assert again == pytest.approx(loss, rel=1e-6)
     assert kept.keys() == recomputed.keys()

@@ -114,9 +114,9 @@ def _app(verb: Verb, flags: Sequence[Leaf], *, is_help: bool) -> App:
         [_parameter(leaf, groups[leaf.section], verb, is_help=is_help) for leaf in flags]
         + [_extra_parameter(name, sentence, origin) for name, sentence in verb.extra.items()]
     )
-    ways = [f"dreambooth {verb.name} {way}" for way in verb.usage]
+    ways = [f"{verb.command} {way}" for way in verb.usage]
     app = App(
-        name=f"dreambooth {verb.name}",
+        name=verb.command,
         help=verb.sentence,
         usage="Usage: " + "\n       ".join(ways),
         help_epilogue="\n".join(

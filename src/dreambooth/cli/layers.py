@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from dreambooth.cli.flags import Given, leaves
 from dreambooth.cli.preset_files import read_preset
 from dreambooth.cli.verbs import Verb
-from dreambooth.config import Settings, parse_settings, read_yaml, section_default
+from dreambooth.config import Settings, parse_settings, read_yaml, section_default, without_silenced
 from dreambooth.errors import SettingsError
 
 __all__ = ["changes_to_run", "settings_from"]
@@ -46,12 +46,14 @@ def _parse(
     problems = list(given.problems)
     try:
         where, below = read_below()
-        values = _merged(_merged(_section_defaults(record), below, where), _nested(given.values), where)
+        flags = _nested(given.values)
+        below = without_silenced(record, below, flags)
+        values = _merged(_merged(_section_defaults(record), below, where), flags, where)
         settings = parse_settings(record, values, where=where, names=_names(verb, record, below, given))
     except SettingsError as error:
         problems += error.problems
     if problems:
-        raise SettingsError(problems, hint=f"See `dreambooth {verb.name} --help`.")
+        raise SettingsError(problems, hint=f"See `{verb.command} --help`.")
     return settings
 
 

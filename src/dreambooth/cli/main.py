@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth import __version__
-from dreambooth.cli.verbs import VERBS, Verb
+from dreambooth.cli.verbs import PROGRAMS, Program, Verb
 from dreambooth.errors import DreamboothError, Interrupted, SettingsError
 
 __all__ = ["main"]
@@ -30,12 +30,12 @@ _QUIET = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb with the arguments (those of the process when None). Returns the exit code."""
+def main(arguments: Sequence[str] | None = None, program: str = "dreambooth") -> int:
+    """Run one verb of a program with the arguments (those of the process when None). Returns the exit code."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     try:
-        _run(list(sys.argv[1:] if arguments is None else arguments))
+        _run(PROGRAMS[program], list(sys.argv[1:] if arguments is None else arguments))
         if sys.stdout is not None:  # None when the command was started without one
             sys.stdout.flush()
     except DreamboothError as error:
@@ -61,19 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(arguments: list[str]) -> None:
-    verb = VERBS.get(arguments[0]) if arguments else None
+def _run(program: Program, arguments: list[str]) -> None:
+    verb = program.verbs.get(arguments[0]) if arguments else None
     if verb is not None:
         _run_verb(verb, arguments[1:])
         return
     from dreambooth.cli.overview import show_overview, unknown_verb
 
     if not arguments or arguments[0] in ("--help", "-h"):
-        show_overview()
+        show_overview(program)
     elif arguments[0] == "--version":
         sys.stdout.write(f"{__version__}\n")
     else:
-        raise unknown_verb(arguments[0])
+        raise unknown_verb(program, arguments[0])
 
 
 def _run_verb(verb: Verb, arguments: list[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["VERBS", "Verb"]
+__all__ = ["PROGRAMS", "VERBS", "Program", "Verb"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,22 @@ class Verb:
     """Leaves that would have no effect for this verb and are no flags."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """Flags that say where settings come from, with their sentences; they are no settings themselves."""
+    program: str = "dreambooth"
+    """What is typed before the verb."""
+
+    @property
+    def command(self) -> str:
+        """What is typed before the arguments."""
+        return f"{self.program} {self.name}"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A command with verbs."""
+
+    name: str
+    sentence: str
+    verbs: Mapping[str, Verb]
 
 
 _ALL = (
@@ -93,7 +109,7 @@ _ALL = (
     ),
     Verb(
         name="demo",
-        sentence="Run the main job once, small: train on photos that ship with the package, then make pictures.",
+        sentence="Run the whole story on the model that ships: photos in, training, pictures and a report out.",
         settings="DemoSettings",
         recipe="dreambooth.recipes.demo:demo",
         usage=("",),
@@ -102,3 +118,63 @@ _ALL = (
 )
 
 VERBS: Mapping[str, Verb] = {verb.name: verb for verb in _ALL}
+
+_TOYBOX_NAME = "python -m dreambooth.toybox"
+_TOYBOX_VERBS = (
+    Verb(
+        name="photos",
+        sentence="Render photos of one subject of the small world, to train on.",
+        settings="PhotosSettings",
+        recipe="dreambooth.recipes.toybox:render_photos",
+        usage=("--subject NAME --output FOLDER",),
+        examples=(f"{_TOYBOX_NAME} photos --subject zigzag-mug --output photos/mug",),
+        program=_TOYBOX_NAME,
+    ),
+    Verb(
+        name="sheet",
+        sentence="Render a sheet of the small world: every class in every place, and its subjects.",
+        settings="SheetSettings",
+        recipe="dreambooth.recipes.toybox:render_sheet",
+        usage=("--output FILE.png",),
+        examples=(f"{_TOYBOX_NAME} sheet --output world.png",),
+        program=_TOYBOX_NAME,
+    ),
+    Verb(
+        name="train",
+        sentence="Train the embedded base model and its judge from nothing, on rendered pictures.",
+        settings="PretrainSettings",
+        recipe="dreambooth.recipes.pretrain:pretrain",
+        usage=("--output FOLDER",),
+        examples=(f"{_TOYBOX_NAME} train --output runs/toybox",),
+        program=_TOYBOX_NAME,
+    ),
+    Verb(
+        name="count",
+        sentence="Let the judge count in how many pictures a model shows what its prompts ask for.",
+        settings="CountSettings",
+        recipe="dreambooth.recipes.toybox:count",
+        usage=("--model MODEL",),
+        examples=(f"{_TOYBOX_NAME} count --model toybox",),
+        program=_TOYBOX_NAME,
+    ),
+    Verb(
+        name="subjects",
+        sentence="Teach the model ten subjects, with class images and without, and let the judge count the outcome.",
+        settings="SubjectsSettings",
+        recipe="dreambooth.recipes.toybox_subjects:measure_subjects",
+        usage=("--output FOLDER",),
+        examples=(f"{_TOYBOX_NAME} subjects --output runs/subjects",),
+        program=_TOYBOX_NAME,
+    ),
+)
+
+PROGRAMS: Mapping[str, Program] = {
+    "dreambooth": Program(
+        "dreambooth", "Teach Stable Diffusion one subject from a few photos, and keep the rest of the model as it was.", VERBS
+    ),
+    "toybox": Program(
+        _TOYBOX_NAME,
+        "The embedded base model and the small rendered world that it was trained on.",
+        {verb.name: verb for verb in _TOYBOX_VERBS},
+    ),
+}

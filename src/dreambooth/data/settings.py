@@ -15,6 +15,16 @@ __all__ = ["Crop", "PriorSettings", "SubjectSettings", "ViewSettings", "check_ba
 Crop = Literal["center", "random", "squash"]
 
 
+_MAKING = (
+    "num_prior_images",
+    "prior_sampler",
+    "prior_sampling_steps",
+    "prior_guidance_scale",
+    "prior_batch_size",
+    "prior_folder",
+)
+
+
 def check_template(template: str, allowed: frozenset[str]) -> str:
     """`template` itself when every {placeholder} in it is allowed; ValueError naming the first that is not.
 
@@ -95,6 +105,8 @@ class ViewSettings(Settings):
 class PriorSettings(Settings):
     """The class images that hold the prior in place."""
 
+    off_switches = {"prior_weight": ("prior_images", "also_prior", *_MAKING)}
+
     prior_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the class images' loss beside the photos' loss; 0 trains without class images."""
 
@@ -132,17 +144,7 @@ class PriorSettings(Settings):
 
     @model_validator(mode="after")
     def _options_have_effect(self) -> PriorSettings:
-        making = self.is_changed(
-            "num_prior_images",
-            "prior_sampler",
-            "prior_sampling_steps",
-            "prior_guidance_scale",
-            "prior_batch_size",
-            "prior_folder",
-        )
-        if self.prior_weight == 0 and (useless := (*self.is_changed("prior_images", "also_prior"), *making)):
-            raise ValueError(f"prior_weight is 0, so {', '.join(useless)} would have no effect; leave out one or the other")
-        if self.prior_images is not None and making:
+        if self.prior_images is not None and (making := self.is_changed(*_MAKING)):
             raise ValueError(
                 f"prior_images uses a folder as it is, so {', '.join(making)} would have no effect; leave out one or the other"
             )

@@ -8,12 +8,13 @@ Numbers are drawn on the CPU: every device sees the same ones.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-__all__ = ["generator", "normal", "permutation", "uniform", "uniform_integer"]
+__all__ = ["generator", "normal", "permutation", "seeded", "uniform", "uniform_integer"]
 
 Key = str | int
 
@@ -26,6 +27,17 @@ def generator(seed: int, *key: Key) -> torch.Generator:
     text = repr((seed, *key)).encode()
     state = int.from_bytes(hashlib.blake2b(text, digest_size=8, person=b"dreambooth").digest(), "little")
     return torch.Generator().manual_seed(state)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside, torch's own CPU generator starts from `seed`, for libraries that draw from it; afterwards it is as it was."""
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(before)
 
 
 def normal(shape: Sequence[int], seed: int, *key: Key) -> Tensor:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transformers.models.clip.modeling_clip import CLIPTextModel
     from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
-__all__ = ["TOKENIZER_FOLDER", "StableDiffusion1"]
+__all__ = ["TOKENIZER_FOLDER", "StableDiffusion1", "quiet_import"]
 
 TOKENIZER_FOLDER = Path(__file__).parent / "tokenizer"
 
@@ -44,10 +44,11 @@ class StableDiffusion1:
     unet: UNetShape
     vae: VaeShape
     text: TextShape
+    resolution: int = 512
+    """Side in pixels of the pictures it was trained on; a file may say another one."""
 
     name: ClassVar[str] = "sd1"
     title: ClassVar[str] = "Stable Diffusion 1"
-    resolution: ClassVar[int] = 512
     scaling_factor: ClassVar[float] = 0.18215
     num_heads: ClassVar[int] = 8
     text_head_width: ClassVar[int] = 64
@@ -174,7 +175,7 @@ class StableDiffusion1:
 
     def build(self, unet: StateDict, vae: StateDict, text_encoder: StateDict, *, dtype: torch.dtype) -> Components:
         """The modules with copies of these tensors in `dtype`, on the CPU, in evaluation mode, asking for no gradients."""
-        with _quiet_import():
+        with quiet_import():
             from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
             from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
             from transformers.models.clip.configuration_clip import CLIPTextConfig
@@ -205,7 +206,7 @@ class StableDiffusion1:
     @staticmethod
     def load_tokenizer() -> CLIPTokenizer:
         """CLIP's tokenizer from the files of this package."""
-        with _quiet_import():
+        with quiet_import():
             from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
         # Not CLIPTokenizer(vocab_file=...): transformers 5 accepts the argument and then gives wrong ids.
@@ -250,7 +251,7 @@ def _text_level(model: Any, config: Any) -> str:
 
 
 @contextmanager
-def _quiet_import() -> Iterator[None]:
+def quiet_import() -> Iterator[None]:
     """Both libraries load optional neighbours (torchao, flash attention) that talk while they are loaded."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

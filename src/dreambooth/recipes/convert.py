@@ -52,6 +52,11 @@ def convert(settings: ConvertSettings, display: Display) -> Conversion:
     if read.report.leftover:
         some = ", ".join(read.report.leftover[:5]) + (", ..." if len(read.report.leftover) > 5 else "")
         display.warn(f"Left out, as they belong to no part of the model: {len(read.report.leftover)} tensors ({some}).")
+    if destination.suffix == ".ckpt" and (side := read.family.resolution) != type(read.family).resolution:
+        display.warn(
+            f"A .ckpt cannot say that its pictures are {side} pixels wide: make them with --width {side} --height {side}, "
+            f"and train with --resolution {side}."
+        )
     write = write_single_file if form == "single-file" else write_diffusers_folder
     write(destination, read, dtype=dtype, metadata=_metadata(read))
     files = [destination] if destination.is_file() else [entry for entry in destination.rglob("*") if entry.is_file()]

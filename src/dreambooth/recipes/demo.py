@@ -1,33 +1,44 @@
-"""`dreambooth demo`: the whole job once, small, with nothing but what ships with the package.
+"""`dreambooth demo`: the whole story once, with nothing but what ships with the package.
 
-There is no trained base model in the package yet, so the demo makes a miniature with random weights: it shows that
-everything runs and what a run looks like, and its pictures are noise.
+Photos of a subject go in, and the recipes of `train` and `generate` do the rest, with the preset `toybox`: class images,
+training with prior preservation, pictures of the subject in places where nobody photographed it, and the class before and
+after, from the same noise.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
-from dreambooth import presets
-from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
-from dreambooth.families.sd1 import StableDiffusion1
-from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.generate import GenerateResult, generate
+from dreambooth.recipes.display import Display, format_duration, quoted
+from dreambooth.recipes.generate import generate
 from dreambooth.recipes.settings import DemoSettings, GenerateSettings, TrainSettings
+from dreambooth.recipes.story import Row, write_report, write_sheet
+from dreambooth.recipes.toybox import subject_look, write_photos
+from dreambooth.recipes.toybox_preset import toybox_training
 from dreambooth.recipes.train import TrainResult, train
+from dreambooth.runtime.device import choose_device
 from dreambooth.sampling.settings import SampleSettings
-from dreambooth.training.settings import LoopSettings, OptimizerSettings, OutputSettings
-from dreambooth.weights.random_weights import random_model
+from dreambooth.toybox.files import EMBEDDED_MODEL
+from dreambooth.toybox.world import PLACES
+from dreambooth.training.events import read_events
+from dreambooth.training.run_folder import RunFolder
+from dreambooth.weights.read import model_name
 from dreambooth.weights.settings import BaseModelSettings
-from dreambooth.weights.write import write_single_file
 
-__all__ = ["DemoResult", "demo", "miniature"]
+__all__ = ["DemoResult", "demo"]
 
-_PHOTOS = Path(presets.__file__).parent / "photos" / "backpack_dog"
-_SIDE = 64
-_SEED = 23
+_PLACES = tuple(PLACES[name] for name in ("moon", "beach", "table", "snow", "city"))
+_NUM_IMAGES = 5
+_SAMPLING_STEPS = 30
+_GUIDANCE_SCALE = 3.0
+_NEXT = """\
+Your own photos, with a real Stable Diffusion 1 model:
+  dreambooth train --model sd-v1-4.ckpt --photos FOLDER --class-word dog --output runs/mine
+More pictures with the model of this demo:
+  dreambooth generate --model {run} --prompt "{prompt} on the road" --guidance-scale 3"""
 
 
 @dataclass(frozen=True)
@@ -35,71 +46,103 @@ class DemoResult:
     """What the demo left."""
 
     trained: TrainResult
-    pictures: GenerateResult
-
-
-def miniature() -> StableDiffusion1:
-    """A Stable Diffusion 1 with every part of the real one, small enough for a laptop."""
-    return StableDiffusion1(
-        unet=UNetShape(
-            in_channels=4,
-            out_channels=4,
-            widths=(32, 64),
-            num_layers=1,
-            depths=(1, 1),
-            middle_depth=1,
-            context_width=64,
-            has_linear_projections=False,
-        ),
-        vae=VaeShape(pixel_channels=3, latent_channels=4, widths=(32, 32, 64), num_layers=1),
-        text=TextShape(vocabulary=49408, num_positions=77, width=64, inner_width=256, num_layers=2),
-    )
+    sheet: Path
+    report: Path
 
 
 def demo(settings: DemoSettings, display: Display) -> DemoResult:
-    """Train the miniature on three photos of a backpack, then make pictures with it."""
-    display.say(
-        "This demo trains a miniature with random weights, because no trained base model ships with the package yet:\n"
-        "it shows the whole way from photos to pictures, and the pictures are noise."
-    )
-    output = _free(settings.output)
-    model = output.parent / "demo-base-model.safetensors"
-    write_single_file(model, random_model(miniature(), seed=_SEED), dtype=None, metadata={})
-    trained = train(_train_settings(settings, output, model), display)
-    sample = SampleSettings(
-        prompt=("photo of a sks backpack", "photo of a sks backpack on the moon", "photo of a backpack"),
-        num_images=2,
-        steps=20,
-        width=_SIDE,
-        height=_SIDE,
-        device=settings.device,
-        output=output / "pictures",
-    )
-    pictures = generate(GenerateSettings(base=BaseModelSettings(model=str(output)), sample=sample), display)
-    display.say(
-        "That was the whole job; its pictures are noise, as announced. With a real model and your own photos:\n"
-        "  dreambooth train --model sd-v1-4.ckpt --photos FOLDER --class-word dog --output runs/mine"
-    )
-    return DemoResult(trained, pictures)
+    """Learn one subject of the small world and tell the story in pictures. Raises SettingsError when there is none such."""
+    started = monotonic()
+    look, output = subject_look(settings.subject), _free(settings.output.absolute())
+    choose_device(settings.device)
+    photos_folder = _photos_of(output)
+    display.say(f"The demo teaches the small model that ships one {look.class_word}, from {_NUM_IMAGES} photos of it.")
+    photos = write_photos(settings.subject, photos_folder, num=_NUM_IMAGES)
+    training = _training(settings, photos_folder, look.class_word, output)
+    trained = train(training, display)
 
+    model, token = model_name(output), training.subject.token
+    subject_prompt, class_prompt = f"photo of a {token} {look.class_word}", f"photo of a {look.class_word}"
 
-def _train_settings(settings: DemoSettings, output: Path, model: Path) -> TrainSettings:
-    return TrainSettings(
-        base=BaseModelSettings(model=str(model)),
-        subject=SubjectSettings(photos=_PHOTOS, class_word="backpack"),
-        views=ViewSettings(resolution=_SIDE),
-        prior=PriorSettings(num_prior_images=8, prior_sampling_steps=20, prior_batch_size=8),
-        optimizer=OptimizerSettings(learning_rate=1e-4),
-        loop=LoopSettings(steps=settings.steps, device=settings.device),
-        output=OutputSettings(
-            output=output, preview_steps=max(1, settings.steps // 2), validation_steps=max(1, settings.steps // 3)
+    def pictures(model: str, name: str, prompts: Sequence[str], num_images: int) -> tuple[Path, ...]:
+        sample = _sample(prompts, num_images, output / "pictures" / name, settings)
+        return generate(GenerateSettings(base=BaseModelSettings(model=model), sample=sample), display).files
+
+    seen = pictures(model, "subject", [subject_prompt], _NUM_IMAGES)
+    elsewhere = pictures(model, "places", [f"{subject_prompt} {place}" for place in _PLACES], 1)
+    before = pictures(EMBEDDED_MODEL, "class-before", [class_prompt], _NUM_IMAGES)
+    after = pictures(model, "class-after", [class_prompt], _NUM_IMAGES)
+    rows = [
+        Row("The photos", f"All that is known of the subject: photos of one {look.class_word}.", photos),
+        Row(f'"{subject_prompt}"', "The word alone, from five different noises.", seen),
+        Row(
+            f'"{subject_prompt} ..."', "Places in which the subject was never photographed are among these.", elsewhere, _PLACES
         ),
+        Row(f'"{class_prompt}", before', "What the base model makes of the class.", before),
+        Row(f'"{class_prompt}", after', "The same noises after training; class images were there to hold the class.", after),
+    ]
+    next_commands = _NEXT.format(run=quoted(model), prompt=subject_prompt)
+    sheet, seconds = write_sheet(output / "story.png", rows), monotonic() - started
+    report = write_report(
+        output / "report.html",
+        f"A {look.class_word} named {token}",
+        rows,
+        losses=_validation_losses(output),
+        facts={**_facts(training, settings.subject), "the whole demo": format_duration(seconds)},
+        next_commands=next_commands,
     )
+    display.say(f"Done in {format_duration(seconds)}. The story in one picture: {sheet}\nAs a page: {report}\n{next_commands}")
+    return DemoResult(trained, sheet, report)
+
+
+def _training(settings: DemoSettings, photos: Path, class_word: str, output: Path) -> TrainSettings:
+    training = toybox_training(
+        subject={"photos": photos, "class_word": class_word},
+        loop={"device": settings.device, **({} if settings.steps is None else {"steps": settings.steps})},
+        output={"output": output},
+    )
+    half, tenth = max(1, training.loop.steps // 2), max(1, training.loop.steps // 10)
+    watched = training.output.model_copy(update={"preview_steps": half, "validation_steps": tenth})
+    return training.model_copy(update={"output": watched})
+
+
+def _sample(prompts: Sequence[str], num_images: int, output: Path, settings: DemoSettings) -> SampleSettings:
+    return SampleSettings(
+        prompt=tuple(prompts),
+        num_images=num_images,
+        steps=_SAMPLING_STEPS,
+        guidance_scale=_GUIDANCE_SCALE,
+        batch_size=_NUM_IMAGES,
+        device=settings.device,
+        grid=False,
+        output=output,
+    )
+
+
+def _validation_losses(output: Path) -> dict[str, dict[int, float]]:
+    events = [event for event in read_events(RunFolder(output).events) if event["event"] == "validation"]
+    names = {"photos": "instance_loss", "class images": "prior_loss"}
+    return {title: {event["step"]: event[name] for event in events if name in event} for title, name in names.items()}
+
+
+def _facts(training: TrainSettings, subject: str) -> dict[str, str]:
+    return {
+        "base model": training.base.model,
+        "subject": subject,
+        "steps": str(training.loop.steps),
+        "learning rate": f"{training.optimizer.learning_rate:g}",
+        "photos and class images in a step": f"{training.loop.batch_size} + {training.loop.batch_size}",
+        "class images": str(training.prior.num_prior_images),
+    }
+
+
+def _photos_of(run: Path) -> Path:
+    return run.with_name(f"{run.name}-photos")
 
 
 def _free(folder: Path) -> Path:
     """`folder`, or the first of folder-2, folder-3, ... that nothing stands at: a demo may be run again and again."""
     candidate, number = folder, 2
-    while candidate.exists():
+    while candidate.exists() or _photos_of(candidate).exists():
         candidate, number = folder.with_name(f"{folder.name}-{number}"), number + 1
     return candidate

@@ -25,11 +25,13 @@ from dreambooth.sampling.sampler import check_size
 from dreambooth.training.events import check_tensorboard
 from dreambooth.training.run_folder import RunFolder
 from dreambooth.weights.model_weights import ModelWeights
-from dreambooth.weights.read import read_model
+from dreambooth.weights.read import is_embedded, read_model
 
 __all__ = ["Ready", "check_everything"]
 
 Value = TypeVar("Value")
+
+_SMALLEST_EMBEDDED_RATE = 1e-5
 
 
 @dataclass
@@ -99,7 +101,7 @@ def check_everything(settings: TrainSettings, display: Display, *, is_resume: bo
     assert device is not None
     assert policy is not None
     assert base is not None
-    for warning in describe_token(settings.subject.token).warnings:
+    for warning in (*describe_token(settings.subject.token).warnings, *([] if is_resume else _rate_warnings(settings))):
         display.warn(warning)
     return Ready(
         settings=_filled_in(settings, policy, resolution),
@@ -122,6 +124,14 @@ def _given_priors(settings: TrainSettings, resolution: int) -> list[PriorImages]
         folder = prior.prior_images
         given.insert(0, prior_images_from_folder(folder, prior=prior, class_word=class_word, resolution=resolution))
     return given
+
+
+def _rate_warnings(settings: TrainSettings) -> list[str]:
+    """The small model that ships learns nothing at the rate that suits a real one."""
+    rate = settings.optimizer.learning_rate
+    if not is_embedded(settings.base.model) or rate > _SMALLEST_EMBEDDED_RATE:
+        return []
+    return [f"the model that ships is small and learns next to nothing at a learning rate of {rate:g}: use --preset toybox"]
 
 
 def _check_output_is_free(folder: Path) -> None:
@@ -151,7 +161,8 @@ def _show(problems: Sequence[PhotoProblem], display: Display) -> None:
 def _filled_in(settings: TrainSettings, policy: PrecisionPolicy, resolution: int) -> TrainSettings:
     """Choices that were left to us, written down, and places made absolute: these settings repeat the run anywhere."""
     base, prior = settings.base, settings.prior
-    model = str(Path(base.model).absolute()) if Path(base.model).exists() else base.model
+    is_path = Path(base.model).exists() and not is_embedded(base.model)
+    model = str(Path(base.model).absolute()) if is_path else base.model
     folders: dict[str, object] = {
         "prior_images": None if prior.prior_images is None else prior.prior_images.absolute(),
         "also_prior": tuple(folder.absolute() for folder in prior.also_prior),

@@ -20,7 +20,6 @@ __all__ = ["Previewer"]
 
 _SEED = 42
 _STEPS = 25
-_GUIDANCE_SCALE = 7.5
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,7 @@ class Previewer:
     components: Components
     prompts: Sequence[str]
     resolution: int
+    guidance_scale: float
     run: RunFolder
     device: torch.device
     dtype: torch.dtype
@@ -50,7 +50,7 @@ class Previewer:
         options = SamplingOptions(
             sampler="ddim",
             steps=_STEPS,
-            guidance_scale=_GUIDANCE_SCALE,
+            guidance_scale=self.guidance_scale,
             height=self.resolution,
             width=self.resolution,
             seed=_SEED,

@@ -95,6 +95,7 @@ def start_session(ready: Ready, material: Material) -> Session:
         components=components,
         prompts=_preview_prompts(settings),
         resolution=ready.resolution,
+        guidance_scale=settings.output.preview_guidance_scale,
         run=ready.run,
         device=ready.device,
         dtype=ready.policy.compute_dtype,

@@ -9,17 +9,24 @@ from pydantic import Field, model_validator
 
 from dreambooth.config import Settings
 from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
+from dreambooth.pretraining.settings import PretrainSettings
 from dreambooth.sampling.settings import SampleSettings
+from dreambooth.toybox.settings import PhotosSettings, SheetSettings
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.training.settings import LoopSettings, OptimizerSettings, OutputSettings, StorageDtype
 from dreambooth.weights.settings import BaseModelSettings, WeightsChoice
 
 __all__ = [
     "ConvertSettings",
+    "CountSettings",
     "DemoSettings",
     "GenerateSettings",
     "InspectSettings",
+    "PhotosSettings",
+    "PretrainSettings",
     "PriorRecipeSettings",
+    "SheetSettings",
+    "SubjectsSettings",
     "TokensSettings",
     "TrainSettings",
 ]
@@ -98,7 +105,7 @@ class ConvertSettings(Settings):
     """Rewrite a model as one file or as a diffusers folder."""
 
     source: str
-    """Model to read: a .ckpt or .safetensors file, a diffusers folder, a run folder, or a hub id such as owner/name."""
+    """Model to read: a .ckpt or .safetensors file, a diffusers folder, a run folder, a hub id (owner/name), or toybox."""
 
     destination: Path
     """Where to write: a .ckpt or .safetensors file, or a new folder in the diffusers form."""
@@ -120,7 +127,7 @@ class InspectSettings(Settings):
     """Say what a model file holds, and what the tokenizer makes of a word."""
 
     model: str | None = None
-    """Model to look at: a .ckpt or .safetensors file, a diffusers folder, a run folder, or a hub id such as owner/name."""
+    """Model to look at: a .ckpt or .safetensors file, a diffusers folder, a run folder, a hub id (owner/name), or toybox."""
 
     token: tuple[str, ...] = ()
     """Words to look up in the tokenizer; several may be given."""
@@ -148,13 +155,66 @@ class TokensSettings(Settings):
 
 
 class DemoSettings(Settings):
-    """Run the main job once, small: train on photos that ship with the package, then make pictures."""
+    """Run the whole story on the model that ships: photos in, training, pictures and a report out."""
 
     output: Path = Path("runs/demo")
     """Run folder to make."""
 
-    steps: Annotated[int, Field(ge=1)] = 30
-    """Optimiser updates."""
+    subject: str = "banded-container"
+    """Which subject of the small world is learned: a name of docs/toybox.md, or a whole number."""
+
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Optimiser updates; as many as the preset toybox says when not given."""
 
     device: str | None = None
     """Where to work: cpu, cuda, cuda:1, mps. The first GPU, else the CPU, when not given."""
+
+
+class CountSettings(Settings):
+    """Let the judge count in how many pictures a model shows what its prompts ask for."""
+
+    base: BaseModelSettings = Field(default_factory=lambda: BaseModelSettings(model="toybox"))
+    """The model that makes the pictures."""
+
+    num_images: Annotated[int, Field(ge=1)] = 4
+    """Pictures for each of the 40 prompts of class, colour and place."""
+
+    sampling_steps: Annotated[int, Field(ge=1, le=1000)] = 50
+    """Denoising steps for a picture."""
+
+    guidance_scale: Annotated[float, Field(ge=0)] = 5.0
+    """How strongly the prompt pulls."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
+    """Number from which the pictures follow."""
+
+    judge: Path | None = None
+    """Weights of the judge; those that ship when not given."""
+
+    device: str | None = None
+    """Where to work: cpu, cuda, cuda:1, mps. The first GPU, else the CPU, when not given."""
+
+    output: Path = Path("runs/count")
+    """Folder for the sheet of pictures and the numbers."""
+
+
+class SubjectsSettings(Settings):
+    """Teach the model ten subjects, with class images and without, and let the judge count the outcome."""
+
+    subjects: tuple[str, ...] = ()
+    """Which of the fixed subjects; all ten when none is named."""
+
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Optimiser updates for each; as many as the preset toybox says when not given."""
+
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Learning rate; that of the preset toybox when not given."""
+
+    prior_weights: tuple[Annotated[float, Field(ge=0)], ...] = (1.0, 0.0)
+    """Weights of the class images' loss to compare."""
+
+    device: str | None = None
+    """Where to work: cpu, cuda, cuda:1, mps. The first GPU, else the CPU, when not given."""
+
+    output: Path = Path("runs/subjects")
+    """Folder for the runs, the sheets and the numbers; a subject that is done there is not done again."""

@@ -25,6 +25,7 @@ from dreambooth.runtime.lock import exclusive
 from dreambooth.training.checkpoints import find_checkpoints, remove_old_checkpoints, restore_checkpoint, save_checkpoint
 from dreambooth.training.loop import training_steps
 from dreambooth.training.run_folder import RunFolder
+from dreambooth.weights.read import model_name
 
 __all__ = ["TrainResult", "resume", "train"]
 
@@ -72,9 +73,10 @@ def _check_it_can_begin(run: RunFolder, *, is_resume: bool) -> None:
             f"{run.path}: already holds a run", hint=f"Continue it with: dreambooth train --resume {quoted(run.path)}"
         )
     if is_resume and run.final_model.exists() and not find_checkpoints(run):
+        again = f"dreambooth train --model {quoted(model_name(run.path))} --output ANOTHER_FOLDER ..."
         raise RunError(
             f"{run.path}: has a finished model and no checkpoint to go on from; starting again would overwrite it",
-            hint=f"To train further from it: dreambooth train --model {quoted(run.path)} --output ANOTHER_FOLDER ...",
+            hint=f"To train further from it: {again}",
         )
 
 
@@ -176,6 +178,6 @@ def _finish(session: Session, display: Display) -> TrainResult:
         display.say(f"Time is up. {_how_to_go_on(run)}")
         return TrainResult(run.path, None, step)
     prompt = session.previewer.prompts[0] if session.previewer.prompts else settings.subject.token
-    use = f"dreambooth generate --model {quoted(run.path)} --prompt {quoted(prompt)}"
+    use = f"dreambooth generate --model {quoted(model_name(run.path))} --prompt {quoted(prompt)}"
     display.say(f"The model is {run.final_model}. To use it:\n  {use}")
     return TrainResult(run.path, run.final_model, step)

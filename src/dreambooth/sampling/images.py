@@ -5,6 +5,7 @@ Images are numpy arrays, uint8, (height, width, 3). Shapes of tensors: C channel
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from dreambooth.files import atomic_file
 
-__all__ = ["ImageSource", "grid_rows", "save_picture", "to_image", "write_contact_sheet"]
+__all__ = ["ImageSource", "enlarged", "grid_rows", "png_bytes", "save_picture", "to_image", "write_contact_sheet"]
 
 ImageSource = NDArray[np.uint8] | Path
 """An image, or the file it is in, which is opened only when it is drawn."""
@@ -34,6 +35,20 @@ def to_image(pixels_CHW: Tensor) -> NDArray[np.uint8]:
     """The image of pixels in [0, 1]; values are rounded to the nearest of 256 levels, not truncated."""
     levels_HWC: NDArray[np.uint8] = (pixels_CHW.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     return levels_HWC
+
+
+def enlarged(image: ImageSource, side: int) -> NDArray[np.uint8]:
+    """The image, which is a square, at another size, smooth between its pixels."""
+    with _open(image) as opened:
+        return np.asarray(opened.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
+
+
+def png_bytes(image: ImageSource) -> bytes:
+    """The image as the bytes of a PNG file without text."""
+    buffer = io.BytesIO()
+    with _open(image) as opened:
+        opened.convert("RGB").save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def save_picture(path: Path, pixels_CHW: Tensor, text: Mapping[str, str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from dreambooth.config import Settings
 
@@ -85,6 +85,8 @@ class LoopSettings(Settings):
 class OutputSettings(Settings):
     """The run folder and what is written into it."""
 
+    off_switches = {"preview_steps": ("preview_prompts", "preview_guidance_scale")}
+
     output: Path = Path("runs/dreambooth")
     """Run folder to make; it must not hold another run."""
 
@@ -103,14 +105,11 @@ class OutputSettings(Settings):
     preview_steps: Annotated[int, Field(ge=0)] = 100
     """Previews are made before training and every so many steps; 0 makes none."""
 
+    preview_guidance_scale: Annotated[float, Field(ge=0)] = 7.5
+    """How strongly the prompt pulls in previews; 1 is no guidance."""
+
     validation_steps: Annotated[int, Field(ge=0)] = 50
     """The loss on fixed noise and held-out views is measured every so many steps; 0 never."""
 
     tensorboard: bool = False
     """Also write the numbers for TensorBoard into the run folder."""
-
-    @model_validator(mode="after")
-    def _options_have_effect(self) -> OutputSettings:
-        if self.preview_steps == 0 and self.is_changed("preview_prompts"):
-            raise ValueError("preview_steps is 0, so preview_prompts would have no effect; leave out one or the other")
-        return self

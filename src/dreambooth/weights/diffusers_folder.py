@@ -1,7 +1,7 @@
 """A model as a folder in the form of diffusers: `unet`, `vae` and `text_encoder`, each with its file of weights.
 
-Widths are read from the tensors, not from the folder's configuration files. Full precision is preferred to its
-half-precision variant, safetensors to pickles.
+Widths are read from the tensors; of the configuration files only the UNet's is looked at, for the size of its pictures. Full
+precision is preferred to its half-precision variant, safetensors to pickles.
 """
 
 from __future__ import annotations
@@ -67,7 +67,15 @@ def read_diffusers_folder(folder: Path, *, weights: WeightsChoice) -> ModelWeigh
         notes=tuple(notes),
         metadata={key: value for file in files for key, value in file.metadata.items() if key != "format"},
     )
-    return assemble(found, hint=_DAMAGED)
+    weights_read = assemble(found, hint=_DAMAGED)
+    return weights_read.made_for(_stated_side(folder, weights_read.family.downsampling))
+
+
+def _stated_side(folder: Path, downsampling: int) -> int | None:
+    """The side in pixels of the pictures that the folder's UNet says it is for."""
+    config = folder / "unet" / "config.json"
+    side = _read_json(config).get("sample_size") if config.is_file() else None
+    return side * downsampling if isinstance(side, int) else None
 
 
 def _choose_files(folder: Path, weights: WeightsChoice) -> tuple[dict[str, Path], UNetWeights, str | None]:

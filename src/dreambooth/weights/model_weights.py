@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -21,6 +21,8 @@ __all__ = ["ModelForm", "ModelWeights", "PartReport", "ReadingReport", "UNetWeig
 
 ModelForm = Literal["single file", "diffusers folder", "run folder"]
 UNetWeights = Literal["ema", "raw", "only"]
+
+_SMALLEST, _LARGEST = 64, 2048  # sides of pictures that a person may ask for
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,12 @@ class ModelWeights:
     report: ReadingReport
     metadata: Mapping[str, str]
     """Text that the file carries about itself."""
+
+    def made_for(self, side: int | None) -> ModelWeights:
+        """The same model, whose pictures are `side` pixels wide; unchanged when there is no such number or it cannot be."""
+        if side is None or not _SMALLEST <= side <= _LARGEST or side % max(8, self.family.downsampling):
+            return self
+        return replace(self, family=replace(self.family, resolution=side))
 
     def build(self, *, dtype: torch.dtype) -> Components:
         """The modules with copies of these tensors in `dtype`, on the CPU."""

@@ -7,21 +7,33 @@ from dataclasses import replace
 from pathlib import Path
 
 from dreambooth.errors import ModelFileError
+from dreambooth.toybox.files import EMBEDDED_MODEL, EMBEDDED_MODEL_FILE
 from dreambooth.weights.diffusers_folder import is_diffusers_folder, read_diffusers_folder
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.original_config import check_original_config
 from dreambooth.weights.settings import WeightsChoice
 from dreambooth.weights.single_file import read_single_file
 
-__all__ = ["read_model"]
+__all__ = ["is_embedded", "model_name", "read_model"]
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _FILE_SUFFIXES = (".ckpt", ".safetensors", ".bin", ".pt")
 _RUN_FILES = ("config.yaml", "model.safetensors")
 
 
+def is_embedded(model: str) -> bool:
+    """Whether `model` names the base model that ships with the package; a file of that name is reached as ./toybox."""
+    return model == EMBEDDED_MODEL
+
+
+def model_name(path: Path) -> str:
+    """What `--model` must be told to read `path`, also where its bare name would mean the model that ships."""
+    return f"./{path}" if is_embedded(str(path)) else str(path)
+
+
 def read_model(model: str, *, config: Path | None = None, weights: WeightsChoice = "ema") -> ModelWeights:
-    """Read a model: a .ckpt or .safetensors file, a diffusers folder, a run folder, or a hub id when there is no such path.
+    """Read a model: a .ckpt or .safetensors file, a diffusers folder, a run folder, `toybox` for the one that ships with the
+    package, or a hub id when there is no such path.
 
     `config` is the model's YAML in the original configuration language, which must agree with the tensors. `weights`
     chooses between the running average and the last weights of the UNet where both are there. The tensors stay in the
@@ -29,10 +41,14 @@ def read_model(model: str, *, config: Path | None = None, weights: WeightsChoice
 
     Raises ModelFileError that says what was found instead, or lists every missing or wrongly shaped tensor.
     """
-    path = Path(model).expanduser()
+    path = EMBEDDED_MODEL_FILE if is_embedded(model) else Path(model).expanduser()
+    if is_embedded(model) and not path.exists():
+        raise ModelFileError(f"{path}: the model that ships with the package is not there", hint="Install the package again.")
     if not path.exists():
         if not _HUB_ID.fullmatch(model) or path.suffix in _FILE_SUFFIXES or path.parent.exists():
-            hint = "Give a .ckpt or .safetensors file, a diffusers folder, a run folder, or a hub id such as owner/name."
+            hint = (
+                "Give a .ckpt or .safetensors file, a diffusers folder, a run folder, a hub id such as owner/name, or toybox."
+            )
             raise ModelFileError(f"{model}: no such file or folder", hint=hint)
         from dreambooth.weights.hub import fetch  # loads huggingface_hub, which nothing else here needs
 

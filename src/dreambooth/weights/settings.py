@@ -16,7 +16,7 @@ class BaseModelSettings(Settings):
     """The base model."""
 
     model: str
-    """Base model: a .ckpt or .safetensors file, a diffusers folder, a run folder, or a hub id such as owner/name."""
+    """Base model: a .ckpt or .safetensors file, a diffusers folder, a run folder, a hub id (owner/name), or toybox."""
 
     config: Path | None = None
     """The model's own YAML in the original configuration language; it must agree with the tensors."""

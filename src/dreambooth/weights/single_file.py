@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -63,7 +64,14 @@ def read_single_file(path: Path, *, weights: WeightsChoice) -> ModelWeights:
         metadata=file.metadata,
     )
     is_partial = unet_weights == "ema" and len(unet.tensors) < len(raw)
-    return assemble(found, hint="--weights raw reads the other UNet weights of this file." if is_partial else _DAMAGED)
+    hint = "--weights raw reads the other UNet weights of this file." if is_partial else _DAMAGED
+    return assemble(found, hint=hint).made_for(_stated_side(file.metadata))
+
+
+def _stated_side(metadata: Mapping[str, str]) -> int | None:
+    """The side in pixels that the file itself says it is for (ModelSpec 1.0.0), when its pictures are squares."""
+    stated = re.fullmatch(r"(\d{2,4})x(\d{2,4})", metadata.get("modelspec.resolution", ""))
+    return int(stated[1]) if stated is not None and stated[1] == stated[2] else None
 
 
 def _split(tensors: Tensors, prefix: str) -> tuple[Tensors, Tensors]:

@@ -105,7 +105,7 @@ def test_help_shows_defaults_choices_and_sections(capsys: pytest.CaptureFixture[
         "[required]",
         "--no-train-text-encoder",
         "─ The subject to learn ─",
-        "a shipped preset (faces, original)",
+        "a shipped preset (faces, original, toybox)",
     ):
         assert piece in text
     assert "None" not in text

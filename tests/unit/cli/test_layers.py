@@ -55,6 +55,17 @@ def test_zero_and_off_are_values() -> None:
     assert settings.output.preview_steps == 0
 
 
+def test_a_flag_that_turns_something_off_turns_off_what_the_preset_says_of_it() -> None:
+    given = "--photos b --class-word dog --preset toybox"
+    settings = _settings(f"train {given} --prior-weight 0 --preview-steps 0")
+    assert settings.prior.is_changed("num_prior_images", "prior_guidance_scale") == ()
+    assert settings.output.is_changed("preview_guidance_scale") == ()
+    assert settings.output.validation_steps == _settings(f"train {given}").output.validation_steps
+    assert _problems(f"train {given} --prior-weight 0 --num-prior-images 7") == [
+        "prior_weight is 0, so num_prior_images would have no effect; leave out one or the other"
+    ]
+
+
 def test_a_runs_own_settings_are_a_preset(tmp_path: Path) -> None:
     settings = _settings(f"train {REQUIRED} --also-prior c d --steps 12")
     write_yaml(tmp_path / "config.yaml", settings, comment="A run.")
@@ -96,7 +107,7 @@ def test_rules_between_settings_are_told() -> None:
 
 def test_an_unknown_preset_is_told_with_the_known_ones() -> None:
     assert _problems("train --preset face") == [
-        "--preset is 'face': expected faces, original or a YAML file; did you mean 'faces'?"
+        "--preset is 'face': expected faces, original, toybox or a YAML file; did you mean 'faces'?"
     ]
     assert _problems("train --preset nowhere.yaml") == ["nowhere.yaml: no such settings file"]
 
@@ -159,4 +170,4 @@ def test_every_shipped_preset_opens_with_a_command_that_works(name: str) -> None
 
 
 def test_the_shipped_presets_are_these() -> None:
-    assert preset_names() == ["faces", "original"]
+    assert preset_names() == ["faces", "original", "toybox"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -29,5 +28,5 @@ def make_photo(tmp_path: Path) -> MakePhoto:
 
 @pytest.fixture(scope="session")
 def real_photos() -> Path:
-    """The folder of three real photos that ships with the package."""
-    return Path(str(resources.files("dreambooth.presets"))) / "photos" / "backpack_dog"
+    """The folder of three real photos."""
+    return Path(__file__).parents[2] / "photos" / "backpack_dog"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dreambooth.diffusion.randomness import normal, permutation, uniform, uniform_integer
+from dreambooth.diffusion.randomness import normal, permutation, seeded, uniform, uniform_integer
 
 
 def test_the_same_key_gives_the_same_numbers_whatever_came_before() -> None:
@@ -45,3 +45,16 @@ def test_integers_are_uniform_and_permutations_complete() -> None:
     assert sorted(permutation(50, 1, "order", 0)) == list(range(50))
     assert permutation(50, 1, "order", 0) != permutation(50, 1, "order", 1)
     assert 0 <= uniform(1, "flip") < 1
+
+
+def test_inside_seeded_a_library_draws_the_same_and_outside_nothing_has_happened() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    drawn = []
+    for _ in range(2):
+        with seeded(7):
+            drawn.append(torch.rand(3))
+    assert torch.equal(drawn[0], drawn[1])
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(drawn[0], torch.rand(3, generator=torch.Generator().manual_seed(7)))

@@ -12,7 +12,7 @@ from transformers.models.clip.tokenization_clip import CLIPTokenizer
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.families.blueprints import text_blueprint, unet_blueprint, vae_blueprint
 from dreambooth.families.components import Components
-from dreambooth.families.sd1 import StableDiffusion1, _quiet_import
+from dreambooth.families.sd1 import StableDiffusion1, quiet_import
 from dreambooth.families.shapes import Shape
 
 START, END = 49406, 49407
@@ -165,7 +165,7 @@ def test_noise_is_predicted_for_each_example(components: Components, small: Stab
 
 
 def test_importing_the_libraries_is_quiet_and_leaves_logging_as_it_was(caplog: pytest.LogCaptureFixture) -> None:
-    with _quiet_import():
+    with quiet_import():
         warnings.warn("an optional neighbour is old", UserWarning, stacklevel=1)
         logging.getLogger("neighbour").warning("no binaries for this version")
     logging.getLogger("neighbour").warning("said later")

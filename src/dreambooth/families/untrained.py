@@ -1,0 +1,51 @@
+"""Models before they have learned anything, as their libraries begin them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from torch import nn
+
+from dreambooth.diffusion.randomness import seeded
+from dreambooth.families.sd1 import StableDiffusion1, quiet_import
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    from transformers.models.clip.modeling_clip import CLIPModel
+
+__all__ = ["untrained_clip", "untrained_unet", "untrained_vae"]
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def untrained_unet(family: StableDiffusion1, *, seed: int) -> UNet2DConditionModel:
+    """A UNet of the family's widths whose weights depend on the seed alone."""
+    with quiet_import():
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    return _begun(lambda: UNet2DConditionModel.from_config(family.unet_config), seed)
+
+
+def untrained_vae(family: StableDiffusion1, *, seed: int) -> AutoencoderKL:
+    """An autoencoder of the family's widths whose weights depend on the seed alone."""
+    with quiet_import():
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    return _begun(lambda: AutoencoderKL.from_config(family.vae_config), seed)
+
+
+def untrained_clip(family: StableDiffusion1, *, vision: dict[str, Any], projection: int, seed: int) -> CLIPModel:
+    """A CLIP whose text tower is the family's text encoder, and whose picture tower is `vision` (a CLIPVisionConfig)."""
+    with quiet_import():
+        from transformers.models.clip.configuration_clip import CLIPConfig
+        from transformers.models.clip.modeling_clip import CLIPModel
+
+    text = {**family.text_config, "projection_dim": projection}
+    seen = {**vision, "projection_dim": projection}
+    return _begun(lambda: CLIPModel(CLIPConfig(text_config=text, vision_config=seen, projection_dim=projection)), seed)
+
+
+def _begun(make: Callable[[], Module], seed: int) -> Module:
+    """The libraries draw from torch's own generator, which is put back as it was."""
+    with seeded(seed):
+        return make()

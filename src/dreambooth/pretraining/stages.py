@@ -1,0 +1,123 @@
+"""One stage of pretraining, with some parameters, a loss that is a function of the step, and a state file to go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from dreambooth.errors import TrainingError
+from dreambooth.runtime.tensor_files import write_tensors
+
+__all__ = ["Average", "Plan", "Stage"]
+
+_COOLDOWN = 0.3
+_LARGEST_NORM = 1.0
+
+
+class Average(Protocol):
+    """A running average of the parameters, or none."""
+
+    def update(self) -> None:
+        """Move towards the parameters as they are."""
+        ...
+
+    def in_place(self) -> AbstractContextManager[None]:
+        """Inside, the parameters hold the average."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Named tensors."""
+        ...
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` gave."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast: the learning rate rises over `warmup` steps, stays, and falls to 0 over the last 30%."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float = 0.01
+    warmup: int = 200
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 1."""
+        left = (self.steps - step + 1) / (_COOLDOWN * self.steps)
+        return self.learning_rate * min(1.0, step / self.warmup, left)
+
+
+class Stage:
+    """AdamW on `parameters`, resumable: the same steps give the same weights however often it was stopped."""
+
+    def __init__(self, path: Path, parameters: Mapping[str, nn.Parameter], average: Average, plan: Plan) -> None:
+        self.step = 0
+        self.plan = plan
+        self.average = average
+        self._path = path
+        self._parameters = dict(parameters)
+        shrinking = [p for p in self._parameters.values() if p.ndim > 1]
+        free = [p for p in self._parameters.values() if p.ndim <= 1]
+        groups = [{"params": shrinking, "weight_decay": plan.weight_decay}, {"params": free, "weight_decay": 0.0}]
+        self._optimizer = torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.99), fused=_can_fuse(self._parameters))
+        if path.exists():
+            self._load()
+
+    def run(self, loss_at: Callable[[int], Tensor], *, save_every: int) -> Iterator[Tensor]:
+        """Make the steps that are left; the loss of each, as a tensor that nobody has waited for.
+
+        Raises TrainingError, before the weights move, when a gradient is not finite; the state file is that of an earlier step.
+        """
+        while self.step < self.plan.steps:
+            self.step += 1
+            for group in self._optimizer.param_groups:
+                group["lr"] = self.plan.rate(self.step)
+            loss = loss_at(self.step)
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm = torch.nn.utils.clip_grad_norm_(self._parameters.values(), _LARGEST_NORM)
+            if not torch.isfinite(norm):
+                raise TrainingError(
+                    f"step {self.step}: the gradient is not finite (loss {float(loss.detach())}); no weight has moved",
+                    hint=f"The last good state is in {self._path}.",
+                )
+            self._optimizer.step()
+            self._optimizer.zero_grad()
+            self.average.update()
+            if self.step % save_every == 0 or self.step == self.plan.steps:
+                self.save()
+            yield loss.detach()
+
+    def save(self) -> None:
+        """Write the parameters, the optimiser's state and the average."""
+        tensors: dict[str, Tensor] = {f"weight.{name}": parameter for name, parameter in self._parameters.items()}
+        for name, parameter in self._parameters.items():
+            for key, value in self._optimizer.state[parameter].items():
+                tensors[f"optimizer.{key}.{name}"] = value
+        tensors |= {f"average.{name}": tensor for name, tensor in self.average.state().items()}
+        write_tensors(self._path, tensors, metadata={"step": str(self.step)})
+
+    @torch.no_grad()
+    def _load(self) -> None:
+        tensors = load_file(self._path)
+        with safe_open(self._path, "pt") as file:
+            self.step = int(file.metadata()["step"])
+        for name, parameter in self._parameters.items():
+            parameter.copy_(tensors[f"weight.{name}"])
+            state = {key: tensors[f"optimizer.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+            self._optimizer.state[parameter] = {key: value.to(parameter.device, copy=True) for key, value in state.items()}
+        self.average.load_state({k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")})
+
+
+def _can_fuse(parameters: Mapping[str, nn.Parameter]) -> bool:
+    return all(parameter.device.type in ("cpu", "cuda") for parameter in parameters.values())
