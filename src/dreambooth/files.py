@@ -79,10 +79,14 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def remove_leftovers(directory: Path) -> list[str]:
-    """Remove what an interrupted `atomic_file` or `atomic_directory` left in `directory`; the removed names."""
+def remove_leftovers(directory: Path, *, is_deep: bool = False) -> list[str]:
+    """Remove what an interrupted `atomic_file` or `atomic_directory` left in `directory`; the removed names.
+
+    With `is_deep` the folders in it are looked through as well; nobody else may be writing there then.
+    """
     removed = []
-    for entry in sorted(directory.glob(f".*{_MARK}*")) if directory.is_dir() else []:
+    find = directory.rglob if is_deep else directory.glob
+    for entry in sorted(find(f".*{_MARK}*")) if directory.is_dir() else []:
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
         else:

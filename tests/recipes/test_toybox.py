@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,14 @@ from safetensors.torch import load_file
 from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.families.untrained import untrained_clip
 from dreambooth.pretraining.clip import PROJECTION, VISION, voice
-from dreambooth.pretraining.judging import accuracies
 from dreambooth.pretraining.pictures import PictureSet, to_pixels
+from dreambooth.recipes import toybox_subjects
 from dreambooth.recipes.convert import convert
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.remembered import check_remembered
-from dreambooth.recipes.settings import ConvertSettings, CountSettings, SubjectsSettings
-from dreambooth.recipes.toybox import asked_prompts, count, write_photos
+from dreambooth.recipes.settings import ConvertSettings, CountSettings, SubjectsSettings, TrainSettings
+from dreambooth.recipes.toybox import asked_prompts, count, judge_on_renderings, write_photos
+from dreambooth.recipes.toybox_preset import toybox_training
 from dreambooth.recipes.toybox_subjects import MEASURES, measure_subjects
 from dreambooth.toybox.files import CLIP_FILE, EMBEDDED_MODEL_FILE, JUDGE_FILE
 from dreambooth.toybox.judge import load_judge
@@ -96,11 +98,11 @@ def test_it_is_inspected_like_any_file(dreambooth: Command, tmp_path: Path) -> N
 
 
 def test_converted_it_opens_in_diffusers(dreambooth: Command, tmp_path: Path) -> None:
-    done = dreambooth("convert", "toybox", "folder", "--to", "diffusers", cwd=tmp_path)
+    done = dreambooth("convert", "toybox", "folder", "--to", "diffusers", "--dtype", "float32", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "folder", local_files_only=True, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "folder", local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     picture = pipeline("photo of a red car", num_inference_steps=2).images[0]
     assert picture.size == (64, 64)
@@ -118,12 +120,10 @@ def test_the_forty_prompts_cover_every_word_evenly() -> None:
 
 
 def test_the_judge_reads_renderings_it_has_never_seen() -> None:
-    pictures = PictureSet(Path("unused"), 150, 64, seed=987654)
-    rendered = torch.stack([torch.from_numpy(render(pictures.record(k).scene, 64)) for k in range(pictures.num)])
-    shares = accuracies(load_judge(JUDGE_FILE), to_pixels(rendered), pictures.labels())
-    assert shares["class"] >= 0.95
-    assert shares["place"] >= 0.97
-    assert shares["primary"] >= 0.93
+    """At least 97% of what it is asked about pictures of the forty prompts; more of them than docs/toybox.md needs."""
+    shares = judge_on_renderings(load_judge(JUDGE_FILE))
+    assert set(shares) == {"class", "place", "primary"}
+    assert min(shares.values()) >= 0.97, shares
 
 
 def test_clip_is_whole_and_finds_class_and_place_of_renderings() -> None:
@@ -172,18 +172,28 @@ def test_words_are_obeyed(tmp_path: Path, display: Display) -> None:
     assert shares["primary"] >= 0.6
 
 
-def test_subjects_are_measured_and_what_is_done_is_not_done_again(tmp_path: Path, display: Display) -> None:
+def test_subjects_are_measured_and_what_is_done_is_not_done_again(
+    tmp_path: Path, display: Display, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shortened(*, prior: Mapping[str, object], **changes: Mapping[str, object]) -> TrainSettings:
+        few = {"num_prior_images": 2, "prior_sampling_steps": 2} if prior["prior_weight"] else {}
+        return toybox_training(prior={**prior, **few}, **changes)
+
+    monkeypatch.setattr(toybox_subjects, "toybox_training", shortened)
+    monkeypatch.setattr(toybox_subjects, "_OPTIONS", replace(toybox_subjects._OPTIONS, steps=8))
     asked = SubjectsSettings(subjects=("zigzag-mug",), steps=1, output=tmp_path)
     rows = measure_subjects(asked, display)
     assert [row["condition"] for row in rows] == ["held-out photos", "base model", "prior weight 1", "prior weight 0"]
     assert all(set(row) == {"condition", *MEASURES} for row in rows[1:])
-    assert rows[0]["subject"] >= 0.8
+    assert float(rows[0]["subject"]) >= 0.8
     base = next(row for row in rows if row["condition"] == "base model")
-    assert base["class"] >= 0.5
+    assert float(base["class"]) >= 0.5
     kept = tmp_path / "zigzag-mug" / "prior-1" / "judged.json"
     changed = {**json.loads(kept.read_text(encoding="utf-8")), "subject": 0.123}
     kept.write_text(json.dumps(changed), encoding="utf-8")
     assert measure_subjects(asked, display)[2]["subject"] == pytest.approx(0.123)
+    with pytest.raises(SettingsError, match=r"steps is 2, and .*asked\.json says 1"):
+        measure_subjects(asked.model_copy(update={"steps": 2}), display)
 
 
 def test_a_folder_answers_one_question_only(tmp_path: Path) -> None:

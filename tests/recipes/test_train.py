@@ -109,6 +109,17 @@ def test_a_run_made_longer_equals_a_long_run(run_settings: MakeSettings, display
     assert read_yaml(short.output.output / "config.yaml")["loop"]["steps"] == 4
 
 
+def test_a_resume_clears_what_a_killed_preview_left(run_settings: MakeSettings, display: Display) -> None:
+    """Seen once: killed while the first preview was written, a run kept its half picture for ever."""
+    settings = run_settings(loop={"steps": 1})
+    train(settings, display)
+    half = settings.output.output / "previews" / "step-000000" / ".00-dog.png.partial-0123456789ab"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half")
+    resume(settings.output.output, {"loop.steps": 2}, display)
+    assert not half.exists()
+
+
 def test_the_runs_own_config_and_a_filled_cache_repeat_it(
     run_settings: MakeSettings, display: Display, tmp_path: Path, said: Callable[[], str]
 ) -> None:

@@ -63,6 +63,15 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     assert remove_leftovers(tmp_path / "nowhere") == []
 
 
+def test_leftovers_deep_in_a_folder_are_removed_when_asked_for(tmp_path: Path) -> None:
+    inside = tmp_path / "previews" / "step-000000"
+    inside.mkdir(parents=True)
+    (inside / ".00-dog.png.partial-0123456789ab").write_bytes(b"half")
+    assert remove_leftovers(tmp_path) == []
+    assert remove_leftovers(tmp_path, is_deep=True) == [".00-dog.png.partial-0123456789ab"]
+    assert list(inside.iterdir()) == []
+
+
 def test_text_and_json_are_utf8(tmp_path: Path) -> None:
     write_text(tmp_path / "note.txt", "Füße\n")
     assert (tmp_path / "note.txt").read_bytes() == "Füße\n".encode()

@@ -33,7 +33,7 @@ __all__ = ["TOKENIZER_FOLDER", "StableDiffusion1", "quiet_import"]
 
 TOKENIZER_FOLDER = Path(__file__).parent / "tokenizer"
 
-_FOLDER_VERSION = "0.6.0"  # of diffusers, whose form of a folder this is: the one of Stable Diffusion 1.5
+_FOLDER_VERSION = "0.9.0"  # of diffusers, whose form of a folder this is; it takes older UNets for ones of 512 pixels
 _TEXT_LEVEL = "text_model."  # a level of CLIPTextModel's names that transformers 5 has not
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from dreambooth.errors import SettingsError
 from dreambooth.families.components import Components
 from dreambooth.files import write_json
+from dreambooth.pretraining.judging import accuracies
 from dreambooth.recipes.display import Display, quoted
 from dreambooth.recipes.settings import CountSettings, PhotosSettings, SheetSettings
 from dreambooth.runtime.device import choose_device
@@ -23,10 +24,10 @@ from dreambooth.sampling.images import save_picture, to_image, write_contact_she
 from dreambooth.sampling.placing import picture_dtype, place
 from dreambooth.sampling.records import Picture, SamplingOptions
 from dreambooth.toybox.files import JUDGE_FILE
-from dreambooth.toybox.judge import ATTRIBUTES, SIDE, Judge, load_judge
+from dreambooth.toybox.judge import ATTRIBUTES, SIDE, Judge, load_judge, truth
 from dreambooth.toybox.render import render
 from dreambooth.toybox.subjects import PHOTO_SEED, SUBJECTS, random_subject, subject_scenes
-from dreambooth.toybox.world import CLASSES, COLOURS, PLACES, Look, Scene, random_look, random_view
+from dreambooth.toybox.world import CLASSES, COLOURS, PLACES, Look, Scene, random_look, random_scene, random_view
 from dreambooth.weights.read import read_model
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "answers_about",
     "asked_prompts",
     "count",
+    "judge_on_renderings",
     "judged_pictures",
     "render_photos",
     "render_sheet",
@@ -47,6 +49,8 @@ NUM_PHOTOS = 5
 PHOTO_SIDE = 128
 """Of the photos of a subject, when nobody says otherwise."""
 
+_NUM_RENDERINGS = 400
+_RENDERING_SEED = 31337
 _BATCH = 16
 _COMBINATIONS = 4  # of colour and place for each class
 
@@ -158,16 +162,27 @@ def count(settings: CountSettings, display: Display) -> dict[str, float]:
     right = {name: [one.right[name] for one in asked for _ in range(each)] for name in asked[0].right}
     found = {name: [ATTRIBUTES[name][index] for index in answers[name].argmax(dim=1).tolist()] for name in right}
     shares = {name: sum(map(str.__eq__, found[name], right[name])) / len(pictures) for name in right}
+    sure = judge_on_renderings(judge)
     display.table(
         f"{len(pictures)} pictures of {len(asked)} prompts",
-        ("what", "right in"),
-        [("colour" if name == "primary" else name, f"{share:.1%}") for name, share in shares.items()],
+        ("what", "found in the pictures", f"judge right about {_NUM_RENDERINGS} fresh renderings"),
+        [("colour" if name == "primary" else name, f"{share:.1%}", f"{sure[name]:.1%}") for name, share in shares.items()],
     )
     rows = [images[start : start + each] for start in range(0, len(images), each)]
     sheets = write_contact_sheet(settings.output / "sheet.png", rows, row_labels=[one.prompt for one in asked])
-    write_json(settings.output / "shares.json", {"model": settings.base.model, "digest": base.digest(), **shares})
+    said = {"model": settings.base.model, "digest": base.digest(), **shares, "judge_on_renderings": sure}
+    write_json(settings.output / "shares.json", said)
     display.say(f"Wrote {', '.join(map(str, sheets))} and shares.json")
     return shares
+
+
+def judge_on_renderings(judge: Judge) -> dict[str, float]:
+    """Share of right answers about plain objects, as the prompts ask for them, in pictures that nobody has learned from."""
+    scenes = [random_scene(np.random.default_rng([_RENDERING_SEED, number])) for number in range(_NUM_RENDERINGS)]
+    plain = [replace(scene, look=replace(scene.look, pattern="plain")) for scene in scenes]
+    pixels = torch.stack([_pixels(render(scene, SIDE)) for scene in plain])
+    labels = {name: torch.tensor([truth(scene)[name] for scene in plain]) for name in ("class", "place", "primary")}
+    return accuracies(judge, 2 * pixels - 1, labels)
 
 
 def _pixels(image: NDArray[np.uint8]) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 from dreambooth.config import write_yaml
 from dreambooth.data.captions import Role
 from dreambooth.errors import RunError, TrainingError
+from dreambooth.files import remove_leftovers
 from dreambooth.recipes.display import Display, quoted
 from dreambooth.recipes.journal import Journal
 from dreambooth.recipes.material import gather_material
@@ -56,6 +57,7 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool) -> Train
         ready = check_everything(settings, display, is_resume=is_resume)
         with exclusive(run.path):
             _check_it_can_begin(run, is_resume=is_resume)
+            remove_leftovers(run.path, is_deep=True)
             _announce(ready, display)
             write_yaml(run.config, ready.settings, comment=_config_comment(run))
             material = gather_material(ready, display)
