@@ -160,7 +160,7 @@ class DemoSettings(Settings):
     output: Path = Path("runs/demo")
     """Run folder to make."""
 
-    subject: str = "banded-container"
+    subject: str = "belted-vase"
     """Which subject of the small world is learned: a name of docs/toybox.md, or a whole number."""
 
     steps: Annotated[int, Field(ge=1)] | None = None
