@@ -53,7 +53,8 @@ class DemoResult:
 def demo(settings: DemoSettings, display: Display) -> DemoResult:
     """Learn one subject of the small world and tell the story in pictures. Raises SettingsError when there is none such."""
     started = monotonic()
-    look, output = subject_look(settings.subject), _free(settings.output if settings.output.name else settings.output.absolute())
+    look = subject_look(settings.subject)
+    output = _free(settings.output if settings.output.name else settings.output.absolute())
     choose_device(settings.device)
     photos_folder = _photos_of(output)
     display.say(f"The demo teaches the small model that ships one {look.class_word}, from {_NUM_IMAGES} photos of it.")
