@@ -23,6 +23,7 @@ from dreambooth.families.components import Components
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.prior import PriorResult, make_prior_set, prior
 from dreambooth.recipes.settings import PriorRecipeSettings
+from dreambooth.toybox.files import EMBEDDED_MODEL_FILE
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import read_model
 from dreambooth.weights.settings import BaseModelSettings
@@ -42,8 +43,13 @@ def screen() -> Screen:
 
 
 @pytest.fixture(scope="module")
-def base(golden_checkpoint: Path) -> ModelWeights:
-    return read_model(str(golden_checkpoint))
+def toybox_file() -> Path:
+    return EMBEDDED_MODEL_FILE
+
+
+@pytest.fixture(scope="module")
+def base(toybox_file: Path) -> ModelWeights:
+    return read_model(str(toybox_file))
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +71,8 @@ def pixels(path: Path) -> NDArray[np.int16]:
         return np.asarray(image, dtype=np.int16)
 
 
-def test_a_set_is_made_grown_and_mended_and_never_made_twice(screen: Screen, golden_checkpoint: Path, tmp_path: Path) -> None:
-    made = run(screen, golden_checkpoint, tmp_path)
+def test_a_set_is_made_grown_and_mended_and_never_made_twice(screen: Screen, toybox_file: Path, tmp_path: Path) -> None:
+    made = run(screen, toybox_file, tmp_path)
     assert made.num_made == 3
     assert made.folder.parent == tmp_path
     assert [path.name for path in made.images] == ["00000.png", "00001.png", "00002.png"]
@@ -76,13 +82,13 @@ def test_a_set_is_made_grown_and_mended_and_never_made_twice(screen: Screen, gol
     assert (record["prompt"], record["index"], record["guidance_scale"]) == ("photo of a dog", 1, 10.0)
 
     before = {path: path.read_bytes() for path in made.images}
-    again = run(screen, golden_checkpoint, tmp_path)
+    again = run(screen, toybox_file, tmp_path)
     assert (again.folder, again.num_made) == (made.folder, 0)
 
     made.images[1].unlink()
     made.images[2].write_bytes(before[made.images[2]][:1000])
     (made.folder / "Thumbs.db").touch()
-    grown = run(screen, golden_checkpoint, tmp_path, num_prior_images=5, prior_batch_size=1)
+    grown = run(screen, toybox_file, tmp_path, num_prior_images=5, prior_batch_size=1)
     assert (grown.folder, grown.num_made) == (made.folder, 4)
     for path in made.images:
         (tmp_path / "before.png").write_bytes(before[path])
@@ -128,9 +134,9 @@ def test_settings_of_training_are_refused(screen: Screen, tmp_path: Path) -> Non
 
 
 def test_a_set_for_training_is_the_set_of_the_command(
-    screen: Screen, base: ModelWeights, components: Components, golden_checkpoint: Path, tmp_path: Path
+    screen: Screen, base: ModelWeights, components: Components, toybox_file: Path, tmp_path: Path
 ) -> None:
-    made = run(screen, golden_checkpoint, tmp_path, num_prior_images=2)
+    made = run(screen, toybox_file, tmp_path, num_prior_images=2)
     prior_set = make(screen, base, components, tmp_path, num_prior_images=3, prior_batch_size=1)
     assert prior_set.folder == made.folder
     assert "class images: 2/2 steps" in screen.file.getvalue()  # two steps of the one picture that was missing
@@ -138,8 +144,8 @@ def test_a_set_for_training_is_the_set_of_the_command(
     assert [image.caption for image in prior_set.images(3)] == ["photo of a dog"] * 3
 
 
-def test_killed_at_any_moment_it_goes_on_with_what_is_missing(screen: Screen, golden_checkpoint: Path, tmp_path: Path) -> None:
-    command = [Path(sys.executable).with_name("dreambooth"), "prior", "--model", golden_checkpoint, "--class-word", "dog"]
+def test_killed_at_any_moment_it_goes_on_with_what_is_missing(screen: Screen, toybox_file: Path, tmp_path: Path) -> None:
+    command = [Path(sys.executable).with_name("dreambooth"), "prior", "--model", toybox_file, "--class-word", "dog"]
     asked = ["--resolution", "64", "--prior-sampling-steps", "2", "--num-prior-images", "400", "--prior-batch-size", "1"]
     process = subprocess.Popen([*command, *asked, "--prior-folder", tmp_path, "--device", "cpu"], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -150,6 +156,6 @@ def test_killed_at_any_moment_it_goes_on_with_what_is_missing(screen: Screen, go
     (folder,) = tmp_path.iterdir()
     kept = {path: path.read_bytes() for path in folder.glob("*.png")}
     assert len(kept) >= 3
-    finished = run(screen, golden_checkpoint, tmp_path, num_prior_images=len(kept) + 2, prior_batch_size=1)
+    finished = run(screen, toybox_file, tmp_path, num_prior_images=len(kept) + 2, prior_batch_size=1)
     assert (finished.folder, finished.num_made) == (folder, 2)
     assert all(path.read_bytes() == content for path, content in kept.items())
