@@ -29,10 +29,14 @@ _QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
 }
 
+# Threads of torch on the CPU wait for each other by spinning, by default for so long that on a machine that does anything else
+# two of them are far slower than one; with this limit they go to sleep, and lose nothing when the machine is idle.
+_PATIENCE = {"GOMP_SPINCOUNT": "100000"}
+
 
 def main(arguments: Sequence[str] | None = None, program: str = "dreambooth") -> int:
     """Run one verb of a program with the arguments (those of the process when None). Returns the exit code."""
-    for name, value in _QUIET.items():
+    for name, value in {**_QUIET, **_PATIENCE}.items():
         os.environ.setdefault(name, value)
     try:
         _run(PROGRAMS[program], list(sys.argv[1:] if arguments is None else arguments))

@@ -15,6 +15,11 @@ __all__ = ["Row", "write_report", "write_sheet"]
 
 _SIDE = 128
 
+_ABOUT_LOSSES = (
+    "A rise for the photos says that the model learns these very pictures beside the subject; "
+    "one for the class images, that the class is drifting."
+)
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1e; --paper: #fff; --soft: #6b6b70; --line: #2f6fdf; }
 @media (prefers-color-scheme: dark) { :root { --ink: #ececf0; --paper: #17171a; --soft: #9a9aa2; --line: #7aa8ff; } }
@@ -74,7 +79,7 @@ def write_report(
     curves = "".join(f"<h3>{html.escape(name)}</h3>{_curve(name, values)}" for name, values in losses.items())
     body = (
         f"<main><h1>{html.escape(title)}</h1>{sections}"
-        f"<h2>Loss on fixed noise and held-out views</h2>{curves}"
+        f"<h2>Loss on fixed noise and held-out views</h2><p>{_ABOUT_LOSSES}</p>{curves}"
         f"<h2>How it was made</h2><table>{table}</table>"
         f"<h2>Next</h2><pre>{html.escape(next_commands)}</pre></main>"
     )

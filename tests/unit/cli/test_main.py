@@ -148,3 +148,12 @@ def test_libraries_are_told_to_be_quiet_unless_the_person_said_otherwise(
     main(["tokens"])
     assert os.environ["TRANSFORMERS_VERBOSITY"] == "info"
     assert os.environ["DIFFUSERS_VERBOSITY"] == "error"
+
+
+def test_waiting_threads_are_told_to_go_to_sleep_unless_somebody_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    main(["--version"])
+    assert os.environ["GOMP_SPINCOUNT"] == "100000"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    main(["--version"])
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
