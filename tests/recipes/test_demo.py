@@ -11,8 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dreambooth.errors import Interrupted
+from dreambooth.recipes import demo as recipe
+from dreambooth.recipes.demo import demo
+from dreambooth.recipes.display import Display
+from dreambooth.recipes.settings import DemoSettings, TrainSettings
 from dreambooth.recipes.story import Row, write_report, write_sheet
 from dreambooth.recipes.toybox_preset import toybox_training
+from dreambooth.recipes.train import TrainResult
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -22,6 +28,7 @@ def test_the_demo_tells_the_whole_story(dreambooth: Command, tmp_path: Path) -> 
     done = dreambooth("demo", "--steps", 2, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+    assert "runs/demo is there already; this demo goes into runs/demo-2." in done.stdout
     run = tmp_path / "runs" / "demo-2"
     assert len(list((tmp_path / "runs" / "demo-2-photos").glob("*.png"))) == 5
     assert (run / "model.safetensors").is_file()
@@ -38,6 +45,18 @@ def test_the_demo_tells_the_whole_story(dreambooth: Command, tmp_path: Path) -> 
     assert page.count("data:image/png;base64,") == 25
     assert "dreambooth train --model sd-v1-4.ckpt --photos FOLDER" in done.stdout
     assert "dreambooth train --model sd-v1-4.ckpt --photos FOLDER" in page
+
+
+def test_a_stop_during_the_last_step_is_heard(tmp_path: Path, display: Display, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(settings: TrainSettings, display: Display) -> TrainResult:
+        return TrainResult(settings.output.output, settings.output.output / "model.safetensors", 1, was_asked_to_stop=True)
+
+    monkeypatch.setattr(recipe, "train", stopped)
+    with pytest.raises(Interrupted) as caught:
+        demo(DemoSettings(output=tmp_path / "demo", steps=1), display)
+    assert caught.value.exit_code == 130
+    assert "no pictures were made" in caught.value.text
+    assert not (tmp_path / "demo" / "pictures").exists()
 
 
 def test_a_subject_that_is_not_there_is_refused_with_those_that_are(dreambooth: Command, tmp_path: Path) -> None:

@@ -98,14 +98,15 @@ def test_a_stage_that_was_stopped_ends_where_it_would_have_ended(
 
     with pytest.raises(SettingsError, match=r"vae.safetensors: the stage autoencoder is at step 2 of 9") as caught:
         pretrain(box.model_copy(update={"autoencoder_steps": 9, "unet_steps": 9}), display)
-    assert "train --stages autoencoder" in str(caught.value.hint)
+    assert f"train --output {box.output} --stages autoencoder" in str(caught.value.hint)
 
 
 def test_what_a_stage_needs_must_be_there(tmp_path: Path, display: Display) -> None:
     empty = PretrainSettings(output=tmp_path / "box", **SMALL)
     with pytest.raises(SettingsError, match="100 of 100 pictures are not there") as caught:
         pretrain(empty.model_copy(update={"stages": ("autoencoder",)}), display)
-    assert "train --stages pictures" in str(caught.value.hint)
+    assert f"train --output {empty.output} --stages pictures" in str(caught.value.hint)
+    assert not (empty.output / "pictures.json").exists()
     with pytest.raises(SettingsError, match="is not there, and what was asked for needs the finished stage unet"):
         pretrain(empty.model_copy(update={"stages": ("model",)}), display)
 

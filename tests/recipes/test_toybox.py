@@ -22,8 +22,8 @@ from dreambooth.recipes import toybox_subjects
 from dreambooth.recipes.convert import convert
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.remembered import check_remembered
-from dreambooth.recipes.settings import ConvertSettings, CountSettings, SubjectsSettings, TrainSettings
-from dreambooth.recipes.toybox import asked_prompts, count, judge_on_renderings, write_photos
+from dreambooth.recipes.settings import ConvertSettings, CountSettings, SheetSettings, SubjectsSettings, TrainSettings
+from dreambooth.recipes.toybox import asked_prompts, count, judge_on_renderings, render_sheet, write_photos
 from dreambooth.recipes.toybox_preset import toybox_training
 from dreambooth.recipes.toybox_subjects import MEASURES, measure_subjects
 from dreambooth.toybox.files import CLIP_FILE, EMBEDDED_MODEL_FILE, JUDGE_FILE
@@ -218,6 +218,20 @@ def test_photos_of_two_subjects_do_not_mix(tmp_path: Path) -> None:
     write_photos("zigzag-mug", tmp_path, num=1)
     with pytest.raises(SettingsError, match=r"it holds zigzag-mug-01\.png already"):
         write_photos("1234", tmp_path, num=1)
+
+
+def test_an_output_of_the_wrong_kind_is_told_before_anything_is_made(tmp_path: Path, display: Display) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for attempt in (
+        lambda: write_photos("zigzag-mug", tmp_path / "file", num=1),
+        lambda: count(CountSettings(output=tmp_path / "file"), display),
+    ):
+        with pytest.raises(SettingsError, match="is a file, and a folder is needed"):
+            attempt()
+    (tmp_path / "folder.png").mkdir()
+    for output in ("folder.png", "world.txt"):
+        with pytest.raises(SettingsError, match=f"output is .*{output}: expected the name of a PNG file"):
+            render_sheet(SheetSettings(output=tmp_path / output), display)
 
 
 def test_a_file_that_is_no_judge_is_told(tmp_path: Path, display: Display) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+from dreambooth.errors import Interrupted
 from dreambooth.recipes.display import Display, format_duration, quoted
 from dreambooth.recipes.generate import generate
 from dreambooth.recipes.settings import DemoSettings, GenerateSettings, TrainSettings
@@ -56,11 +57,15 @@ def demo(settings: DemoSettings, display: Display) -> DemoResult:
     look = subject_look(settings.subject)
     output = _free(settings.output if settings.output.name else settings.output.absolute())
     choose_device(settings.device)
+    if output.name != settings.output.name:
+        display.say(f"{settings.output} is there already; this demo goes into {output}.")
     photos_folder = _photos_of(output)
     display.say(f"The demo teaches the small model that ships one {look.class_word}, from {_NUM_IMAGES} photos of it.")
     photos = write_photos(settings.subject, photos_folder, num=_NUM_IMAGES)
     training = _training(settings, photos_folder, look.class_word, output)
     trained = train(training, display)
+    if trained.was_asked_to_stop:
+        raise Interrupted(f"Stopped after training. The model is {trained.model}; no pictures were made.", exit_code=130)
 
     model, token = model_name(output), training.subject.token
     subject_prompt, class_prompt = f"photo of a {token} {look.class_word}", f"photo of a {look.class_word}"

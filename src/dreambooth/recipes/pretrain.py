@@ -20,7 +20,7 @@ from dreambooth.pretraining.judging import accuracies, judging_loss
 from dreambooth.pretraining.pictures import to_pixels
 from dreambooth.pretraining.settings import STAGES, PretrainSettings
 from dreambooth.pretraining.stages import Plan, Stage
-from dreambooth.recipes.display import Display
+from dreambooth.recipes.display import Display, quoted
 from dreambooth.recipes.pretrain_parts import Parts, check_same_pictures, fill_module
 from dreambooth.runtime.device import choose_device
 from dreambooth.runtime.interrupts import Interrupts
@@ -66,7 +66,7 @@ def pretrain(settings: PretrainSettings, display: Display) -> Path:
         torch.set_num_threads(settings.threads)
     how_to_go_on = f"Stopped. The same command goes on from the last state in {settings.output}."
     with Interrupts(lambda: how_to_go_on), exclusive(settings.output):
-        check_same_pictures(settings)
+        check_same_pictures(settings, may_begin="pictures" in settings.stages)
         parts = Parts(settings, display, device)
         stages = {
             "pictures": _render_pictures,
@@ -212,9 +212,10 @@ def _write_model(parts: Parts) -> None:
 def _pictures(parts: Parts, *, of_subjects: bool = False) -> Tensor:
     pictures = parts.subjects if of_subjects else parts.world
     if missing := pictures.num_missing():
+        command = f"python -m dreambooth.toybox train --output {quoted(parts.settings.output)} --stages pictures"
         raise SettingsError(
             f"{pictures.folder}: {missing} of {pictures.num} pictures are not there",
-            hint="Render them first: python -m dreambooth.toybox train --stages pictures",
+            hint=f"Render them first: {command}",
         )
     return pictures.load()
 

@@ -25,7 +25,7 @@ from dreambooth.pretraining.clip import PROJECTION, VISION
 from dreambooth.pretraining.denoising import Encoded, encode_pictures
 from dreambooth.pretraining.pictures import PictureSet, to_pixels
 from dreambooth.pretraining.settings import PretrainSettings
-from dreambooth.recipes.display import Display
+from dreambooth.recipes.display import Display, quoted
 from dreambooth.recipes.remembered import check_remembered
 from dreambooth.runtime.tensor_files import write_tensors
 from dreambooth.toybox.judge import SIDE
@@ -52,8 +52,13 @@ def embedded_family() -> StableDiffusion1:
     )
 
 
-def check_same_pictures(settings: PretrainSettings) -> None:
-    """Everything in a folder follows from its pictures. Raises SettingsError when they would be others than those there."""
+def check_same_pictures(settings: PretrainSettings, *, may_begin: bool) -> None:
+    """Everything in a folder follows from its pictures. Raises SettingsError when they would be others than those there.
+
+    A folder without pictures takes down their numbers when `may_begin`.
+    """
+    if not (may_begin or (settings.output / "pictures.json").exists()):
+        return
     asked = {name: getattr(settings, name) for name in ("seed", "num_pictures", "num_subject_pictures")}
     hint = "Give the same numbers to go on, or another --output to begin anew."
     check_remembered(settings.output / "pictures.json", asked, hint=hint)
@@ -110,7 +115,9 @@ class Parts:
 
     def finished(self, name: str, *, stage: str, steps: int) -> dict[str, Tensor]:
         """The tensors of a stage's state file. Raises SettingsError unless the stage has made all its steps."""
-        path, hint = self.file(name), f"Finish it first: python -m dreambooth.toybox train --stages {stage}"
+        path, folder = self.file(name), quoted(self.settings.output)
+        command = f"python -m dreambooth.toybox train --output {folder} --stages {stage}"
+        hint = f"Finish it first, with the numbers of this command: {command}\nWithout --stages all of them are done."
         if not path.exists():
             raise SettingsError(f"{path}: is not there, and what was asked for needs the finished stage {stage}", hint=hint)
         with safe_open(path, "pt") as file:

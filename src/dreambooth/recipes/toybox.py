@@ -87,6 +87,7 @@ def write_photos(
 ) -> tuple[Path, ...]:
     """Render photos of a subject, `side` pixels wide, into a folder that holds nothing else; their paths."""
     look = subject_look(subject)
+    _check_is_folder(folder)
     scenes = subject_scenes(look, num=num, seed=seed)
     paths = tuple(folder / f"{subject}-{number + 1:02d}.png" for number in range(num))
     others = sorted(entry.name for entry in folder.iterdir() if entry not in paths) if folder.is_dir() else []
@@ -98,7 +99,9 @@ def write_photos(
 
 
 def render_sheet(settings: SheetSettings, display: Display) -> Path:
-    """Every class in every place, then every fixed subject in every place."""
+    """Every class in every place, then every fixed subject in every place. Raises SettingsError for another file than a PNG."""
+    if settings.output.suffix != ".png" or settings.output.is_dir():
+        raise SettingsError(f"output is {settings.output}: expected the name of a PNG file, such as world.png")
     rows: dict[str, list[NDArray[np.uint8]]] = {}
     for number, name in enumerate((*CLASSES, *SUBJECTS)):
         random = np.random.default_rng([settings.seed, number])
@@ -152,6 +155,7 @@ def count(settings: CountSettings, display: Display) -> dict[str, float]:
     base = read_model(settings.base.model, config=settings.base.config, weights=settings.base.weights)
     if (side := base.family.resolution) != SIDE:
         raise SettingsError(f"{settings.base.model}: its pictures are {side} pixels wide, and the judge knows those of {SIDE}")
+    _check_is_folder(settings.output)
     settings.output.mkdir(parents=True, exist_ok=True)
     components = place(base.build(dtype=picture_dtype(None, device)), device)
     asked, each = asked_prompts(), settings.num_images
@@ -174,6 +178,11 @@ def count(settings: CountSettings, display: Display) -> dict[str, float]:
     write_json(settings.output / "shares.json", said)
     display.say(f"Wrote {', '.join(map(str, sheets))} and shares.json")
     return shares
+
+
+def _check_is_folder(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise SettingsError(f"output is {path}: is a file, and a folder is needed", hint="Choose another --output.")
 
 
 def judge_on_renderings(judge: Judge) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class TrainResult:
     model: Path | None
     """The final model; None when a time limit stopped the run before its last step."""
     step: int
+    was_asked_to_stop: bool = False
+    """Whether somebody asked to stop while it ran; the last step may have been done all the same."""
 
 
 def train(settings: TrainSettings, display: Display) -> TrainResult:
@@ -65,7 +67,7 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool) -> Train
             restored = _restore(session, display)
             if session.state.step < ready.settings.loop.steps or not run.final_model.exists():
                 _train(session, display, interrupts, restored=restored)
-            return _finish(session, display)
+            return replace(_finish(session, display), was_asked_to_stop=interrupts.requested is not None)
 
 
 def _check_it_can_begin(run: RunFolder, *, is_resume: bool) -> None:
