@@ -97,9 +97,11 @@ class PictureSet:
     def _missing(self) -> list[int]:
         return [shard for shard in range(-(-self.num // _SHARD)) if not self._path(shard).exists()]
 
-    def load(self) -> Tensor:
-        """All pictures, (num, side, side, 3) uint8."""
-        return torch.from_numpy(np.concatenate([np.load(self._path(shard)) for shard in range(-(-self.num // _SHARD))]))
+    def load(self, num: int | None = None) -> Tensor:
+        """The first `num` pictures, or all of them, (num, side, side, 3) uint8; no more shards are read than they are in."""
+        wanted = self.num if num is None else min(num, self.num)
+        shards = [np.load(self._path(shard)) for shard in range(-(-wanted // _SHARD))]
+        return torch.from_numpy(np.concatenate(shards)[:wanted])
 
     def _path(self, shard: int) -> Path:
         return self.folder / f"pictures-{shard:05d}.npy"

@@ -134,7 +134,7 @@ class Parts:
         fill_module(vae, vae_state, "average.")
         fill_module(clip, clip_state, "weight.clip.")
         with torch.no_grad():
-            moments = self.family.encode_pixels(vae, to_pixels(self.world.load()[:512]).to(self.device))
+            moments = self.family.encode_pixels(vae, to_pixels(self.world.load(512)).to(self.device))
         spread = float((moments.mean.var() + moments.deviation.square().mean()).sqrt())
         normalise_latents(vae, spread, self.family.scaling_factor)
         modules = (unet, vae.eval().requires_grad_(False), clip.text_model.eval().requires_grad_(False))

@@ -108,6 +108,8 @@ def test_pictures_are_rendered_and_loaded_in_their_order(tmp_path: Path) -> None
     some, counts = pictures(tmp_path / "pictures"), []
     some.render_missing(processes=2, advance=counts.append)
     assert sum(counts) == 5
+    assert torch.equal(some.load(3), some.load()[:3])
+    assert torch.equal(some.load(99), some.load())
     assert [path.name for path in sorted(some.folder.iterdir())] == [f"pictures-0000{shard}.npy" for shard in range(3)]
     loaded = some.load()
     assert loaded.shape == (5, 8, 8, 3) and loaded.dtype == torch.uint8
