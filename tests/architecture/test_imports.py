@@ -41,7 +41,7 @@ FENCES = {
     "safetensors": ["*"],
     "tokenizers": ["families/*"],
     "torch": ["*"],
-    "torchao": ["training/optimizer.py"],
+    "torchao": ["training/state_formats.py"],
     "transformers": ["families/*", "sampling/*", "evaluation/encoders.py"],
     "yaml": ["config.py", "weights/original_config.py"],
 }

@@ -28,9 +28,9 @@ from dreambooth.trainees.full import FullTrainee, full_trainee
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.training.batches import Batch
 from dreambooth.training.denoiser import Denoiser
+from dreambooth.training.fused_adamw import FusedAdamW
 from dreambooth.training.loop import StepResult, TrainingState, training_steps
 from dreambooth.training.loss_scale import FixedLossScale
-from dreambooth.training.optimizer import Optimizer
 from dreambooth.training.settings import OptimizerSettings
 from dreambooth.training.weight_average import NoAverage
 from dreambooth.weights.read import read_model
@@ -100,7 +100,7 @@ def train_case(
 
     state = TrainingState(
         denoiser=Denoiser(components, PrecisionPolicy("fp32", "cpu"), encodes_text=train_text_encoder),
-        optimizer=Optimizer(trainee, settings, total_steps=num_steps),
+        optimizer=FusedAdamW(trainee, settings, total_steps=num_steps),
         average=NoAverage(),
         loss_scale=FixedLossScale(),
     )

@@ -10,10 +10,13 @@ from pathlib import Path
 from dreambooth.data.decoding import SIGNATURE_BYTES, signature
 from dreambooth.data.problems import PhotoProblem
 
-__all__ = ["MANIFEST_NAME", "FolderListing", "list_folder"]
+__all__ = ["LATENT_SUFFIX", "MANIFEST_NAME", "FolderListing", "list_folder"]
 
 MANIFEST_NAME = "manifest.json"
 """The file that says how a set of class images was made; see `prior_sets`."""
+
+LATENT_SUFFIX = ".safetensors"
+"""Of the latents beside the pictures of such a set."""
 
 _USUAL = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 _PICTURES = _USUAL | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".heic", ".heif", ".hif", ".jxl"}
@@ -33,8 +36,9 @@ class FolderListing:
 def list_folder(folder: Path) -> FolderListing:
     """All files below `folder`, sorted by path in a way that does not depend on the file system.
 
-    Hidden files, what systems leave behind (`Thumbs.db`, `__MACOSX`, ...) and manifests are passed over in silence; links to
-    folders are followed, each folder once. A file is taken for a picture by its suffix or its first bytes.
+    Hidden files, what systems leave behind (`Thumbs.db`, `__MACOSX`, ...), manifests and latents beside a manifest are passed
+    over in silence; links to folders are followed, each folder once. A file is taken for a picture by its suffix or its
+    first bytes.
     """
     if not folder.is_dir():
         found = "is a file, not a folder" if folder.exists() else "does not exist"
@@ -47,6 +51,8 @@ def list_folder(folder: Path) -> FolderListing:
         suffix = path.suffix.lower()
         if suffix == ".txt":
             captions.append(path)
+        elif suffix == LATENT_SUFFIX and path.with_name(MANIFEST_NAME).is_file():
+            continue
         elif suffix in _PICTURES or (suffix not in _RAW and _looks_like_picture(path)):  # raw files look like TIFF
             pictures.append(path)
         else:

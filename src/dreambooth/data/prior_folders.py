@@ -1,4 +1,8 @@
-"""Folders of class images that somebody gives: real photos, or sets made earlier."""
+"""Folders of class images that somebody gives: real photos, or sets made earlier.
+
+Only the pictures of such a set are used, not the latents beside them: its latents are numbers of the VAE of the model that
+made it, which need not be the one that trains now.
+"""
 
 from __future__ import annotations
 

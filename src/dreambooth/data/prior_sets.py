@@ -2,6 +2,10 @@
 
 A set is `<class word>-<key>/` with `manifest.json` and pictures `00000.png`, `00001.png`, ... Picture number k depends on
 the request and k alone, so that a set can be filled in any order, stopped, continued and made larger.
+
+Beside `00000.png` stands `00000.safetensors`, the latent that the picture was decoded from, so that nobody has to encode
+what our own sampler made. It names its picture by content: beside an exchanged picture it is not used. It may be missing,
+as in sets made before there were latents; that alone does not make a picture be made again.
 """
 
 from __future__ import annotations
@@ -12,15 +16,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dreambooth.data.captions import CaptionedPhoto
-from dreambooth.data.listing import MANIFEST_NAME
-from dreambooth.data.photos import read_photo
-from dreambooth.errors import PhotoError
-from dreambooth.files import write_json
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
 
-__all__ = ["PriorRequest", "PriorSet", "prompt_of_set"]
+from dreambooth.data.captions import CaptionedPhoto
+from dreambooth.data.listing import LATENT_SUFFIX, MANIFEST_NAME
+from dreambooth.data.photos import Photo, read_photo
+from dreambooth.errors import PhotoError
+from dreambooth.files import atomic_file, write_json
+
+__all__ = ["MadeLatent", "PriorRequest", "PriorSet", "prompt_of_set"]
 
 _FORMAT = "dreambooth class images, version 1"
+_TENSOR = "x_0"
+_PICTURE = "picture"  # in a latent's metadata: the digest of its picture
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,17 @@ class PriorRequest:
 
     def _as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "guidance_scale": float(self.guidance_scale)}  # 10 and 10.0 are one request
+
+
+@dataclass(frozen=True)
+class MadeLatent:
+    """The latent (C, h, w) of a class image as the sampler left it, float32, scaled as the UNet sees it.
+
+    `digest` is the SHA-256 of its numbers, in hex.
+    """
+
+    x_0_CHW: Tensor
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -86,6 +108,30 @@ class PriorSet:
         images = [self._read(index) for index in range(num)]
         assert all(image is not None for image in images), "make what is missing first"
         return tuple(image for image in images if image is not None)
+
+    def put_latent(self, index: int, x_0_CHW: Tensor, *, picture: Path) -> None:
+        """Keep the latent of picture number `index`, in float32, bound to the content of the file `picture`.
+
+        Put it before that file is renamed to `path(index)`: then every new picture that stands has its latent, and one that
+        was begun by a killed process is made again whole.
+        """
+        photo, _ = read_photo(picture)
+        own_CHW = x_0_CHW.detach().to("cpu", torch.float32).clone(memory_format=torch.contiguous_format)
+        data = save({_TENSOR: own_CHW}, {_PICTURE: photo.digest})
+        with atomic_file(self.path(index).with_suffix(LATENT_SUFFIX)) as partial:
+            partial.write_bytes(data)
+
+    def latent(self, photo: Photo) -> MadeLatent | None:
+        """The latent of a picture of this set; None when there is none, it is damaged or it belongs to another picture."""
+        try:
+            with safe_open(photo.path.with_suffix(LATENT_SUFFIX), "pt") as file:
+                metadata, x_0_CHW = file.metadata() or {}, file.get_tensor(_TENSOR)
+        except (OSError, SafetensorError):
+            return None
+        is_right = metadata.get(_PICTURE) == photo.digest and x_0_CHW.dtype == torch.float32 and x_0_CHW.ndim == 3
+        if not is_right or not x_0_CHW.isfinite().all():
+            return None
+        return MadeLatent(x_0_CHW, hashlib.sha256(x_0_CHW.numpy().tobytes()).hexdigest())
 
     def _read(self, index: int) -> CaptionedPhoto | None:
         try:

@@ -105,7 +105,7 @@ class ViewSettings(Settings):
 class PriorSettings(Settings):
     """The class images that hold the prior in place."""
 
-    off_switches = {"prior_weight": ("prior_images", "also_prior", *_MAKING)}
+    off_switches = {"prior_weight": ("prior_images", "also_prior", "prior_latents", *_MAKING)}
 
     prior_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the class images' loss beside the photos' loss; 0 trains without class images."""
@@ -134,6 +134,9 @@ class PriorSettings(Settings):
     prior_batch_size: Annotated[int, Field(ge=1)] = 4
     """Class images made at once; the pictures do not depend on it."""
 
+    prior_latents: Literal["sampler", "encoder"] = "sampler"
+    """Latents of whole class images: as the sampler left them, or encoded from the picture again as the original did."""
+
     prior_folder: Path | None = None
     """Where made sets of class images are kept; 'class-images' beside the run folder when not given."""
 
@@ -144,7 +147,7 @@ class PriorSettings(Settings):
 
     @model_validator(mode="after")
     def _options_have_effect(self) -> PriorSettings:
-        if self.prior_images is not None and (making := self.is_changed(*_MAKING)):
+        if self.prior_images is not None and (making := self.is_changed(*_MAKING, "prior_latents")):
             raise ValueError(
                 f"prior_images uses a folder as it is, so {', '.join(making)} would have no effect; leave out one or the other"
             )

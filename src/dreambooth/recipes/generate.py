@@ -63,11 +63,10 @@ def generate(settings: GenerateSettings, display: Display) -> GenerateResult:
             made = make_pictures(
                 components, pictures, options, batch_size=asked.batch_size, device=device, dtype=dtype, advance=advance
             )
-            for picture, pixels_CHW in made:
-                with reserved(asked.output, first + len(files), file_stem(picture.prompt)) as path:
-                    save_picture(
-                        path, pixels_CHW, picture_text(picture, options, model_digest=base.digest(), device=device, dtype=dtype)
-                    )
+            for one in made:
+                text = picture_text(one.picture, options, model_digest=base.digest(), device=device, dtype=dtype)
+                with reserved(asked.output, first + len(files), file_stem(one.picture.prompt)) as path:
+                    save_picture(path, one.pixels_CHW, text)
                 files.append(path)
         grids = _write_grids(asked, prompts, files, first)
     names = files[0].name if len(files) == 1 else f"{files[0].name} to {files[-1].name}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +18,8 @@ from dreambooth.training.validation import validation_losses
 
 __all__ = ["Journal"]
 
+_FETCH_SECONDS = 0.5
+
 
 @dataclass(frozen=True)
 class Journal:
@@ -27,6 +29,8 @@ class Journal:
     view: LiveView
     log: EventLog
     board: TensorBoard | NoTensorBoard
+    pending: list[tuple[float, StepResult]] = field(default_factory=list)
+    """Steps whose numbers are still on the device, with the time at which each was asked for."""
 
     @classmethod
     def open(cls, session: Session, display: Display) -> Journal:
@@ -53,7 +57,20 @@ class Journal:
         self.board.close()
 
     def step(self, result: StepResult) -> None:
-        """Take down one update."""
+        """Note one update. Its numbers are fetched with those of its neighbours: each fetch makes the host wait."""
+        self.pending.append((time.monotonic(), result))
+        is_first = result.step == self.view.first_step + 1
+        if is_first or not result.on_device.is_cuda or time.monotonic() - self.pending[0][0] >= _FETCH_SECONDS:
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Take down every update noted so far. Raises TrainingError for the first whose numbers are not finite."""
+        for when, result in self.pending:
+            result.check()
+            self._take_down(result, when)
+        self.pending.clear()
+
+    def _take_down(self, result: StepResult, when: float) -> None:
         numbers: dict[str, float] = {"loss": result.loss, "instance_loss": result.instance_loss}
         if result.prior_loss is not None:
             numbers["prior_loss"] = result.prior_loss
@@ -61,15 +78,20 @@ class Journal:
         self.log.add("step", step=result.step, **numbers, learning_rates=result.learning_rates)
         rates = {f"learning_rate/{name}": rate for name, rate in result.learning_rates.items()}
         self.board.add(result.step, {**{f"train/{name}": value for name, value in numbers.items()}, **rates})
-        self.view.step(result)
+        self.view.step(result, when)
 
     def look(self, *, is_first: bool) -> None:
         """Measure the validation loss and make previews where they are due: before the first step, and at their intervals."""
-        start = time.monotonic()
         output, step = self.session.ready.settings.output, self.session.state.step
-        if output.validation_steps and (is_first or step % output.validation_steps == 0):
+        validates = output.validation_steps and (is_first or step % output.validation_steps == 0)
+        previews = output.preview_steps and (is_first or step % output.preview_steps == 0)
+        if not validates and not previews:
+            return
+        self.catch_up()
+        start = time.monotonic()
+        if validates:
             self._validate(step)
-        if output.preview_steps and (is_first or step % output.preview_steps == 0):
+        if previews:
             self._preview(step)
         self.view.leave_out(time.monotonic() - start)
 

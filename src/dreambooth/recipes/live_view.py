@@ -42,7 +42,7 @@ class LiveView:
     def __init__(self, display: Display, *, first_step: int, last_step: int, peak_memory: Callable[[], int]) -> None:
         self._display = display
         console = display.console
-        self._first_step = first_step
+        self.first_step = first_step
         self._last_step = last_step
         self._peak_memory = peak_memory
         self._smoothed = {"photos": Smoothed(), "class": Smoothed()}
@@ -72,10 +72,10 @@ class LiveView:
         if self._live is not None:
             self._live.stop()
 
-    def step(self, result: StepResult) -> None:
-        """Show what one update did."""
+    def step(self, result: StepResult, when: float) -> None:
+        """Show what one update did; `when` is its time on the monotonic clock, in seconds."""
         self._num_images += result.num_images
-        self._times.append((time.monotonic(), result.step, self._num_images))
+        self._times.append((when, result.step, self._num_images))
         losses = {"photos": result.instance_loss}
         if result.prior_loss is not None:
             losses["class"] = result.prior_loss
@@ -117,7 +117,7 @@ class LiveView:
             self._live.update(Group(self._progress, table))
             return
         now = time.monotonic()
-        if step in (self._first_step + 1, self._last_step) or now - self._last_plain >= _PLAIN_SECONDS:
+        if step in (self.first_step + 1, self._last_step) or now - self._last_plain >= _PLAIN_SECONDS:
             self._last_plain = now
             shown = (f"{name} {value}" for name, value in self._rows.items() if name not in ("gradient norm", "learning rate"))
             self.say(f"step {step}/{self._last_step}  " + "  ".join(shown))

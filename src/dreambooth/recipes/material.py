@@ -1,24 +1,33 @@
-"""What a run learns from: class images, examples, latents, texts. Made before training, after everything was checked."""
+"""What a run learns from: class images, examples, latents, texts. Made before training, after everything was checked.
+
+A class image that the base model made here, whole and not mirrored, is learned from as the sampler left it; its posterior
+is that one latent. Everything else is encoded: photos, mirrored and held-out views, class images of given folders, and those
+without a latent beside them. The latents beside the pictures are their only source, never the cache, so what other runs left
+behind changes nothing.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dreambooth.data.captions import CaptionedPhoto
 from dreambooth.data.examples import ExampleSource
 from dreambooth.data.latent_cache import LatentCache
-from dreambooth.data.views import held_out_view
+from dreambooth.data.prior_sets import MadeLatent
+from dreambooth.data.views import View, held_out_view
+from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.families.components import Components
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.encode import ViewEncoder, encode_captions
 from dreambooth.recipes.preflight import Ready
 from dreambooth.recipes.prior import make_prior_set
 from dreambooth.runtime.device import release_memory
-from dreambooth.training.batches import Encoded
+from dreambooth.training.batches import Encoded, ViewKey
 from dreambooth.training.validation import ValidationItem
 
 __all__ = ["Material", "gather_material"]
@@ -31,7 +40,7 @@ class Material:
     """Everything that the loop needs beside the settings."""
 
     components: Components
-    """The base model in float32; UNet and text encoder on the device, the VAE on the CPU."""
+    """The base model; UNet and text encoder on the device, the VAE on the CPU. What is frozen is in float32."""
     source: ExampleSource
     encoded: Encoded
     validation: tuple[ValidationItem, ...]
@@ -42,10 +51,9 @@ class Material:
 def gather_material(ready: Ready, display: Display) -> Material:
     """Make the class images that are missing, encode what will be seen, and say what the run is made of."""
     settings, device = ready.settings, ready.device
-    components = ready.base.build(dtype=torch.float32)
-    components.unet.to(device)
-    components.text_encoder.to(device)
-    priors = (*_made_priors(ready, components, display), *ready.given_priors)
+    components = _placed(ready)
+    made, latents = _made_priors(ready, components, display)
+    priors = (*made, *ready.given_priors)
     source = ExampleSource(
         instances=ready.photos,
         priors=priors,
@@ -60,7 +68,9 @@ def gather_material(ready: Ready, display: Display) -> Material:
         *source.views_used(settings.loop.steps),
         *((one.photo, held_out_view(one.photo, ready.resolution)) for one in held_out),
     )
-    moments = encoder.encode(views, display)
+    known = _known_moments(latents, ready.resolution, components.family.scaling_factor)
+    unknown = [(photo, view) for photo, view in views if (photo.digest, view) not in known]
+    moments = {**known, **encoder.encode(unknown, display)}
     text = encode_captions(
         components,
         source.captions(),
@@ -72,16 +82,31 @@ def gather_material(ready: Ready, display: Display) -> Material:
     release_memory(device)
     encoded = Encoded(moments, text, components.family.scaling_factor)
     validation = tuple(_validation_item(one, ready, source, encoded) for one in held_out)
-    return Material(components, source, encoded, validation, _made_of(ready, priors))
+    return Material(components, source, encoded, validation, _made_of(ready, priors, latents))
 
 
-def _made_priors(ready: Ready, components: Components, display: Display) -> tuple[CaptionedPhoto, ...]:
-    """The class images that the base model makes; none when the prior has no weight or a folder was named."""
+def _placed(ready: Ready) -> Components:
+    """The base model; what is trained comes to the device in the number format that it is trained in, never in a longer one."""
+    components = ready.base.build(dtype=torch.float32)
+    trained = ready.policy.weight_dtype
+    nn.Module.to(components.unet, ready.device, trained)  # that of diffusers' models would log a warning
+    components.text_encoder.to(ready.device, trained if ready.settings.trainee.train_text_encoder else torch.float32)
+    return components
+
+
+def _made_priors(
+    ready: Ready, components: Components, display: Display
+) -> tuple[tuple[CaptionedPhoto, ...], dict[str, MadeLatent]]:
+    """The class images that the base model makes, and those of their latents that are used as they are, by picture.
+
+    None when the prior has no weight or a folder was named.
+    """
     prior, loop = ready.settings.prior, ready.settings.loop
     if prior.prior_weight == 0 or prior.prior_images is not None:
-        return ()
+        return (), {}
     assert prior.prior_folder is not None, "filled in by preflight"
-    dtype = torch.float32 if ready.device.type == "cpu" else ready.policy.compute_dtype
+    is_exact = ready.device.type == "cpu" and ready.policy.weight_dtype == torch.float32
+    dtype = torch.float32 if is_exact else ready.policy.compute_dtype
     components.vae.to(ready.device)
     prior_set = make_prior_set(
         components,
@@ -97,7 +122,18 @@ def _made_priors(ready: Ready, components: Components, display: Display) -> tupl
     )
     components.vae.to("cpu")
     display.say(f"Class images: {prior.num_prior_images} in {prior_set.folder}")
-    return prior_set.images(prior.num_prior_images)
+    images = prior_set.images(prior.num_prior_images)
+    if prior.prior_latents == "encoder":
+        return images, {}
+    found = {one.photo.digest: prior_set.latent(one.photo) for one in images}
+    return images, {digest: latent for digest, latent in found.items() if latent is not None}
+
+
+def _known_moments(latents: Mapping[str, MadeLatent], resolution: int, scaling_factor: float) -> dict[ViewKey, LatentMoments]:
+    """The posterior of every view that needs no encoder: made sets are of the training size, so this is the whole picture."""
+    whole = View(resolution, top=0, left=0, height=resolution, width=resolution, flip=False)
+    means = {digest: latent.x_0_CHW / scaling_factor for digest, latent in latents.items()}
+    return {(digest, whole): LatentMoments(mean, torch.zeros_like(mean)) for digest, mean in means.items()}
 
 
 def _cache_folder(ready: Ready) -> Path:
@@ -117,7 +153,7 @@ def _validation_item(one: CaptionedPhoto, ready: Ready, source: ExampleSource, e
     return ValidationItem("instance" if one in source.instances else "prior", x_0, encoded.text[one.caption])
 
 
-def _made_of(ready: Ready, priors: tuple[CaptionedPhoto, ...]) -> dict[str, str]:
+def _made_of(ready: Ready, priors: tuple[CaptionedPhoto, ...], latents: Mapping[str, MadeLatent]) -> dict[str, str]:
     pictures = {"photo": ready.photos, "class image": priors}
     return {
         "base model": ready.base.digest(),
@@ -125,5 +161,10 @@ def _made_of(ready: Ready, priors: tuple[CaptionedPhoto, ...]) -> dict[str, str]
             f"{kind} {number} ({one.photo.path.name})": f"{one.photo.digest} {one.caption}"
             for kind, ones in pictures.items()
             for number, one in enumerate(ones)
+        },
+        **{
+            f"latent of class image {number} ({one.photo.path.name})": latents[one.photo.digest].digest
+            for number, one in enumerate(priors)
+            if one.photo.digest in latents
         },
     }

@@ -15,12 +15,14 @@ from dreambooth.data.prior_folders import PriorImages, also_prior_images, prior_
 from dreambooth.data.problems import PROBLEM_COLUMNS, PhotoProblem, problem_rows, raise_if_errors
 from dreambooth.errors import DreamboothError, RunError
 from dreambooth.families.tokens import describe_token
+from dreambooth.memory.plan import MemoryPlan
 from dreambooth.recipes.disk_space import check_disk_space, run_bytes
 from dreambooth.recipes.display import Display, quoted
+from dreambooth.recipes.memory_plan import ChosenPlan, choose_plan
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.runtime.device import choose_device
 from dreambooth.runtime.lock import LOCK_NAME
-from dreambooth.runtime.precision import PrecisionPolicy, choose_precision
+from dreambooth.runtime.precision import PrecisionPolicy
 from dreambooth.sampling.sampler import check_size
 from dreambooth.training.events import check_tensorboard
 from dreambooth.training.run_folder import RunFolder
@@ -65,6 +67,7 @@ class Ready:
     """With the choices filled in that depend on the machine and the model."""
     run: RunFolder
     device: torch.device
+    plan: MemoryPlan
     policy: PrecisionPolicy
     base: ModelWeights
     photos: tuple[CaptionedPhoto, ...]
@@ -81,7 +84,7 @@ def check_everything(settings: TrainSettings, display: Display, *, is_resume: bo
     problems = _Problems()
     run = RunFolder(settings.output.output)
     device = problems.attempt(lambda: choose_device(settings.loop.device))
-    policy = None if device is None else problems.attempt(lambda: choose_precision(settings.loop.precision, device))
+    chosen = None if device is None else problems.attempt(lambda: choose_plan(settings.memory, device))
     if not is_resume:
         problems.attempt(lambda: _check_output_is_free(run.path))
     if settings.output.tensorboard:
@@ -99,15 +102,16 @@ def check_everything(settings: TrainSettings, display: Display, *, is_resume: bo
     problems.attempt(lambda: check_size(base.family.downsampling if base else 8, height=resolution, width=resolution))
     problems.raise_if_any()
     assert device is not None
-    assert policy is not None
+    assert chosen is not None
     assert base is not None
     for warning in (*describe_token(settings.subject.token).warnings, *([] if is_resume else _rate_warnings(settings))):
         display.warn(warning)
     return Ready(
-        settings=_filled_in(settings, policy, resolution),
+        settings=_filled_in(settings, chosen, resolution),
         run=run,
         device=device,
-        policy=policy,
+        plan=chosen.plan,
+        policy=chosen.policy,
         base=base,
         photos=tuple(CaptionedPhoto(photo, instance_caption(photo, settings.subject)) for photo in report.photos),
         given_priors=tuple(image for images in given for image in images.images),
@@ -158,7 +162,7 @@ def _show(problems: Sequence[PhotoProblem], display: Display) -> None:
         display.table("Pictures", PROBLEM_COLUMNS, problem_rows(problems))
 
 
-def _filled_in(settings: TrainSettings, policy: PrecisionPolicy, resolution: int) -> TrainSettings:
+def _filled_in(settings: TrainSettings, chosen: ChosenPlan, resolution: int) -> TrainSettings:
     """Choices that were left to us, written down, and places made absolute: these settings repeat the run anywhere."""
     base, prior = settings.base, settings.prior
     is_path = Path(base.model).exists() and not is_embedded(base.model)
@@ -175,6 +179,6 @@ def _filled_in(settings: TrainSettings, policy: PrecisionPolicy, resolution: int
             "subject": settings.subject.model_copy(update={"photos": settings.subject.photos.absolute()}),
             "views": settings.views.model_copy(update={"resolution": resolution}),
             "prior": prior.model_copy(update=folders),
-            "loop": settings.loop.model_copy(update={"precision": policy.name}),
+            "memory": settings.memory.model_copy(update={"memory_preset": chosen.preset, "precision": chosen.policy.name}),
         }
     )

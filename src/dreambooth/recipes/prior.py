@@ -3,6 +3,8 @@
 A set's key is made of everything that a person decides: prompt, model, sampler, steps, guidance, size and seed. The device
 and the number format are not in it: they change a picture by rounding, as another GPU would, and a set that was begun
 on one machine can be finished on another. Each file says which it was made with.
+
+Beside each picture its latent is kept, for training to learn from: see `PriorSet`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from dreambooth.data.prior_sets import PriorRequest, PriorSet
 from dreambooth.data.settings import PriorSettings
 from dreambooth.errors import SettingsError
 from dreambooth.families.components import Components
+from dreambooth.files import atomic_file
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.settings import PriorRecipeSettings
 from dreambooth.runtime.device import choose_device, describe_device
@@ -50,7 +53,7 @@ def prior(settings: PriorRecipeSettings, display: Display) -> PriorResult:
     holds something else, and ModelFileError when the model cannot be read or gives numbers that are not finite.
     """
     asked, device = settings.prior, choose_device(settings.device)
-    if useless := asked.is_changed("prior_weight", "prior_images", "also_prior"):
+    if useless := asked.is_changed("prior_weight", "prior_images", "also_prior", "prior_latents"):
         raise SettingsError(f"{', '.join(useless)}: of no effect when class images are only made; leave out")
     with Interrupts(lambda: "Stopped. The class images made so far are kept; the same command goes on from there."):
         base = read_model(settings.base.model, config=settings.base.config, weights=settings.base.weights)
@@ -137,15 +140,19 @@ def _fill(
     """Make the pictures numbered `missing`.
 
     Batches are cut at multiples of their size, and one in which a picture is missing is made whole: a batch of another size
-    rounds differently, and a set that was stopped and continued is to be the same to the last bit.
+    rounds differently, and a set that was stopped and continued is to be the same to the last bit. For the same reason a
+    picture stands only once its latent does. A picture that stands already keeps its latent, or is left without.
     """
     request = prior_set.request
     blocks = {index // batch_size for index in missing}
     pictures = [Picture(request.prompt, index) for index in range(num) if index // batch_size in blocks]
     with display.progress("class images", len(pictures) * options.steps, "steps") as advance:
         made = make_pictures(components, pictures, options, batch_size=batch_size, device=device, dtype=dtype, advance=advance)
-        for picture, pixels_CHW in made:
-            if picture.index not in missing:
+        for one in made:
+            index = one.picture.index
+            if index not in missing:
                 continue
-            text = picture_text(picture, options, model_digest=request.model_digest, device=device, dtype=dtype)
-            save_picture(prior_set.path(picture.index), pixels_CHW, text)
+            text = picture_text(one.picture, options, model_digest=request.model_digest, device=device, dtype=dtype)
+            with atomic_file(prior_set.path(index)) as partial:
+                save_picture(partial, one.pixels_CHW, text)
+                prior_set.put_latent(index, one.x_0_CHW, picture=partial)

@@ -7,13 +7,28 @@ from typing import Any
 
 from dreambooth.config import differences, parse_settings, read_yaml
 from dreambooth.errors import RunError, SettingsError
+from dreambooth.memory.plan import plan_of
+from dreambooth.memory.settings import MemorySettings
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.training.checkpoints import Checkpoint
 from dreambooth.training.run_folder import RunFolder
 
 __all__ = ["check_same_material", "settings_for_resume"]
 
-_MAY_CHANGE = frozenset({"loop.steps", "loop.max_train_hours", "loop.device"})
+_MAY_CHANGE = frozenset(
+    {
+        "loop.steps",
+        "loop.max_train_hours",
+        "loop.device",
+        "memory.memory_preset",
+        "memory.optimizer_states",
+        "memory.gradient_checkpointing",
+        "memory.micro_batch_size",
+        "memory.step_in_backward",
+        "memory.states_on_host",
+        "memory.stream_blocks",
+    }
+)
 _MAY_MOVE = frozenset(  # what is at these places is compared by content, so the places themselves may differ
     {
         "base.model",
@@ -30,8 +45,9 @@ _MAY_MOVE = frozenset(  # what is at these places is compared by content, so the
 def settings_for_resume(run: RunFolder, changes: Mapping[str, Any]) -> TrainSettings:
     """The run's own settings with `changes` (dotted path to value) made, when they may be made.
 
-    Steps may grow, unless the learning rate depends on their number; the time limit and the device may change, and folders
-    may have moved. Raises RunError when the folder is no run, and SettingsError naming every other difference.
+    Steps may grow, unless the learning rate depends on their number; the time limit and the device may change, so may what
+    saves memory and changes no number, and folders may have moved. Raises RunError when the folder is no run, and
+    SettingsError naming every other difference.
     """
     if not run.config.is_file():
         raise RunError(
@@ -55,6 +71,7 @@ def settings_for_resume(run: RunFolder, changes: Mapping[str, Any]) -> TrainSett
         problems.append(f"output is {new.output.output}, and a resumed run stays in {run.path}")
     if new.loop.steps < old.loop.steps:
         problems.append(f"loop.steps was {old.loop.steps} and is now {new.loop.steps}; it may only grow")
+    problems += _other_states(old.memory, new.memory)
     schedule = new.optimizer.learning_rate_schedule
     if new.loop.steps != old.loop.steps and schedule != "constant":
         problems.append(f"loop.steps cannot grow: the {schedule} learning rate already falls to zero at step {old.loop.steps}")
@@ -63,6 +80,19 @@ def settings_for_resume(run: RunFolder, changes: Mapping[str, Any]) -> TrainSett
             problems, hint="A resumed run goes on as it began. Leave these out, or start a new run with --output."
         )
     return new.model_copy(update={"output": new.output.model_copy(update={"output": run.path})})
+
+
+def _other_states(old: MemorySettings, new: MemorySettings) -> list[str]:
+    """The means of the checkpoint have their format, whether a preset or a choice of its own decided it."""
+    if new.memory_preset == "auto":
+        return [f"memory.memory_preset is auto, and the run began with {old.memory_preset}; name a preset"]
+    before, after = (plan_of(memory.memory_preset, memory, has_bfloat16=True).optimizer_states for memory in (old, new))
+    if before == after:
+        return []
+    return [
+        f"memory.optimizer_states was {before} when the run started and is now {after}; "
+        f"with --memory-preset {new.memory_preset} add --optimizer-states {before}"
+    ]
 
 
 def check_same_material(checkpoint: Checkpoint, made_of: Mapping[str, str]) -> None:

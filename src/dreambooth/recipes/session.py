@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dreambooth.data.captions import fill
-from dreambooth.memory import MemoryPlan
+from dreambooth.memory.recompute import recompute_activations
 from dreambooth.recipes.material import Material
 from dreambooth.recipes.preflight import Ready
 from dreambooth.recipes.previews import Previewer
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.trainees.full import FullTrainee, full_trainee
-from dreambooth.training.batches import Batch, micro_batches
+from dreambooth.training.batches import Batch, Cut, micro_batches
 from dreambooth.training.denoiser import Denoiser
 from dreambooth.training.loop import TrainingState
 from dreambooth.training.loss_scale import FixedLossScale, LossScale
-from dreambooth.training.optimizer import Optimizer
+from dreambooth.training.optimizer import make_optimizer
 from dreambooth.training.weight_average import NoAverage, WeightAverage
 from dreambooth.weights.write import write_single_file
 
@@ -44,7 +44,7 @@ class Session:
             self.material.encoded,
             step=step,
             seed=settings.loop.seed,
-            batch_size=settings.loop.batch_size,
+            cut=Cut(settings.loop.batch_size, self.ready.plan.micro_batch_size),
             prior_weight=settings.prior.prior_weight,
             num_timesteps=self.material.components.family.schedule.num_timesteps,
             device=self.ready.device,
@@ -83,11 +83,13 @@ def start_session(ready: Ready, material: Material) -> Session:
     trainee = full_trainee(
         components.unet, components.text_encoder, settings.trainee, learning_rate=settings.optimizer.learning_rate
     )
-    MemoryPlan.choose(settings.loop.gradient_checkpointing, ready.device).apply(trainee.modules.values())
+    recompute_activations(trainee.modules.values(), ready.plan.gradient_checkpointing)
     decay = settings.loop.ema_decay
     state = TrainingState(
         denoiser=Denoiser(components, ready.policy, encodes_text=settings.trainee.train_text_encoder),
-        optimizer=Optimizer(trainee, settings.optimizer, total_steps=settings.loop.steps),
+        optimizer=make_optimizer(
+            trainee, settings.optimizer, ready.plan, total_steps=settings.loop.steps, seed=settings.loop.seed
+        ),
         average=NoAverage() if decay is None else WeightAverage(trainee.parameters, decay),
         loss_scale=LossScale() if ready.policy.needs_loss_scale else FixedLossScale(),
     )

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from dreambooth.config import Settings
 from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
+from dreambooth.memory.settings import MemorySettings
 from dreambooth.pretraining.settings import PretrainSettings
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.toybox.settings import PhotosSettings, SheetSettings
@@ -56,8 +57,26 @@ class TrainSettings(Settings):
     loop: LoopSettings = Field(default_factory=LoopSettings)
     """How long and how training runs."""
 
+    memory: MemorySettings = Field(default_factory=MemorySettings)
+    """How memory is traded for time and exactness."""
+
     output: OutputSettings = Field(default_factory=OutputSettings)
     """The run folder and what is written into it."""
+
+    @model_validator(mode="after")
+    def _memory_options_have_effect(self) -> TrainSettings:
+        useless = self.memory.is_changed("optimizer_states", "states_on_host")
+        if self.optimizer.optimizer == "adafactor" and useless:
+            raise ValueError(
+                f"optimizer is adafactor, which has hardly any state, so {', '.join(useless)} would have no effect; "
+                "leave out one or the other"
+            )
+        if self.memory.step_in_backward and self.loop.gradient_accumulation > 1:
+            raise ValueError(
+                f"step_in_backward uses a gradient up when it is made, and gradient_accumulation is "
+                f"{self.loop.gradient_accumulation}: a sum over several passes needs it; leave out one or the other"
+            )
+        return self
 
     @model_validator(mode="after")
     def _schedule_fits_steps(self) -> TrainSettings:

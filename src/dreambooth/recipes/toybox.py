@@ -135,7 +135,7 @@ def judged_pictures(
         made = make_pictures(
             components, pictures, options, batch_size=_BATCH, device=device, dtype=components.unet.dtype, advance=advance
         )
-        pixels = torch.stack([one.cpu() for _, one in made])
+        pixels = torch.stack([one.pixels_CHW.cpu() for one in made])
     return [to_image(one) for one in pixels], answers_about(judge, pixels)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from dreambooth.config import write_yaml
 from dreambooth.data.captions import Role
 from dreambooth.errors import RunError, TrainingError
 from dreambooth.files import remove_leftovers
+from dreambooth.memory.plan import levers_left
 from dreambooth.recipes.display import Display, quoted
 from dreambooth.recipes.journal import Journal
 from dreambooth.recipes.material import gather_material
@@ -20,7 +22,7 @@ from dreambooth.recipes.preflight import Ready, check_everything
 from dreambooth.recipes.resume_rules import check_same_material, settings_for_resume
 from dreambooth.recipes.session import Session, start_session
 from dreambooth.recipes.settings import TrainSettings
-from dreambooth.runtime.device import describe_device
+from dreambooth.runtime.device import describe_device, is_out_of_memory
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.runtime.lock import exclusive
 from dreambooth.training.checkpoints import find_checkpoints, remove_old_checkpoints, restore_checkpoint, save_checkpoint
@@ -62,11 +64,11 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool) -> Train
             remove_leftovers(run.path, is_deep=True)
             _announce(ready, display)
             write_yaml(run.config, ready.settings, comment=_config_comment(run))
-            material = gather_material(ready, display)
-            session = start_session(ready, material)
-            restored = _restore(session, display)
-            if session.state.step < ready.settings.loop.steps or not run.final_model.exists():
-                _train(session, display, interrupts, restored=restored)
+            with _told_when_out_of_memory(ready):
+                session = start_session(ready, gather_material(ready, display))
+                restored = _restore(session, display)
+                if session.state.step < ready.settings.loop.steps or not run.final_model.exists():
+                    _train(session, display, interrupts, restored=restored)
             return replace(_finish(session, display), was_asked_to_stop=interrupts.requested is not None)
 
 
@@ -82,6 +84,22 @@ def _check_it_can_begin(run: RunFolder, *, is_resume: bool) -> None:
             f"{run.path}: has a finished model and no checkpoint to go on from; starting again would overwrite it",
             hint=f"To train further from it: {again}",
         )
+
+
+@contextmanager
+def _told_when_out_of_memory(ready: Ready) -> Iterator[None]:
+    """Nothing is saved here: the step in which memory ran out may be half done, and the last checkpoint is whole."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        levers = levers_left(ready.plan)
+        more = f"Resumed with {' or '.join(levers)} it needs less, for the same numbers.\n" if levers else ""
+        raise TrainingError(
+            f"{describe_device(ready.device)}: out of memory ({str(error).splitlines()[0]})",
+            hint=f"{more}{_how_to_go_on(ready.run)}",
+        ) from error
 
 
 def _announce(ready: Ready, display: Display) -> None:
@@ -161,6 +179,7 @@ def _save(session: Session, journal: Journal, *, is_scheduled: bool) -> None:
     In this order a checkpoint's model is always there, wherever the power fails.
     """
     run, state, settings = session.ready.run, session.state, session.ready.settings
+    journal.catch_up()  # raises for a step that was not finite, so that nothing is saved after it
     if is_scheduled:
         is_last = state.step == settings.loop.steps
         session.write_model(run.final_model if is_last else run.model_at(state.step))

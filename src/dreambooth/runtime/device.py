@@ -8,7 +8,10 @@ import torch
 
 from dreambooth.errors import SettingsError
 
-__all__ = ["choose_device", "describe_device", "peak_memory_bytes", "release_memory"]
+__all__ = ["choose_device", "describe_device", "is_out_of_memory", "peak_memory_bytes", "release_memory"]
+
+# torch raises plain RuntimeErrors for memory of the CPU and of MPS
+_OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory", "out of memory")
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -49,6 +52,13 @@ def peak_memory_bytes(device: torch.device) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error says that a device, or the machine, has no memory left."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
 
 
 def release_memory(device: torch.device) -> None:

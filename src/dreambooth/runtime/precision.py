@@ -1,7 +1,8 @@
 """Arithmetic of training as one named policy.
 
-Weights, gradients and optimiser states are always float32; a policy only chooses the arithmetic of the forward and backward
-pass. So "unscale FP16 gradients" and a half-precision optimiser cannot be expressed.
+The mixed policies and fp32 hold weights and gradients in float32 and choose the arithmetic of the forward and backward pass
+alone. bf16 holds weights and gradients in bfloat16 as well, and the optimiser rounds by chance, so that small updates are not
+lost. So "unscale FP16 gradients" cannot be expressed.
 """
 
 from __future__ import annotations
@@ -15,10 +16,15 @@ import torch
 
 from dreambooth.errors import SettingsError
 
-__all__ = ["PrecisionPolicy", "choose_precision"]
+__all__ = ["PrecisionPolicy", "choose_precision", "has_bfloat16"]
 
-PrecisionName = Literal["fp32", "bf16-mixed", "fp16-mixed"]
-_AUTOCAST_DTYPES = {"fp32": torch.float32, "bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
+PrecisionName = Literal["fp32", "bf16-mixed", "fp16-mixed", "bf16"]
+_COMPUTE_DTYPES = {
+    "fp32": torch.float32,
+    "bf16-mixed": torch.bfloat16,
+    "fp16-mixed": torch.float16,
+    "bf16": torch.bfloat16,
+}
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,12 @@ class PrecisionPolicy:
     @property
     def compute_dtype(self) -> torch.dtype:
         """Type of matrix products and convolutions."""
-        return _AUTOCAST_DTYPES[self.name]
+        return _COMPUTE_DTYPES[self.name]
+
+    @property
+    def weight_dtype(self) -> torch.dtype:
+        """Type of the weights and gradients of what is trained."""
+        return torch.bfloat16 if self.name == "bf16" else torch.float32
 
     @property
     def needs_loss_scale(self) -> bool:
@@ -41,20 +52,19 @@ class PrecisionPolicy:
     @contextmanager
     def autocast(self) -> Iterator[None]:
         """Calculate as the policy says inside the block."""
-        with torch.autocast(self.device_type, dtype=self.compute_dtype, enabled=self.name != "fp32"):
+        with torch.autocast(self.device_type, dtype=self.compute_dtype, enabled=self.compute_dtype != self.weight_dtype):
             yield
 
 
-def choose_precision(name: PrecisionName | None, device: torch.device) -> PrecisionPolicy:
-    """The named policy, or bf16-mixed on a GPU that has it and fp32 elsewhere when there is no name.
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device calculates in bfloat16 itself."""
+    return device.type == "cpu" or (device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
 
-    Raises SettingsError when the device cannot calculate as named.
-    """
-    has_bfloat16 = device.type == "cpu" or (device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
-    if name is None:
-        return PrecisionPolicy("bf16-mixed" if device.type == "cuda" and has_bfloat16 else "fp32", device.type)
-    if name == "bf16-mixed" and not has_bfloat16:
+
+def choose_precision(name: PrecisionName, device: torch.device) -> PrecisionPolicy:
+    """The named policy. Raises SettingsError when the device cannot calculate as named."""
+    if name in ("bf16-mixed", "bf16") and not has_bfloat16(device):
         raise SettingsError(
-            f"precision is bf16-mixed, which {device.type} does not have", hint="Use --precision fp16-mixed or fp32."
+            f"precision is {name}, which {device.type} does not have", hint="Use --precision fp16-mixed or fp32."
         )
     return PrecisionPolicy(name, device.type)

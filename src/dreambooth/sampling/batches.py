@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Tensor
 
 from dreambooth.families.components import Components
-from dreambooth.sampling.records import Picture, SamplingOptions
+from dreambooth.sampling.records import MadePicture, Picture, SamplingOptions
 from dreambooth.sampling.sampler import decode, sample
 
 __all__ = ["make_pictures"]
@@ -23,8 +22,8 @@ def make_pictures(
     device: torch.device,
     dtype: torch.dtype,
     advance: Callable[[int], None],
-) -> Iterator[tuple[Picture, Tensor]]:
-    """Each picture with its pixels in [0, 1], (3, H, W), as soon as its batch is done.
+) -> Iterator[MadePicture]:
+    """Each picture with its pixels and its latent, as soon as its batch is done.
 
     `advance` is told how many steps of single pictures were made: batch after batch of n pictures, n at each step.
     """
@@ -33,4 +32,6 @@ def make_pictures(
         for state in sample(components, batch, options, device=device, dtype=dtype):
             advance(len(batch))
             if state.is_final:
-                yield from zip(batch, decode(components, state.x_BCHW), strict=True)
+                pixels_BCHW = decode(components, state.x_BCHW)
+                for picture, pixels_CHW, x_0_CHW in zip(batch, pixels_BCHW, state.x_BCHW.cpu(), strict=True):
+                    yield MadePicture(picture, pixels_CHW, x_0_CHW)

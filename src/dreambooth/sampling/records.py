@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dreambooth.sampling.settings import Sampler
 
-__all__ = ["Picture", "SamplingOptions", "SamplingState"]
+__all__ = ["MadePicture", "Picture", "SamplingOptions", "SamplingState"]
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,18 @@ class Picture:
 
     prompt: str
     index: int
+
+
+@dataclass(frozen=True)
+class MadePicture:
+    """A picture that was made: pixels in [0, 1], (3, H, W), and the latent (C, h, w) that was decoded into them.
+
+    The latent is float32, on the CPU and scaled as the UNet sees it.
+    """
+
+    picture: Picture
+    pixels_CHW: Tensor
+    x_0_CHW: Tensor
 
 
 @dataclass(frozen=True)

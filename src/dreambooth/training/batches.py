@@ -5,7 +5,7 @@ Shapes: B examples of both roles together, C latent channels, H and W latent hei
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.diffusion.objective import example_coefficients
 from dreambooth.diffusion.randomness import normal, uniform_integer
 
-__all__ = ["Batch", "Encoded", "ViewKey", "micro_batches"]
+__all__ = ["Batch", "Cut", "Encoded", "ViewKey", "micro_batches"]
 
 ViewKey = tuple[str, View]
 """A photo's digest and a view of it."""
@@ -71,30 +71,51 @@ def _draw(example: Example, encoded: Encoded, *, seed: int, step: int, num_times
     return _Drawn(latent, eps, uniform_integer(num_timesteps, seed, "timestep", *key))
 
 
+@dataclass(frozen=True)
+class Cut:
+    """How the examples of a step become forward passes; no number depends on it beyond rounding."""
+
+    batch_size: int
+    """Photos in one forward pass, with as many class images."""
+    micro_batch_size: int | None = None
+    """Examples in one forward pass, if fewer than these."""
+    share: Callable[[Sequence[Example]], Sequence[Example]] = tuple
+    """The part of a step's examples that this process takes."""
+
+    def __call__(self, examples: Sequence[Example]) -> Iterator[Sequence[Example]]:
+        """The examples of each forward pass."""
+        instances = [example for example in examples if example.role == "instance"]
+        priors = [example for example in examples if example.role == "prior"]
+        ordered: list[Example] = []
+        for start in range(0, len(instances), self.batch_size):
+            stop = start + self.batch_size
+            ordered += [*instances[start:stop], *priors[start:stop]]
+        mine = self.share(ordered)
+        size = self.micro_batch_size or self.batch_size * (2 if priors else 1)
+        return (mine[start : start + size] for start in range(0, len(mine), size))
+
+
 def micro_batches(
     examples: Sequence[Example],
     encoded: Encoded,
     *,
     step: int,
     seed: int,
-    batch_size: int,
+    cut: Cut,
     prior_weight: float,
     num_timesteps: int,
     device: torch.device,
 ) -> Iterator[Batch]:
-    """The batches of one step, each of `batch_size` photos and as many class images.
+    """The batches of one step.
 
-    Every number drawn depends on (seed, step, role, slot) alone: a different `batch_size` cuts the same examples with the
-    same noise differently.
+    Every number drawn depends on (seed, step, role, slot) alone: a different `cut` gives the same examples the same noise.
     """
-    instances = [example for example in examples if example.role == "instance"]
-    priors = [example for example in examples if example.role == "prior"]
-    for start in range(0, len(instances), batch_size):
-        chosen = [*instances[start : start + batch_size], *priors[start : start + batch_size]]
+    num_priors = sum(example.role == "prior" for example in examples)
+    for chosen in cut(examples):
         drawn = [_draw(example, encoded, seed=seed, step=step, num_timesteps=num_timesteps) for example in chosen]
         is_prior_B = torch.tensor([example.role == "prior" for example in chosen])
         coefficient_B = example_coefficients(
-            is_prior_B, num_instances=len(instances), num_priors=len(priors), prior_weight=prior_weight
+            is_prior_B, num_instances=len(examples) - num_priors, num_priors=num_priors, prior_weight=prior_weight
         )
         yield Batch(
             x_0=torch.stack([one.x_0 for one in drawn]).to(device, non_blocking=True),

@@ -1,8 +1,8 @@
 """Checkpoints: everything needed to go on bit for bit, in a folder that is complete or not there.
 
     step-000500/
-      weights.safetensors     trained parameters, float32
-      optimizer.safetensors   both moments and the step count of every parameter, float32
+      weights.safetensors     trained parameters in the number format in which they are trained
+      optimizer.safetensors   the optimiser's means of every parameter, as the memory plan keeps them
       average.safetensors     the running average of the weights, when one is kept
       state.json              step, loss scale, versions, and what the run was made of
 
@@ -112,7 +112,7 @@ def restore_checkpoint(checkpoint: Checkpoint, state: TrainingState, parameters:
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
-    state.optimizer.load_state(_load(checkpoint.path / "optimizer.safetensors"))
+    state.optimizer.load_state(_load(checkpoint.path / "optimizer.safetensors"), step=checkpoint.step)
     average = checkpoint.path / "average.safetensors"
     if average.exists():
         state.average.load_state(_load(average))

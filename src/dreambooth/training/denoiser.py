@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from dreambooth.families.components import Components
@@ -28,4 +29,6 @@ class Denoiser:
         family = self.components.family
         with self.policy.autocast():
             states_BLD = family.encode_text(self.components.text_encoder, text) if self.encodes_text else text
+            if self.policy.weight_dtype != torch.float32:  # no autocast then, which would convert what comes in
+                x_t_BCHW, states_BLD = x_t_BCHW.to(self.policy.weight_dtype), states_BLD.to(self.policy.weight_dtype)
             return family.predict_noise(self.components.unet, x_t_BCHW, t_B, states_BLD)

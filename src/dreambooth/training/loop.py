@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -23,22 +24,56 @@ __all__ = ["StepResult", "TrainingState", "training_steps"]
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one update did."""
+    """What one update did. Its losses stay on the device until they are looked at, for which the host waits."""
 
     step: int
     """1-based number of the update."""
-    loss: float
-    """instance_loss + prior_weight * prior_loss."""
-    instance_loss: float
-    """Mean loss of the update's photos."""
-    prior_loss: float | None
-    """Mean loss of the update's class images, without the prior weight; None when there were none."""
-    gradient_norm: float
-    """Global norm of the gradient before it was limited."""
+    on_device: Tensor
+    """Loss, loss of the photos, loss of the class images and norm of the gradient, (4,) float32."""
     learning_rates: dict[str, float]
     """Learning rate of every group."""
     num_images: int
     """Photos and class images seen."""
+    seen: tuple[tuple[str, ...], tuple[Tensor, ...]]
+    """File names, and timesteps on the device, for messages."""
+
+    @cached_property
+    def numbers(self) -> tuple[float, float, float, float]:
+        """The four numbers of `on_device`."""
+        loss, instance_loss, prior_loss, gradient_norm = self.on_device.tolist()
+        return loss, instance_loss, prior_loss, gradient_norm
+
+    @property
+    def loss(self) -> float:
+        """instance_loss + prior_weight * prior_loss."""
+        return self.numbers[0]
+
+    @property
+    def instance_loss(self) -> float:
+        """Mean loss of the update's photos."""
+        return self.numbers[1]
+
+    @property
+    def prior_loss(self) -> float | None:
+        """Mean loss of the update's class images, without the prior weight; None when there were none."""
+        return None if math.isnan(self.numbers[2]) else self.numbers[2]
+
+    @property
+    def gradient_norm(self) -> float:
+        """Global norm of the gradient before it was limited."""
+        return self.numbers[3]
+
+    def check(self) -> None:
+        """Raise TrainingError when the loss or the gradient was not finite; this step and later ones moved no weight then."""
+        if math.isfinite(self.loss) and math.isfinite(self.gradient_norm):
+            return
+        is_loss = not math.isfinite(self.loss)
+        what = f"the loss is {self.loss}" if is_loss else f"the gradient's norm is {self.gradient_norm}"
+        names, timesteps = ", ".join(self.seen[0]), ", ".join(str(t) for t_B in self.seen[1] for t in t_B.tolist())
+        raise TrainingError(
+            f"step {self.step}: {what} (timesteps {timesteps}; images {names}); the weights were not changed",
+            hint="A lower --learning-rate, --max-gradient-norm 1, or --precision fp32 usually helps.",
+        )
 
 
 @dataclass
@@ -57,8 +92,9 @@ def training_steps(
 ) -> Iterator[StepResult]:
     """Update the weights once per result, from the step after `state.step` to `last_step`.
 
-    `batches_at(step)` gives the micro-batches of a step and may be asked for the same step twice. Raises TrainingError
-    before the weights move when a loss or a gradient is not finite.
+    `batches_at(step)` gives the micro-batches of a step and may be asked for the same step twice. From a step on whose loss or
+    gradient is not finite no weight moves: the device decides this itself, so that the host need not wait in every step.
+    Whoever takes the results must call `check` on each, at the latest before anything is saved.
     """
     while state.step < last_step:
         result = _update(state, batches_at, state.step + 1, min_snr_gamma)
@@ -72,28 +108,27 @@ def _update(
     while True:
         seen = [_backward(state, batch, min_snr_gamma) for batch in batches_at(step)]
         state.optimizer.unscale(state.loss_scale.value)
-        losses_N = torch.cat([batch_losses.loss_B for batch_losses in seen])
-        is_prior_N = torch.cat([batch_losses.batch.is_prior_B for batch_losses in seen])
-        total = torch.stack([batch_losses.total for batch_losses in seen]).sum()
-        instance_loss, prior_loss, loss, gradient_norm = torch.stack(
-            [losses_N[~is_prior_N].mean(), losses_N[is_prior_N].mean(), total, state.optimizer.gradient_norm().float()]
-        ).tolist()  # the one wait for the device in a step
-        if math.isfinite(loss) and math.isfinite(gradient_norm):
+        on_device = _numbers(seen, state.optimizer.gradient_norm())
+        if not state.loss_scale.can_overflow or math.isfinite(float(on_device[3])):
+            break
+        if not math.isfinite(float(on_device[0])) or not state.loss_scale.overflowed():
             break
         state.optimizer.drop_gradients()
-        if not (math.isfinite(loss) and state.loss_scale.overflowed()):
-            raise _not_finite(step, loss, gradient_norm, [batch_losses.batch for batch_losses in seen])
-    state.optimizer.step(step)
+
+    def backward_again() -> None:
+        for batch in batches_at(step):
+            _backward(state, batch, min_snr_gamma)
+
+    state.optimizer.stop_unless(torch.isfinite(on_device[0]) & torch.isfinite(on_device[3]))
+    state.optimizer.step(step, backward_again)
     state.average.update()
     state.loss_scale.succeeded()
     return StepResult(
         step=step,
-        loss=loss,
-        instance_loss=instance_loss,
-        prior_loss=None if math.isnan(prior_loss) else prior_loss,  # the mean of no class images
-        gradient_norm=gradient_norm,
+        on_device=on_device,
         learning_rates=state.optimizer.learning_rates(step),
-        num_images=len(losses_N),
+        num_images=sum(len(one.loss_B) for one in seen),
+        seen=(tuple(name for one in seen for name in one.batch.names), tuple(one.batch.t_B for one in seen)),
     )
 
 
@@ -115,11 +150,12 @@ def _backward(state: TrainingState, batch: Batch, min_snr_gamma: float | None) -
     return _BatchLosses(batch, loss_B.detach(), total.detach())
 
 
-def _not_finite(step: int, loss: float, gradient_norm: float, batches: Sequence[Batch]) -> TrainingError:
-    what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {gradient_norm}"
-    timesteps = ", ".join(str(t) for batch in batches for t in batch.t_B.tolist())
-    names = ", ".join(name for batch in batches for name in batch.names)
-    return TrainingError(
-        f"step {step}: {what} (timesteps {timesteps}; images {names}); the weights were not changed",
-        hint="A lower --learning-rate, --max-gradient-norm 1, or --precision fp32 usually helps.",
+def _numbers(seen: Sequence[_BatchLosses], gradient_norm: Tensor) -> Tensor:
+    """The four numbers of a step's result, without a wait; the mean over no class images is nan."""
+    losses_N = torch.cat([one.loss_B for one in seen])
+    is_prior_N = torch.cat([one.batch.is_prior_B for one in seen])
+    loss = torch.stack([one.total for one in seen]).sum()
+    instance_loss, prior_loss = (
+        torch.where(chosen_N, losses_N, 0).sum() / chosen_N.sum() for chosen_N in (~is_prior_N, is_prior_N)
     )
+    return torch.stack([loss, instance_loss, prior_loss, gradient_norm.float()])

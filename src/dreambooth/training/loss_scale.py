@@ -15,6 +15,8 @@ class LossScale:
     that a step always is one update; counted randomness gives it the same noise.
     """
 
+    can_overflow = True
+
     def __init__(self) -> None:
         self.value = 2.0**16
         self._good_steps = 0
@@ -44,6 +46,7 @@ class LossScale:
 class FixedLossScale:
     """Stands where gradients do not vanish: the loss is not scaled and an overflow is an error."""
 
+    can_overflow = False
     value = 1.0
 
     def overflowed(self) -> bool:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dreambooth.config import Settings
 
-__all__ = ["LoopSettings", "OptimizerSettings", "OutputSettings", "Precision", "StorageDtype"]
+__all__ = ["LoopSettings", "OptimizerSettings", "OutputSettings", "StorageDtype"]
 
-Precision = Literal["fp32", "bf16-mixed", "fp16-mixed"]
 StorageDtype = Literal["float32", "float16", "bfloat16"]
 
 
 class OptimizerSettings(Settings):
-    """AdamW and its learning rate."""
+    """The optimiser and its learning rate."""
+
+    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    """The optimiser: adamw, or adafactor, which has hardly any state and steps relative to the size of each tensor."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 1e-6
     """Learning rate of the UNet, and of the text encoder unless it has its own."""
@@ -42,6 +44,15 @@ class OptimizerSettings(Settings):
     max_gradient_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest global norm of the gradient; longer ones are scaled down. Not limited when not given, as in the original."""
 
+    @model_validator(mode="after")
+    def _options_have_effect(self) -> OptimizerSettings:
+        useless = self.is_changed("adam_beta1", "adam_beta2", "adam_epsilon")
+        if self.optimizer == "adafactor" and useless:
+            raise ValueError(
+                f"optimizer is adafactor, so {', '.join(useless)} would have no effect; leave out one or the other"
+            )
+        return self
+
 
 class LoopSettings(Settings):
     """How long and how training runs."""
@@ -63,12 +74,6 @@ class LoopSettings(Settings):
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 23
     """Number from which all randomness of the run follows."""
-
-    precision: Precision | None = None
-    """Arithmetic of training; weights stay in float32. bf16-mixed on a GPU that has it, else fp32, when not given."""
-
-    gradient_checkpointing: bool | None = None
-    """Recompute activations in the backward pass to save memory. On for a GPU and off for the CPU when not given."""
 
     device: str | None = None
     """Where to train: cpu, cuda, cuda:1, mps. The first GPU, else the CPU, when not given."""

@@ -1,4 +1,4 @@
-"""A running average of the trained weights."""
+"""A running average of the trained weights, in float32 whatever they are in."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class WeightAverage:
         self._parameters = parameters
         self._decay = decay
         self._num_updates = 0
-        self._average = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        self._average = {name: parameter.detach().to(torch.float32, copy=True) for name, parameter in parameters.items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """Move the average towards the weights as they are now."""
         self._num_updates += 1
         decay = min(self._decay, (1 + self._num_updates) / (10 + self._num_updates))
-        torch._foreach_lerp_(list(self._average.values()), [p.detach() for p in self._parameters.values()], 1 - decay)
+        torch._foreach_lerp_(list(self._average.values()), [p.detach().float() for p in self._parameters.values()], 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -33,7 +33,7 @@ class WeightAverage:
         kept = {name: parameter.data for name, parameter in self._parameters.items()}
         try:
             for name, parameter in self._parameters.items():
-                parameter.data = self._average[name]
+                parameter.data = self._average[name].to(parameter.dtype)
             yield
         finally:
             for name, parameter in self._parameters.items():

@@ -26,7 +26,7 @@ def _read(line: str) -> Given:
         ("train --steps abc", {"loop.steps": "abc"}),
         ("train --token ''", {"subject.token": ""}),
         ("train --no-train-text-encoder --tensorboard", {"trainee.train_text_encoder": False, "output.tensorboard": True}),
-        ("train --gradient-checkpointing", {"loop.gradient_checkpointing": True}),
+        ("train --step-in-backward", {"memory.step_in_backward": True}),
         ("train --also-prior a b --also-prior c", {"prior.also_prior": ["a", "b", "c"]}),
         ("generate --prompt 'a b' 'c d'", {"sample.prompt": ["a b", "c d"]}),
         ("generate --prompt 'a b' --prompt=-c", {"sample.prompt": ["a b", "-c"]}),

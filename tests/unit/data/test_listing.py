@@ -49,6 +49,13 @@ def test_junk_is_passed_over_in_silence(tmp_path: Path) -> None:
     assert listing.problems == () and listing.captions == ()
 
 
+def test_latents_are_known_beside_a_manifest_only(tmp_path: Path) -> None:
+    touch(tmp_path, "set/manifest.json", "set/00000.png", "set/00000.safetensors", "real/a.jpg", "real/a.safetensors")
+    listing = list_folder(tmp_path)
+    assert names(listing.pictures, tmp_path) == ["real/a.jpg", "set/00000.png"]
+    assert [problem.path for problem in listing.problems] == [tmp_path / "real" / "a.safetensors"]
+
+
 def test_other_files_are_skipped_with_a_warning(tmp_path: Path) -> None:
     touch(tmp_path, "README.md", "video.mp4", "a.jpg", "raw.NEF", "a.txt")
     listing = list_folder(tmp_path)

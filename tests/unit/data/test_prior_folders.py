@@ -52,6 +52,13 @@ def test_a_made_set_keeps_the_prompt_that_made_it(made_set: Path) -> None:
     assert captions(also_prior_images(made_set.parent, resolution=64)) == expected
 
 
+def test_the_latents_of_a_made_set_are_no_problem(made_set: Path) -> None:
+    (made_set / "00001.safetensors").write_bytes(b"numbers")
+    for images in (as_cats(made_set), also_prior_images(made_set.parent, resolution=64)):
+        assert len(images.images) == 2
+        assert images.problems == ()
+
+
 def test_earlier_class_images_need_a_caption(tmp_path: Path, made_set: Path, make_photo: MakePhoto) -> None:
     for index in range(3):
         make_photo(f"{index}.jpg", seed=index, folder=made_set.parent / "real")

@@ -5,9 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from dreambooth.data.prior_sets import PriorRequest, PriorSet, prompt_of_set
+from dreambooth.data.prior_sets import MadeLatent, PriorRequest, PriorSet, prompt_of_set
 from dreambooth.errors import PhotoError
 
 REQUEST = PriorRequest(
@@ -25,6 +28,19 @@ REQUEST = PriorRequest(
 def save(prior_set: PriorSet, *indices: int) -> None:
     for index in indices:
         Image.new("RGB", (48, 64), (index, 0, 0)).save(prior_set.path(index))
+
+
+X_0_CHW = torch.arange(4 * 8 * 6, dtype=torch.float32).reshape(4, 8, 6) / 7
+
+
+def put(prior_set: PriorSet, index: int, x_0_CHW: torch.Tensor = X_0_CHW) -> Path:
+    """Put a latent of a picture that stands; the file."""
+    prior_set.put_latent(index, x_0_CHW, picture=prior_set.path(index))
+    return prior_set.path(index).with_suffix(".safetensors")
+
+
+def latent(prior_set: PriorSet, index: int) -> MadeLatent | None:
+    return prior_set.latent(prior_set.images(index + 1)[index].photo)
 
 
 @pytest.fixture
@@ -165,3 +181,71 @@ def test_the_prompt_of_what_is_no_set(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"format": "dreambooth class images, version 1"}')
     with pytest.raises(PhotoError, match=r"manifest\.json: names no prompt"):
         prompt_of_set(tmp_path)
+
+
+def test_a_latent_stands_beside_its_picture_and_is_found_bit_for_bit(prior_set: PriorSet) -> None:
+    save(prior_set, 0, 1)
+    path = put(prior_set, 1)
+    found = latent(prior_set, 1)
+    assert found is not None and torch.equal(found.x_0_CHW, X_0_CHW)
+    assert latent(prior_set, 0) is None
+    assert sorted(file.name for file in prior_set.folder.iterdir()) == [
+        *("00000.png", "00001.png", "00001.safetensors", "manifest.json")
+    ]
+    with safe_open(path, "pt") as file:
+        assert list(file.keys()) == ["x_0"]
+        assert file.metadata() == {"picture": prior_set.images(2)[1].photo.digest}
+
+
+def test_any_latent_is_kept_as_float32(prior_set: PriorSet) -> None:
+    save(prior_set, 0)
+    x_0_CHW = X_0_CHW.half().transpose(1, 2)
+    put(prior_set, 0, x_0_CHW)
+    found = latent(prior_set, 0)
+    assert found is not None and found.x_0_CHW.dtype == torch.float32 and torch.equal(found.x_0_CHW, x_0_CHW.float())
+
+
+def test_the_digest_of_a_latent_is_of_its_numbers(prior_set: PriorSet) -> None:
+    save(prior_set, 0, 1, 2)
+    put(prior_set, 0)
+    put(prior_set, 1)
+    put(prior_set, 2, X_0_CHW + 1)
+    one, same, other = (latent(prior_set, index) for index in range(3))
+    assert one is not None and same is not None and other is not None
+    assert len(one.digest) == 64 and one.digest == same.digest != other.digest
+
+
+def test_the_latent_of_another_picture_is_not_used(prior_set: PriorSet) -> None:
+    """Such as when a person has painted over the picture, or an older version has made it again."""
+    save(prior_set, 0)
+    put(prior_set, 0)
+    before = prior_set.path(0).read_bytes()
+    Image.new("RGB", (48, 64), "white").save(prior_set.path(0))
+    assert latent(prior_set, 0) is None
+    prior_set.path(0).write_bytes(before)
+    assert latent(prior_set, 0) is not None
+
+
+def test_a_damaged_latent_is_not_used(prior_set: PriorSet) -> None:
+    save(prior_set, 0)
+    path = put(prior_set, 0)
+    whole, metadata = path.read_bytes(), {"picture": prior_set.images(1)[0].photo.digest}
+    for data in (b"", whole[:40], whole[:-1]):
+        path.write_bytes(data)
+        assert latent(prior_set, 0) is None
+    broken = X_0_CHW.clone()
+    broken[0, 0, 0] = float("nan")
+    for tensors in ({"x": X_0_CHW}, {"x_0": X_0_CHW.half()}, {"x_0": X_0_CHW[0]}, {"x_0": broken}):
+        save_file(tensors, path, metadata)
+        assert latent(prior_set, 0) is None
+    save_file({"x_0": X_0_CHW}, path)
+    assert latent(prior_set, 0) is None
+    save_file({"x_0": X_0_CHW}, path, metadata)
+    assert latent(prior_set, 0) is not None
+
+
+def test_a_picture_without_a_latent_is_not_missing_and_a_latent_without_its_picture_is(prior_set: PriorSet) -> None:
+    save(prior_set, 0, 1)
+    put(prior_set, 1)
+    prior_set.path(1).unlink()
+    assert prior_set.missing(2) == [1]

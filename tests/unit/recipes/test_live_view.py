@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
+import torch
 from rich.console import Console
 
 from dreambooth.recipes import live_view
@@ -16,12 +18,10 @@ from dreambooth.training.loop import StepResult
 def result(step: int, *, prior_loss: float | None = 0.25) -> StepResult:
     return StepResult(
         step=step,
-        loss=0.75,
-        instance_loss=0.5,
-        prior_loss=prior_loss,
-        gradient_norm=1.5,
+        on_device=torch.tensor([0.75, 0.5, float("nan") if prior_loss is None else prior_loss, 1.5]),
         learning_rates={"unet": 1e-6},
         num_images=2,
+        seen=((), ()),
     )
 
 
@@ -41,7 +41,7 @@ def test_plain_lines_come_at_the_first_and_last_step_and_seldom_between() -> Non
     view, file = make_view(is_terminal=False)
     with view:
         for step in range(1, 101):
-            view.step(result(step))
+            view.step(result(step), time.monotonic())
             if step == 50:
                 view.validation({"instance": 0.125, "prior": 0.5})
     first, last = file.getvalue().splitlines()
@@ -55,7 +55,7 @@ def test_plain_lines_come_at_the_first_and_last_step_and_seldom_between() -> Non
 def test_without_class_images_no_class_loss_is_shown() -> None:
     view, file = make_view(is_terminal=False, last_step=1)
     with view:
-        view.step(result(1, prior_loss=None))
+        view.step(result(1, prior_loss=None), time.monotonic())
     assert "loss photos" in file.getvalue()
     assert "loss class" not in file.getvalue()
 
@@ -63,7 +63,7 @@ def test_without_class_images_no_class_loss_is_shown() -> None:
 def test_a_terminal_shows_everything_live() -> None:
     view, file = make_view(is_terminal=True)
     with view:
-        view.step(result(1))
+        view.step(result(1), time.monotonic())
         view.say("step 1: previews in x [not markup]")
     shown = file.getvalue()
     for part in ("training", "1/100", "loss photos", "gradient norm", "learning rate", "images/s", "left", "x [not markup]"):
@@ -77,5 +77,5 @@ def test_time_for_previews_is_no_time_for_training(monkeypatch: pytest.MonkeyPat
     now = 60.0
     view.leave_out(60.0)  # the previews before the first step
     now = 62.0
-    view.step(result(1))
+    view.step(result(1), time.monotonic())
     assert "speed 2.00 s/step, 1.00 images/s  time left 3:18 min" in file.getvalue()

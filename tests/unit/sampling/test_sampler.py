@@ -167,12 +167,21 @@ def test_latents_that_overflow_float16_are_no_problem_and_nan_is_told(tiny: Comp
 def test_make_pictures_gives_each_picture_as_its_batch_is_done(tiny: Components) -> None:
     steps: list[int] = []
     made = make_pictures(tiny, PICTURES, OPTIONS, batch_size=3, device=CPU, dtype=torch.float32, advance=steps.append)
-    picture, pixels = next(made)
-    assert picture == PICTURES[0]
-    assert pixels.shape == (3, 64, 128)
+    first = next(made)
+    assert first.picture == PICTURES[0]
+    assert first.pixels_CHW.shape == (3, 64, 128)
     assert steps == [3] * 5
-    assert [picture for picture, _ in made] == PICTURES[1:]
+    assert [one.picture for one in made] == PICTURES[1:]
     assert steps == [3] * 5 + [1] * 5
+
+
+def test_the_latent_of_a_made_picture_is_what_was_decoded(tiny: Components) -> None:
+    made = list(make_pictures(tiny, PICTURES, OPTIONS, batch_size=3, device=CPU, dtype=torch.float32, advance=lambda _: None))
+    first_three = final(tiny, PICTURES[:3], OPTIONS)
+    for one, x_0_CHW in zip(made, [*first_three, *final(tiny, PICTURES[3:], OPTIONS)], strict=True):
+        assert one.x_0_CHW.dtype == torch.float32
+        assert torch.equal(one.x_0_CHW, x_0_CHW)
+        assert torch.equal(one.pixels_CHW, decode(tiny, one.x_0_CHW.unsqueeze(0))[0])
 
 
 def test_number_formats() -> None:

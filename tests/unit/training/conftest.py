@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from dreambooth.diffusion.objective import example_coefficients
 from dreambooth.diffusion.randomness import normal, uniform_integer
 from dreambooth.diffusion.schedule import scaled_linear_schedule
 from dreambooth.families.components import Components
+from dreambooth.memory.plan import MemoryPlan
 from dreambooth.runtime.precision import PrecisionPolicy
 from dreambooth.trainees.full import FullTrainee, full_trainee
 from dreambooth.trainees.settings import TraineeSettings
@@ -21,7 +22,7 @@ from dreambooth.training.batches import Batch
 from dreambooth.training.denoiser import Denoiser
 from dreambooth.training.loop import TrainingState
 from dreambooth.training.loss_scale import FixedLossScale, LossScale
-from dreambooth.training.optimizer import Optimizer
+from dreambooth.training.optimizer import make_optimizer
 from dreambooth.training.settings import OptimizerSettings
 from dreambooth.training.weight_average import WeightAverage
 
@@ -49,17 +50,22 @@ class Tiny:
     num_priors: int = 4
     prior_weight: float = 0.7
     batch_size: int = 4
-    precision: Any = "fp32"
+    plan: MemoryPlan = field(default_factory=lambda: MemoryPlan("fp32"))
+    precision: Any = None
 
     def __post_init__(self) -> None:
+        if self.precision is not None:
+            self.plan = replace(self.plan, precision=self.precision)
         torch.manual_seed(0)
         unet, text_encoder = nn.Conv2d(4, 4, 3, padding=1), nn.Embedding(10, 3)
+        for module in (unet, text_encoder):
+            module.to(PrecisionPolicy(self.plan.precision, "cpu").weight_dtype)
         components: Any = Components(TinyFamily(), unet, nn.Identity(), text_encoder, None)  # type: ignore[arg-type]
         self.trainee: FullTrainee = full_trainee(unet, text_encoder, TraineeSettings(), learning_rate=0.01)
-        policy = PrecisionPolicy(self.precision, "cpu")
+        policy = PrecisionPolicy(self.plan.precision, "cpu")
         self.state = TrainingState(
             denoiser=Denoiser(components, policy, encodes_text=True),
-            optimizer=Optimizer(self.trainee, self.settings, total_steps=10),
+            optimizer=make_optimizer(self.trainee, self.settings, self.plan, total_steps=10, seed=1),
             average=WeightAverage(self.trainee.parameters, 0.9),
             loss_scale=LossScale() if policy.needs_loss_scale else FixedLossScale(),
         )

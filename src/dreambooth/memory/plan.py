@@ -1,0 +1,96 @@
+"""The memory plan of a run: a plain record of choices, with presets for cards of different sizes.
+
+Recomputing, micro-batches, the place of the optimiser's means and streamed blocks change no number beyond rounding.
+bf16 and the 8-bit and 4-bit means do: `docs/memory.md` says by how much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from dreambooth.errors import SettingsError
+from dreambooth.memory.settings import Checkpointing, MemoryPreset, MemorySettings, Precision, StateFormat
+
+__all__ = ["GPU_PRESETS", "PRESETS", "MemoryPlan", "levers_left", "plan_of"]
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What is traded for memory; every field is a lever of its own."""
+
+    precision: Precision
+    optimizer_states: StateFormat = "float32"
+    gradient_checkpointing: Checkpointing = "off"
+    micro_batch_size: int | None = None
+    """Examples in one forward pass; None is a step's batch at once."""
+    step_in_backward: bool = False
+    states_on_host: bool = False
+    stream_blocks: bool = False
+
+    @property
+    def updates_by_tensor(self) -> bool:
+        """Whether the optimiser works on one tensor after the other, instead of all at once in float32."""
+        return self.precision == "bf16" or self.optimizer_states != "float32" or self.step_in_backward or self.states_on_host
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of one trained number."""
+        return 2 if self.precision == "bf16" else 4
+
+
+PRESETS: Mapping[MemoryPreset, MemoryPlan] = {
+    "fast": MemoryPlan("bf16-mixed"),
+    "24gb": MemoryPlan("bf16-mixed", gradient_checkpointing="all"),
+    "12gb": MemoryPlan("bf16", optimizer_states="8bit", gradient_checkpointing="outer"),
+    "8gb": MemoryPlan("bf16", optimizer_states="8bit", gradient_checkpointing="all", micro_batch_size=1),
+    "6gb": MemoryPlan("bf16", optimizer_states="8bit", gradient_checkpointing="all", step_in_backward=True),
+    "cpu": MemoryPlan("fp32"),
+}
+GPU_PRESETS: tuple[MemoryPreset, ...] = ("fast", "24gb", "12gb", "8gb", "6gb")
+"""From the fastest to the smallest."""
+
+
+def plan_of(preset: MemoryPreset, settings: MemorySettings, *, has_bfloat16: bool) -> MemoryPlan:
+    """A preset with the choices of `settings` laid over it. `preset` is not "auto".
+
+    A device without bfloat16 mixes float16 instead. Raises SettingsError when the choices contradict each other.
+    """
+    plan = PRESETS[preset]
+    if plan.precision == "bf16-mixed" and not has_bfloat16:
+        plan = replace(plan, precision="fp16-mixed")
+    levers = ("precision", "optimizer_states", "gradient_checkpointing", "micro_batch_size", "step_in_backward")
+    given = {name: getattr(settings, name) for name in (*levers, "states_on_host", "stream_blocks")}
+    plan = replace(plan, **{name: value for name, value in given.items() if value is not None})
+    if problems := _contradictions(plan):
+        raise SettingsError(problems)
+    return plan
+
+
+def levers_left(plan: MemoryPlan) -> tuple[str, ...]:
+    """The flags that would save more memory and change no number, cheapest first."""
+    levers = {
+        "--gradient-checkpointing all": plan.gradient_checkpointing != "all",
+        "--micro-batch-size 1": plan.micro_batch_size != 1 and not plan.step_in_backward,
+        "--states-on-host": not plan.states_on_host,
+        "--step-in-backward": not plan.step_in_backward and plan.micro_batch_size is None and plan.precision != "fp16-mixed",
+        "--stream-blocks": plan.step_in_backward and not plan.stream_blocks,
+    }
+    return tuple(flag for flag, saves in levers.items() if saves)
+
+
+def _contradictions(plan: MemoryPlan) -> list[str]:
+    problems = []
+    if plan.step_in_backward and plan.micro_batch_size is not None:
+        problems.append(
+            "step_in_backward uses a gradient up when it is made, so it cannot be summed over micro-batches; "
+            "use step_in_backward: false, or leave micro_batch_size out"
+        )
+    if plan.step_in_backward and plan.precision == "fp16-mixed":
+        problems.append("step_in_backward needs a precision without a loss scale; use --precision bf16, bf16-mixed or fp32")
+    if plan.stream_blocks and not (plan.step_in_backward and plan.gradient_checkpointing == "all"):
+        problems.append(
+            "stream_blocks needs --step-in-backward and --gradient-checkpointing all: "
+            "blocks that left the device can hold neither gradients nor activations"
+        )
+    return problems

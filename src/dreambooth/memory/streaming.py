@@ -1,0 +1,165 @@
+"""Blocks that live in host memory and visit the device one at a time, forward and backward, while every weight learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+__all__ = ["StreamedBlocks", "unet_blocks"]
+
+
+def unet_blocks(unet: nn.Module) -> tuple[nn.Module, ...]:
+    """What is worth streaming of a UNet, in the order of the forward pass: its down blocks, its middle and its up blocks."""
+    falling, rising = unet.get_submodule("down_blocks"), unet.get_submodule("up_blocks")
+    return (*falling.children(), unet.get_submodule("mid_block"), *rising.children())
+
+
+class StreamedBlocks:
+    """Modules whose parameters are on the device only while they compute; the rest of the time their values are at home.
+
+    A home is a tensor in host memory, page-locked for a CUDA device. A parameter that is at home is an empty tensor on the
+    device, so an operation that meets it by mistake raises an error and never computes with an old value.
+
+    - Forward: a block is loaded before its forward pass and released after it. Nothing is written home.
+    - Backward: a block is loaded when the gradient of its first output is complete. All that a block computes leads to its
+      first output (in a UNet the hidden state; the others go to skip connections), so nothing of the block was run or
+      recomputed by then, and everything of the blocks behind it is done.
+    - As soon as the gradient of a parameter is complete, the hooks of others for that moment run (an optimiser may move the
+      values in place and drop the gradient); then the values are written home and the parameter is released. This is sound
+      because a gradient is complete only when every operation that used the parameter is done with it. A gradient that
+      nobody drops stays on the device in full size.
+
+    So one block at most is loaded, and what a broken-off pass left is dropped by the next one. This needs activations that
+    are recomputed layer by layer inside the blocks, as diffusers does. Without that the numbers are the same, but a matrix
+    product keeps its weight in memory until its backward pass; blocks that are recomputed as a whole cannot be streamed.
+    Everything runs on the device's current stream; nothing is fetched ahead.
+    """
+
+    def __init__(self, blocks: Iterable[nn.Module], device: torch.device) -> None:
+        self._blocks = tuple(blocks)
+        self._device = device
+        self._is_moving: Callable[[], bool] = lambda: True
+        self._homes: dict[nn.Parameter, Tensor] = {}
+        self._origins: dict[nn.Parameter, torch.device] = {}
+        self._block_hooks: list[RemovableHandle] = []
+        self._gradient_hooks: dict[nn.Parameter, RemovableHandle] = {}
+        self._loaded: nn.Module | None = None
+        self._is_host_mode = False
+
+    @property
+    def largest_block_bytes(self) -> int:
+        """Bytes of the largest block's weights: what streaming needs on the device. Zero when there are no blocks."""
+        sizes = [sum(self._homes.get(weight, weight).nbytes for weight in block.parameters()) for block in self._blocks]
+        return max(sizes, default=0)
+
+    def attach(self) -> None:
+        """Move the blocks' weights home, wherever they are, one tensor after the other.
+
+        Afterwards `.to(device)` of the whole model moves only the rest of it. Its number format must not change any more.
+        """
+        assert not self._block_hooks, "the blocks are attached"
+        for block in self._blocks:
+            assert next(block.buffers(), None) is None, "buffers are not streamed"
+            for parameter in block.parameters():
+                assert parameter not in self._homes, "a parameter belongs to two blocks"
+                self._origins[parameter] = parameter.device
+                home = parameter.data.cpu()
+                self._homes[parameter] = home.pin_memory() if self._device.type == "cuda" else home
+                self._release(parameter)
+            self._block_hooks.append(block.register_forward_pre_hook(self._before_forward))
+            self._block_hooks.append(block.register_forward_hook(self._after_forward))
+
+    def write_home_while(self, is_moving: Callable[[], bool]) -> None:
+        """Spare the way home of values that nobody moved: write them only while `is_moving()`. Without this, always."""
+        self._is_moving = is_moving
+
+    def detach(self) -> None:
+        """Bring all weights back to the devices they came from, with the values they have now, and take the hooks away.
+
+        Weights that came from host memory stay in the tensors that were their homes.
+        """
+        for hook in (*self._block_hooks, *self._gradient_hooks.values()):
+            hook.remove()
+        self._wait_for_copies()
+        for parameter, home in self._homes.items():
+            parameter.data = home.to(self._origins[parameter])
+        self._block_hooks.clear()
+        self._gradient_hooks.clear()
+        self._homes.clear()
+        self._origins.clear()
+        self._loaded = None
+
+    @contextmanager
+    def host_values(self) -> Iterator[None]:
+        """Inside, every streamed parameter is its home: read it, save it, or change it in place. No pass may run inside."""
+        assert not self._is_host_mode, "host_values is not nested"
+        self._wait_for_copies()
+        self._is_host_mode = True
+        try:
+            for parameter, home in self._homes.items():
+                parameter.data = home
+            yield
+        finally:
+            for parameter in self._homes:
+                self._release(parameter)
+            self._is_host_mode = False
+
+    def _before_forward(self, block: nn.Module, _inputs: Any) -> None:
+        self._load(block)
+
+    def _after_forward(self, block: nn.Module, _inputs: Any, output: Tensor | tuple[Any, ...]) -> None:
+        first = output if isinstance(output, Tensor) else output[0]
+        if first.requires_grad:
+            first.register_hook(partial(self._before_backward, block))
+        self._release_loaded()
+        torch.clear_autocast_cache()  # it would keep a copy of every weight in 16 bits until the end of the forward pass
+
+    def _before_backward(self, block: nn.Module, _gradient: Tensor) -> None:
+        if not self._block_hooks:  # a graph may outlive `detach`
+            return
+        self._load(block)
+        for parameter in block.parameters():
+            if parameter.requires_grad:
+                # Hooks run in the order in which they were registered. Registered anew in each pass, this one is the last.
+                if parameter in self._gradient_hooks:
+                    self._gradient_hooks[parameter].remove()
+                self._gradient_hooks[parameter] = parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                    self._after_gradient
+                )
+
+    def _after_gradient(self, parameter: nn.Parameter) -> None:
+        home = self._homes[parameter]
+        assert parameter.shape == home.shape, "a gradient was complete while its parameter was at home"
+        if self._is_moving():
+            # The host does not wait for the copy: the next load comes after it on the stream, and whoever reads on the host
+            # waits for it first.
+            home.copy_(parameter.data, non_blocking=self._device.type == "cuda")
+        self._release(parameter)
+
+    def _load(self, block: nn.Module) -> None:
+        assert not self._is_host_mode, "no forward or backward pass inside host_values"
+        if block is not self._loaded:
+            self._release_loaded()
+            self._loaded = block
+        for parameter in block.parameters():
+            if parameter.numel() == 0:
+                parameter.data = self._homes[parameter].to(self._device, non_blocking=True, copy=True)
+
+    def _release_loaded(self) -> None:
+        if self._loaded is not None:
+            for parameter in self._loaded.parameters():
+                self._release(parameter)
+            self._loaded = None
+
+    def _release(self, parameter: nn.Parameter) -> None:
+        parameter.data = torch.empty(0, dtype=parameter.dtype, device=self._device)
+
+    def _wait_for_copies(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)

@@ -1,0 +1,88 @@
+"""AdamW over all tensors at once, in float32, by torch's own fused kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from dreambooth.trainees.full import FullTrainee
+from dreambooth.training.learning_rate import LearningRates
+from dreambooth.training.settings import OptimizerSettings
+
+__all__ = ["FusedAdamW"]
+
+_STATE_NAMES = ("exp_avg", "exp_avg_sq")
+
+
+class FusedAdamW:
+    """AdamW (Loshchilov and Hutter, arXiv 1711.05101) over a trainee's groups, in float32."""
+
+    def __init__(self, trainee: FullTrainee, settings: OptimizerSettings, *, total_steps: int) -> None:
+        self._trainee = trainee
+        self._rates = LearningRates(trainee, settings, total_steps=total_steps)
+        self._limit = math.inf if settings.max_gradient_norm is None else settings.max_gradient_norm
+        first = next(iter(trainee.parameters.values()))
+        self._is_stopped = torch.zeros((), device=first.device)
+        self._is_fused = all(parameter.device.type in ("cuda", "cpu") for parameter in trainee.parameters.values())
+        self._adamw = torch.optim.AdamW(
+            [{"params": list(group.parameters.values()), "lr": group.learning_rate} for group in trainee.groups],
+            betas=(settings.adam_beta1, settings.adam_beta2),
+            eps=settings.adam_epsilon,
+            weight_decay=settings.weight_decay,
+            fused=self._is_fused,
+        )
+
+    def learning_rates(self, step: int) -> dict[str, float]:
+        """Learning rate of every group at `step` (1-based)."""
+        return self._rates.at(step)
+
+    def unscale(self, scale: float) -> None:
+        """Divide all gradients by the scale of the loss that made them."""
+        if scale != 1:
+            gradients = [parameter.grad for parameter in self._trainee.parameters.values() if parameter.grad is not None]
+            torch._foreach_div_(gradients, scale)
+
+    def gradient_norm(self) -> Tensor:
+        """Global norm of all gradients; they are scaled down to the largest norm allowed when one is set. A scalar, float32."""
+        return torch.nn.utils.clip_grad_norm_(self._trainee.parameters.values(), self._limit)
+
+    def stop_unless(self, is_finite: Tensor) -> None:
+        """From the first time that the boolean scalar is false, no step moves anything; decided on the device."""
+        self._is_stopped = torch.maximum(self._is_stopped, (~is_finite).to(self._is_stopped))
+
+    def step(self, step: int, backward_again: Callable[[], None]) -> None:
+        """Move the weights by the gradients that stand, then drop the gradients; they are not needed again."""
+        for group, rate in zip(self._adamw.param_groups, self.learning_rates(step).values(), strict=True):
+            group["lr"] = rate
+        if self._is_fused:
+            self._adamw.found_inf = self._is_stopped  # type: ignore[attr-defined]  # the kernels look at it
+            self._adamw.step()
+        elif not bool(self._is_stopped):
+            self._adamw.step()
+        self.drop_gradients()
+
+    def drop_gradients(self) -> None:
+        """Forget the gradients and free their memory."""
+        self._adamw.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """Both means of every parameter, as "exp_avg/unet.conv_in.weight"; empty before the first step."""
+        return {
+            f"{key}/{name}": self._adamw.state[parameter][key]
+            for name, parameter in self._trainee.parameters.items()
+            if parameter in self._adamw.state
+            for key in _STATE_NAMES
+        }
+
+    def load_state(self, state: Mapping[str, Tensor], *, step: int) -> None:
+        """Take over what `state` gave after `step`; the tensors are copied to the parameters' devices."""
+        for name, parameter in self._trainee.parameters.items():
+            if f"exp_avg/{name}" in state:
+                means = {
+                    key: state[f"{key}/{name}"].reshape(parameter.shape).to(parameter.device, copy=True) for key in _STATE_NAMES
+                }
+                count = torch.tensor(float(step), device=parameter.device if self._is_fused else "cpu")
+                self._adamw.state[parameter] = {**means, "step": count}

@@ -1,0 +1,40 @@
+"""The learning rate as a function of the step."""
+
+from __future__ import annotations
+
+import math
+
+from dreambooth.trainees.full import FullTrainee
+from dreambooth.training.settings import OptimizerSettings
+
+__all__ = ["LearningRates", "learning_rate_factor"]
+
+
+def learning_rate_factor(step: int, settings: OptimizerSettings, total_steps: int) -> float:
+    """What the learning rate of `step` (1-based) is multiplied with, in [0, 1].
+
+    It rises along a line to 1 at the last warm-up step, then stays, or falls along a line or half a cosine, reaching zero
+    just after the last step, so that every step moves the weights.
+    """
+    if step <= settings.warmup_steps:
+        return step / settings.warmup_steps
+    done = (step - 1 - settings.warmup_steps) / (total_steps - settings.warmup_steps)
+    if settings.learning_rate_schedule == "linear":
+        return 1 - done
+    if settings.learning_rate_schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    return 1.0
+
+
+class LearningRates:
+    """The learning rates of a trainee's groups."""
+
+    def __init__(self, trainee: FullTrainee, settings: OptimizerSettings, *, total_steps: int) -> None:
+        self._base = {group.name: group.learning_rate for group in trainee.groups}
+        self._settings = settings
+        self._total_steps = total_steps
+
+    def at(self, step: int) -> dict[str, float]:
+        """Learning rate of every group at `step` (1-based)."""
+        factor = learning_rate_factor(step, self._settings, self._total_steps)
+        return {name: rate * factor for name, rate in self._base.items()}

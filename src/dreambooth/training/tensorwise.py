@@ -1,0 +1,142 @@
+"""An optimiser that works on one tensor after the other, for plans that save memory.
+
+Its means may be kept in few bits or in host memory, its weights in bfloat16, and it can use each gradient up as soon as the
+backward pass has made it. Arithmetic is always float32; large tensors are worked through in pieces, so that float32 copies
+of them never exist whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from dreambooth.diffusion.rounding import rounding_key
+from dreambooth.memory.settings import StateFormat
+from dreambooth.trainees.full import FullTrainee
+from dreambooth.training.learning_rate import LearningRates
+from dreambooth.training.settings import OptimizerSettings
+from dreambooth.training.tensor_updates import AdafactorUpdate, AdamWUpdate, Moment
+
+__all__ = ["Tensorwise", "TensorwiseChoices"]
+
+
+@dataclass(frozen=True)
+class TensorwiseChoices:
+    """What the memory plan asks of the optimiser."""
+
+    states: StateFormat
+    on_host: bool
+    in_backward: bool
+
+
+class Tensorwise:
+    """AdamW or Adafactor, tensor by tensor.
+
+    With `in_backward` a step takes two backward passes: the first measures the gradient of each tensor and lets it go, so
+    that the global norm and any number that is not finite are known before anything moves; the second makes each gradient
+    again, from the same counted noise, and uses it up. The numbers are those of an update with all gradients at hand.
+    """
+
+    def __init__(
+        self, trainee: FullTrainee, settings: OptimizerSettings, choices: TensorwiseChoices, *, total_steps: int, seed: int
+    ) -> None:
+        self._parameters = trainee.parameters
+        self._group_of = {name: group.name for group in trainee.groups for name in group.parameters}
+        self._rates = LearningRates(trainee, settings, total_steps=total_steps)
+        self._limit = settings.max_gradient_norm
+        self._seed = seed
+        self._device = next(iter(trainee.parameters.values())).device
+        self._is_stopped = torch.zeros((), dtype=torch.bool, device=self._device)
+        self._gradient_factor = torch.ones((), device=self._device)
+        self._in_backward = choices.in_backward
+        self._norms: dict[str, Tensor] = {}
+        self._moment: Moment | None = None
+        self._update = (
+            AdafactorUpdate(settings)
+            if settings.optimizer == "adafactor"
+            else AdamWUpdate(settings, choices.states, on_host=choices.on_host)
+        )
+        if choices.in_backward:
+            for name, parameter in self._parameters.items():
+                parameter.register_post_accumulate_grad_hook(partial(self._gradient_is_made, name))  # type: ignore[no-untyped-call]
+
+    def learning_rates(self, step: int) -> dict[str, float]:
+        """Learning rate of every group at `step` (1-based)."""
+        return self._rates.at(step)
+
+    def unscale(self, scale: float) -> None:
+        """Divide all gradients by the scale of the loss that made them."""
+        if scale != 1:
+            torch._foreach_div_(list(self._gradients()), scale)
+
+    def gradient_norm(self) -> Tensor:
+        """Global norm of all gradients, a scalar in float32; the step will scale them down to the largest norm allowed."""
+        if not self._in_backward:
+            self._norms = {name: _norm(p.grad) for name, p in self._parameters.items() if p.grad is not None}
+        norms = [self._norms[name] for name in self._parameters if name in self._norms]
+        norm = torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros((), device=self._device)
+        self._norms = {}
+        if self._limit is not None:
+            self._gradient_factor = (self._limit / (norm + 1e-6)).clamp(max=1)
+        return norm
+
+    def stop_unless(self, is_finite: Tensor) -> None:
+        """From the first time that the boolean scalar is false, no step moves anything; decided on the device."""
+        self._is_stopped = self._is_stopped | ~is_finite
+
+    def step(self, step: int, backward_again: Callable[[], None]) -> None:
+        """Move the weights by the gradients; where they were let go, `backward_again` makes them again."""
+        self._moment = Moment(step, self._is_stopped, self._gradient_factor)
+        try:
+            if self._in_backward:
+                backward_again()
+            else:
+                for name, parameter in self._parameters.items():
+                    self._move(name, parameter)
+        finally:
+            self._moment = None
+            self.drop_gradients()
+
+    def drop_gradients(self) -> None:
+        """Forget the gradients and what was measured of them."""
+        self._norms = {}
+        for parameter in self._parameters.values():
+            parameter.grad = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Every kept tensor, as "exp_avg/unet.conv_in.weight"; empty before the first step."""
+        return self._update.state()
+
+    def load_state(self, state: Mapping[str, Tensor], *, step: int) -> None:
+        """Take over what `state` gave after `step`."""
+        for name, parameter in self._parameters.items():
+            self._update.load(name, parameter, state)
+
+    def _gradients(self) -> Iterator[Tensor]:
+        return (parameter.grad for parameter in self._parameters.values() if parameter.grad is not None)
+
+    def _gradient_is_made(self, name: str, parameter: nn.Parameter) -> None:
+        if self._moment is not None:
+            self._move(name, parameter)
+        elif parameter.grad is not None:
+            self._norms[name] = _norm(parameter.grad)
+            parameter.grad = None
+
+    @torch.no_grad()
+    def _move(self, name: str, parameter: nn.Parameter) -> None:
+        assert self._moment is not None
+        if parameter.grad is None:
+            return
+        rate = self._rates.at(self._moment.step)[self._group_of[name]]
+        key = rounding_key(self._seed, "rounding", self._moment.step, name)
+        self._update.move(name, parameter, rate, self._moment, key)
+        parameter.grad = None
+
+
+def _norm(gradient: Tensor) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(gradient, dtype=torch.float32)
+    return norm
