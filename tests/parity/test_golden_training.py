@@ -24,6 +24,7 @@ import torch
 from dreambooth.diffusion.objective import example_coefficients
 from dreambooth.families.components import Components
 from dreambooth.runtime.precision import PrecisionPolicy
+from dreambooth.runtime.processes import OneProcess
 from dreambooth.trainees.full import FullTrainee, full_trainee
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.training.batches import Batch
@@ -35,6 +36,7 @@ from dreambooth.training.settings import OptimizerSettings
 from dreambooth.training.weight_average import NoAverage
 from dreambooth.weights.read import read_model
 
+ALONE = OneProcess(torch.device("cpu"))
 CASES = {"unet": (False, 1e-4, 1.0), "unet_te": (True, 1e-5, 1.0), "unet_rw05": (False, 1e-4, 0.5)}
 Tensors = dict[str, torch.Tensor]
 
@@ -100,9 +102,10 @@ def train_case(
 
     state = TrainingState(
         denoiser=Denoiser(components, PrecisionPolicy("fp32", "cpu"), encodes_text=train_text_encoder),
-        optimizer=FusedAdamW(trainee, settings, total_steps=num_steps),
+        optimizer=FusedAdamW(trainee, settings, total_steps=num_steps, processes=ALONE),
         average=NoAverage(),
         loss_scale=FixedLossScale(),
+        processes=ALONE,
     )
     with trainee.train_mode():
         results = tuple(training_steps(state, batches_at, last_step=num_steps))

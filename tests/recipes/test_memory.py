@@ -86,6 +86,62 @@ def test_levers_that_change_no_number_may_be_pulled_on_a_resume(
         torch.testing.assert_close(checkpoint(saved.output.output, 4)[name], tensor, rtol=1e-3, atol=2e-4, msg=name)
 
 
+def test_streamed_blocks_give_the_same_run_and_can_be_begun_later(run_settings: MakeSettings, display: Display) -> None:
+    looks = {"preview_steps": 2, "validation_steps": 1}
+    small: dict[str, Any] = {"memory_preset": "6gb", "states_on_host": True}
+    plain = run_settings(loop={"steps": 3}, memory=small, output=looks)
+    streamed = in_folder(run_settings(loop={"steps": 2}, memory={**small, "stream_blocks": True}, output=looks), "streamed")
+    later = in_folder(run_settings(loop={"steps": 2}, memory=small, output=looks), "later")
+    train(plain, display)
+    train(streamed, display)
+    resume(streamed.output.output, {"loop.steps": 3}, display)
+    train(later, display)
+    resume(later.output.output, {"loop.steps": 3, "memory.stream_blocks": True}, display)
+    expected, model = checkpoint(plain.output.output, 3), load_file(plain.output.output / "model.safetensors")
+    for run in (streamed.output.output, later.output.output):
+        for name, tensor in checkpoint(run, 3).items():
+            assert torch.equal(tensor, expected[name]), name
+        for name, tensor in load_file(run / "model.safetensors").items():
+            assert torch.equal(tensor, model[name]), name
+        assert losses(run) == losses(plain.output.output)
+        assert [event["step"] for event in read_events(run / "events.jsonl") if event["event"] == "preview"] == [0, 2]
+
+
+def test_an_average_on_the_device_and_streamed_blocks_exclude_each_other(run_settings: MakeSettings) -> None:
+    with pytest.raises(SettingsError, match="stream_blocks keeps the weights in host memory and ema_decay an average of them"):
+        run_settings(loop={"ema_decay": 0.99}, memory={"memory_preset": "6gb", "stream_blocks": True})
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"optimizer": {"optimizer": "adafactor"}, "memory": {"optimizer_states": "8bit"}},
+            "optimizer is adafactor, which has hardly any state, so optimizer_states would have no effect",
+        ),
+        ({"optimizer": {"optimizer": "adafactor", "adam_beta1": 0.5}}, "optimizer is adafactor, so adam_beta1 would have no"),
+        (
+            {"loop": {"gradient_accumulation": 2}, "memory": {"step_in_backward": True}},
+            "step_in_backward uses a gradient up when it is made, and gradient_accumulation is 2",
+        ),
+    ],
+)
+def test_options_without_effect_are_refused(run_settings: MakeSettings, sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        run_settings(**sections)
+
+
+def test_adafactor_trains_and_goes_on_bit_for_bit(run_settings: MakeSettings, display: Display) -> None:
+    settings = run_settings(loop={"steps": 3}, optimizer={"optimizer": "adafactor", "learning_rate": 1e-3})
+    stopped = at_steps(in_folder(settings, "stopped"), 2)
+    train(settings, display)
+    train(stopped, display)
+    resume(stopped.output.output, {"loop.steps": 3}, display)
+    for name, tensor in checkpoint(settings.output.output, 3).items():
+        assert torch.equal(tensor, checkpoint(stopped.output.output, 3)[name]), name
+    assert losses(settings.output.output)[0] != losses(settings.output.output)[1]
+
+
 def test_another_format_of_the_means_is_refused_on_a_resume(run_settings: MakeSettings, display: Display) -> None:
     settings = run_settings(loop={"steps": 1})
     train(settings, display)

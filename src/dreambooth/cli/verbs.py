@@ -76,7 +76,19 @@ _ALL = (
         recipe="dreambooth.recipes.prior:prior",
         usage=("--model MODEL --class-word WORD",),
         examples=("dreambooth prior --model sd-v1-4.ckpt --class-word dog --num-prior-images 200",),
-        without=("prior_weight", "prior_images", "also_prior"),
+        without=("prior_weight", "prior_images", "also_prior", "prior_latents"),
+    ),
+    Verb(
+        name="plan",
+        sentence="Predict how much memory training needs, preset by preset, without training.",
+        settings="PlanSettings",
+        recipe="dreambooth.recipes.plan:plan_memory",
+        usage=("--model MODEL",),
+        examples=(
+            "dreambooth plan --model sd-v1-4.ckpt",
+            "dreambooth plan --model sd-v1-4.ckpt --no-train-text-encoder --gpu-memory 7.5",
+        ),
+        without=("text_encoder_learning_rate",),
     ),
     Verb(
         name="convert",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
 from torch import nn
 
 from dreambooth.diffusion.randomness import seeded
+from dreambooth.families.components import Components
 from dreambooth.families.sd1 import StableDiffusion1, quiet_import
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers.models.clip.modeling_clip import CLIPModel
 
-__all__ = ["untrained_clip", "untrained_unet", "untrained_vae"]
+__all__ = ["untrained_clip", "untrained_unet", "untrained_vae", "without_memory"]
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -43,6 +45,22 @@ def untrained_clip(family: StableDiffusion1, *, vision: dict[str, Any], projecti
     text = {**family.text_config, "projection_dim": projection}
     seen = {**vision, "projection_dim": projection}
     return _begun(lambda: CLIPModel(CLIPConfig(text_config=text, vision_config=seen, projection_dim=projection)), seed)
+
+
+def without_memory(family: StableDiffusion1) -> Components:
+    """A whole model in float32 on torch's meta device: it computes shapes and types, and has no numbers."""
+    with quiet_import():
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+        from transformers.models.clip.configuration_clip import CLIPTextConfig
+        from transformers.models.clip.modeling_clip import CLIPTextModel
+
+    with torch.device("meta"):
+        unet, vae = UNet2DConditionModel.from_config(family.unet_config), AutoencoderKL.from_config(family.vae_config)
+        text_encoder = CLIPTextModel(CLIPTextConfig.from_dict(family.text_config))
+    for module in (unet, vae, text_encoder):
+        module.eval().requires_grad_(False)
+    return Components(family, unet, vae, text_encoder, family.load_tokenizer())
 
 
 def _begun(make: Callable[[], Module], seed: int) -> Module:

@@ -42,6 +42,7 @@ class StreamedBlocks:
     """
 
     def __init__(self, blocks: Iterable[nn.Module], device: torch.device) -> None:
+        """Nothing moves before `attach`; without blocks it stands where nothing is streamed."""
         self._blocks = tuple(blocks)
         self._device = device
         self._is_moving: Callable[[], bool] = lambda: True

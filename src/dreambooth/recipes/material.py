@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dreambooth.data.captions import CaptionedPhoto
 from dreambooth.data.examples import ExampleSource
@@ -22,6 +22,7 @@ from dreambooth.data.prior_sets import MadeLatent
 from dreambooth.data.views import View, held_out_view
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.families.components import Components
+from dreambooth.recipes.assembly import Placed, place_for_training
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.encode import ViewEncoder, encode_captions
 from dreambooth.recipes.preflight import Ready
@@ -39,8 +40,8 @@ _NUM_VALIDATION_PICTURES = 4  # photos, and as many class images
 class Material:
     """Everything that the loop needs beside the settings."""
 
-    components: Components
-    """The base model; UNet and text encoder on the device, the VAE on the CPU. What is frozen is in float32."""
+    placed: Placed
+    """The base model; what is frozen is in float32, and on the CPU while training."""
     source: ExampleSource
     encoded: Encoded
     validation: tuple[ValidationItem, ...]
@@ -51,7 +52,14 @@ class Material:
 def gather_material(ready: Ready, display: Display) -> Material:
     """Make the class images that are missing, encode what will be seen, and say what the run is made of."""
     settings, device = ready.settings, ready.device
-    components = _placed(ready)
+    placed = place_for_training(
+        ready.base.build(dtype=torch.float32),
+        ready.plan,
+        ready.policy,
+        device,
+        trains_text_encoder=settings.trainee.train_text_encoder,
+    )
+    components = placed.components
     made, latents = _made_priors(ready, components, display)
     priors = (*made, *ready.given_priors)
     source = ExampleSource(
@@ -82,16 +90,7 @@ def gather_material(ready: Ready, display: Display) -> Material:
     release_memory(device)
     encoded = Encoded(moments, text, components.family.scaling_factor)
     validation = tuple(_validation_item(one, ready, source, encoded) for one in held_out)
-    return Material(components, source, encoded, validation, _made_of(ready, priors, latents))
-
-
-def _placed(ready: Ready) -> Components:
-    """The base model; what is trained comes to the device in the number format that it is trained in, never in a longer one."""
-    components = ready.base.build(dtype=torch.float32)
-    trained = ready.policy.weight_dtype
-    nn.Module.to(components.unet, ready.device, trained)  # that of diffusers' models would log a warning
-    components.text_encoder.to(ready.device, trained if ready.settings.trainee.train_text_encoder else torch.float32)
-    return components
+    return Material(placed, source, encoded, validation, _made_of(ready, priors, latents))
 
 
 def _made_priors(

@@ -18,11 +18,14 @@ from dreambooth.families.tokens import describe_token
 from dreambooth.memory.plan import MemoryPlan
 from dreambooth.recipes.disk_space import check_disk_space, run_bytes
 from dreambooth.recipes.display import Display, quoted
+from dreambooth.recipes.estimate import workload_of
 from dreambooth.recipes.memory_plan import ChosenPlan, choose_plan
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.runtime.device import choose_device
+from dreambooth.runtime.free_memory import free_memory_bytes
 from dreambooth.runtime.lock import LOCK_NAME
 from dreambooth.runtime.precision import PrecisionPolicy
+from dreambooth.runtime.processes import OneProcess, Processes
 from dreambooth.sampling.sampler import check_size
 from dreambooth.training.events import check_tensorboard
 from dreambooth.training.run_folder import RunFolder
@@ -67,6 +70,7 @@ class Ready:
     """With the choices filled in that depend on the machine and the model."""
     run: RunFolder
     device: torch.device
+    processes: Processes
     plan: MemoryPlan
     policy: PrecisionPolicy
     base: ModelWeights
@@ -84,7 +88,6 @@ def check_everything(settings: TrainSettings, display: Display, *, is_resume: bo
     problems = _Problems()
     run = RunFolder(settings.output.output)
     device = problems.attempt(lambda: choose_device(settings.loop.device))
-    chosen = None if device is None else problems.attempt(lambda: choose_plan(settings.memory, device))
     if not is_resume:
         problems.attempt(lambda: _check_output_is_free(run.path))
     if settings.output.tensorboard:
@@ -94,6 +97,7 @@ def check_everything(settings: TrainSettings, display: Display, *, is_resume: bo
     if base is not None:
         problems.attempt(lambda: _check_disk(settings, base, run))
     resolution = settings.views.resolution or (base.family.resolution if base is not None else 512)
+    chosen = None if device is None else problems.attempt(lambda: _choose_plan(settings, device, base, resolution))
     report = scan_photos(settings.subject.photos, role="instance", resolution=resolution)
     given = _given_priors(settings, resolution)
     found = (*report.problems, *(problem for images in given for problem in images.problems))
@@ -104,12 +108,17 @@ def check_everything(settings: TrainSettings, display: Display, *, is_resume: bo
     assert device is not None
     assert chosen is not None
     assert base is not None
-    for warning in (*describe_token(settings.subject.token).warnings, *([] if is_resume else _rate_warnings(settings))):
+    for warning in (
+        *chosen.warnings,
+        *describe_token(settings.subject.token).warnings,
+        *([] if is_resume else _rate_warnings(settings)),
+    ):
         display.warn(warning)
     return Ready(
         settings=_filled_in(settings, chosen, resolution),
         run=run,
         device=device,
+        processes=OneProcess(device),
         plan=chosen.plan,
         policy=chosen.policy,
         base=base,
@@ -117,6 +126,11 @@ def check_everything(settings: TrainSettings, display: Display, *, is_resume: bo
         given_priors=tuple(image for images in given for image in images.images),
         resolution=resolution,
     )
+
+
+def _choose_plan(settings: TrainSettings, device: torch.device, base: ModelWeights | None, resolution: int) -> ChosenPlan:
+    family, workload = base.family if base is not None else None, workload_of(settings, resolution)
+    return choose_plan(settings.memory, device, family, workload, free=free_memory_bytes(device))
 
 
 def _given_priors(settings: TrainSettings, resolution: int) -> list[PriorImages]:

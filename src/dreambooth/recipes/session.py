@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dreambooth.data.captions import fill
-from dreambooth.memory.recompute import recompute_activations
+from dreambooth.families.components import Components
+from dreambooth.recipes.assembly import assemble
 from dreambooth.recipes.material import Material
 from dreambooth.recipes.preflight import Ready
 from dreambooth.recipes.previews import Previewer
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
-from dreambooth.trainees.full import FullTrainee, full_trainee
+from dreambooth.trainees.full import FullTrainee
 from dreambooth.training.batches import Batch, Cut, micro_batches
-from dreambooth.training.denoiser import Denoiser
 from dreambooth.training.loop import TrainingState
-from dreambooth.training.loss_scale import FixedLossScale, LossScale
-from dreambooth.training.optimizer import make_optimizer
-from dreambooth.training.weight_average import NoAverage, WeightAverage
 from dreambooth.weights.write import write_single_file
 
 __all__ = ["Session", "start_session"]
@@ -36,6 +34,11 @@ class Session:
     state: TrainingState
     previewer: Previewer
 
+    @property
+    def components(self) -> Components:
+        """The model as it is now."""
+        return self.material.placed.components
+
     def batches_at(self, step: int) -> Iterator[Batch]:
         """The micro-batches of a step."""
         settings = self.ready.settings
@@ -44,22 +47,26 @@ class Session:
             self.material.encoded,
             step=step,
             seed=settings.loop.seed,
-            cut=Cut(settings.loop.batch_size, self.ready.plan.micro_batch_size),
+            cut=Cut(settings.loop.batch_size, self.ready.plan.micro_batch_size, self.ready.processes.share),
             prior_weight=settings.prior.prior_weight,
-            num_timesteps=self.material.components.family.schedule.num_timesteps,
+            num_timesteps=self.components.family.schedule.num_timesteps,
             device=self.ready.device,
         )
 
     def write_model(self, path: Path) -> None:
         """Write the model as it is now (its average when one is kept) with everything that made it."""
         settings = self.ready.settings
-        with self.state.average.in_place():
-            unet, _, text_encoder = self.material.components.family.state_dicts(self.material.components)
+        with self.host_values(), self.state.average.in_place():
+            unet, _, text_encoder = self.components.family.state_dicts(self.components)
             base = self.ready.base
             trained = replace(
                 base, unet=unet, text_encoder=text_encoder if settings.trainee.train_text_encoder else base.text_encoder
             )
             write_single_file(path, trained, dtype=STORAGE_DTYPES[settings.output.model_dtype], metadata=self._metadata())
+
+    def host_values(self) -> AbstractContextManager[None]:
+        """Inside, every weight can be read and written, wherever it lives while training."""
+        return self.material.placed.streamed.host_values()
 
     def make_preview(self) -> Path:
         """Make the preview pictures of the step that was just done, with the weights that a model written now would have."""
@@ -79,20 +86,8 @@ class Session:
 
 def start_session(ready: Ready, material: Material) -> Session:
     """Put the memory plan, trainee, optimiser, average and loss scale together, before the first step."""
-    settings, components = ready.settings, material.components
-    trainee = full_trainee(
-        components.unet, components.text_encoder, settings.trainee, learning_rate=settings.optimizer.learning_rate
-    )
-    recompute_activations(trainee.modules.values(), ready.plan.gradient_checkpointing)
-    decay = settings.loop.ema_decay
-    state = TrainingState(
-        denoiser=Denoiser(components, ready.policy, encodes_text=settings.trainee.train_text_encoder),
-        optimizer=make_optimizer(
-            trainee, settings.optimizer, ready.plan, total_steps=settings.loop.steps, seed=settings.loop.seed
-        ),
-        average=NoAverage() if decay is None else WeightAverage(trainee.parameters, decay),
-        loss_scale=LossScale() if ready.policy.needs_loss_scale else FixedLossScale(),
-    )
+    settings, components = ready.settings, material.placed.components
+    trainee, state = assemble(material.placed, settings, ready.plan, ready.policy, ready.processes)
     previewer = Previewer(
         components=components,
         prompts=_preview_prompts(settings),

@@ -24,6 +24,7 @@ __all__ = [
     "GenerateSettings",
     "InspectSettings",
     "PhotosSettings",
+    "PlanSettings",
     "PretrainSettings",
     "PriorRecipeSettings",
     "SheetSettings",
@@ -69,6 +70,11 @@ class TrainSettings(Settings):
         if self.optimizer.optimizer == "adafactor" and useless:
             raise ValueError(
                 f"optimizer is adafactor, which has hardly any state, so {', '.join(useless)} would have no effect; "
+                "leave out one or the other"
+            )
+        if self.memory.stream_blocks and self.loop.ema_decay is not None:
+            raise ValueError(
+                "stream_blocks keeps the weights in host memory and ema_decay an average of them on the device; "
                 "leave out one or the other"
             )
         if self.memory.step_in_backward and self.loop.gradient_accumulation > 1:
@@ -163,6 +169,61 @@ class InspectSettings(Settings):
             raise ValueError("neither a model nor a token is given; give a model file, a folder or a word: --token WORD")
         if self.model is None and (useless := self.is_changed("weights", "config")):
             raise ValueError(f"no model is given, so {', '.join(useless)} would have no effect; name a model or leave them out")
+        return self
+
+
+class PlanSettings(Settings):
+    """Predict how much memory training needs, preset by preset, without training."""
+
+    base: BaseModelSettings
+    """The base model."""
+
+    trainee: TraineeSettings = Field(default_factory=TraineeSettings)
+    """Which parts are trained."""
+
+    memory: MemorySettings = Field(default_factory=MemorySettings)
+    """How memory is traded for time and exactness."""
+
+    resolution: Annotated[int, Field(ge=64, le=2048, multiple_of=8)] | None = None
+    """Side of the training pictures in pixels; the model's own size when not given."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 1
+    """Photos in one forward pass; as many class images come on top."""
+
+    gradient_accumulation: Annotated[int, Field(ge=1)] = 1
+    """Forward passes whose gradients make one step."""
+
+    prior_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the class images' loss; 0 trains without class images."""
+
+    prior_batch_size: Annotated[int, Field(ge=1)] = 4
+    """Class images made at once."""
+
+    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    """adamw or adafactor."""
+
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of a running average of the trained weights; none is kept when not given."""
+
+    device: str | None = None
+    """Whose free memory counts: cuda, cuda:1, cpu, mps. The first GPU, else the CPU, when not given."""
+
+    gpu_memory: Annotated[float, Field(gt=0)] | None = None
+    """GiB that are free on a GPU elsewhere, to plan for instead of this machine's."""
+
+    @model_validator(mode="after")
+    def _options_have_effect(self) -> PlanSettings:
+        if self.gpu_memory is not None and self.device is not None:
+            raise ValueError(
+                f"gpu_memory is given for another machine's GPU, so device {self.device} would have no effect; "
+                "leave out one or the other"
+            )
+        useless = self.memory.is_changed("optimizer_states", "states_on_host")
+        if self.optimizer == "adafactor" and useless:
+            raise ValueError(
+                f"optimizer is adafactor, which has hardly any state, so {', '.join(useless)} would have no effect; "
+                "leave out one or the other"
+            )
         return self
 
 

@@ -137,7 +137,8 @@ def _restore(session: Session, display: Display) -> bool:
     if not found:
         return False
     check_same_material(found[-1], session.material.made_of)
-    restore_checkpoint(found[-1], session.state, session.trainee.parameters)
+    with session.host_values():
+        restore_checkpoint(found[-1], session.state, session.trainee.parameters)
     steps = session.ready.settings.loop.steps
     if session.state.step >= steps:
         more = f"dreambooth train --resume {quoted(session.ready.run.path)} --steps {2 * steps}"
@@ -183,7 +184,9 @@ def _save(session: Session, journal: Journal, *, is_scheduled: bool) -> None:
     if is_scheduled:
         is_last = state.step == settings.loop.steps
         session.write_model(run.final_model if is_last else run.model_at(state.step))
-    path = save_checkpoint(run, state, session.trainee.parameters, made_of=session.material.made_of, is_scheduled=is_scheduled)
+    with session.host_values():
+        parameters = session.trainee.parameters
+        path = save_checkpoint(run, state, parameters, made_of=session.material.made_of, is_scheduled=is_scheduled)
     remove_old_checkpoints(run, keep=settings.output.keep_checkpoints)
     journal.saved(path)
 

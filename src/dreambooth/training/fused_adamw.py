@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from dreambooth.runtime.processes import Processes
 from dreambooth.trainees.full import FullTrainee
 from dreambooth.training.learning_rate import LearningRates
 from dreambooth.training.settings import OptimizerSettings
@@ -20,8 +21,9 @@ _STATE_NAMES = ("exp_avg", "exp_avg_sq")
 class FusedAdamW:
     """AdamW (Loshchilov and Hutter, arXiv 1711.05101) over a trainee's groups, in float32."""
 
-    def __init__(self, trainee: FullTrainee, settings: OptimizerSettings, *, total_steps: int) -> None:
+    def __init__(self, trainee: FullTrainee, settings: OptimizerSettings, *, total_steps: int, processes: Processes) -> None:
         self._trainee = trainee
+        self._processes = processes
         self._rates = LearningRates(trainee, settings, total_steps=total_steps)
         self._limit = math.inf if settings.max_gradient_norm is None else settings.max_gradient_norm
         first = next(iter(trainee.parameters.values()))
@@ -39,11 +41,12 @@ class FusedAdamW:
         """Learning rate of every group at `step` (1-based)."""
         return self._rates.at(step)
 
-    def unscale(self, scale: float) -> None:
-        """Divide all gradients by the scale of the loss that made them."""
+    def collect(self, scale: float) -> None:
+        """Sum the gradients of all processes, and divide them by the scale of the loss that made them."""
+        parameters = list(self._trainee.parameters.values())
+        self._processes.sum_gradients(parameters)
         if scale != 1:
-            gradients = [parameter.grad for parameter in self._trainee.parameters.values() if parameter.grad is not None]
-            torch._foreach_div_(gradients, scale)
+            torch._foreach_div_([parameter.grad for parameter in parameters if parameter.grad is not None], scale)
 
     def gradient_norm(self) -> Tensor:
         """Global norm of all gradients; they are scaled down to the largest norm allowed when one is set. A scalar, float32."""

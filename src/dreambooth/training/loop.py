@@ -13,6 +13,7 @@ from torch import Tensor
 from dreambooth.diffusion.objective import min_snr_weights, squared_error
 from dreambooth.diffusion.schedule import NoiseSchedule, add_noise
 from dreambooth.errors import TrainingError
+from dreambooth.runtime.processes import Processes
 from dreambooth.training.batches import Batch
 from dreambooth.training.denoiser import Denoiser
 from dreambooth.training.loss_scale import FixedLossScale, LossScale
@@ -33,7 +34,7 @@ class StepResult:
     learning_rates: dict[str, float]
     """Learning rate of every group."""
     num_images: int
-    """Photos and class images seen."""
+    """Photos and class images seen by this process."""
     seen: tuple[tuple[str, ...], tuple[Tensor, ...]]
     """File names, and timesteps on the device, for messages."""
 
@@ -84,6 +85,7 @@ class TrainingState:
     optimizer: Optimizer
     average: WeightAverage | NoAverage
     loss_scale: LossScale | FixedLossScale
+    processes: Processes
     step: int = 0
 
 
@@ -107,8 +109,8 @@ def _update(
 ) -> StepResult:
     while True:
         seen = [_backward(state, batch, min_snr_gamma) for batch in batches_at(step)]
-        state.optimizer.unscale(state.loss_scale.value)
-        on_device = _numbers(seen, state.optimizer.gradient_norm())
+        state.optimizer.collect(state.loss_scale.value)
+        on_device = _numbers(seen, state.optimizer.gradient_norm(), state.processes)
         if not state.loss_scale.can_overflow or math.isfinite(float(on_device[3])):
             break
         if not math.isfinite(float(on_device[0])) or not state.loss_scale.overflowed():
@@ -150,12 +152,12 @@ def _backward(state: TrainingState, batch: Batch, min_snr_gamma: float | None) -
     return _BatchLosses(batch, loss_B.detach(), total.detach())
 
 
-def _numbers(seen: Sequence[_BatchLosses], gradient_norm: Tensor) -> Tensor:
-    """The four numbers of a step's result, without a wait; the mean over no class images is nan."""
+def _numbers(seen: Sequence[_BatchLosses], gradient_norm: Tensor, processes: Processes) -> Tensor:
+    """The four numbers of a step's result over all processes, without a wait; the mean over no class images is nan."""
     losses_N = torch.cat([one.loss_B for one in seen])
     is_prior_N = torch.cat([one.batch.is_prior_B for one in seen])
-    loss = torch.stack([one.total for one in seen]).sum()
-    instance_loss, prior_loss = (
-        torch.where(chosen_N, losses_N, 0).sum() / chosen_N.sum() for chosen_N in (~is_prior_N, is_prior_N)
-    )
-    return torch.stack([loss, instance_loss, prior_loss, gradient_norm.float()])
+    sums = [torch.stack([one.total for one in seen]).sum()]
+    for chosen_N in (~is_prior_N, is_prior_N):
+        sums += [torch.where(chosen_N, losses_N, 0).sum(), chosen_N.sum().to(losses_N)]
+    loss, instance_sum, num_instances, prior_sum, num_priors = processes.sum(torch.stack(sums))
+    return torch.stack([loss, instance_sum / num_instances, prior_sum / num_priors, gradient_norm.to(loss)])

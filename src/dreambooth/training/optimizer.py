@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from dreambooth.memory.plan import MemoryPlan
+from dreambooth.runtime.processes import Processes
 from dreambooth.trainees.full import FullTrainee
 from dreambooth.training.fused_adamw import FusedAdamW
 from dreambooth.training.settings import OptimizerSettings
@@ -17,14 +18,14 @@ __all__ = ["Optimizer", "make_optimizer"]
 
 
 class Optimizer(Protocol):
-    """Moves a trainee's parameters by their gradients. In a step: `unscale`, `gradient_norm`, `stop_unless`, `step`."""
+    """Moves a trainee's parameters by their gradients. In a step: `collect`, `gradient_norm`, `stop_unless`, `step`."""
 
     def learning_rates(self, step: int) -> dict[str, float]:
         """Learning rate of every group at `step` (1-based)."""
         ...
 
-    def unscale(self, scale: float) -> None:
-        """Divide all gradients by the scale of the loss that made them."""
+    def collect(self, scale: float) -> None:
+        """Sum the gradients of all processes, and divide them by the scale of the loss that made them."""
         ...
 
     def gradient_norm(self) -> Tensor:
@@ -53,13 +54,19 @@ class Optimizer(Protocol):
 
 
 def make_optimizer(
-    trainee: FullTrainee, settings: OptimizerSettings, plan: MemoryPlan, *, total_steps: int, seed: int
+    trainee: FullTrainee,
+    settings: OptimizerSettings,
+    plan: MemoryPlan,
+    *,
+    total_steps: int,
+    processes: Processes,
+    seed: int,
 ) -> Optimizer:
     """The fused AdamW of torch where everything is float32 and on the device; else the optimiser that works by tensors.
 
     `seed` decides the rounding of bfloat16 weights.
     """
     if settings.optimizer == "adamw" and not plan.updates_by_tensor:
-        return FusedAdamW(trainee, settings, total_steps=total_steps)
+        return FusedAdamW(trainee, settings, total_steps=total_steps, processes=processes)
     choices = TensorwiseChoices(plan.optimizer_states, on_host=plan.states_on_host, in_backward=plan.step_in_backward)
-    return Tensorwise(trainee, settings, choices, total_steps=total_steps, seed=seed)
+    return Tensorwise(trainee, settings, choices, total_steps=total_steps, processes=processes, seed=seed)

@@ -75,6 +75,9 @@ class LoopSettings(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 23
     """Number from which all randomness of the run follows."""
 
+    compile: Literal["auto", "off", "blocks", "full"] = "auto"
+    """Let torch compile the layers that the model repeats, or whole models: slow first steps, faster later ones."""
+
     device: str | None = None
     """Where to train: cpu, cuda, cuda:1, mps. The first GPU, else the CPU, when not given."""
 

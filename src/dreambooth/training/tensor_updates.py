@@ -38,9 +38,10 @@ class Moment:
 class AdamWUpdate:
     """AdamW, with its two means kept as the plan says."""
 
-    def __init__(self, settings: OptimizerSettings, states: StateFormat, *, on_host: bool) -> None:
+    def __init__(self, settings: OptimizerSettings, states: StateFormat, device: torch.device, *, on_host: bool) -> None:
         self._numbers = AdamWNumbers(settings.adam_beta1, settings.adam_beta2, settings.adam_epsilon, settings.weight_decay)
         self._states = states
+        self._device = device
         self._on_host = on_host
         self._kept: dict[str, dict[str, dict[str, Tensor]]] = {}  # parameter, mean, part
 
@@ -86,9 +87,9 @@ class AdamWUpdate:
 
     def _begin(self, name: str, parameter: nn.Parameter) -> dict[str, dict[str, Tensor]]:
         kind, count = format_for(self._states, parameter.numel()), parameter.numel()
-        device = torch.device("cpu") if self._on_host else parameter.device
+        device = torch.device("cpu") if self._on_host else self._device
         self._kept[name] = {mean: kind.zeros(count, is_signed=signed, device=device) for mean, signed in _MEANS.items()}
-        if self._on_host and parameter.device.type == "cuda":  # pinned memory is copied without a wait
+        if self._on_host and self._device.type == "cuda":  # pinned memory is copied without a wait
             for parts in self._kept[name].values():
                 parts.update({part: tensor.pin_memory() for part, tensor in parts.items()})
         return self._kept[name]
@@ -97,8 +98,9 @@ class AdamWUpdate:
 class AdafactorUpdate:
     """Adafactor; its means are so small that they are always float32."""
 
-    def __init__(self, settings: OptimizerSettings) -> None:
+    def __init__(self, settings: OptimizerSettings, device: torch.device) -> None:
         self._weight_decay = settings.weight_decay
+        self._device = device
         self._kept: dict[str, dict[str, Tensor]] = {}
 
     def move(self, name: str, parameter: nn.Parameter, rate: float, moment: Moment, key: Key) -> None:
@@ -129,7 +131,7 @@ class AdafactorUpdate:
             tensor.copy_(state[f"{part}/{name}"])
 
     def _begin(self, name: str, parameter: nn.Parameter) -> dict[str, Tensor]:
-        rows, device = parameter.shape[0], parameter.device
+        rows, device = parameter.shape[0], self._device
         if parameter.ndim > 1:
             columns = parameter.numel() // rows
             self._kept[name] = {

@@ -7,7 +7,7 @@ of them never exist whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dreambooth.diffusion.rounding import rounding_key
 from dreambooth.memory.settings import StateFormat
+from dreambooth.runtime.processes import Processes
 from dreambooth.trainees.full import FullTrainee
 from dreambooth.training.learning_rate import LearningRates
 from dreambooth.training.settings import OptimizerSettings
@@ -42,13 +43,22 @@ class Tensorwise:
     """
 
     def __init__(
-        self, trainee: FullTrainee, settings: OptimizerSettings, choices: TensorwiseChoices, *, total_steps: int, seed: int
+        self,
+        trainee: FullTrainee,
+        settings: OptimizerSettings,
+        choices: TensorwiseChoices,
+        *,
+        total_steps: int,
+        processes: Processes,
+        seed: int,
     ) -> None:
+        """The trainee must stand on its device; a first parameter that is not streamed tells which one that is."""
         self._parameters = trainee.parameters
         self._group_of = {name: group.name for group in trainee.groups for name in group.parameters}
         self._rates = LearningRates(trainee, settings, total_steps=total_steps)
         self._limit = settings.max_gradient_norm
         self._seed = seed
+        self._processes = processes
         self._device = next(iter(trainee.parameters.values())).device
         self._is_stopped = torch.zeros((), dtype=torch.bool, device=self._device)
         self._gradient_factor = torch.ones((), device=self._device)
@@ -56,9 +66,9 @@ class Tensorwise:
         self._norms: dict[str, Tensor] = {}
         self._moment: Moment | None = None
         self._update = (
-            AdafactorUpdate(settings)
+            AdafactorUpdate(settings, self._device)
             if settings.optimizer == "adafactor"
-            else AdamWUpdate(settings, choices.states, on_host=choices.on_host)
+            else AdamWUpdate(settings, choices.states, self._device, on_host=choices.on_host)
         )
         if choices.in_backward:
             for name, parameter in self._parameters.items():
@@ -68,10 +78,18 @@ class Tensorwise:
         """Learning rate of every group at `step` (1-based)."""
         return self._rates.at(step)
 
-    def unscale(self, scale: float) -> None:
-        """Divide all gradients by the scale of the loss that made them."""
+    @property
+    def is_moving(self) -> bool:
+        """Whether weights are moved now; in the measuring pass they are not."""
+        return self._moment is not None
+
+    def collect(self, scale: float) -> None:
+        """Sum the gradients of all processes, and divide them by the scale of the loss that made them."""
+        if self._in_backward:  # each was summed when it was made
+            return
+        self._processes.sum_gradients(list(self._parameters.values()))
         if scale != 1:
-            torch._foreach_div_(list(self._gradients()), scale)
+            torch._foreach_div_([p.grad for p in self._parameters.values() if p.grad is not None], scale)
 
     def gradient_norm(self) -> Tensor:
         """Global norm of all gradients, a scalar in float32; the step will scale them down to the largest norm allowed."""
@@ -116,10 +134,8 @@ class Tensorwise:
         for name, parameter in self._parameters.items():
             self._update.load(name, parameter, state)
 
-    def _gradients(self) -> Iterator[Tensor]:
-        return (parameter.grad for parameter in self._parameters.values() if parameter.grad is not None)
-
     def _gradient_is_made(self, name: str, parameter: nn.Parameter) -> None:
+        self._processes.sum_gradients([parameter])
         if self._moment is not None:
             self._move(name, parameter)
         elif parameter.grad is not None:

@@ -16,6 +16,7 @@ from dreambooth.diffusion.schedule import scaled_linear_schedule
 from dreambooth.families.components import Components
 from dreambooth.memory.plan import MemoryPlan
 from dreambooth.runtime.precision import PrecisionPolicy
+from dreambooth.runtime.processes import OneProcess
 from dreambooth.trainees.full import FullTrainee, full_trainee
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.training.batches import Batch
@@ -65,9 +66,12 @@ class Tiny:
         policy = PrecisionPolicy(self.plan.precision, "cpu")
         self.state = TrainingState(
             denoiser=Denoiser(components, policy, encodes_text=True),
-            optimizer=make_optimizer(self.trainee, self.settings, self.plan, total_steps=10, seed=1),
+            optimizer=make_optimizer(
+                self.trainee, self.settings, self.plan, total_steps=10, processes=OneProcess(torch.device("cpu")), seed=1
+            ),
             average=WeightAverage(self.trainee.parameters, 0.9),
             loss_scale=LossScale() if policy.needs_loss_scale else FixedLossScale(),
+            processes=OneProcess(torch.device("cpu")),
         )
 
     def batches_at(self, step: int) -> Iterator[Batch]:

@@ -8,11 +8,14 @@ import pytest
 import torch
 from torch import nn
 
+from dreambooth.runtime.processes import OneProcess
 from dreambooth.trainees.full import FullTrainee, full_trainee
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.training.fused_adamw import FusedAdamW
 from dreambooth.training.learning_rate import learning_rate_factor
 from dreambooth.training.settings import OptimizerSettings
+
+ALONE = OneProcess(torch.device("cpu"))
 
 
 def trainee(seed: int = 0) -> FullTrainee:
@@ -47,7 +50,7 @@ def test_every_setting_reaches_the_update() -> None:
     settings = OptimizerSettings(learning_rate=0.5, adam_beta1=0.7, adam_beta2=0.8, adam_epsilon=1e-3, weight_decay=0.05)
     trained = trainee()
     before = {name: parameter.detach().clone() for name, parameter in trained.parameters.items()}
-    optimizer = FusedAdamW(trained, settings, total_steps=3)
+    optimizer = FusedAdamW(trained, settings, total_steps=3, processes=ALONE)
     gradients: dict[str, list[torch.Tensor]] = {name: [] for name in before}
     for step in (1, 2, 3):
         give_gradients(trained, step)
@@ -65,13 +68,16 @@ def test_every_setting_reaches_the_update() -> None:
 def test_the_state_taken_over_goes_on_bit_for_bit() -> None:
     settings = OptimizerSettings(learning_rate=0.1, warmup_steps=2)
     straight, stopped = trainee(), trainee()
-    first, second = FusedAdamW(straight, settings, total_steps=6), FusedAdamW(stopped, settings, total_steps=6)
+    first, second = (
+        FusedAdamW(straight, settings, total_steps=6, processes=ALONE),
+        FusedAdamW(stopped, settings, total_steps=6, processes=ALONE),
+    )
     assert first.state() == {}
     for step in (1, 2, 3):
         for trained, optimizer in ((straight, first), (stopped, second)):
             give_gradients(trained, step)
             optimizer.step(step, unused)
-    resumed = FusedAdamW(stopped, settings, total_steps=6)
+    resumed = FusedAdamW(stopped, settings, total_steps=6, processes=ALONE)
     resumed.load_state({name: tensor.clone() for name, tensor in second.state().items()}, step=3)
     for step in (4, 5, 6):
         for trained, optimizer in ((straight, first), (stopped, resumed)):
@@ -86,8 +92,10 @@ def test_the_gradient_norm_is_global_and_limits_when_asked() -> None:
     give_gradients(trained, 0)
     gradients = [parameter.grad for parameter in trained.parameters.values() if parameter.grad is not None]
     norm = math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients))
-    assert float(FusedAdamW(trained, OptimizerSettings(), total_steps=1).gradient_norm()) == pytest.approx(norm, rel=1e-6)
-    limited = FusedAdamW(trained, OptimizerSettings(max_gradient_norm=0.5), total_steps=1)
+    assert float(FusedAdamW(trained, OptimizerSettings(), total_steps=1, processes=ALONE).gradient_norm()) == pytest.approx(
+        norm, rel=1e-6
+    )
+    limited = FusedAdamW(trained, OptimizerSettings(max_gradient_norm=0.5), total_steps=1, processes=ALONE)
     assert float(limited.gradient_norm()) == pytest.approx(norm, rel=1e-6)
     assert float(limited.gradient_norm()) == pytest.approx(0.5, rel=1e-4)
 
@@ -96,7 +104,7 @@ def test_unscaling_divides_every_gradient() -> None:
     trained = trainee()
     give_gradients(trained, 0)
     before = [parameter.grad.clone() for parameter in trained.parameters.values() if parameter.grad is not None]
-    FusedAdamW(trained, OptimizerSettings(), total_steps=1).unscale(4.0)
+    FusedAdamW(trained, OptimizerSettings(), total_steps=1, processes=ALONE).collect(4.0)
     for parameter, gradient in zip(trained.parameters.values(), before, strict=True):
         assert parameter.grad is not None
         assert torch.equal(parameter.grad, gradient / 4)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from dreambooth.memory.plan import MemoryPlan
+from dreambooth.runtime.processes import OneProcess
 from dreambooth.trainees.full import FullTrainee, full_trainee
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.training import tensor_updates
@@ -22,6 +23,7 @@ from dreambooth.training.settings import OptimizerSettings
 from dreambooth.training.tensorwise import Tensorwise
 
 MakeTiny = Callable[..., Any]
+ALONE = OneProcess(torch.device("cpu"))
 PLAIN = MemoryPlan("fp32", states_on_host=True)  # float32 means, tensor by tensor
 
 
@@ -47,7 +49,9 @@ def make(trained: FullTrainee, plan: MemoryPlan, **settings: Any) -> Optimizer:
     values = {"learning_rate": 1e-3, "adam_beta1": 0.8, "adam_beta2": 0.95, "adam_epsilon": 1e-6, "weight_decay": 0.1}
     if settings.get("optimizer") == "adafactor":
         values = {"learning_rate": 1e-3, "weight_decay": 0.1}
-    return make_optimizer(trained, OptimizerSettings.model_validate(values | settings), plan, total_steps=50, seed=3)
+    return make_optimizer(
+        trained, OptimizerSettings.model_validate(values | settings), plan, total_steps=50, processes=ALONE, seed=3
+    )
 
 
 def weights(trained: FullTrainee) -> dict[str, torch.Tensor]:

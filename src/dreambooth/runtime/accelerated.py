@@ -1,0 +1,310 @@
+"""Many processes, one for each device, as `accelerate launch` and `torchrun` start them.
+
+Two groups connect them. Numbers travel over NCCL between GPUs and over Gloo between CPUs; there the processes are in step,
+and who does not answer for ten minutes is lost. Messages travel over a Gloo group of their own, where one process may wait
+for another for a day, while that one makes class images or writes files. On Gloo a process that dies is noticed at once; on
+NCCL the launcher notices, and ends the others.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from dreambooth.errors import RunError, SettingsError
+from dreambooth.runtime.device import choose_device
+from dreambooth.runtime.processes import OneProcess, Processes, share_of
+
+__all__ = ["AcceleratedProcesses", "distribute", "full_tensor", "shard", "start_processes"]
+
+T = TypeVar("T")
+
+# A step takes seconds, and the first one, which measures kernels, a minute or two. Whoever is later than this has gone.
+_LONGEST_STEP = timedelta(minutes=10)
+_LONGEST_TASK_OF_ONE = timedelta(hours=24)
+
+_BUCKET_BYTES = 25 * 2**20  # large enough that starting a transfer costs nothing, small against the memory of a device
+_GO_ON = "Its own message says why. What was saved is whole: dreambooth train --resume RUN_FOLDER goes on from there."
+
+
+def start_processes(device_name: str | None) -> Processes:
+    """Join the processes that a launcher started with this one, or be the only one when none did.
+
+    `device_name` is what the person asked for: "cpu", "cuda", or None for GPUs where there are some, else the CPU. Raises
+    SettingsError for a device that several processes cannot have, RunError when the others cannot be reached.
+    """
+    launch = _read_launch()
+    if launch.count == 1:
+        return OneProcess(choose_device(device_name))
+    device = _device_of(launch, device_name)
+    from accelerate import PartialState
+
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    with _translated(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # accelerate advises on the number of threads
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        try:
+            state = PartialState(cpu=device.type == "cpu", backend=backend, timeout=_LONGEST_STEP)
+        except NotImplementedError as error:  # GPUs that older drivers let no other GPU speak to
+            raise SettingsError(
+                "these GPUs cannot exchange numbers directly with this driver",
+                hint="Start with accelerate launch, or set NCCL_P2P_DISABLE=1 and NCCL_IB_DISABLE=1.",
+            ) from error
+        messages = dist.new_group(backend="gloo", timeout=_LONGEST_TASK_OF_ONE)
+    return AcceleratedProcesses(state.process_index, state.num_processes, device, messages)
+
+
+class AcceleratedProcesses:
+    """What a process knows of its place among the others; made by `start_processes`."""
+
+    def __init__(self, rank: int, count: int, device: torch.device, messages: dist.ProcessGroup) -> None:
+        """`messages` is the group for messages between CPUs; numbers travel in the default group."""
+        self.rank = rank
+        self.count = count
+        self.device = device
+        self._messages: dist.ProcessGroup | None = messages
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is rank 0."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """The part of `items` that is this process's, as `share_of` cuts them."""
+        return share_of(items, rank=self.rank, count=self.count)
+
+    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Put the sum over all processes into every gradient, in transfers of about 25 MB.
+
+        Parameters that `shard` distributed are left alone: their gradients are summed while they are made.
+        """
+        whole = [parameter for parameter in parameters if not _is_sharded(parameter)]
+        is_used_N = torch.tensor([parameter.grad is not None for parameter in whole], dtype=torch.int32)
+        with _translated():
+            dist.all_reduce(is_used_N, dist.ReduceOp.MAX, self._messages)
+        gradients = []
+        for parameter, is_used in zip(whole, is_used_N.tolist(), strict=True):
+            if is_used and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            if parameter.grad is not None:
+                gradients.append(parameter.grad)
+        for bucket in _buckets(gradients):
+            flat_N = torch.cat([gradient.reshape(-1) for gradient in bucket])
+            with _translated():
+                dist.all_reduce(flat_N)
+            for gradient, part in zip(bucket, torch.split(flat_N, [gradient.numel() for gradient in bucket]), strict=True):
+                gradient.copy_(part.view(gradient.shape))
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes of a small tensor of the same shape in each."""
+        total = tensor.detach().clone()
+        with _translated():
+            dist.all_reduce(total, group=self._group_for(total))
+        return total
+
+    def gather(self, tensor_N: Tensor) -> Tensor:
+        """The vectors of all processes, end to end in the order of their ranks."""
+        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]
+        with _translated():
+            dist.all_gather(lengths, torch.tensor([len(tensor_N)]), self._messages)
+        longest = max(int(length) for length in lengths)
+        padded_M = tensor_N.new_zeros(longest)
+        padded_M[: len(tensor_N)] = tensor_N.detach()
+        parts = [torch.empty_like(padded_M) for _ in range(self.count)]
+        with _translated():
+            dist.all_gather(parts, padded_M, self._group_for(padded_M))
+        return torch.cat([part[: int(length)] for part, length in zip(parts, lengths, strict=True)])
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is true in one process at least."""
+        return self._first_with(flag) is not None
+
+    def wait(self) -> None:
+        """Go on when all processes have come here."""
+        self._agree_that_none_failed()
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """The main process does the block, then the others do."""
+        if not self.is_main:
+            self._agree_that_none_failed()
+        with self.together():
+            yield
+        if self.is_main:
+            self._agree_that_none_failed()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """When one process fails in the block, the others raise RunError at its end."""
+        try:
+            yield
+        except BaseException:
+            with suppress(RunError):  # nobody left to tell; the process's own error is the one to show
+                self._first_with(True)
+            raise
+        self._agree_that_none_failed()
+
+    def __enter__(self) -> AcceleratedProcesses:
+        """The groups stand already."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Wait for all and part in order; after an error leave at once, for the others may be waiting for this process.
+
+        NCCL's orderly end would wait for what is under way, so after an error it is left to the end of the process. The others
+        notice broken connections, or the launcher ends them.
+        """
+        if exception[0] is None:
+            self.wait()
+        # A thread of Gloo that still lets go of its last message while Python ends makes the process abort: seen in 2 of 50
+        # runs on a busy machine. A group's threads have ended when nobody holds the group.
+        self._messages = None
+        if exception[0] is None or self.device.type == "cpu":
+            dist.destroy_process_group()
+
+    def _group_for(self, tensor: Tensor) -> dist.ProcessGroup | None:
+        """NCCL knows no tensors on the CPU; those go the way of the messages."""
+        return self._messages if tensor.device.type == "cpu" else None
+
+    def _first_with(self, flag: bool) -> int | None:
+        """The lowest rank whose flag is true. All short messages have this form, so that any two of them may meet."""
+        first = torch.tensor(self.rank if flag else self.count)
+        with _translated():
+            dist.all_reduce(first, dist.ReduceOp.MIN, self._messages)
+        return None if int(first) == self.count else int(first)
+
+    def _agree_that_none_failed(self) -> None:
+        first = self._first_with(False)
+        if first is not None:
+            raise RunError(f"process {self.rank} stops because process {first} of {self.count} did", hint=_GO_ON)
+
+
+def shard(module: nn.Module, processes: AcceleratedProcesses) -> None:
+    """Spread the parameters of `module` over all processes (FSDP2); each block is put together while it calculates.
+
+    Blocks are those that the module's library says not to cut. The parameters are new objects afterwards: shard before a
+    trainee or an optimiser takes hold of them. Gradients are summed in the backward pass, which every process must therefore
+    run equally often in a step.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(processes.device.type, (processes.count,))
+    names = getattr(module, "_no_split_modules", None) or ()
+    parts = [part for part in module.modules() if part is module or type(part).__name__ in names]
+    for part in reversed(parts):  # the inner ones first: each takes what is not taken yet
+        sharded = fully_shard(part, mesh=mesh)
+        sharded.set_gradient_divide_factor(1.0)  # the sum, where the default is the mean
+        sharded.set_force_sum_reduction_for_comms(True)  # Gloo cannot scale on the way, even by 1
+
+
+def full_tensor(tensor: Tensor) -> Tensor:
+    """The whole of a tensor that `shard` spread; all processes ask for it together. Any other tensor is returned itself."""
+    if not _is_sharded(tensor):
+        return tensor
+    with _translated():
+        return tensor.detach().full_tensor()  # type: ignore[attr-defined, no-any-return]
+
+
+def distribute(full: Tensor, like: Tensor) -> Tensor:
+    """`full`, which every process has, cut and placed as `like` is: the other way of `full_tensor`."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    placed = full.to(like.device)
+    if not isinstance(like, DTensor):
+        return placed
+    return distribute_tensor(placed, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def _is_sharded(tensor: Tensor) -> bool:
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(tensor, DTensor)
+
+
+@dataclass(frozen=True)
+class _Launch:
+    """What the launcher wrote into the environment."""
+
+    count: int
+    local_rank: int
+    """Which of the processes on this machine this is."""
+    local_count: int
+
+
+def _read_launch() -> _Launch:
+    count = _number("WORLD_SIZE", 1)
+    if count == 1:
+        return _Launch(1, 0, 1)
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise SettingsError(
+            f"the environment says WORLD_SIZE={count}, which means several processes, but not {', '.join(missing)}",
+            hint="Start with accelerate launch or torchrun, or unset WORLD_SIZE to train in one process.",
+        )
+    local_rank = _number("LOCAL_RANK", 0)
+    return _Launch(count, local_rank, _number("LOCAL_WORLD_SIZE", local_rank + 1))
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal():
+        raise SettingsError(f"the environment says {name}={text!r}: expected a number")
+    return int(text)
+
+
+def _device_of(launch: _Launch, name: str | None) -> torch.device:
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
+        raise SettingsError(
+            "accelerate is set up for DeepSpeed, which is not used here", hint="Choose another with: accelerate config"
+        )
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise SettingsError(
+            f"device is {name!r}, but {launch.count} processes were started: each takes a device of its own",
+            hint="Leave --device out, or use --device cpu.",
+        )
+    if name == "cpu":
+        return torch.device("cpu")
+    found = torch.cuda.device_count()
+    if launch.local_count > found:
+        raise SettingsError(
+            f"{launch.local_count} processes were started on this machine, which has {found} of the kind 'cuda'",
+            hint="Start one for each: torchrun --nproc-per-node gpu -m dreambooth ..., or use --device cpu.",
+        )
+    return torch.device("cuda", launch.local_rank)
+
+
+def _buckets(gradients: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """The tensors in groups of one number format and about `_BUCKET_BYTES`, in an order that all processes share."""
+    open_buckets: dict[torch.dtype, list[Tensor]] = {}
+    for gradient in gradients:
+        bucket = open_buckets.setdefault(gradient.dtype, [])
+        bucket.append(gradient)
+        if sum(tensor.nbytes for tensor in bucket) >= _BUCKET_BYTES:
+            yield open_buckets.pop(gradient.dtype)
+    yield from open_buckets.values()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Say what it means when the other side is gone; the libraries speak of sockets and ports."""
+    try:
+        yield
+    except RuntimeError as error:
+        if type(error) is not RuntimeError and not isinstance(error, dist.DistError):
+            raise  # something of this process's own, such as no memory
+        first_line = str(error).partition("\n")[0]
+        error.__traceback__ = None  # it holds the group, see `__exit__`
+        raise RunError(f"another process of this run has ended or does not answer ({first_line})", hint=_GO_ON) from error

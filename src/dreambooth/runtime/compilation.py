@@ -1,0 +1,41 @@
+"""Compiling what a model computes again and again.
+
+Compiling costs a minute or more and pays for itself only in long runs. Not measured yet on a GPU: therefore "auto" never
+compiles, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from torch import nn
+
+__all__ = ["compile_modules", "describe_compilation"]
+
+_REPEATED = frozenset({"BasicTransformerBlock", "ResnetBlock2D", "CLIPEncoderLayer"})
+Compilation = Literal["auto", "off", "blocks", "full"]
+
+
+def compile_modules(modules: Iterable[nn.Module], how: Compilation, *, backend: str = "inductor") -> None:
+    """Let torch compile the modules in place, at their first call; their names and weights stay as they are.
+
+    "blocks" compiles each layer that a model repeats, so that layers of one shape share the work; "full" compiles whole models.
+    """
+    for module in modules:
+        if how == "full":
+            module.compile(backend=backend, dynamic=False)
+        elif how == "blocks":
+            for part in module.modules():
+                if type(part).__name__ in _REPEATED:
+                    part.compile(backend=backend, dynamic=False)
+
+
+def describe_compilation(how: Compilation) -> str:
+    """The choice in words."""
+    return {
+        "auto": "nothing is compiled (--compile auto: not measured yet to pay for itself)",
+        "off": "nothing is compiled",
+        "blocks": "repeated blocks are compiled in the first steps",
+        "full": "whole models are compiled in the first steps",
+    }[how]
