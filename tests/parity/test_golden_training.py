@@ -36,7 +36,7 @@ from dreambooth.training.settings import OptimizerSettings
 from dreambooth.training.weight_average import NoAverage
 from dreambooth.weights.read import read_model
 
-ALONE = OneProcess(torch.device("cpu"))
+ALONE = OneProcess()
 CASES = {"unet": (False, 1e-4, 1.0), "unet_te": (True, 1e-5, 1.0), "unet_rw05": (False, 1e-4, 0.5)}
 Tensors = dict[str, torch.Tensor]
 

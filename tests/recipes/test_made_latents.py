@@ -23,6 +23,7 @@ from dreambooth.recipes.preflight import check_everything
 from dreambooth.recipes.prior import prior
 from dreambooth.recipes.settings import PriorRecipeSettings, TrainSettings
 from dreambooth.recipes.train import resume, train
+from dreambooth.runtime.processes import OneProcess
 from dreambooth.training.events import read_events
 from dreambooth.weights.settings import BaseModelSettings
 
@@ -53,7 +54,7 @@ def num_encoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]:
 
 
 def material(settings: TrainSettings, display: Display) -> Material:
-    return gather_material(check_everything(settings, display, is_resume=False), display)
+    return gather_material(check_everything(settings, display, OneProcess(), is_resume=False), display)
 
 
 def class_images(settings: TrainSettings) -> Path:

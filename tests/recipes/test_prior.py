@@ -23,6 +23,7 @@ from dreambooth.families.components import Components
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.prior import PriorResult, make_prior_set, prior
 from dreambooth.recipes.settings import PriorRecipeSettings
+from dreambooth.runtime.processes import OneProcess
 from dreambooth.toybox.files import EMBEDDED_MODEL_FILE
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import read_model
@@ -103,7 +104,14 @@ def make(screen: Screen, base: ModelWeights, components: Components, folder: Pat
     asked = PriorSettings(**{"num_prior_images": 1, "prior_sampling_steps": 2} | changes)
     cpu = torch.device("cpu")
     return make_prior_set(
-        components, prior=asked, folder=folder, display=screen.display, device=cpu, dtype=torch.float32, **words
+        components,
+        prior=asked,
+        folder=folder,
+        display=screen.display,
+        processes=OneProcess(),
+        device=cpu,
+        dtype=torch.float32,
+        **words,
     )
 
 

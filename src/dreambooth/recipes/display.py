@@ -45,6 +45,11 @@ class Display:
     def __init__(self, console: Console | None = None) -> None:
         self.console = Console() if console is None else console
 
+    @classmethod
+    def silent(cls) -> Display:
+        """One that shows nothing, for processes beside the one that speaks."""
+        return cls(Console(quiet=True))
+
     def say(self, text: str) -> None:
         """A line as it is: square brackets are not markup, and paths are not broken at the edge."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)

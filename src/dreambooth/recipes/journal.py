@@ -16,7 +16,7 @@ from dreambooth.training.events import EventLog, NoTensorBoard, TensorBoard
 from dreambooth.training.loop import StepResult
 from dreambooth.training.validation import validation_losses
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "SilentJournal"]
 
 _FETCH_SECONDS = 0.5
 
@@ -116,3 +116,33 @@ class Journal:
         self.log.add("validation", step=step, **{f"{role}_loss": loss for role, loss in losses.items()})
         self.board.add(step, {f"validation/{role}_loss": loss for role, loss in losses.items()})
         self.view.validation(losses)
+
+
+class SilentJournal:
+    """Stands in the processes beside the main one: it looks at every number and tells nobody."""
+
+    def __init__(self) -> None:
+        self._pending: list[StepResult] = []
+
+    def __enter__(self) -> SilentJournal:
+        """Nothing to open."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Nothing to close."""
+
+    def step(self, result: StepResult) -> None:
+        """Keep it until `catch_up`."""
+        self._pending.append(result)
+
+    def catch_up(self) -> None:
+        """Raise TrainingError for the first update whose numbers are not finite."""
+        for result in self._pending:
+            result.check()
+        self._pending.clear()
+
+    def look(self, *, is_first: bool) -> None:
+        """The main process measures and makes previews for all."""
+
+    def saved(self, checkpoint: Path) -> None:
+        """The main process tells."""

@@ -78,6 +78,8 @@ def gather_material(ready: Ready, display: Display) -> Material:
     )
     known = _known_moments(latents, ready.resolution, components.family.scaling_factor)
     unknown = [(photo, view) for photo, view in views if (photo.digest, view) not in known]
+    with ready.processes.together():  # each encodes its share into the cache, from which all read the rest
+        encoder.encode(ready.processes.share(unknown), display)
     moments = {**known, **encoder.encode(unknown, display)}
     text = encode_captions(
         components,
@@ -116,6 +118,7 @@ def _made_priors(
         seed=loop.seed,
         folder=prior.prior_folder,
         display=display,
+        processes=ready.processes,
         device=ready.device,
         dtype=dtype,
     )

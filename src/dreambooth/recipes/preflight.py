@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from dreambooth.data.captions import CaptionedPhoto, instance_caption
 from dreambooth.data.photos import scan_photos
 from dreambooth.data.prior_folders import PriorImages, also_prior_images, prior_images_from_folder
 from dreambooth.data.problems import PROBLEM_COLUMNS, PhotoProblem, problem_rows, raise_if_errors
-from dreambooth.errors import DreamboothError, RunError
+from dreambooth.errors import DreamboothError, RunError, SettingsError
 from dreambooth.families.tokens import describe_token
 from dreambooth.memory.plan import MemoryPlan
 from dreambooth.recipes.disk_space import check_disk_space, run_bytes
@@ -21,11 +22,10 @@ from dreambooth.recipes.display import Display, quoted
 from dreambooth.recipes.estimate import workload_of
 from dreambooth.recipes.memory_plan import ChosenPlan, choose_plan
 from dreambooth.recipes.settings import TrainSettings
-from dreambooth.runtime.device import choose_device
 from dreambooth.runtime.free_memory import free_memory_bytes
 from dreambooth.runtime.lock import LOCK_NAME
 from dreambooth.runtime.precision import PrecisionPolicy
-from dreambooth.runtime.processes import OneProcess, Processes
+from dreambooth.runtime.processes import Processes
 from dreambooth.sampling.sampler import check_size
 from dreambooth.training.events import check_tensorboard
 from dreambooth.training.run_folder import RunFolder
@@ -80,14 +80,15 @@ class Ready:
     resolution: int
 
 
-def check_everything(settings: TrainSettings, display: Display, *, is_resume: bool) -> Ready:
+def check_everything(settings: TrainSettings, display: Display, processes: Processes, *, is_resume: bool) -> Ready:
     """Look at every input of a run, showing a table of the pictures' problems.
 
     Raises one DreamboothError with all that is wrong.
     """
     problems = _Problems()
     run = RunFolder(settings.output.output)
-    device = problems.attempt(lambda: choose_device(settings.loop.device))
+    device = problems.attempt(lambda: processes.device(settings.loop.device))
+    problems.attempt(lambda: _check_all_have_work(settings, processes))
     if not is_resume:
         problems.attempt(lambda: _check_output_is_free(run.path))
     if settings.output.tensorboard:
@@ -118,7 +119,7 @@ def check_everything(settings: TrainSettings, display: Display, *, is_resume: bo
         settings=_filled_in(settings, chosen, resolution),
         run=run,
         device=device,
-        processes=OneProcess(device),
+        processes=processes,
         plan=chosen.plan,
         policy=chosen.policy,
         base=base,
@@ -131,6 +132,16 @@ def check_everything(settings: TrainSettings, display: Display, *, is_resume: bo
 def _choose_plan(settings: TrainSettings, device: torch.device, base: ModelWeights | None, resolution: int) -> ChosenPlan:
     family, workload = base.family if base is not None else None, workload_of(settings, resolution)
     return choose_plan(settings.memory, device, family, workload, free=free_memory_bytes(device))
+
+
+def _check_all_have_work(settings: TrainSettings, processes: Processes) -> None:
+    roles = 1 if settings.prior.prior_weight == 0 else 2
+    num_examples = roles * settings.loop.examples_per_step
+    if num_examples < processes.count:
+        raise SettingsError(
+            f"{processes.count} processes share the {num_examples} examples of a step, so some would have nothing to do",
+            hint=f"Use --batch-size {math.ceil(processes.count / roles)} or more (a step then sees more), or fewer processes.",
+        )
 
 
 def _given_priors(settings: TrainSettings, resolution: int) -> list[PriorImages]:

@@ -25,6 +25,7 @@ from dreambooth.recipes.display import Display
 from dreambooth.recipes.settings import PriorRecipeSettings
 from dreambooth.runtime.device import choose_device, describe_device
 from dreambooth.runtime.interrupts import Interrupts
+from dreambooth.runtime.processes import OneProcess, Processes
 from dreambooth.sampling.batches import make_pictures
 from dreambooth.sampling.images import save_picture
 from dreambooth.sampling.metadata import picture_text
@@ -67,8 +68,18 @@ def prior(settings: PriorRecipeSettings, display: Display) -> PriorResult:
             dtype = picture_dtype(None, device)
             display.say(f"{base.report.title} from {settings.base.model} on {describe_device(device)}")
             components = place(base.build(dtype=dtype), device)
-            num, batch_size = asked.num_prior_images, asked.prior_batch_size
-            _fill(prior_set, missing, options, components, display, num=num, batch_size=batch_size, device=device, dtype=dtype)
+            _fill(
+                prior_set,
+                missing,
+                options,
+                components,
+                display,
+                processes=OneProcess(),
+                num=asked.num_prior_images,
+                batch_size=asked.prior_batch_size,
+                device=device,
+                dtype=dtype,
+            )
     images = tuple(prior_set.path(index) for index in range(asked.num_prior_images))
     display.say(f'Class images "{request.prompt}" in {prior_set.folder}: {len(images)}, of which {len(missing)} are new')
     return PriorResult(prior_set.folder, images, len(missing))
@@ -84,20 +95,38 @@ def make_prior_set(
     seed: int,
     folder: Path,
     display: Display,
+    processes: Processes,
     device: torch.device,
     dtype: torch.dtype,
 ) -> PriorSet:
     """The set of class images that `prior` asks for below `folder`, with everything made that was missing.
+
+    Each process makes its share of the batches.
 
     The components must be on `device`; they calculate in `dtype` (see `sample`). Image k depends on the set's key and k
     alone, and is written as soon as its batch is done, so being killed loses one batch at most.
     """
     options = _options(prior, resolution, seed)
     request = _request(class_word, prior, options, model_digest)
-    prior_set = PriorSet.open(folder, class_word, request)
+    with processes.main_first():
+        prior_set = PriorSet.open(folder, class_word, request)
     num, batch_size = prior.num_prior_images, prior.prior_batch_size
-    if missing := prior_set.missing(num):
-        _fill(prior_set, missing, options, components, display, num=num, batch_size=batch_size, device=device, dtype=dtype)
+    with processes.together():  # all have looked before anyone writes
+        missing = prior_set.missing(num)
+    with processes.together():
+        if missing:
+            _fill(
+                prior_set,
+                missing,
+                options,
+                components,
+                display,
+                processes=processes,
+                num=num,
+                batch_size=batch_size,
+                device=device,
+                dtype=dtype,
+            )
     return prior_set
 
 
@@ -132,6 +161,7 @@ def _fill(
     components: Components,
     display: Display,
     *,
+    processes: Processes,
     num: int,
     batch_size: int,
     device: torch.device,
@@ -144,7 +174,7 @@ def _fill(
     picture stands only once its latent does. A picture that stands already keeps its latent, or is left without.
     """
     request = prior_set.request
-    blocks = {index // batch_size for index in missing}
+    blocks = {*processes.share(sorted({index // batch_size for index in missing}))}
     pictures = [Picture(request.prompt, index) for index in range(num) if index // batch_size in blocks]
     with display.progress("class images", len(pictures) * options.steps, "steps") as advance:
         made = make_pictures(components, pictures, options, batch_size=batch_size, device=device, dtype=dtype, advance=advance)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ from dreambooth.errors import RunError, TrainingError
 from dreambooth.files import remove_leftovers
 from dreambooth.memory.plan import levers_left
 from dreambooth.recipes.display import Display, quoted
-from dreambooth.recipes.journal import Journal
+from dreambooth.recipes.journal import Journal, SilentJournal
 from dreambooth.recipes.material import gather_material
 from dreambooth.recipes.preflight import Ready, check_everything
 from dreambooth.recipes.resume_rules import check_same_material, settings_for_resume
 from dreambooth.recipes.session import Session, start_session
 from dreambooth.recipes.settings import TrainSettings
+from dreambooth.runtime.accelerated import start_processes
+from dreambooth.runtime.compilation import describe_compilation
 from dreambooth.runtime.device import describe_device, is_out_of_memory
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.runtime.lock import exclusive
@@ -57,19 +59,28 @@ def resume(run: Path, changes: Mapping[str, Any], display: Display) -> TrainResu
 
 def _run(settings: TrainSettings, display: Display, *, is_resume: bool) -> TrainResult:
     run = RunFolder(settings.output.output)
-    with Interrupts(lambda: _how_to_go_on(run)) as interrupts:
-        ready = check_everything(settings, display, is_resume=is_resume)
-        with exclusive(run.path):
-            _check_it_can_begin(run, is_resume=is_resume)
-            remove_leftovers(run.path, is_deep=True)
-            _announce(ready, display)
-            write_yaml(run.config, ready.settings, comment=_config_comment(run))
+    with Interrupts(lambda: _how_to_go_on(run)) as interrupts, start_processes(settings.loop.device) as processes:
+        display = display if processes.is_main else Display.silent()
+        with processes.main_first():
+            ready = check_everything(settings, display, processes, is_resume=is_resume)
+        with exclusive(run.path) if processes.is_main else nullcontext():
+            with processes.together():
+                if processes.is_main:
+                    _begin(ready, display, is_resume=is_resume)
             with _told_when_out_of_memory(ready):
                 session = start_session(ready, gather_material(ready, display))
                 restored = _restore(session, display)
                 if session.state.step < ready.settings.loop.steps or not run.final_model.exists():
                     _train(session, display, interrupts, restored=restored)
             return replace(_finish(session, display), was_asked_to_stop=interrupts.requested is not None)
+
+
+def _begin(ready: Ready, display: Display, *, is_resume: bool) -> None:
+    """Take the run folder, clear what a killed run left half done, and write down what will be done."""
+    _check_it_can_begin(ready.run, is_resume=is_resume)
+    remove_leftovers(ready.run.path, is_deep=True)
+    _announce(ready, display)
+    write_yaml(ready.run.config, ready.settings, comment=_config_comment(ready.run))
 
 
 def _check_it_can_begin(run: RunFolder, *, is_resume: bool) -> None:
@@ -105,11 +116,14 @@ def _told_when_out_of_memory(ready: Ready) -> Iterator[None]:
 def _announce(ready: Ready, display: Display) -> None:
     settings = ready.settings
     trained = "UNet and text encoder" if settings.trainee.train_text_encoder else "UNet"
+    others = ready.processes.count
     each = settings.loop.steps * settings.loop.examples_per_step / len(ready.photos)
     display.say(
         f"{ready.base.report.title} from {settings.base.model}: {trained} train on {describe_device(ready.device)} "
-        f"in {ready.policy.name} at {ready.resolution} px"
+        f"in {ready.policy.name} at {ready.resolution} px" + (f", {others} processes share each step" if others > 1 else "")
     )
+    if ready.device.type == "cuda" or settings.loop.compile not in ("auto", "off"):
+        display.say(f"Memory plan {settings.memory.memory_preset}; {describe_compilation(settings.loop.compile)}")
     display.say(
         f"{len(ready.photos)} photos of '{settings.subject.token} {settings.subject.class_word}', {settings.loop.steps} steps: "
         f"each photo is seen about {each:.0f} times"
@@ -149,9 +163,9 @@ def _restore(session: Session, display: Display) -> bool:
 
 
 def _train(session: Session, display: Display, interrupts: Interrupts, *, restored: bool) -> None:
-    settings, state, run = session.ready.settings, session.state, session.ready.run
+    settings, state, processes = session.ready.settings, session.state, session.ready.processes
     deadline = math.inf if settings.loop.max_train_hours is None else time.monotonic() + 3600 * settings.loop.max_train_hours
-    journal = Journal.open(session, display)
+    journal = Journal.open(session, display) if processes.is_main else SilentJournal()
     with journal, interrupts.deferred(), session.trainee.train_mode():
         if not restored:
             journal.look(is_first=True)
@@ -161,34 +175,37 @@ def _train(session: Session, display: Display, interrupts: Interrupts, *, restor
             ):
                 journal.step(result)
                 journal.look(is_first=False)
-                is_last = result.step == settings.loop.steps
-                if is_last or result.step % settings.output.checkpoint_steps == 0:
-                    _save(session, journal, is_scheduled=True)
-                elif interrupts.requested is not None or time.monotonic() >= deadline:
-                    _save(session, journal, is_scheduled=False)
-                if interrupts.requested is not None or time.monotonic() >= deadline:
+                # All processes meet here in every step: one may have been asked to stop, or be making previews.
+                stops = processes.any(interrupts.requested is not None or time.monotonic() >= deadline)
+                is_scheduled = result.step == settings.loop.steps or result.step % settings.output.checkpoint_steps == 0
+                if is_scheduled or stops:
+                    _save(session, journal, is_scheduled=is_scheduled)
+                if stops:
                     break
         except TrainingError as error:
-            raise TrainingError(error.problems, hint=f"{error.hint}\n{_how_to_go_on(run)}") from error
+            raise TrainingError(error.problems, hint=f"{error.hint}\n{_how_to_go_on(session.ready.run)}") from error
     if interrupts.requested is not None and state.step < settings.loop.steps:
         raise interrupts.error()
 
 
-def _save(session: Session, journal: Journal, *, is_scheduled: bool) -> None:
-    """Write the model, then the checkpoint, then remove what these make superfluous.
+def _save(session: Session, journal: Journal | SilentJournal, *, is_scheduled: bool) -> None:
+    """Write the model, then the checkpoint, then remove what these make superfluous; the main process does it.
 
     In this order a checkpoint's model is always there, wherever the power fails.
     """
     run, state, settings = session.ready.run, session.state, session.ready.settings
     journal.catch_up()  # raises for a step that was not finite, so that nothing is saved after it
-    if is_scheduled:
-        is_last = state.step == settings.loop.steps
-        session.write_model(run.final_model if is_last else run.model_at(state.step))
-    with session.host_values():
-        parameters = session.trainee.parameters
-        path = save_checkpoint(run, state, parameters, made_of=session.material.made_of, is_scheduled=is_scheduled)
-    remove_old_checkpoints(run, keep=settings.output.keep_checkpoints)
-    journal.saved(path)
+    with session.ready.processes.together():
+        if not session.ready.processes.is_main:
+            return
+        if is_scheduled:
+            is_last = state.step == settings.loop.steps
+            session.write_model(run.final_model if is_last else run.model_at(state.step))
+        with session.host_values():
+            parameters = session.trainee.parameters
+            path = save_checkpoint(run, state, parameters, made_of=session.material.made_of, is_scheduled=is_scheduled)
+        remove_old_checkpoints(run, keep=settings.output.keep_checkpoints)
+        journal.saved(path)
 
 
 def _finish(session: Session, display: Display) -> TrainResult:

@@ -21,10 +21,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from dreambooth.errors import RunError, SettingsError
-from dreambooth.runtime.device import choose_device
 from dreambooth.runtime.processes import OneProcess, Processes, share_of
+from dreambooth.runtime.shards import is_sharded
 
-__all__ = ["AcceleratedProcesses", "distribute", "full_tensor", "shard", "start_processes"]
+__all__ = ["AcceleratedProcesses", "start_processes"]
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ def start_processes(device_name: str | None) -> Processes:
     """
     launch = _read_launch()
     if launch.count == 1:
-        return OneProcess(choose_device(device_name))
+        return OneProcess()
     device = _device_of(launch, device_name)
     from accelerate import PartialState
 
@@ -71,13 +71,17 @@ class AcceleratedProcesses:
         """`messages` is the group for messages between CPUs; numbers travel in the default group."""
         self.rank = rank
         self.count = count
-        self.device = device
+        self._device = device
         self._messages: dist.ProcessGroup | None = messages
 
     @property
     def is_main(self) -> bool:
         """Whether this is rank 0."""
         return self.rank == 0
+
+    def device(self, name: str | None) -> torch.device:
+        """The one that it was given at the start, when `name` was already known."""
+        return self._device
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
         """The part of `items` that is this process's, as `share_of` cuts them."""
@@ -88,7 +92,7 @@ class AcceleratedProcesses:
 
         Parameters that `shard` distributed are left alone: their gradients are summed while they are made.
         """
-        whole = [parameter for parameter in parameters if not _is_sharded(parameter)]
+        whole = [parameter for parameter in parameters if not is_sharded(parameter)]
         is_used_N = torch.tensor([parameter.grad is not None for parameter in whole], dtype=torch.int32)
         with _translated():
             dist.all_reduce(is_used_N, dist.ReduceOp.MAX, self._messages)
@@ -169,7 +173,7 @@ class AcceleratedProcesses:
         # A thread of Gloo that still lets go of its last message while Python ends makes the process abort: seen in 2 of 50
         # runs on a busy machine. A group's threads have ended when nobody holds the group.
         self._messages = None
-        if exception[0] is None or self.device.type == "cpu":
+        if exception[0] is None or self._device.type == "cpu":
             dist.destroy_process_group()
 
     def _group_for(self, tensor: Tensor) -> dist.ProcessGroup | None:
@@ -187,49 +191,6 @@ class AcceleratedProcesses:
         first = self._first_with(False)
         if first is not None:
             raise RunError(f"process {self.rank} stops because process {first} of {self.count} did", hint=_GO_ON)
-
-
-def shard(module: nn.Module, processes: AcceleratedProcesses) -> None:
-    """Spread the parameters of `module` over all processes (FSDP2); each block is put together while it calculates.
-
-    Blocks are those that the module's library says not to cut. The parameters are new objects afterwards: shard before a
-    trainee or an optimiser takes hold of them. Gradients are summed in the backward pass, which every process must therefore
-    run equally often in a step.
-    """
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    mesh = init_device_mesh(processes.device.type, (processes.count,))
-    names = getattr(module, "_no_split_modules", None) or ()
-    parts = [part for part in module.modules() if part is module or type(part).__name__ in names]
-    for part in reversed(parts):  # the inner ones first: each takes what is not taken yet
-        sharded = fully_shard(part, mesh=mesh)
-        sharded.set_gradient_divide_factor(1.0)  # the sum, where the default is the mean
-        sharded.set_force_sum_reduction_for_comms(True)  # Gloo cannot scale on the way, even by 1
-
-
-def full_tensor(tensor: Tensor) -> Tensor:
-    """The whole of a tensor that `shard` spread; all processes ask for it together. Any other tensor is returned itself."""
-    if not _is_sharded(tensor):
-        return tensor
-    with _translated():
-        return tensor.detach().full_tensor()  # type: ignore[attr-defined, no-any-return]
-
-
-def distribute(full: Tensor, like: Tensor) -> Tensor:
-    """`full`, which every process has, cut and placed as `like` is: the other way of `full_tensor`."""
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    placed = full.to(like.device)
-    if not isinstance(like, DTensor):
-        return placed
-    return distribute_tensor(placed, like.device_mesh, like.placements, src_data_rank=None)
-
-
-def _is_sharded(tensor: Tensor) -> bool:
-    from torch.distributed.tensor import DTensor
-
-    return isinstance(tensor, DTensor)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from dreambooth.runtime.device import choose_device
+
 __all__ = ["OneProcess", "Processes", "share_of"]
 
 T = TypeVar("T")
@@ -38,9 +40,8 @@ class Processes(Protocol):
     def is_main(self) -> bool:
         """Whether this is the one that writes files and speaks."""
 
-    @property
-    def device(self) -> torch.device:
-        """Where this process calculates."""
+    def device(self, name: str | None) -> torch.device:
+        """Where this process calculates, when a person asks for the device `name`, or for none."""
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
         """The part of `items` that is this process's, as `share_of` cuts them."""
@@ -93,11 +94,13 @@ def share_of(items: Sequence[T], *, rank: int, count: int) -> Sequence[T]:
 class OneProcess:
     """Stands where there are no others: it has everything, and nobody to wait for."""
 
-    device: torch.device
-
     rank = 0
     count = 1
     is_main = True
+
+    def device(self, name: str | None) -> torch.device:
+        """Any that the machine has. Raises SettingsError when it has no such device."""
+        return choose_device(name)
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
         """All of them."""

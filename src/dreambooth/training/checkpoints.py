@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from dreambooth import __version__
 from dreambooth.errors import RunError
-from dreambooth.files import atomic_directory, remove_leftovers, write_json
+from dreambooth.files import atomic_directory, write_json
 from dreambooth.runtime.tensor_files import write_tensors
 from dreambooth.training.loop import TrainingState
 from dreambooth.training.run_folder import RunFolder
@@ -82,8 +82,7 @@ def save_checkpoint(
 
 
 def find_checkpoints(run: RunFolder) -> list[Checkpoint]:
-    """The run's complete checkpoints, oldest first. What an interrupted write left behind is removed."""
-    remove_leftovers(run.checkpoints)
+    """The run's complete checkpoints, oldest first. Any process may look, while another one is writing."""
     folders = run.checkpoints.glob("step-*") if run.checkpoints.is_dir() else ()
     return [_describe(folder) for folder in sorted(folders) if re.fullmatch(r"step-\d{6,}", folder.name)]
 

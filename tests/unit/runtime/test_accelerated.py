@@ -75,9 +75,9 @@ def test_when_one_process_dies_the_other_ends_soon_and_says_why(mode: str, code:
 def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in LAUNCH:
         monkeypatch.delenv(name, raising=False)
-    assert start_processes("cpu") == OneProcess(torch.device("cpu"))
+    assert start_processes("cpu") == OneProcess()
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert start_processes("cpu") == OneProcess(torch.device("cpu"))
+    assert start_processes("cpu") == OneProcess()
 
 
 def test_one_process_does_not_load_accelerate() -> None:

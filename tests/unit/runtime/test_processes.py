@@ -19,8 +19,9 @@ def test_every_item_is_in_exactly_one_part_and_parts_are_alike_in_length(count: 
 
 
 def test_one_process_has_everything() -> None:
-    processes: Processes = OneProcess(torch.device("cpu"))
-    assert (processes.rank, processes.count, processes.is_main, processes.device) == (0, 1, True, torch.device("cpu"))
+    processes: Processes = OneProcess()
+    assert (processes.rank, processes.count, processes.is_main) == (0, 1, True)
+    assert processes.device("cpu") == torch.device("cpu")
     items = ["a", "b"]
     assert processes.share(items) is items
     vector = torch.ones(3)
@@ -33,7 +34,7 @@ def test_one_process_has_everything() -> None:
 def test_one_process_waits_for_nobody_and_changes_nothing() -> None:
     weights = [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))]
     weights[0].grad = torch.tensor([1.0, 2.0])
-    with OneProcess(torch.device("cpu")) as processes:
+    with OneProcess() as processes:
         processes.sum_gradients(weights)
         processes.wait()
         with processes.together(), processes.main_first():
@@ -45,7 +46,7 @@ def test_one_process_waits_for_nobody_and_changes_nothing() -> None:
 def test_an_error_in_one_process_is_its_own() -> None:
     with (
         pytest.raises(ZeroDivisionError),
-        OneProcess(torch.device("cpu")) as processes,
+        OneProcess() as processes,
         processes.together(),
         processes.main_first(),
     ):

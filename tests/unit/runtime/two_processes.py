@@ -20,13 +20,8 @@ import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from dreambooth.errors import RunError  # noqa: E402
-from dreambooth.runtime.accelerated import (  # noqa: E402
-    AcceleratedProcesses,
-    distribute,
-    full_tensor,
-    shard,
-    start_processes,
-)
+from dreambooth.runtime.accelerated import AcceleratedProcesses, start_processes  # noqa: E402
+from dreambooth.runtime.shards import distribute, full_tensor, shard  # noqa: E402
 
 EXAMPLES_NCHW = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(1))
 
@@ -87,7 +82,7 @@ def refused(block: Callable[[], None], text: str) -> None:
 def check_places(processes: AcceleratedProcesses) -> None:
     assert processes.count == 2
     assert processes.is_main == (processes.rank == 0)
-    assert processes.device == torch.device("cpu")
+    assert processes.device(None) == torch.device("cpu")
     assert processes.share(range(5)) == (range(2), range(2, 5))[processes.rank]
 
 
@@ -136,7 +131,7 @@ def check_training_equals_one_process(processes: AcceleratedProcesses) -> None:
 
 def check_sharded_training_equals_one_process(processes: AcceleratedProcesses) -> None:
     net = Net()
-    shard(net, processes)
+    shard(net, processes, torch.device("cpu"))
     whole = Net()
     whole(EXAMPLES_NCHW).square().sum().backward()
     net(processes.share(EXAMPLES_NCHW)).square().sum().backward()

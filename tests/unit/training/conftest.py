@@ -66,12 +66,10 @@ class Tiny:
         policy = PrecisionPolicy(self.plan.precision, "cpu")
         self.state = TrainingState(
             denoiser=Denoiser(components, policy, encodes_text=True),
-            optimizer=make_optimizer(
-                self.trainee, self.settings, self.plan, total_steps=10, processes=OneProcess(torch.device("cpu")), seed=1
-            ),
+            optimizer=make_optimizer(self.trainee, self.settings, self.plan, total_steps=10, processes=OneProcess(), seed=1),
             average=WeightAverage(self.trainee.parameters, 0.9),
             loss_scale=LossScale() if policy.needs_loss_scale else FixedLossScale(),
-            processes=OneProcess(torch.device("cpu")),
+            processes=OneProcess(),
         )
 
     def batches_at(self, step: int) -> Iterator[Batch]:

@@ -15,7 +15,7 @@ from dreambooth.training.fused_adamw import FusedAdamW
 from dreambooth.training.learning_rate import learning_rate_factor
 from dreambooth.training.settings import OptimizerSettings
 
-ALONE = OneProcess(torch.device("cpu"))
+ALONE = OneProcess()
 
 
 def trainee(seed: int = 0) -> FullTrainee:

@@ -23,7 +23,7 @@ from dreambooth.training.settings import OptimizerSettings
 from dreambooth.training.tensorwise import Tensorwise
 
 MakeTiny = Callable[..., Any]
-ALONE = OneProcess(torch.device("cpu"))
+ALONE = OneProcess()
 PLAIN = MemoryPlan("fp32", states_on_host=True)  # float32 means, tensor by tensor
 
 
