@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,6 +11,8 @@ from torch import nn
 from dreambooth.trainees.settings import TraineeSettings
 
 __all__ = ["FullTrainee", "ParameterGroup", "full_trainee"]
+
+_TOKEN_TABLE = "token_embedding.weight"
 
 
 @dataclass(frozen=True)
@@ -23,15 +25,18 @@ class ParameterGroup:
 
 
 class FullTrainee:
-    """Modules whose every parameter learns; `parameters` names each of them once, in a fixed order."""
+    """Modules whose every parameter learns but the `frozen` ones; `parameters` names each once, in a fixed order."""
 
-    def __init__(self, modules: Mapping[str, nn.Module], learning_rates: Mapping[str, float]) -> None:
+    def __init__(
+        self, modules: Mapping[str, nn.Module], learning_rates: Mapping[str, float], *, frozen: Collection[nn.Parameter] = ()
+    ) -> None:
         self.modules = dict(modules)
         for module in self.modules.values():
             module.requires_grad_(True)
+        for parameter in frozen:
+            parameter.requires_grad_(False)
         self.groups = tuple(
-            ParameterGroup(name, {f"{name}.{key}": value for key, value in module.named_parameters()}, learning_rates[name])
-            for name, module in self.modules.items()
+            ParameterGroup(name, _learning(name, module), learning_rates[name]) for name, module in self.modules.items()
         )
         self.parameters = {name: parameter for group in self.groups for name, parameter in group.parameters.items()}
 
@@ -48,12 +53,19 @@ class FullTrainee:
                 module.train(before[name])
 
 
+def _learning(name: str, module: nn.Module) -> dict[str, nn.Parameter]:
+    return {f"{name}.{key}": parameter for key, parameter in module.named_parameters() if parameter.requires_grad}
+
+
 def full_trainee(unet: nn.Module, text_encoder: nn.Module, settings: TraineeSettings, *, learning_rate: float) -> FullTrainee:
     """The trainee that the settings describe; the text encoder learns at its own rate when it has one."""
     if not settings.train_text_encoder:
         return FullTrainee({"unet": unet}, {"unet": learning_rate})
     text_rate = settings.text_encoder_learning_rate
+    named = text_encoder.named_parameters()
+    tables = [] if settings.train_token_table else [table for name, table in named if name.endswith(_TOKEN_TABLE)]
     return FullTrainee(
         {"unet": unet, "text_encoder": text_encoder},
         {"unet": learning_rate, "text_encoder": learning_rate if text_rate is None else text_rate},
+        frozen=tables,
     )

@@ -17,6 +17,9 @@ class TraineeSettings(Settings):
     train_text_encoder: bool = True
     """Train the whole text encoder together with the UNet, as the original did."""
 
+    train_token_table: bool = True
+    """Let the text encoder's table of all words learn as well, as in the original; off saves its gradient and means."""
+
     text_encoder_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Learning rate of the text encoder; that of the UNet when not given."""
 
@@ -26,4 +29,6 @@ class TraineeSettings(Settings):
             raise ValueError(
                 "text_encoder_learning_rate has no effect while train_text_encoder is off; leave out one or the other"
             )
+        if not self.train_text_encoder and not self.train_token_table:
+            raise ValueError("train_token_table has no effect while train_text_encoder is off; leave out one or the other")
         return self

@@ -1,0 +1,41 @@
+"""What learns of a model, and what stays as it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from dreambooth.config import parse_settings
+from dreambooth.errors import SettingsError
+from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.trainees.full import full_trainee
+from dreambooth.trainees.settings import TraineeSettings
+from dreambooth.weights.random_weights import random_model
+
+
+def test_the_table_of_words_learns_unless_it_is_turned_off(miniature: StableDiffusion1) -> None:
+    components = random_model(miniature, seed=0).build(dtype=torch.float32)
+    names = {}
+    for trains in (True, False):
+        settings = TraineeSettings(train_token_table=trains)
+        trained = full_trainee(components.unet, components.text_encoder, settings, learning_rate=1e-6)
+        names[trains] = set(trained.parameters)
+        assert all(parameter.requires_grad for parameter in trained.parameters.values())
+    [table] = names[True] - names[False]
+    assert table.startswith("text_encoder.")
+    assert table.endswith("token_embedding.weight")
+    frozen = [name for name, parameter in components.text_encoder.named_parameters() if not parameter.requires_grad]
+    assert [f"text_encoder.{name}" for name in frozen] == [table]
+
+
+def test_a_layer_of_the_unet_is_never_taken_for_the_table() -> None:
+    unet = nn.ModuleDict({"token_embedding": nn.Linear(2, 2)})
+    trained = full_trainee(unet, nn.Linear(2, 2), TraineeSettings(train_token_table=False), learning_rate=1e-6)
+    assert "unet.token_embedding.weight" in trained.parameters
+
+
+def test_a_table_of_a_frozen_text_encoder_cannot_be_turned_off() -> None:
+    values = {"train_text_encoder": False, "train_token_table": False}
+    with pytest.raises(SettingsError, match="train_token_table has no effect while train_text_encoder is off"):
+        parse_settings(TraineeSettings, values, where="test")
