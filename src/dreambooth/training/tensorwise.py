@@ -7,6 +7,7 @@ of them never exist whole.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -72,7 +73,7 @@ class Tensorwise:
         )
         if choices.in_backward:
             for name, parameter in self._parameters.items():
-                parameter.register_post_accumulate_grad_hook(partial(self._gradient_is_made, name))  # type: ignore[no-untyped-call]
+                parameter.register_post_accumulate_grad_hook(partial(_tell, weakref.ref(self), name))  # type: ignore[no-untyped-call]
 
     def learning_rates(self, step: int) -> dict[str, float]:
         """Learning rate of every group at `step` (1-based)."""
@@ -134,7 +135,8 @@ class Tensorwise:
         for name, parameter in self._parameters.items():
             self._update.load(name, parameter, state)
 
-    def _gradient_is_made(self, name: str, parameter: nn.Parameter) -> None:
+    def gradient_is_made(self, name: str, parameter: nn.Parameter) -> None:
+        """Measure the gradient and let it go, or use it up: what the hook of each parameter calls in the backward pass."""
         self._processes.sum_gradients([parameter])
         if self._moment is not None:
             self._move(name, parameter)
@@ -151,6 +153,12 @@ class Tensorwise:
         key = rounding_key(self._seed, "rounding", self._moment.step, name)
         self._update.move(name, parameter, rate, self._moment, key)
         parameter.grad = None
+
+
+def _tell(optimizer: weakref.ref[Tensorwise], name: str, parameter: nn.Parameter) -> None:
+    """A hook that does not hold the optimiser: Python's collector sees no circle through torch's hooks, so both would stay."""
+    if (alive := optimizer()) is not None:
+        alive.gradient_is_made(name, parameter)
 
 
 def _norm(gradient: Tensor) -> Tensor:

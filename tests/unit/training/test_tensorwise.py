@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -253,3 +255,13 @@ def test_a_limit_scales_the_update_and_not_only_the_report(tiny: MakeTiny) -> No
         list(training_steps(tested.state, louder(tested.batches_at), last_step=4))
     for name, tensor in weights(by_tensors.trainee).items():
         torch.testing.assert_close(tensor, weights(fused.trainee)[name], rtol=1e-5, atol=1e-6)
+
+
+def test_the_hooks_do_not_keep_a_run_in_memory(tiny: MakeTiny) -> None:
+    run = tiny(plan=MemoryPlan("fp32", step_in_backward=True))
+    next(training_steps(run.state, run.batches_at, last_step=1))
+    optimizer, parameter = weakref.ref(run.state.optimizer), weakref.ref(run.trainee.parameters["unet.weight"])
+    del run
+    gc.collect()
+    assert optimizer() is None
+    assert parameter() is None
