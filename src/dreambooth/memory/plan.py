@@ -27,6 +27,8 @@ class MemoryPlan:
     step_in_backward: bool = False
     states_on_host: bool = False
     stream_blocks: bool = False
+    shard: bool = False
+    """Whether every process keeps its part of weights, gradients and means only."""
 
     @property
     def updates_by_tensor(self) -> bool:
@@ -42,8 +44,8 @@ class MemoryPlan:
 PRESETS: Mapping[MemoryPreset, MemoryPlan] = {
     "fast": MemoryPlan("bf16-mixed"),
     "24gb": MemoryPlan("bf16-mixed", gradient_checkpointing="all"),
-    "12gb": MemoryPlan("bf16", optimizer_states="8bit", gradient_checkpointing="outer"),
-    "8gb": MemoryPlan("bf16", optimizer_states="8bit", gradient_checkpointing="all", micro_batch_size=1),
+    "12gb": MemoryPlan("bf16-mixed", optimizer_states="8bit"),
+    "8gb": MemoryPlan("bf16", optimizer_states="8bit", gradient_checkpointing="outer"),
     "6gb": MemoryPlan("bf16", optimizer_states="8bit", gradient_checkpointing="all", step_in_backward=True),
     "cpu": MemoryPlan("fp32"),
 }
@@ -60,7 +62,7 @@ def plan_of(preset: MemoryPreset, settings: MemorySettings, *, has_bfloat16: boo
     if plan.precision == "bf16-mixed" and not has_bfloat16:
         plan = replace(plan, precision="fp16-mixed")
     levers = ("precision", "optimizer_states", "gradient_checkpointing", "micro_batch_size", "step_in_backward")
-    given = {name: getattr(settings, name) for name in (*levers, "states_on_host", "stream_blocks")}
+    given = {name: getattr(settings, name) for name in (*levers, "states_on_host", "stream_blocks", "shard")}
     plan = replace(plan, **{name: value for name, value in given.items() if value is not None})
     if problems := _contradictions(plan):
         raise SettingsError(problems)
@@ -72,11 +74,26 @@ def levers_left(plan: MemoryPlan) -> tuple[str, ...]:
     levers = {
         "--gradient-checkpointing all": plan.gradient_checkpointing != "all",
         "--micro-batch-size 1": plan.micro_batch_size != 1 and not plan.step_in_backward,
-        "--states-on-host": not plan.states_on_host,
-        "--step-in-backward": not plan.step_in_backward and plan.micro_batch_size is None and plan.precision != "fp16-mixed",
+        "--states-on-host": not plan.states_on_host and not plan.shard,
+        "--step-in-backward": not plan.step_in_backward
+        and not plan.shard
+        and plan.micro_batch_size is None
+        and plan.precision != "fp16-mixed",
         "--stream-blocks": plan.step_in_backward and not plan.stream_blocks,
     }
     return tuple(flag for flag, saves in levers.items() if saves)
+
+
+def _works_by_tensor(plan: MemoryPlan) -> list[str]:
+    """The choices of a plan for which tensors come one after the other, in words."""
+    choices = {
+        "precision bf16": plan.precision == "bf16",
+        f"optimizer_states {plan.optimizer_states}": plan.optimizer_states != "float32",
+        "step_in_backward": plan.step_in_backward,
+        "states_on_host": plan.states_on_host,
+        "stream_blocks": plan.stream_blocks,
+    }
+    return [words for words, is_chosen in choices.items() if is_chosen]
 
 
 def _contradictions(plan: MemoryPlan) -> list[str]:
@@ -92,5 +109,10 @@ def _contradictions(plan: MemoryPlan) -> list[str]:
         problems.append(
             "stream_blocks needs --step-in-backward and --gradient-checkpointing all: "
             "blocks that left the device can hold neither gradients nor activations"
+        )
+    if plan.shard and (others := _works_by_tensor(plan)):
+        problems.append(
+            f"shard needs the optimiser that works on all tensors at once, and there is {', '.join(others)}; "
+            "use --memory-preset fast or 24gb and leave out the rest, or leave shard out"
         )
     return problems

@@ -42,3 +42,6 @@ class MemorySettings(Settings):
 
     stream_blocks: bool | None = None
     """Keep the UNet's weights in host memory; its blocks visit the device one at a time."""
+
+    shard: bool | None = None
+    """Spread weights, gradients and means over all processes (FSDP2), for what does not fit on one device."""

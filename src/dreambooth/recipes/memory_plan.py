@@ -12,7 +12,9 @@ from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.memory.plan import GPU_PRESETS, MemoryPlan, plan_of
 from dreambooth.memory.settings import MemoryPreset, MemorySettings
 from dreambooth.recipes.estimate import Workload, describe_estimate, estimate_memory, gib
+from dreambooth.recipes.memory_traces import part_bytes
 from dreambooth.runtime.precision import PrecisionPolicy, choose_precision, has_bfloat16
+from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.training.state_formats import check_state_format
 
 __all__ = ["USABLE", "ChosenPlan", "choose_plan", "first_that_fits", "possible_plan"]
@@ -20,6 +22,7 @@ __all__ = ["USABLE", "ChosenPlan", "choose_plan", "first_that_fits", "possible_p
 USABLE = 0.95
 """Part of the free memory that a plan may fill."""
 
+_CERTAINLY_FITS = 0.005  # of the memory of a machine; the estimate of a model this small is spared, it takes a second
 _NUM_LEVERS = 6  # that a message names
 _SMALLEST_SAVING = 0.01  # of the peak, that is worth a word
 
@@ -53,6 +56,8 @@ def choose_plan(
     plan = possible_plan(preset, memory, workload, has_bfloat16=has_bfloat16(device))
     policy = choose_precision(plan.precision, device)
     if family is None or free is None:
+        return ChosenPlan(preset, plan, policy)
+    if not is_gpu and part_bytes(family, "unet", torch.float32) < _CERTAINLY_FITS * free:
         return ChosenPlan(preset, plan, policy)
     estimate = estimate_memory(family, plan, workload)
     if not is_gpu:
@@ -160,11 +165,19 @@ def _levers(preset: MemoryPreset, memory: MemorySettings, workload: Workload) ->
         if not (is_for_states and workload.optimizer == "adafactor"):  # which has hardly any, and refuses these choices
             yield " ".join(_typed(name, value) for name, value in choice.items()), named.model_copy(update=choice), workload
     side = workload.resolution * 3 // 4 // 64 * 64
-    yield "--no-train-text-encoder", named, replace(workload, trains_text_encoder=False)
+    trainee = workload.trainee
+    if trainee.train_text_encoder:
+        yield "--no-train-token-table", named, replace(workload, trainee=_changed(trainee, train_token_table=False))
+        frozen = _changed(trainee, train_text_encoder=False, train_token_table=True, text_encoder_learning_rate=None)
+        yield "--no-train-text-encoder", named, replace(workload, trainee=frozen)
     yield f"--resolution {side}", named, replace(workload, resolution=side) if side >= 64 else workload
     yield "--preview-steps 0", named, replace(workload, previews=None)
     if workload.class_images is not None:
         yield "--prior-batch-size 1", named, replace(workload, class_images=replace(workload.class_images, num_pictures=1))
+
+
+def _changed(trainee: TraineeSettings, **values: object) -> TraineeSettings:
+    return trainee.model_copy(update=values)
 
 
 def _typed(name: str, value: object) -> str:

@@ -200,7 +200,7 @@ class PlanSettings(Settings):
     """Class images made at once."""
 
     optimizer: Literal["adamw", "adafactor"] = "adamw"
-    """adamw or adafactor."""
+    """Optimiser of the run: adamw, or adafactor, which has hardly any state."""
 
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of a running average of the trained weights; none is kept when not given."""

@@ -17,8 +17,8 @@ from dreambooth.training.update_rules import AdamWNumbers, adafactor, adamw
 
 __all__ = ["PIECE", "AdafactorUpdate", "AdamWUpdate", "Moment"]
 
-PIECE = 2**22
-"""Numbers of a tensor that are worked on at once; with their float32 copies about 100 MB."""
+PIECE = 2**20
+"""Numbers of a tensor that are worked on at once; with 8-bit means and their float32 copies about 77 MB."""
 
 _MEANS = {"exp_avg": True, "exp_avg_sq": False}  # name to whether it has a sign
 Key = tuple[int, int]

@@ -11,7 +11,7 @@ from dreambooth.families.blueprints import text_blueprint, unet_blueprint, vae_b
 from dreambooth.families.components import Components
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.shapes import shapes_of
-from dreambooth.families.untrained import untrained_clip, untrained_unet, untrained_vae
+from dreambooth.families.untrained import untrained_clip, untrained_unet, untrained_vae, without_memory
 
 VISION = {
     "hidden_size": 32,
@@ -85,3 +85,13 @@ def test_a_clip_has_the_towers_asked_for(miniature: StableDiffusion1) -> None:
         states = clip.text_model(ids).last_hidden_state
         pooled = clip.text_projection(states[torch.arange(2), torch.tensor([2, 3])])
     torch.testing.assert_close(outputs.text_embeds, pooled / pooled.norm(dim=1, keepdim=True))
+
+
+def test_a_model_without_memory_has_every_tensor_and_no_numbers(miniature: StableDiffusion1) -> None:
+    components = without_memory(miniature)
+    blueprints = (unet_blueprint(miniature.unet), vae_blueprint(miniature.vae), text_blueprint(miniature.text))
+    for blueprint, tensors in zip(blueprints, StableDiffusion1.state_dicts(components), strict=True):
+        assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == blueprint
+        assert all(tensor.is_meta for tensor in tensors.values())
+    modules = (components.unet, components.vae, components.text_encoder)
+    assert not any(module.training or parameter.requires_grad for module in modules for parameter in module.parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,6 +52,10 @@ def test_a_device_without_bfloat16_mixes_float16() -> None:
         ({"step_in_backward": True, "precision": "fp16-mixed"}, "needs a precision without a loss scale"),
         ({"stream_blocks": True}, "stream_blocks needs --step-in-backward and --gradient-checkpointing all"),
         ({"stream_blocks": True, "step_in_backward": True}, "stream_blocks needs --step-in-backward and"),
+        ({"shard": True, "precision": "bf16"}, "shard needs the optimiser .* at once, and there is precision bf16; use"),
+        ({"shard": True, "optimizer_states": "4bit"}, "there is optimizer_states 4bit; use --memory-preset fast or 24gb"),
+        ({"shard": True, "step_in_backward": True, "states_on_host": True}, "is step_in_backward, states_on_host; use"),
+        ({"shard": True, "stream_blocks": True}, "there is stream_blocks; use"),
     ],
 )
 def test_contradictions_are_named(choices: dict[str, Any], message: str) -> None:
@@ -67,6 +72,12 @@ def test_the_levers_that_are_left_can_all_be_pulled() -> None:
             assert pulled.precision == PRESETS[preset].precision
             assert pulled.optimizer_states == PRESETS[preset].optimizer_states
     assert levers_left(chosen("6gb", states_on_host=True, stream_blocks=True)) == ()
+    assert levers_left(chosen("fast", shard=True)) == ("--gradient-checkpointing all", "--micro-batch-size 1")
+
+
+@pytest.mark.parametrize("preset", ["fast", "24gb", "cpu"])
+def test_the_presets_with_an_optimiser_over_all_tensors_can_be_spread(preset: Any) -> None:
+    assert chosen(preset, shard=True) == replace(PRESETS[preset], shard=True)
 
 
 def test_what_makes_the_optimiser_work_by_tensors() -> None:

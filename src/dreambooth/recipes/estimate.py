@@ -1,0 +1,283 @@
+"""The memory that a run will need on the device at its fullest, by phase and component, before it starts.
+
+The estimate follows the run as it is planned: the UNet and a text encoder that learns are on the device from the start in
+the number format of their training, a frozen text encoder and the VAE visit it in float32, and streamed blocks are at home
+in host memory from the start.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from functools import cache
+
+import torch
+
+from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.memory.plan import MemoryPlan
+from dreambooth.recipes.memory_traces import (
+    AverageUse,
+    OptimizerName,
+    Sampling,
+    StepTrace,
+    average_use,
+    decoding_bytes,
+    encoding_bytes,
+    gradient_bytes,
+    largest_scratch_bytes,
+    part_bytes,
+    sampling_bytes,
+    state_bytes,
+    step_use,
+    streamed_away_bytes,
+)
+from dreambooth.recipes.settings import TrainSettings
+from dreambooth.runtime.precision import PrecisionPolicy
+from dreambooth.trainees.settings import TraineeSettings
+
+__all__ = [
+    "WORKSPACE",
+    "MemoryEstimate",
+    "MemoryUse",
+    "Phase",
+    "Workload",
+    "describe_estimate",
+    "estimate_memory",
+    "gib",
+    "workload_of",
+]
+
+WORKSPACE = 2**29
+"""Bytes for what no operation shows: workspaces of the libraries for matrices and convolutions, and gaps between tensors.
+
+A guess that has not been measured.
+"""
+
+_SMALLEST_SHOWN = 2**20
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a run does, as far as memory depends on it."""
+
+    resolution: int
+    num_examples: int
+    """Photos and class images of one forward pass, as long as the memory plan does not cut it smaller."""
+    gradient_accumulation: int
+    trainee: TraineeSettings
+    keeps_average: bool
+    optimizer: OptimizerName
+    class_images: Sampling | None
+    """How class images are made; None when none are."""
+    previews: Sampling | None
+    """How preview pictures are made; None when none are."""
+
+    def num_passes(self, plan: MemoryPlan) -> int:
+        """Forward passes of one step."""
+        return math.ceil(self.num_examples * self.gradient_accumulation / (plan.micro_batch_size or self.num_examples))
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Bytes at one moment by what they are for."""
+
+    weights: int = 0
+    gradients: int = 0
+    states: int = 0
+    average: int = 0
+    activations: int = 0
+    scratch: int = 0
+    """Copies that the optimiser or the average works on."""
+    workspace: int = WORKSPACE
+    """See WORKSPACE."""
+
+    @property
+    def total(self) -> int:
+        """All bytes."""
+        return sum(size for _, size in self.components())
+
+    def components(self) -> Iterator[tuple[str, int]]:
+        """Name and bytes of each component."""
+        return ((field.name, getattr(self, field.name)) for field in fields(self))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase of a run at its fullest moment."""
+
+    name: str
+    use: MemoryUse
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """What a run will need on the device."""
+
+    phases: tuple[Phase, ...]
+    """In the order of the run."""
+
+    @property
+    def largest(self) -> Phase:
+        """The phase that decides."""
+        return max(self.phases, key=lambda phase: phase.use.total)
+
+    @property
+    def peak(self) -> int:
+        """Bytes at the fullest moment of all."""
+        return self.largest.use.total
+
+
+def workload_of(settings: TrainSettings, resolution: int) -> Workload:
+    """What the settings of a run ask for. `resolution` is that of its training pictures."""
+    prior, loop, output = settings.prior, settings.loop, settings.output
+    makes_previews = output.preview_steps > 0 and bool(output.preview_prompts)
+    return Workload(
+        resolution=resolution,
+        num_examples=loop.batch_size * (1 if prior.prior_weight == 0 else 2),
+        gradient_accumulation=loop.gradient_accumulation,
+        trainee=settings.trainee,
+        keeps_average=loop.ema_decay is not None,
+        optimizer=settings.optimizer.optimizer,
+        class_images=Sampling(prior.prior_batch_size, prior.prior_guidance_scale != 1)
+        if prior.prior_weight > 0 and prior.prior_images is None
+        else None,
+        previews=Sampling(1, output.preview_guidance_scale != 1) if makes_previews else None,
+    )
+
+
+@cache
+def estimate_memory(family: StableDiffusion1, plan: MemoryPlan, workload: Workload) -> MemoryEstimate:
+    """Predict the memory of a run of `workload` under `plan`. Needs no device and no weights; computed once for the same."""
+    run = _PlannedRun(family, plan, workload)
+    phases = (
+        *([] if workload.class_images is None else [Phase("class images", run.class_images(workload.class_images))]),
+        Phase("encoding", run.encoding()),
+        Phase("training step", run.training_step()),
+        *([] if workload.previews is None else [Phase("previews", run.previews(workload.previews))]),
+    )
+    return MemoryEstimate(phases)
+
+
+@dataclass(frozen=True)
+class _PlannedRun:
+    family: StableDiffusion1
+    plan: MemoryPlan
+    workload: Workload
+
+    @property
+    def policy(self) -> PrecisionPolicy:
+        return PrecisionPolicy(self.plan.precision, "cpu")
+
+    @property
+    def trained_weights(self) -> int:
+        """Of the UNet, and of the text encoder when it learns, with its table of words even if that does not."""
+        dtype = self.policy.weight_dtype
+        unet = part_bytes(self.family, "unet", dtype)
+        if self.plan.stream_blocks:
+            unet -= streamed_away_bytes(self.family, dtype)
+        return unet + (part_bytes(self.family, "text_encoder", dtype) if self.workload.trainee.train_text_encoder else 0)
+
+    @property
+    def all_weights(self) -> int:
+        """With the visitors in float32."""
+        frozen = 0 if self.workload.trainee.train_text_encoder else part_bytes(self.family, "text_encoder", torch.float32)
+        return self.trained_weights + frozen + part_bytes(self.family, "vae", torch.float32)
+
+    @property
+    def states(self) -> int:
+        if self.plan.states_on_host and self.workload.optimizer == "adamw":
+            return 0
+        return state_bytes(
+            self.family,
+            self.workload.trainee,
+            optimizer=self.workload.optimizer,
+            states=self.plan.optimizer_states,
+        )
+
+    @property
+    def average(self) -> AverageUse:
+        if not self.workload.keeps_average:
+            return AverageUse(0, 0, 0)
+        return average_use(self.family, self.workload.trainee, self.policy.weight_dtype)
+
+    def class_images(self, sampling: Sampling) -> MemoryUse:
+        """The model as it came, with all its parts."""
+        return MemoryUse(weights=self.all_weights, activations=self._picture_bytes(sampling, is_learning=False))
+
+    def encoding(self) -> MemoryUse:
+        """Photos through the VAE one by one."""
+        return MemoryUse(weights=self.all_weights, activations=encoding_bytes(self.family, self.workload.resolution))
+
+    def training_step(self) -> MemoryUse:
+        """The fullest of its moments: forward and backward pass, the optimiser, the average."""
+        plan, workload, average = self.plan, self.workload, self.average
+        updates_by_tensor = plan.updates_by_tensor or workload.optimizer == "adafactor"
+        step = step_use(
+            StepTrace(
+                family=self.family,
+                precision=plan.precision,
+                checkpointing=plan.gradient_checkpointing,
+                resolution=workload.resolution,
+                num_examples=min(plan.micro_batch_size or workload.num_examples, workload.num_examples),
+                trainee=workload.trainee,
+                is_accumulating=workload.num_passes(plan) > 1,
+                used_up_with=(workload.optimizer, plan.optimizer_states) if plan.step_in_backward else None,
+            )
+        )
+        kept = MemoryUse(weights=self.trained_weights, states=self.states, average=average.kept)
+        moments = [
+            replace(kept, gradients=step.gradients, activations=step.activations, scratch=step.scratch),
+            replace(kept, scratch=average.to_update),
+        ]
+        if not plan.step_in_backward:
+            # torch's fused AdamW works in place.
+            scratch = self._largest_scratch() if updates_by_tensor else 0
+            gradients = gradient_bytes(self.family, workload.trainee, self.policy.weight_dtype)
+            moments.append(replace(kept, gradients=gradients, scratch=scratch))
+        return max(moments, key=lambda use: use.total)
+
+    def previews(self, sampling: Sampling) -> MemoryUse:
+        """One picture at a time, while all that training needs between two steps stays."""
+        average = self.average
+        return MemoryUse(
+            weights=self.all_weights,
+            states=self.states,
+            average=average.kept,
+            activations=self._picture_bytes(sampling, is_learning=True),
+            scratch=average.in_place,
+        )
+
+    def _picture_bytes(self, sampling: Sampling, *, is_learning: bool) -> int:
+        resolution, policy = self.workload.resolution, self.policy
+        denoising = sampling_bytes(
+            self.family,
+            sampling,
+            resolution=resolution,
+            weight_dtype=policy.weight_dtype,
+            compute_dtype=policy.compute_dtype,
+            is_learning=is_learning,
+        )
+        return max(denoising, decoding_bytes(self.family, resolution))
+
+    def _largest_scratch(self) -> int:
+        return largest_scratch_bytes(
+            self.family,
+            self.workload.trainee,
+            self.policy.weight_dtype,
+            optimizer=self.workload.optimizer,
+            states=self.plan.optimizer_states,
+        )
+
+
+def describe_estimate(estimate: MemoryEstimate, free: int | None) -> str:
+    """One line: the predicted peak by component against what is free (None where nobody knows)."""
+    largest = estimate.largest
+    parts = ", ".join(f"{name} {gib(size)}" for name, size in largest.use.components() if size >= _SMALLEST_SHOWN)
+    of = "" if free is None else f" of {gib(free)} GiB free"
+    return f"Memory at its fullest, predicted: {gib(estimate.peak)}{of or ' GiB'}, in the phase '{largest.name}' ({parts})"
+
+
+def gib(size: int) -> str:
+    """Bytes as a number of GiB with two digits."""
+    return f"{size / 2**30:.2f}"

@@ -1,0 +1,152 @@
+"""`dreambooth plan`: how much memory training would need under each preset, and which one `auto` would take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from dreambooth.errors import SettingsError
+from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.memory.plan import PRESETS
+from dreambooth.memory.settings import MemoryPreset
+from dreambooth.recipes.display import Display
+from dreambooth.recipes.estimate import WORKSPACE, MemoryEstimate, Workload, describe_estimate, estimate_memory, gib
+from dreambooth.recipes.memory_plan import USABLE, first_that_fits, possible_plan
+from dreambooth.recipes.memory_traces import Sampling
+from dreambooth.recipes.settings import PlanSettings
+from dreambooth.runtime.device import choose_device, describe_device
+from dreambooth.runtime.free_memory import free_memory_bytes
+from dreambooth.runtime.precision import has_bfloat16
+from dreambooth.weights.read import read_model
+
+__all__ = ["PlanResult", "plan_memory"]
+
+_COMPONENTS = ("preset", "weights", "gradients", "states", "activations", "other", "peak", "fits")
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """Predictions by preset, and what `auto` would take."""
+
+    estimates: Mapping[MemoryPreset, MemoryEstimate]
+    """Presets that contradict the choices given are left out."""
+    auto: MemoryPreset | None
+    """None when nothing fits, or the one that would be taken does not go with the choices given."""
+    free: int | None
+    """Bytes that were planned for; None where nobody knows."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where training would happen."""
+
+    title: str
+    free: int | None
+    device: torch.device | None
+    """None for a GPU that is not here."""
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.device is None or self.device.type == "cuda"
+
+    @property
+    def has_bfloat16(self) -> bool:
+        return self.device is None or has_bfloat16(self.device)
+
+    def fits(self, preset: MemoryPreset, peak: int) -> str:
+        """Yes or no; empty for a preset of another kind of device, and where nobody knows."""
+        if self.free is None or (preset == "cpu") == self.is_gpu:
+            return ""
+        return "yes" if peak <= (USABLE * self.free if self.is_gpu else self.free) else "no"
+
+
+def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
+    """Show the predicted memory of each preset, or of the one named, by phase and component.
+
+    Raises SettingsError when no preset goes with the choices given, and ModelFileError when the model cannot be read.
+    """
+    place = _place(settings)
+    base = settings.base
+    family = read_model(base.model, config=base.config, weights=base.weights).family
+    workload = _workload(settings, settings.resolution or family.resolution)
+    named = settings.memory.memory_preset
+    estimates, problems = _estimates(tuple(PRESETS) if named == "auto" else (named,), settings, family, workload, place)
+    if not estimates:
+        raise SettingsError(list(problems.values()))
+    auto = first_that_fits(settings.memory, family, workload, place.device, free=place.free) if place.is_gpu else "cpu"
+    trained = "UNet and text encoder" if workload.trainee.train_text_encoder else "UNet"
+    display.say(f"{family.title}: {trained}, {workload.num_examples} pictures of {workload.resolution} px in a forward pass")
+    display.table("GiB at the fullest moment", _COMPONENTS, [_row(preset, one, place) for preset, one in estimates.items()])
+    _show_phases(estimates, display)
+    for preset, problem in problems.items():
+        display.say(f"Left out: {preset}: {problem}")
+    display.say(
+        f"In 'other', {gib(WORKSPACE)} GiB are a guess for workspaces of libraries and gaps between tensors, not measured yet."
+    )
+    found, wrong = _estimates((auto,), settings, family, workload, place)
+    if auto in wrong:
+        display.say(f"On {place.title}: auto would take {auto}, and {wrong[auto]}")
+        return PlanResult(estimates, None, place.free)
+    does_fit = place.fits(auto, found[auto].peak) != "no"
+    _show_choice(auto, found[auto], place, display, does_fit=does_fit)
+    return PlanResult(estimates, auto if does_fit else None, place.free)
+
+
+def _place(settings: PlanSettings) -> _Place:
+    if settings.gpu_memory is not None:
+        return _Place("another machine's GPU", round(settings.gpu_memory * 2**30), None)
+    device = choose_device(settings.device)
+    return _Place(describe_device(device), free_memory_bytes(device), device)
+
+
+def _workload(settings: PlanSettings, resolution: int) -> Workload:
+    has_class_images = settings.prior_weight > 0
+    return Workload(
+        resolution=resolution,
+        num_examples=settings.batch_size * (2 if has_class_images else 1),
+        gradient_accumulation=settings.gradient_accumulation,
+        trainee=settings.trainee,
+        keeps_average=settings.ema_decay is not None,
+        optimizer=settings.optimizer,
+        class_images=Sampling(settings.prior_batch_size, is_guided=True) if has_class_images else None,
+        previews=Sampling(1, is_guided=True),
+    )
+
+
+def _estimates(
+    presets: tuple[MemoryPreset, ...], settings: PlanSettings, family: StableDiffusion1, workload: Workload, place: _Place
+) -> tuple[dict[MemoryPreset, MemoryEstimate], dict[MemoryPreset, str]]:
+    """Predictions, and the problems of presets that cannot be."""
+    estimates: dict[MemoryPreset, MemoryEstimate] = {}
+    problems: dict[MemoryPreset, str] = {}
+    for preset in presets:
+        try:
+            plan = possible_plan(preset, settings.memory, workload, has_bfloat16=place.has_bfloat16 or preset == "cpu")
+        except SettingsError as error:
+            problems[preset] = "; ".join(error.problems)
+        else:
+            estimates[preset] = estimate_memory(family, plan, workload)
+    return estimates, problems
+
+
+def _row(preset: MemoryPreset, estimate: MemoryEstimate, place: _Place) -> tuple[str, ...]:
+    """The components of the fullest moment; they add up to the peak."""
+    use = estimate.largest.use
+    other = use.average + use.scratch + use.workspace
+    numbers = (use.weights, use.gradients, use.states, use.activations, other, estimate.peak)
+    return (preset, *map(gib, numbers), place.fits(preset, estimate.peak))
+
+
+def _show_phases(estimates: Mapping[MemoryPreset, MemoryEstimate], display: Display) -> None:
+    names = [phase.name for phase in next(iter(estimates.values())).phases]
+    rows = [(preset, *(gib(phase.use.total) for phase in one.phases), one.largest.name) for preset, one in estimates.items()]
+    display.table("Peak of each phase in GiB", ("preset", *names, "the fullest"), rows)
+
+
+def _show_choice(preset: MemoryPreset, estimate: MemoryEstimate, place: _Place, display: Display, *, does_fit: bool) -> None:
+    found = f"auto takes {preset}" if does_fit else f"nothing fits, and the smallest is {preset}"
+    display.say(f"On {place.title}: {found}. {describe_estimate(estimate, place.free)}")
+    if not place.is_gpu:
+        display.say("To plan for the GPU of another machine: --gpu-memory GIB")

@@ -1,0 +1,79 @@
+"""`dreambooth plan`: what a person reads, and what a program gets back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dreambooth.config import parse_settings
+from dreambooth.errors import SettingsError
+from dreambooth.memory.plan import PRESETS
+from dreambooth.recipes.display import Display
+from dreambooth.recipes.plan import PlanResult, plan_memory
+from dreambooth.recipes.settings import PlanSettings
+
+
+def plan(display: Display, **values: object) -> PlanResult:
+    return plan_memory(parse_settings(PlanSettings, {"base": {"model": "toybox"}, **values}, where="here"), display)
+
+
+def test_the_installed_command() -> None:
+    command = [str(Path(sys.executable).with_name("dreambooth")), "plan", "--model", "toybox", "--gpu-memory", "24"]
+    environment = {**os.environ, "COLUMNS": "80", "CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("Stable Diffusion 1: UNet and text encoder, 2 pictures of 64 px in a forward pass\n")
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert [line[0] for line in lines if line and line[0] in PRESETS] == 2 * list(
+        PRESETS
+    )  # a table of components, one of phases
+    fast = next(line for line in lines if line and line[0] == "fast")
+    assert fast[-1] == "yes" and sum(map(float, fast[1:6])) == pytest.approx(float(fast[6]), abs=0.03)
+    assert "On another machine's GPU: auto takes fast. Memory at its fullest, predicted: " in result.stdout
+
+
+def test_without_a_gpu_the_plan_for_cpus_is_taken(display: Display, said: Callable[[], str]) -> None:
+    result = plan(display, device="cpu")
+    assert result.auto == "cpu" and set(result.estimates) == set(PRESETS)
+    assert "auto takes cpu" in said() and "To plan for the GPU of another machine: --gpu-memory GIB" in said()
+
+
+def test_a_named_preset_alone_and_nothing_that_fits(display: Display, said: Callable[[], str]) -> None:
+    result = plan(display, gpu_memory=0.5, memory={"memory_preset": "8gb"}, trainee={"train_text_encoder": False})
+    assert list(result.estimates) == ["8gb"] and result.auto is None
+    assert result.free == 2**29
+    assert "Stable Diffusion 1: UNet, 2 pictures" in said()
+    assert "nothing fits, and the smallest is " in said()
+    assert next(line for line in said().splitlines() if line.startswith("8gb")).split()[-1] == "no"
+
+
+def test_what_is_asked_for_reaches_the_prediction(display: Display, said: Callable[[], str]) -> None:
+    memory = {"memory_preset": "fast"}
+    plain = plan(display, gpu_memory=24, memory=memory).estimates["fast"]
+    large = plan(display, gpu_memory=24, memory=memory, batch_size=4, resolution=256, prior_weight=0).estimates["fast"]
+    assert "4 pictures of 256 px in a forward pass" in said()
+    assert [phase.name for phase in large.phases] == ["encoding", "training step", "previews"]
+    assert large.peak > 1.2 * plain.peak
+    average = plan(display, gpu_memory=24, memory=memory, ema_decay=0.99, optimizer="adafactor").estimates["fast"]
+    assert average.largest.use.average > 0 and average.largest.use.states < plain.largest.use.states / 10
+
+
+def test_presets_that_contradict_the_choices_are_left_out(display: Display, said: Callable[[], str]) -> None:
+    result = plan(display, device="cpu", memory={"stream_blocks": True})
+    assert list(result.estimates) == ["6gb"] and result.auto is None
+    assert "Left out: fast: stream_blocks needs --step-in-backward and --gradient-checkpointing all" in said()
+    assert "auto would take cpu, and stream_blocks needs" in said()
+    with pytest.raises(SettingsError, match="cannot be summed over micro-batches"):
+        plan(display, memory={"step_in_backward": True, "micro_batch_size": 1})
+
+
+def test_options_without_effect_are_refused(display: Display) -> None:
+    with pytest.raises(SettingsError, match="device cpu would have no effect"):
+        plan(display, device="cpu", gpu_memory=8)
+    with pytest.raises(SettingsError, match="optimizer_states would have no effect"):
+        plan(display, optimizer="adafactor", memory={"optimizer_states": "8bit"})
