@@ -88,7 +88,7 @@ _ALL = (
             "dreambooth plan --model sd-v1-4.ckpt",
             "dreambooth plan --model sd-v1-4.ckpt --no-train-text-encoder --gpu-memory 7.5",
         ),
-        without=("text_encoder_learning_rate",),
+        without=("text_encoder_learning_rate", "shard"),
     ),
     Verb(
         name="convert",

@@ -15,6 +15,7 @@ from dreambooth.recipes.settings import TrainSettings
 from dreambooth.runtime.compilation import compile_modules
 from dreambooth.runtime.precision import PrecisionPolicy
 from dreambooth.runtime.processes import Processes
+from dreambooth.runtime.shards import shard
 from dreambooth.trainees.full import FullTrainee, full_trainee
 from dreambooth.training.denoiser import Denoiser
 from dreambooth.training.loop import TrainingState
@@ -47,8 +48,9 @@ def place_for_training(
     streamed = StreamedBlocks(unet_blocks(unet) if plan.stream_blocks else (), device)
     streamed.attach()
     unet.to(device)
-    if device.type == "cuda" and not plan.updates_by_tensor:
-        unet.to(memory_format=torch.channels_last)  # convolutions of tensor cores want it; the optimiser by tensors does not
+    # Convolutions of tensor cores want it; the optimiser by tensors and FSDP do not.
+    if device.type == "cuda" and not plan.updates_by_tensor and not plan.shard:
+        unet.to(memory_format=torch.channels_last)
     text_encoder.to(device, policy.weight_dtype if trains_text_encoder else None)
     return Placed(components, streamed)
 
@@ -56,8 +58,12 @@ def place_for_training(
 def assemble(
     placed: Placed, settings: TrainSettings, plan: MemoryPlan, policy: PrecisionPolicy, processes: Processes
 ) -> tuple[FullTrainee, TrainingState]:
-    """The trainee and its state before the first step."""
+    """The trainee and its state before the first step. Weights are spread over the processes here, when the plan says so."""
     components, decay = placed.components, settings.loop.ema_decay
+    if plan.shard:  # before anything takes hold of the parameters, which are others afterwards
+        shard(components.unet, processes, components.unet.device)
+        if settings.trainee.train_text_encoder:
+            shard(components.text_encoder, processes, components.text_encoder.device)
     trainee = full_trainee(
         components.unet, components.text_encoder, settings.trainee, learning_rate=settings.optimizer.learning_rate
     )

@@ -72,6 +72,8 @@ class Workload:
     """How class images are made; None when none are."""
     previews: Sampling | None
     """How preview pictures are made; None when none are."""
+    num_processes: int = 1
+    """Processes over which weights, gradients and means are spread when the plan shards them."""
 
     def num_passes(self, plan: MemoryPlan) -> int:
         """Forward passes of one step."""
@@ -128,14 +130,17 @@ class MemoryEstimate:
         return self.largest.use.total
 
 
-def workload_of(settings: TrainSettings, resolution: int) -> Workload:
-    """What the settings of a run ask for. `resolution` is that of its training pictures."""
+def workload_of(settings: TrainSettings, resolution: int, *, num_processes: int = 1) -> Workload:
+    """What the settings of a run ask of each of its processes. `resolution` is that of its training pictures."""
     prior, loop, output = settings.prior, settings.loop, settings.output
     makes_previews = output.preview_steps > 0 and bool(output.preview_prompts)
+    num_roles = 1 if prior.prior_weight == 0 else 2
+    share = math.ceil(loop.examples_per_step * num_roles / num_processes)
+    num_examples = min(loop.batch_size * num_roles, share)
     return Workload(
         resolution=resolution,
-        num_examples=loop.batch_size * (1 if prior.prior_weight == 0 else 2),
-        gradient_accumulation=loop.gradient_accumulation,
+        num_examples=num_examples,
+        gradient_accumulation=math.ceil(share / num_examples),
         trainee=settings.trainee,
         keeps_average=loop.ema_decay is not None,
         optimizer=settings.optimizer.optimizer,
@@ -143,6 +148,7 @@ def workload_of(settings: TrainSettings, resolution: int) -> Workload:
         if prior.prior_weight > 0 and prior.prior_images is None
         else None,
         previews=Sampling(1, output.preview_guidance_scale != 1) if makes_previews else None,
+        num_processes=num_processes,
     )
 
 
@@ -181,8 +187,12 @@ class _PlannedRun:
     @property
     def all_weights(self) -> int:
         """With the visitors in float32."""
-        frozen = 0 if self.workload.trainee.train_text_encoder else part_bytes(self.family, "text_encoder", torch.float32)
-        return self.trained_weights + frozen + part_bytes(self.family, "vae", torch.float32)
+        return self.trained_weights + self._frozen_text_encoder + part_bytes(self.family, "vae", torch.float32)
+
+    @property
+    def _frozen_text_encoder(self) -> int:
+        learns = self.workload.trainee.train_text_encoder
+        return 0 if learns else part_bytes(self.family, "text_encoder", torch.float32)
 
     @property
     def states(self) -> int:
@@ -201,9 +211,15 @@ class _PlannedRun:
             return AverageUse(0, 0, 0)
         return average_use(self.family, self.workload.trainee, self.policy.weight_dtype)
 
+    def _spread(self, size: int) -> int:
+        """The part of one process. The block that is together for the moment is small and left out."""
+        return math.ceil(size / self.workload.num_processes) if self.plan.shard else size
+
     def class_images(self, sampling: Sampling) -> MemoryUse:
         """The model as it came, with all its parts."""
-        return MemoryUse(weights=self.all_weights, activations=self._picture_bytes(sampling, is_learning=False))
+        denoising = self._sampling_bytes(sampling, is_learning=False)
+        decoding = decoding_bytes(self.family, self.workload.resolution)
+        return MemoryUse(weights=self.all_weights, activations=max(denoising, decoding))
 
     def encoding(self) -> MemoryUse:
         """Photos through the VAE one by one."""
@@ -225,40 +241,51 @@ class _PlannedRun:
                 used_up_with=(workload.optimizer, plan.optimizer_states) if plan.step_in_backward else None,
             )
         )
-        kept = MemoryUse(weights=self.trained_weights, states=self.states, average=average.kept)
+        kept = MemoryUse(
+            weights=self._spread(self.trained_weights), states=self._spread(self.states), average=self._spread(average.kept)
+        )
         moments = [
-            replace(kept, gradients=step.gradients, activations=step.activations, scratch=step.scratch),
+            replace(kept, gradients=self._spread(step.gradients), activations=step.activations, scratch=step.scratch),
             replace(kept, scratch=average.to_update),
         ]
         if not plan.step_in_backward:
             # torch's fused AdamW works in place.
             scratch = self._largest_scratch() if updates_by_tensor else 0
             gradients = gradient_bytes(self.family, workload.trainee, self.policy.weight_dtype)
-            moments.append(replace(kept, gradients=gradients, scratch=scratch))
+            moments.append(replace(kept, gradients=self._spread(gradients), scratch=scratch))
         return max(moments, key=lambda use: use.total)
 
     def previews(self, sampling: Sampling) -> MemoryUse:
-        """One picture at a time, while all that training needs between two steps stays."""
-        average = self.average
-        return MemoryUse(
-            weights=self.all_weights,
-            states=self.states,
-            average=average.kept,
-            activations=self._picture_bytes(sampling, is_learning=True),
-            scratch=average.in_place,
-        )
+        """One picture at a time, while all that training needs between two steps stays.
 
-    def _picture_bytes(self, sampling: Sampling, *, is_learning: bool) -> int:
-        resolution, policy = self.workload.resolution, self.policy
-        denoising = sampling_bytes(
+        A frozen text encoder is there while latents are made, and gone when the VAE comes to decode them.
+        """
+        average = self.average
+        kept = MemoryUse(states=self._spread(self.states), average=self._spread(average.kept), scratch=average.in_place)
+        moments = (
+            replace(
+                kept,
+                weights=self._spread(self.trained_weights) + self._frozen_text_encoder,
+                activations=self._sampling_bytes(sampling, is_learning=True),
+            ),
+            replace(
+                kept,
+                weights=self._spread(self.trained_weights) + part_bytes(self.family, "vae", torch.float32),
+                activations=decoding_bytes(self.family, self.workload.resolution),
+            ),
+        )
+        return max(moments, key=lambda use: use.total)
+
+    def _sampling_bytes(self, sampling: Sampling, *, is_learning: bool) -> int:
+        policy = self.policy
+        return sampling_bytes(
             self.family,
             sampling,
-            resolution=resolution,
+            resolution=self.workload.resolution,
             weight_dtype=policy.weight_dtype,
             compute_dtype=policy.compute_dtype,
             is_learning=is_learning,
         )
-        return max(denoising, decoding_bytes(self.family, resolution))
 
     def _largest_scratch(self) -> int:
         return largest_scratch_bytes(

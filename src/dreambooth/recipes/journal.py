@@ -14,7 +14,6 @@ from dreambooth.recipes.session import Session
 from dreambooth.runtime.device import peak_memory_bytes
 from dreambooth.training.events import EventLog, NoTensorBoard, TensorBoard
 from dreambooth.training.loop import StepResult
-from dreambooth.training.validation import validation_losses
 
 __all__ = ["Journal", "SilentJournal"]
 
@@ -83,8 +82,8 @@ class Journal:
     def look(self, *, is_first: bool) -> None:
         """Measure the validation loss and make previews where they are due: before the first step, and at their intervals."""
         output, step = self.session.ready.settings.output, self.session.state.step
-        validates = output.validation_steps and (is_first or step % output.validation_steps == 0)
-        previews = output.preview_steps and (is_first or step % output.preview_steps == 0)
+        validates = self.session.is_due(output.validation_steps, is_first=is_first)
+        previews = self.session.is_due(output.preview_steps, is_first=is_first)
         if not validates and not previews:
             return
         self.catch_up()
@@ -101,8 +100,9 @@ class Journal:
         self.view.say(f"step {self.session.state.step}: saved {checkpoint}")
 
     def _preview(self, step: int) -> None:
+        latents = self.session.preview_latents()
         try:
-            sheet = self.session.make_preview()
+            sheet = self.session.previewer.write(step, latents)
         except ModelFileError as error:  # a picture that is not finite is no reason to stop: half precision may overflow
             self.view.say(f"step {step}: no preview. {error}")
             return
@@ -110,9 +110,7 @@ class Journal:
         self.view.say(f"step {step}: previews in {sheet}")
 
     def _validate(self, step: int) -> None:
-        session = self.session
-        with session.state.average.in_place():
-            losses = validation_losses(session.material.validation, session.state.denoiser, device=session.ready.device)
+        losses = self.session.validation_losses()
         self.log.add("validation", step=step, **{f"{role}_loss": loss for role, loss in losses.items()})
         self.board.add(step, {f"validation/{role}_loss": loss for role, loss in losses.items()})
         self.view.validation(losses)
@@ -121,7 +119,8 @@ class Journal:
 class SilentJournal:
     """Stands in the processes beside the main one: it looks at every number and tells nobody."""
 
-    def __init__(self) -> None:
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._pending: list[StepResult] = []
 
     def __enter__(self) -> SilentJournal:
@@ -142,7 +141,18 @@ class SilentJournal:
         self._pending.clear()
 
     def look(self, *, is_first: bool) -> None:
-        """The main process measures and makes previews for all."""
+        """The main process measures and makes previews for all; where its passes need all processes, take part in them."""
+        if not self._session.all_take_part:
+            return
+        output = self._session.ready.settings.output
+        validates = self._session.is_due(output.validation_steps, is_first=is_first)
+        previews = self._session.is_due(output.preview_steps, is_first=is_first)
+        if validates or previews:
+            self.catch_up()  # where the main process stops for a number that is not finite, this one must not go on alone
+        if validates:
+            self._session.validation_losses()
+        if previews:
+            self._session.preview_latents()
 
     def saved(self, checkpoint: Path) -> None:
         """The main process tells."""

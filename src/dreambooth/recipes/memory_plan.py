@@ -36,6 +36,8 @@ class ChosenPlan:
     policy: PrecisionPolicy
     warnings: tuple[str, ...] = ()
     """What speaks against the plan and does not forbid it."""
+    predicted: str | None = None
+    """What it will need of what is free; None where that was not estimated."""
 
 
 def choose_plan(
@@ -62,10 +64,10 @@ def choose_plan(
     estimate = estimate_memory(family, plan, workload)
     if not is_gpu:
         too_large = f"the run may need more memory than there is. {describe_estimate(estimate, free)}"
-        return ChosenPlan(preset, plan, policy, (too_large,) if estimate.peak > free else ())
+        return ChosenPlan(preset, plan, policy, (too_large,) if estimate.peak > free else (), describe_estimate(estimate, free))
     if estimate.peak > USABLE * free:
         raise _does_not_fit(preset, memory, family, workload, device=device, free=free)
-    return ChosenPlan(preset, plan, policy)
+    return ChosenPlan(preset, plan, policy, predicted=describe_estimate(estimate, free))
 
 
 def first_that_fits(
@@ -158,6 +160,7 @@ def _levers(preset: MemoryPreset, memory: MemorySettings, workload: Workload) ->
         {"step_in_backward": True},
         {"states_on_host": True},
         {"stream_blocks": True},
+        *([{"shard": True}] if workload.num_processes > 1 else []),
         {"step_in_backward": True, "gradient_checkpointing": "all", "stream_blocks": True, "states_on_host": True},
     ]
     for choice in choices:

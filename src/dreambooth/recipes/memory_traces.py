@@ -185,20 +185,18 @@ def sampling_bytes(
 @cache
 def decoding_bytes(family: StableDiffusion1, resolution: int) -> int:
     """Bytes of bringing one picture from latents to pixels in float32, beside the weights."""
-    live = LiveBytes()
+    vae, live = _untouched(family).vae, LiveBytes()
     with live, AsOnCuda(), torch.no_grad():
-        family.decode_latents(_untouched(family).vae, _latents(family, resolution, 1))
+        family.decode_latents(vae, _latents(family, resolution, 1))
     return live.peak
 
 
 @cache
 def encoding_bytes(family: StableDiffusion1, resolution: int) -> int:
     """Bytes of bringing one picture from pixels to latents in float32, beside the weights."""
-    live = LiveBytes()
+    vae, live = _untouched(family).vae, LiveBytes()
     with live, AsOnCuda(), torch.no_grad():
-        family.encode_pixels(
-            _untouched(family).vae, torch.empty(1, family.vae.pixel_channels, resolution, resolution, device=_META)
-        )
+        family.encode_pixels(vae, torch.empty(1, family.vae.pixel_channels, resolution, resolution, device=_META))
     return live.peak
 
 

@@ -72,6 +72,8 @@ class Ready:
     device: torch.device
     processes: Processes
     plan: MemoryPlan
+    predicted: str | None
+    """What the run is predicted to need of what is free; None where it was not estimated."""
     policy: PrecisionPolicy
     base: ModelWeights
     photos: tuple[CaptionedPhoto, ...]
@@ -89,6 +91,7 @@ def check_everything(settings: TrainSettings, display: Display, processes: Proce
     run = RunFolder(settings.output.output)
     device = problems.attempt(lambda: processes.device(settings.loop.device))
     problems.attempt(lambda: _check_all_have_work(settings, processes))
+    problems.attempt(lambda: _check_can_shard(settings, processes))
     if not is_resume:
         problems.attempt(lambda: _check_output_is_free(run.path))
     if settings.output.tensorboard:
@@ -98,7 +101,7 @@ def check_everything(settings: TrainSettings, display: Display, processes: Proce
     if base is not None:
         problems.attempt(lambda: _check_disk(settings, base, run))
     resolution = settings.views.resolution or (base.family.resolution if base is not None else 512)
-    chosen = None if device is None else problems.attempt(lambda: _choose_plan(settings, device, base, resolution))
+    chosen = None if device is None else problems.attempt(lambda: _choose_plan(settings, device, processes, base, resolution))
     report = scan_photos(settings.subject.photos, role="instance", resolution=resolution)
     given = _given_priors(settings, resolution)
     found = (*report.problems, *(problem for images in given for problem in images.problems))
@@ -121,6 +124,7 @@ def check_everything(settings: TrainSettings, display: Display, processes: Proce
         device=device,
         processes=processes,
         plan=chosen.plan,
+        predicted=chosen.predicted,
         policy=chosen.policy,
         base=base,
         photos=tuple(CaptionedPhoto(photo, instance_caption(photo, settings.subject)) for photo in report.photos),
@@ -129,13 +133,50 @@ def check_everything(settings: TrainSettings, display: Display, processes: Proce
     )
 
 
-def _choose_plan(settings: TrainSettings, device: torch.device, base: ModelWeights | None, resolution: int) -> ChosenPlan:
-    family, workload = base.family if base is not None else None, workload_of(settings, resolution)
+def _choose_plan(
+    settings: TrainSettings, device: torch.device, processes: Processes, base: ModelWeights | None, resolution: int
+) -> ChosenPlan:
+    family = base.family if base is not None else None
+    workload = workload_of(settings, resolution, num_processes=processes.count)
     return choose_plan(settings.memory, device, family, workload, free=free_memory_bytes(device))
 
 
+def _check_can_shard(settings: TrainSettings, processes: Processes) -> None:
+    """Spread weights come together in every pass, so all processes must make the same passes."""
+    if not settings.memory.shard:
+        return
+    problems, hints = [], []
+    if processes.count == 1:
+        problems.append("shard spreads the weights over several processes, and there is one")
+        hints.append("Start several: torchrun --nproc-per-node gpu -m dreambooth train ..., or use --no-shard.")
+    per_batch = _num_roles(settings) * settings.loop.gradient_accumulation
+    num_examples = per_batch * settings.loop.batch_size
+    if num_examples > processes.count and num_examples % processes.count != 0:
+        unit = processes.count // math.gcd(per_batch, processes.count)
+        batch_size = unit * math.ceil(settings.loop.batch_size / unit)
+        problems.append(
+            f"shard gives all processes the same number of examples, and {processes.count} processes share the "
+            f"{num_examples} examples of a step"
+        )
+        hints.append(f"Use --batch-size {batch_size} (a step then sees more), another number of processes, or --no-shard.")
+    if settings.optimizer.optimizer == "adafactor":
+        problems.append("optimizer is adafactor, and shard needs the one that works on all tensors at once")
+        hints.append("Use --optimizer adamw or --no-shard.")
+    if settings.loop.compile in ("blocks", "full"):
+        problems.append(
+            f"compile is {settings.loop.compile}, which does not go with shard: weights come and go between the blocks"
+        )
+        hints.append("Use --compile off or --no-shard.")
+    if problems:
+        raise SettingsError(problems, hint="\n".join(hints))
+
+
+def _num_roles(settings: TrainSettings) -> int:
+    return 1 if settings.prior.prior_weight == 0 else 2
+
+
 def _check_all_have_work(settings: TrainSettings, processes: Processes) -> None:
-    roles = 1 if settings.prior.prior_weight == 0 else 2
+    roles = _num_roles(settings)
     num_examples = roles * settings.loop.examples_per_step
     if num_examples < processes.count:
         raise SettingsError(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from dreambooth.families.components import Components
 from dreambooth.sampling.images import save_picture, write_contact_sheet
@@ -38,16 +40,9 @@ class Previewer:
     dtype: torch.dtype
     model_digest: str
 
-    def make(self, step: int) -> Path:
-        """Make the pictures of this step and the sheet over time; the sheet's path.
-
-        The VAE and a frozen text encoder come to the device for this alone.
-        """
-        parts = (self.components.vae, self.components.text_encoder)
-        visitors = [module for module in parts if module.device.type != self.device.type]
-        for module in visitors:
-            module.to(self.device)
-        options = SamplingOptions(
+    @property
+    def _options(self) -> SamplingOptions:
+        return SamplingOptions(
             sampler="ddim",
             steps=_STEPS,
             guidance_scale=self.guidance_scale,
@@ -55,14 +50,40 @@ class Previewer:
             width=self.resolution,
             seed=_SEED,
         )
-        for index, prompt in enumerate(self.prompts):
-            picture = Picture(prompt, index)
-            *_, final = sample(self.components, [picture], options, device=self.device, dtype=self.dtype)
-            text = picture_text(picture, options, model_digest=self.model_digest, device=self.device, dtype=self.dtype)
-            save_picture(self._path(step, index), decode(self.components, final.x_BCHW)[0], {**text, "step": str(step)})
-        for module in visitors:
-            module.to("cpu")
+
+    def latents(self) -> list[Tensor]:
+        """The final latents of every prompt, (1, C, H, W) each. A frozen text encoder comes to the device for this alone."""
+        with self._on_device(self.components.text_encoder):
+            return [self._latent(Picture(prompt, index)) for index, prompt in enumerate(self.prompts)]
+
+    def _latent(self, picture: Picture) -> Tensor:
+        *_, final = sample(self.components, [picture], self._options, device=self.device, dtype=self.dtype)
+        return final.x_BCHW
+
+    def write(self, step: int, latents: Sequence[Tensor]) -> Path:
+        """Write the pictures of this step and the sheet over time; the sheet's path. The VAE comes to the device for it.
+
+        Raises ModelFileError for a picture that is not finite.
+        """
+        with self._on_device(self.components.vae):
+            for index, (prompt, latent_BCHW) in enumerate(zip(self.prompts, latents, strict=True)):
+                text = picture_text(
+                    Picture(prompt, index), self._options, model_digest=self.model_digest, device=self.device, dtype=self.dtype
+                )
+                save_picture(self._path(step, index), decode(self.components, latent_BCHW)[0], {**text, "step": str(step)})
         return self._write_sheet()
+
+    @contextmanager
+    def _on_device(self, module: nn.Module) -> Iterator[None]:
+        """Inside, a module that is elsewhere is on the device."""
+        is_visitor = next(module.parameters()).device.type != self.device.type
+        if is_visitor:
+            module.to(self.device)
+        try:
+            yield
+        finally:
+            if is_visitor:
+                module.to("cpu")
 
     def _path(self, step: int, index: int) -> Path:
         return self.run.previews / f"step-{step:06d}" / f"{index:02d}-{file_stem(self.prompts[index])}.png"

@@ -27,6 +27,7 @@ _MAY_CHANGE = frozenset(
         "memory.step_in_backward",
         "memory.states_on_host",
         "memory.stream_blocks",
+        "memory.shard",
     }
 )
 _MAY_MOVE = frozenset(  # what is at these places is compared by content, so the places themselves may differ

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from dreambooth.data.captions import fill
 from dreambooth.families.components import Components
 from dreambooth.recipes.assembly import assemble
@@ -15,10 +17,12 @@ from dreambooth.recipes.material import Material
 from dreambooth.recipes.preflight import Ready
 from dreambooth.recipes.previews import Previewer
 from dreambooth.recipes.settings import TrainSettings
+from dreambooth.runtime.shards import gather_on_host
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.trainees.full import FullTrainee
 from dreambooth.training.batches import Batch, Cut, micro_batches
 from dreambooth.training.loop import TrainingState
+from dreambooth.training.validation import validation_losses
 from dreambooth.weights.write import write_single_file
 
 __all__ = ["Session", "start_session"]
@@ -54,24 +58,45 @@ class Session:
         )
 
     def write_model(self, path: Path) -> None:
-        """Write the model as it is now (its average when one is kept) with everything that made it."""
-        settings = self.ready.settings
+        """Write the model as it is now (its average when one is kept) with everything that made it.
+
+        All processes call this together, and the main one writes; weights that are spread over them come together in its host
+        memory first.
+        """
+        settings, base, processes = self.ready.settings, self.ready.base, self.ready.processes
         with self.host_values(), self.state.average.in_place():
             unet, _, text_encoder = self.components.family.state_dicts(self.components)
-            base = self.ready.base
-            trained = replace(
-                base, unet=unet, text_encoder=text_encoder if settings.trainee.train_text_encoder else base.text_encoder
-            )
-            write_single_file(path, trained, dtype=STORAGE_DTYPES[settings.output.model_dtype], metadata=self._metadata())
+            if not settings.trainee.train_text_encoder:
+                text_encoder = base.text_encoder
+            unet, text_encoder = (gather_on_host(part, keeps=processes.is_main) for part in (unet, text_encoder))
+            with processes.together():
+                if processes.is_main:
+                    trained = replace(base, unet=unet, text_encoder=text_encoder)
+                    dtype = STORAGE_DTYPES[settings.output.model_dtype]
+                    write_single_file(path, trained, dtype=dtype, metadata=self._metadata())
 
     def host_values(self) -> AbstractContextManager[None]:
         """Inside, every weight can be read and written, wherever it lives while training."""
         return self.material.placed.streamed.host_values()
 
-    def make_preview(self) -> Path:
-        """Make the preview pictures of the step that was just done, with the weights that a model written now would have."""
+    @property
+    def all_take_part(self) -> bool:
+        """Whether every process must take part in every forward pass, because each has a part of the weights."""
+        return self.ready.plan.shard
+
+    def is_due(self, interval: int, *, is_first: bool) -> bool:
+        """Whether a look that is taken every `interval` steps (never when 0) and before the first one is to be taken now."""
+        return interval > 0 and (is_first or self.state.step % interval == 0)
+
+    def validation_losses(self) -> dict[str, float]:
+        """The validation loss of each role, with the weights that a model written now would have."""
         with self.state.average.in_place():
-            return self.previewer.make(self.state.step)
+            return validation_losses(self.material.validation, self.state.denoiser, device=self.ready.device)
+
+    def preview_latents(self) -> list[Tensor]:
+        """The latents of the preview pictures, with the weights that a model written now would have."""
+        with self.state.average.in_place():
+            return self.previewer.latents()
 
     def _metadata(self) -> dict[str, str]:
         settings = self.ready.settings

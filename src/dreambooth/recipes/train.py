@@ -120,10 +120,14 @@ def _announce(ready: Ready, display: Display) -> None:
     each = settings.loop.steps * settings.loop.examples_per_step / len(ready.photos)
     display.say(
         f"{ready.base.report.title} from {settings.base.model}: {trained} train on {describe_device(ready.device)} "
-        f"in {ready.policy.name} at {ready.resolution} px" + (f", {others} processes share each step" if others > 1 else "")
+        f"in {ready.policy.name} at {ready.resolution} px"
+        + (f", {others} processes share each step" if others > 1 else "")
+        + (" and the weights" if ready.plan.shard else "")
     )
     if ready.device.type == "cuda" or settings.loop.compile not in ("auto", "off"):
         display.say(f"Memory plan {settings.memory.memory_preset}; {describe_compilation(settings.loop.compile)}")
+    if ready.predicted is not None:
+        display.say(ready.predicted)
     display.say(
         f"{len(ready.photos)} photos of '{settings.subject.token} {settings.subject.class_word}', {settings.loop.steps} steps: "
         f"each photo is seen about {each:.0f} times"
@@ -165,7 +169,7 @@ def _restore(session: Session, display: Display) -> bool:
 def _train(session: Session, display: Display, interrupts: Interrupts, *, restored: bool) -> None:
     settings, state, processes = session.ready.settings, session.state, session.ready.processes
     deadline = math.inf if settings.loop.max_train_hours is None else time.monotonic() + 3600 * settings.loop.max_train_hours
-    journal = Journal.open(session, display) if processes.is_main else SilentJournal()
+    journal = Journal.open(session, display) if processes.is_main else SilentJournal(session)
     with journal, interrupts.deferred(), session.trainee.train_mode():
         if not restored:
             journal.look(is_first=True)
@@ -189,23 +193,22 @@ def _train(session: Session, display: Display, interrupts: Interrupts, *, restor
 
 
 def _save(session: Session, journal: Journal | SilentJournal, *, is_scheduled: bool) -> None:
-    """Write the model, then the checkpoint, then remove what these make superfluous; the main process does it.
+    """Write the model, then the checkpoint, then remove what these make superfluous.
 
-    In this order a checkpoint's model is always there, wherever the power fails.
+    In this order a checkpoint's model is always there, wherever the power fails. All processes come here; the main one writes.
     """
-    run, state, settings = session.ready.run, session.state, session.ready.settings
+    run, state, settings, processes = session.ready.run, session.state, session.ready.settings, session.ready.processes
     journal.catch_up()  # raises for a step that was not finite, so that nothing is saved after it
-    with session.ready.processes.together():
-        if not session.ready.processes.is_main:
-            return
-        if is_scheduled:
-            is_last = state.step == settings.loop.steps
-            session.write_model(run.final_model if is_last else run.model_at(state.step))
-        with session.host_values():
-            parameters = session.trainee.parameters
-            path = save_checkpoint(run, state, parameters, made_of=session.material.made_of, is_scheduled=is_scheduled)
-        remove_old_checkpoints(run, keep=settings.output.keep_checkpoints)
-        journal.saved(path)
+    if is_scheduled:
+        is_last = state.step == settings.loop.steps
+        session.write_model(run.final_model if is_last else run.model_at(state.step))
+    with session.host_values():
+        parameters = session.trainee.parameters
+        path = save_checkpoint(run, state, parameters, made_of=session.material.made_of, is_scheduled=is_scheduled)
+    with processes.together():
+        if processes.is_main:
+            remove_old_checkpoints(run, keep=settings.output.keep_checkpoints)
+            journal.saved(path)
 
 
 def _finish(session: Session, display: Display) -> TrainResult:

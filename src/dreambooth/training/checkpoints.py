@@ -6,7 +6,8 @@
       average.safetensors     the running average of the weights, when one is kept
       state.json              step, loss scale, versions, and what the run was made of
 
-Randomness and the order of examples are functions of the step and need no state.
+Randomness and the order of examples are functions of the step and need no state. Tensors are whole in the files, also those
+that are spread over several processes, so a run can go on in any number of them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from dreambooth import __version__
 from dreambooth.errors import RunError
 from dreambooth.files import atomic_directory, write_json
+from dreambooth.runtime.shards import distribute, gather_on_host, local_part
 from dreambooth.runtime.tensor_files import write_tensors
 from dreambooth.training.loop import TrainingState
 from dreambooth.training.run_folder import RunFolder
@@ -57,16 +59,38 @@ def save_checkpoint(
     made_of: Mapping[str, str],
     is_scheduled: bool,
 ) -> Path:
-    """Write the state beside its place, flush it, rename it; a checkpoint that already stands for this step is kept."""
-    path = run.checkpoint_at(state.step)
-    if path.exists():
+    """Write the state beside its place, flush it, rename it; a checkpoint that already stands for this step is kept.
+
+    All processes call this together, and the main one writes. Tensors that are spread over them come together in its host
+    memory first, since a process that fails to write can no longer be waited for.
+    """
+    path, processes = run.checkpoint_at(state.step), state.processes
+    if processes.any(path.exists()):
         return path
-    average = state.average.state()
+    parts: dict[str, Mapping[str, Tensor]] = {
+        "weights": parameters,
+        "optimizer": state.optimizer.state(),
+        "average": state.average.state(),
+    }
+    whole = {name: gather_on_host(tensors, keeps=processes.is_main) for name, tensors in parts.items()}
+    with processes.together():
+        if processes.is_main:
+            _write(path, whole, state, made_of=made_of, is_scheduled=is_scheduled)
+    return path
+
+
+def _write(
+    path: Path,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: TrainingState,
+    *,
+    made_of: Mapping[str, str],
+    is_scheduled: bool,
+) -> None:
     with atomic_directory(path) as partial:
-        write_tensors(partial / "weights.safetensors", dict(parameters))
-        write_tensors(partial / "optimizer.safetensors", state.optimizer.state())
-        if average:
-            write_tensors(partial / "average.safetensors", average)
+        for name, named in tensors.items():
+            if named or name != "average":
+                write_tensors(partial / f"{name}.safetensors", named)
         write_json(
             partial / "state.json",
             {
@@ -78,7 +102,6 @@ def save_checkpoint(
                 "made_of": dict(made_of),
             },
         )
-    return path
 
 
 def find_checkpoints(run: RunFolder) -> list[Checkpoint]:
@@ -101,7 +124,7 @@ def _describe(folder: Path) -> Checkpoint:
 
 
 def restore_checkpoint(checkpoint: Checkpoint, state: TrainingState, parameters: Mapping[str, nn.Parameter]) -> None:
-    """Put the checkpoint's numbers into `state` and `parameters`.
+    """Put the checkpoint's numbers into `state` and `parameters`; every process reads them and takes its parts.
 
     Raises RunError naming the file when one is damaged or does not fit the model.
     """
@@ -110,7 +133,7 @@ def restore_checkpoint(checkpoint: Checkpoint, state: TrainingState, parameters:
         raise RunError(f"{checkpoint.path}: its weights are not those of this model and trainee")
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
+            local_part(parameter).copy_(local_part(distribute(weights[name], parameter)))
     state.optimizer.load_state(_load(checkpoint.path / "optimizer.safetensors"), step=checkpoint.step)
     average = checkpoint.path / "average.safetensors"
     if average.exists():

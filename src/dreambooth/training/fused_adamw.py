@@ -1,4 +1,7 @@
-"""AdamW over all tensors at once, in float32, by torch's own fused kernels."""
+"""AdamW over all tensors at once, in float32, by torch's own fused kernels.
+
+AdamW treats every number apart, so each process moves its own part of tensors that are spread over all of them.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dreambooth.runtime.processes import Processes
+from dreambooth.runtime.shards import distribute, is_sharded, local_part, with_local_part
 from dreambooth.trainees.full import FullTrainee
 from dreambooth.training.learning_rate import LearningRates
 from dreambooth.training.settings import OptimizerSettings
@@ -19,18 +23,26 @@ _STATE_NAMES = ("exp_avg", "exp_avg_sq")
 
 
 class FusedAdamW:
-    """AdamW (Loshchilov and Hutter, arXiv 1711.05101) over a trainee's groups, in float32."""
+    """AdamW (Loshchilov and Hutter, arXiv 1711.05101) over a trainee's groups, in float32.
+
+    All parameters are spread over the processes, or none is.
+    """
 
     def __init__(self, trainee: FullTrainee, settings: OptimizerSettings, *, total_steps: int, processes: Processes) -> None:
         self._trainee = trainee
         self._processes = processes
         self._rates = LearningRates(trainee, settings, total_steps=total_steps)
         self._limit = math.inf if settings.max_gradient_norm is None else settings.max_gradient_norm
+        self._parts = {name: local_part(parameter) for name, parameter in trainee.parameters.items()}
         first = next(iter(trainee.parameters.values()))
+        self._is_sharded = is_sharded(first)
         self._is_stopped = torch.zeros((), device=first.device)
-        self._is_fused = all(parameter.device.type in ("cuda", "cpu") for parameter in trainee.parameters.values())
+        self._is_fused = all(part.device.type in ("cuda", "cpu") for part in self._parts.values())
         self._adamw = torch.optim.AdamW(
-            [{"params": list(group.parameters.values()), "lr": group.learning_rate} for group in trainee.groups],
+            [
+                {"params": [self._parts[name] for name in group.parameters], "lr": group.learning_rate}
+                for group in trainee.groups
+            ],
             betas=(settings.adam_beta1, settings.adam_beta2),
             eps=settings.adam_epsilon,
             weight_decay=settings.weight_decay,
@@ -45,12 +57,19 @@ class FusedAdamW:
         """Sum the gradients of all processes, and divide them by the scale of the loss that made them."""
         parameters = list(self._trainee.parameters.values())
         self._processes.sum_gradients(parameters)
+        for parameter, part in zip(parameters, self._parts.values(), strict=True):
+            part.grad = None if parameter.grad is None else local_part(parameter.grad)
         if scale != 1:
-            torch._foreach_div_([parameter.grad for parameter in parameters if parameter.grad is not None], scale)
+            torch._foreach_div_(self._gradients(), scale)
 
     def gradient_norm(self) -> Tensor:
         """Global norm of all gradients; they are scaled down to the largest norm allowed when one is set. A scalar, float32."""
-        return torch.nn.utils.clip_grad_norm_(self._trainee.parameters.values(), self._limit)
+        if not self._is_sharded:
+            return torch.nn.utils.clip_grad_norm_(self._parts.values(), self._limit)
+        mine = torch.nn.utils.get_total_norm(self._gradients())
+        norm = self._processes.sum(mine.double().square()).sqrt().float()
+        torch.nn.utils.clip_grads_with_norm_(self._parts.values(), self._limit, norm)
+        return norm
 
     def stop_unless(self, is_finite: Tensor) -> None:
         """From the first time that the boolean scalar is false, no step moves anything; decided on the device."""
@@ -70,22 +89,29 @@ class FusedAdamW:
     def drop_gradients(self) -> None:
         """Forget the gradients and free their memory."""
         self._adamw.zero_grad(set_to_none=True)
+        for parameter in self._trainee.parameters.values():
+            parameter.grad = None
 
     def state(self) -> dict[str, Tensor]:
         """Both means of every parameter, as "exp_avg/unet.conv_in.weight"; empty before the first step."""
         return {
-            f"{key}/{name}": self._adamw.state[parameter][key]
-            for name, parameter in self._trainee.parameters.items()
-            if parameter in self._adamw.state
+            f"{key}/{name}": with_local_part(self._adamw.state[part][key], self._trainee.parameters[name])
+            for name, part in self._parts.items()
+            if part in self._adamw.state
             for key in _STATE_NAMES
         }
 
     def load_state(self, state: Mapping[str, Tensor], *, step: int) -> None:
         """Take over what `state` gave after `step`; the tensors are copied to the parameters' devices."""
-        for name, parameter in self._trainee.parameters.items():
+        for name, part in self._parts.items():
             if f"exp_avg/{name}" in state:
-                means = {
-                    key: state[f"{key}/{name}"].reshape(parameter.shape).to(parameter.device, copy=True) for key in _STATE_NAMES
-                }
-                count = torch.tensor(float(step), device=parameter.device if self._is_fused else "cpu")
-                self._adamw.state[parameter] = {**means, "step": count}
+                parameter = self._trainee.parameters[name]
+                # The kernels go through memory, not through indices: means must lie as their parameter does.
+                means = {key: torch.empty_like(part) for key in _STATE_NAMES}
+                for key, mean in means.items():
+                    mean.copy_(local_part(distribute(state[f"{key}/{name}"].reshape(parameter.shape), parameter)))
+                count = torch.tensor(float(step), device=part.device if self._is_fused else "cpu")
+                self._adamw.state[part] = {**means, "step": count}
+
+    def _gradients(self) -> list[Tensor]:
+        return [part.grad for part in self._parts.values() if part.grad is not None]

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from dreambooth.runtime.shards import distribute, is_sharded, local_part, with_local_part
+
 __all__ = ["NoAverage", "WeightAverage"]
 
 
@@ -18,36 +20,51 @@ class WeightAverage:
         self._parameters = parameters
         self._decay = decay
         self._num_updates = 0
-        self._average = {name: parameter.detach().to(torch.float32, copy=True) for name, parameter in parameters.items()}
+        self._average = {name: local_part(p).detach().to(torch.float32, copy=True) for name, p in parameters.items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """Move the average towards the weights as they are now."""
         self._num_updates += 1
         decay = min(self._decay, (1 + self._num_updates) / (10 + self._num_updates))
-        torch._foreach_lerp_(list(self._average.values()), [p.detach().float() for p in self._parameters.values()], 1 - decay)
+        weights = [local_part(parameter).detach().float() for parameter in self._parameters.values()]
+        torch._foreach_lerp_(list(self._average.values()), weights, 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Inside, the parameters hold the average; afterwards they are bit for bit what they were."""
-        kept = {name: parameter.data for name, parameter in self._parameters.items()}
+        kept = {name: _kept(parameter) for name, parameter in self._parameters.items()}
         try:
             for name, parameter in self._parameters.items():
-                parameter.data = self._average[name].to(parameter.dtype)
+                _put(parameter, self._average[name].to(parameter.dtype))
             yield
         finally:
             for name, parameter in self._parameters.items():
-                parameter.data = kept[name]
+                _put(parameter, kept[name])
 
     def state(self) -> dict[str, Tensor]:
         """The averaged tensors by parameter name, and the number of updates."""
-        return {**self._average, "num_updates": torch.tensor(self._num_updates)}
+        averages = {name: with_local_part(average, self._parameters[name]) for name, average in self._average.items()}
+        return {**averages, "num_updates": torch.tensor(self._num_updates)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave."""
         self._num_updates = int(state["num_updates"])
         for name, average in self._average.items():
-            average.copy_(state[name])
+            average.copy_(local_part(distribute(state[name], self._parameters[name])))
+
+
+def _kept(parameter: nn.Parameter) -> Tensor:
+    """Its values, safe from the next `_put`."""
+    return local_part(parameter).clone() if is_sharded(parameter) else parameter.data
+
+
+def _put(parameter: nn.Parameter, values: Tensor) -> None:
+    """Give a parameter other values; a tensor takes the place of its own, save where others know its memory."""
+    if is_sharded(parameter):
+        local_part(parameter).copy_(values)
+    else:
+        parameter.data = values
 
 
 class NoAverage:

@@ -15,8 +15,9 @@ import torch
 
 from dreambooth.errors import SettingsError
 from dreambooth.runtime import accelerated
-from dreambooth.runtime.accelerated import distribute, full_tensor, start_processes
+from dreambooth.runtime.accelerated import start_processes
 from dreambooth.runtime.processes import OneProcess
+from dreambooth.runtime.shards import distribute, full_tensor
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 LAUNCH = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}

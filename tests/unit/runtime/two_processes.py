@@ -21,7 +21,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from dreambooth.errors import RunError  # noqa: E402
 from dreambooth.runtime.accelerated import AcceleratedProcesses, start_processes  # noqa: E402
-from dreambooth.runtime.shards import distribute, full_tensor, shard  # noqa: E402
+from dreambooth.runtime.shards import distribute, full_tensor, gather_on_host, local_part, shard, with_local_part  # noqa: E402
 
 EXAMPLES_NCHW = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(1))
 
@@ -148,9 +148,32 @@ def check_sharded_training_equals_one_process(processes: AcceleratedProcesses) -
         again = distribute(full, mine)
         assert torch.equal(again.to_local(), mine.to_local()), name
         assert torch.equal(full_tensor(again), full), name
+        assert local_part(mine).data_ptr() == mine.to_local().data_ptr(), name
+        doubled = full_tensor(with_local_part(2 * local_part(mine), mine))
+        assert torch.equal(doubled, 2 * full), name
     plain = torch.ones(2)
+    on_host = gather_on_host({**dict(net.named_parameters()), "plain": plain}, keeps=processes.is_main)
+    last = full_tensor(net.last.weight)
+    assert torch.equal(on_host.get("last.weight", last), last)
+    assert (on_host.get("plain") is plain) == processes.is_main
+    assert len(on_host) == (len(list(net.parameters())) + 1 if processes.is_main else 0)
+    assert local_part(plain) is plain
+    assert with_local_part(plain, plain) is plain
     assert full_tensor(plain) is plain
     assert torch.equal(distribute(plain, nn.Parameter(torch.zeros(2))), plain)
+
+
+def check_a_pass_without_a_backward_pass_leaves_no_old_weights(processes: AcceleratedProcesses) -> None:
+    net, whole = Net(), Net()
+    shard(net, processes, torch.device("cpu"))
+    spread = list(net.parameters())  # those that an optimiser holds
+    with torch.no_grad():
+        net(EXAMPLES_NCHW)
+        for parameter in spread:
+            local_part(parameter).mul_(2)
+        for parameter in whole.parameters():
+            parameter.mul_(2)
+        torch.testing.assert_close(net(EXAMPLES_NCHW), whole(EXAMPLES_NCHW), rtol=0, atol=0)
 
 
 def check_main_first(processes: AcceleratedProcesses) -> None:

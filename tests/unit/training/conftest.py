@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from dreambooth.diffusion.objective import example_coefficients
@@ -93,3 +95,11 @@ class Tiny:
 @pytest.fixture
 def tiny() -> Callable[..., Tiny]:
     return Tiny
+
+
+@pytest.fixture
+def group_of_one(tmp_path: Path) -> Iterator[None]:
+    """The one process that this is, as a group: what `shard` spreads over it has every form that it has over many."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()

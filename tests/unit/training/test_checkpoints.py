@@ -55,10 +55,10 @@ def test_an_interrupted_write_leaves_nothing_and_the_older_one_stays(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(checkpoints, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         save(run, folder)
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["step-000001"]
     leftover = folder.checkpoints / ".step-000002.partial-0123456789ab"  # as SIGKILL would leave it
     shutil.copytree(folder.checkpoint_at(1), leftover)
     assert [checkpoint.step for checkpoint in find_checkpoints(folder)] == [1]
-    assert [path.name for path in folder.checkpoints.iterdir()] == ["step-000001"]
 
 
 def test_a_standing_checkpoint_is_not_written_again(tiny: MakeTiny, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dreambooth.runtime.processes import OneProcess
+from dreambooth.runtime.shards import distribute, full_tensor, is_sharded, local_part, shard
 from dreambooth.trainees.full import FullTrainee, full_trainee
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.training.fused_adamw import FusedAdamW
@@ -85,6 +86,88 @@ def test_the_state_taken_over_goes_on_bit_for_bit() -> None:
             optimizer.step(step, unused)
     for name, parameter in straight.parameters.items():
         assert torch.equal(parameter, stopped.parameters[name])
+
+
+def test_means_taken_over_lie_as_their_weights_do() -> None:
+    """The fused kernels go through memory: a resumed run on a GPU, whose weights are channels-last, mixed the means up."""
+    settings = OptimizerSettings(learning_rate=0.1)
+    straight, stopped = (convolutions() for _ in range(2))
+    first, second = (FusedAdamW(trained, settings, total_steps=2, processes=ALONE) for trained in (straight, stopped))
+    for trained, optimizer in ((straight, first), (stopped, second)):
+        give_gradients(trained, 1)
+        optimizer.step(1, unused)
+    resumed = FusedAdamW(stopped, settings, total_steps=2, processes=ALONE)
+    resumed.load_state({name: tensor.contiguous().clone() for name, tensor in second.state().items()}, step=1)
+    for trained, optimizer in ((straight, first), (stopped, resumed)):
+        give_gradients(trained, 2)
+        optimizer.step(2, unused)
+    for name, parameter in straight.parameters.items():
+        assert torch.equal(parameter, stopped.parameters[name])
+
+
+def convolutions() -> FullTrainee:
+    torch.manual_seed(0)
+    unet, text = (nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last) for _ in range(2))
+    return full_trainee(unet, text, TraineeSettings(), learning_rate=0.1)
+
+
+def spread() -> FullTrainee:
+    whole = trainee()
+    for module in whole.modules.values():
+        shard(module, ALONE, torch.device("cpu"))
+    unet, text = whole.modules.values()
+    return full_trainee(unet, text, TraineeSettings(text_encoder_learning_rate=0.25), learning_rate=0.5)
+
+
+def give_spread_gradients(trained: FullTrainee, seed: int) -> None:
+    like = trainee()
+    give_gradients(like, seed)
+    for name, parameter in trained.parameters.items():
+        gradient = like.parameters[name].grad
+        assert gradient is not None
+        parameter.grad = distribute(gradient, parameter)
+
+
+@pytest.mark.usefixtures("group_of_one")
+def test_spread_weights_move_as_whole_ones_and_their_state_is_theirs() -> None:
+    settings = OptimizerSettings(learning_rate=0.1, max_gradient_norm=0.5)
+    whole, parts = trainee(), spread()
+    first, second = (FusedAdamW(trained, settings, total_steps=4, processes=ALONE) for trained in (whole, parts))
+    for step in (1, 2, 3, 4):
+        give_gradients(whole, step)
+        give_spread_gradients(parts, step)
+        if step == 3:
+            taken_over = {name: full_tensor(tensor).clone() for name, tensor in second.state().items()}
+            assert all(torch.equal(tensor, taken_over[name]) for name, tensor in first.state().items())
+            second = FusedAdamW(parts, settings, total_steps=4, processes=ALONE)
+            second.load_state(taken_over, step=2)
+        for optimizer in (first, second):
+            optimizer.collect(2.0)
+        norm = second.gradient_norm()
+        assert not is_sharded(norm)
+        torch.testing.assert_close(norm, first.gradient_norm(), rtol=1e-6, atol=0)
+        for optimizer in (first, second):
+            optimizer.stop_unless(torch.tensor(step < 4))  # the last one is not finite and moves nothing
+            optimizer.step(step, unused)
+    for name, parameter in parts.parameters.items():
+        torch.testing.assert_close(full_tensor(parameter), whole.parameters[name].detach(), rtol=1e-6, atol=1e-7)
+        assert parameter.grad is None
+
+
+@pytest.mark.usefixtures("group_of_one")
+def test_a_spread_step_that_is_not_finite_moves_nothing() -> None:
+    parts = spread()
+    optimizer = FusedAdamW(parts, OptimizerSettings(learning_rate=0.1), total_steps=2, processes=ALONE)
+    before = {name: full_tensor(parameter).clone() for name, parameter in parts.parameters.items()}
+    give_spread_gradients(parts, 1)
+    first = next(iter(parts.parameters.values()))
+    assert first.grad is not None
+    local_part(first.grad).fill_(math.inf)
+    optimizer.collect(1.0)
+    optimizer.stop_unless(torch.isfinite(optimizer.gradient_norm()))
+    optimizer.step(1, unused)
+    for name, parameter in parts.parameters.items():
+        assert torch.equal(full_tensor(parameter), before[name])
 
 
 def test_the_gradient_norm_is_global_and_limits_when_asked() -> None:

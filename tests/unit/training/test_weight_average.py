@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from dreambooth.runtime.processes import OneProcess
+from dreambooth.runtime.shards import full_tensor, local_part, shard
 from dreambooth.training.loss_scale import FixedLossScale, LossScale
 from dreambooth.training.weight_average import NoAverage, WeightAverage
 
@@ -34,6 +36,29 @@ def test_in_place_gives_the_weights_back_bit_for_bit() -> None:
         assert torch.equal(parameter, before)
         raise RuntimeError
     assert torch.equal(parameter, now)
+
+
+@pytest.mark.usefixtures("group_of_one")
+def test_spread_weights_are_averaged_where_the_forward_pass_reads_them() -> None:
+    module, whole = nn.Linear(3, 2), nn.Linear(3, 2)
+    whole.load_state_dict(module.state_dict())
+    shard(module, OneProcess(), torch.device("cpu"))
+    averages = [WeightAverage(dict(one.named_parameters()), 0.9) for one in (module, whole)]
+    for one, average in zip((module, whole), averages, strict=True):
+        for parameter in one.parameters():
+            local_part(parameter).data.mul_(3)
+        average.update()
+    mine, theirs = ({name: full_tensor(tensor) for name, tensor in average.state().items()} for average in averages)
+    assert all(torch.equal(mine[name], tensor) for name, tensor in theirs.items())
+    x_BC = torch.ones(1, 3)
+    with torch.no_grad(), averages[0].in_place(), averages[1].in_place():
+        averaged = module(x_BC)
+        assert torch.equal(averaged, whole(x_BC))
+    with torch.no_grad():
+        assert torch.equal(module(x_BC), whole(x_BC))
+        assert not torch.equal(module(x_BC), averaged)
+        averages[0].load_state({name: tensor.clone() + 1 for name, tensor in theirs.items()})
+        assert torch.equal(full_tensor(averages[0].state()["weight"]), theirs["weight"] + 1)
 
 
 def test_the_state_taken_over_goes_on_bit_for_bit() -> None:

@@ -1,0 +1,98 @@
+"""Models of three sizes with random weights, made where they will work: no file, no second copy."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from dreambooth.families.components import Components
+from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
+from dreambooth.families.untrained import without_memory
+from dreambooth.weights.read import read_model
+
+__all__ = ["SIZES", "Part", "add_model_options", "family_of", "random_components", "randomise"]
+
+SIZES = ("sd1", "toybox", "miniature")
+
+
+def family_of(size: str) -> StableDiffusion1:
+    """The shapes of the real model, of the small one that ships, or of one as small as can be."""
+    if size == "sd1":
+        return StableDiffusion1(
+            unet=UNetShape(4, 4, (320, 640, 1280, 1280), 2, (1, 1, 1, 0), 1, 768, False),
+            vae=VaeShape(3, 4, (128, 256, 512, 512), 2),
+            text=TextShape(49408, 77, 768, 3072, 12),
+        )
+    if size == "toybox":
+        return read_model("toybox").family
+    assert size == "miniature", size
+    return StableDiffusion1(
+        unet=UNetShape(4, 4, (32, 64), 1, (1, 1), 1, 64, False),
+        vae=VaeShape(3, 4, (32, 32, 64), 1),
+        text=TextShape(49408, 77, 64, 256, 2),
+        resolution=64,
+    )
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Which model, and where."""
+    parser.add_argument(
+        "--size",
+        choices=SIZES,
+        default="sd1",
+        help="sd1: the real shapes, 1.07 billion parameters; toybox: those of the model that ships; miniature: for tests "
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; the first GPU, else the CPU, when not given")
+    parser.add_argument(
+        "--resolution", type=int, metavar="PIXELS", help="side of the pictures; the model's own when not given: 512, 64, 64"
+    )
+    parser.add_argument("--seed", type=int, default=23, help="number from which weights and data follow (default: %(default)s)")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where a part of a model is made, and in which number format."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+
+def random_components(family: StableDiffusion1, *, unet: Part, text_encoder: Part, vae: Part | None, seed: int) -> Components:
+    """Modules with random weights. A VAE of None is left without memory: it must not be used."""
+    components = without_memory(family)
+    parts = ((components.unet, unet, 0), (components.text_encoder, text_encoder, 1), (components.vae, vae, 2))
+    for module, part, number in parts:
+        if part is not None:
+            nn.Module.to(module, part.dtype)  # without memory yet; that of diffusers' models would log a warning
+            module.to_empty(device=part.device)
+            randomise(module, seed=3 * seed + number)
+    return components
+
+
+@torch.no_grad()
+def randomise(module: nn.Module, *, seed: int) -> None:
+    """Fill a module where it stands: matrices and convolutions normal with variance 1 / fan-in, norms as the identity.
+
+    The numbers depend on the kind of device, which draws them.
+    """
+    parameters = list(module.named_parameters())
+    generator = torch.Generator(parameters[0][1].device).manual_seed(seed)
+    for name, parameter in parameters:
+        if parameter.ndim == 1:
+            parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+        else:
+            parameter.normal_(0, 1 / math.sqrt(math.prod(parameter.shape[1:])), generator=generator)
+    _fill_buffers(module.named_buffers())
+
+
+def _fill_buffers(buffers: Iterable[tuple[str, torch.Tensor]]) -> None:
+    for name, buffer in buffers:
+        assert name.endswith("position_ids"), f"{name} is not known here"
+        buffer.copy_(torch.arange(buffer.shape[-1]).expand_as(buffer))

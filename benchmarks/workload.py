@@ -1,0 +1,214 @@
+"""A training run of the product on synthetic pictures: its own assembly, batches and loop, without photos and files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.models import Part, random_components
+from dreambooth.config import parse_settings
+from dreambooth.data.captions import CaptionedPhoto, Role
+from dreambooth.data.examples import ExampleSource
+from dreambooth.data.photos import Photo
+from dreambooth.data.views import held_out_view
+from dreambooth.diffusion.latents import LatentMoments
+from dreambooth.diffusion.randomness import normal
+from dreambooth.families.attention import use_plain_attention
+from dreambooth.families.components import Components
+from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.memory.plan import MemoryPlan
+from dreambooth.recipes.assembly import assemble, place_for_training
+from dreambooth.recipes.encode import encode_captions
+from dreambooth.recipes.estimate import estimate_memory, workload_of
+from dreambooth.recipes.memory_plan import possible_plan
+from dreambooth.recipes.settings import TrainSettings
+from dreambooth.runtime.device import release_memory
+from dreambooth.runtime.precision import PrecisionPolicy, choose_precision, has_bfloat16
+from dreambooth.runtime.processes import OneProcess
+from dreambooth.trainees.full import FullTrainee
+from dreambooth.training.batches import Batch, Cut, Encoded, ViewKey, micro_batches
+from dreambooth.training.loop import StepResult, TrainingState, training_steps
+from dreambooth.training.validation import ValidationItem
+
+__all__ = ["CAPTIONS", "StepChoices", "SyntheticRun", "start_run"]
+
+CAPTIONS = {"instance": "photo of a sks dog", "prior": "photo of a dog"}
+_NUM_PICTURES = 8  # of each role
+_DEVIATION = 0.1  # of the posterior, beside a mean of the deviation that latents have
+_NUM_STEPS = 10**6  # none is the last one
+
+
+@dataclass(frozen=True)
+class StepChoices:
+    """What a person chooses for a run, as far as a step's speed and memory depend on it."""
+
+    memory: dict[str, Any]
+    """Fields of the memory settings: the preset, and levers laid over it."""
+    trains_text_encoder: bool = True
+    batch_size: int = 1
+    compile: str = "off"
+    has_plain_attention: bool = False
+    """Whether the UNet's attention is three plain products instead of what the product chose."""
+    learning_rate: float = 1e-6
+    seed: int = 23
+
+    def settings(self, resolution: int) -> TrainSettings:
+        """The settings that the product would have been given."""
+        values = {
+            "base": {"model": "random weights"},
+            "subject": {"photos": "photos", "class_word": "dog"},
+            "views": {"resolution": resolution},
+            "trainee": {"train_text_encoder": self.trains_text_encoder},
+            "optimizer": {"learning_rate": self.learning_rate},
+            "loop": {"batch_size": self.batch_size, "seed": self.seed, "compile": self.compile, "steps": _NUM_STEPS},
+            "memory": self.memory,
+            "output": {"preview_steps": 0},
+        }
+        return parse_settings(TrainSettings, values, where="benchmark")
+
+
+@dataclass(frozen=True)
+class SyntheticRun:
+    """A run before its first step, or somewhere on its way."""
+
+    settings: TrainSettings
+    resolution: int
+    plan: MemoryPlan
+    policy: PrecisionPolicy
+    device: torch.device
+    components: Components
+    trainee: FullTrainee
+    state: TrainingState
+    source: ExampleSource
+    encoded: Encoded
+
+    @property
+    def images_per_step(self) -> int:
+        """Photos and class images that a step sees."""
+        return 2 * self.settings.loop.batch_size
+
+    def batches_at(self, step: int) -> Iterator[Batch]:
+        """The micro-batches of a step, as a real run makes them."""
+        loop, prior = self.settings.loop, self.settings.prior
+        return micro_batches(
+            self.source.examples_at(step),
+            self.encoded,
+            step=step,
+            seed=loop.seed,
+            cut=Cut(loop.batch_size, self.plan.micro_batch_size),
+            prior_weight=prior.prior_weight,
+            num_timesteps=self.components.family.schedule.num_timesteps,
+            device=self.device,
+        )
+
+    @cached_property
+    def steps(self) -> Iterator[StepResult]:
+        """The loop of the product, whose every result is one update."""
+        return training_steps(self.state, self.batches_at, last_step=_NUM_STEPS)
+
+    def validation_items(self) -> tuple[ValidationItem, ...]:
+        """Held-out views of some pictures of each role, none of which training sees."""
+
+        def item(role: Role, one: CaptionedPhoto) -> ValidationItem:
+            key = one.photo.digest, held_out_view(one.photo, self.resolution)
+            return ValidationItem(
+                role, self.encoded.moments[key].mean * self.encoded.scaling_factor, self.encoded.text[one.caption]
+            )
+
+        instances, priors = self.source.instances[:4], self.source.priors[:4]
+        return (*(item("instance", one) for one in instances), *(item("prior", one) for one in priors))
+
+    def predicted_peak(self) -> int:
+        """Bytes that the product's estimate gives for the training step of this run."""
+        workload = workload_of(self.settings, self.resolution)
+        phases = estimate_memory(self.components.family, self.plan, workload).phases
+        return next(phase.use.total for phase in phases if phase.name == "training step")
+
+    def switches(self) -> dict[str, object]:
+        """Everything that was on: what was asked for, and of some things what the modules themselves show."""
+        unet = self.components.unet
+        return {
+            "preset": self.settings.memory.memory_preset,
+            **{f"plan_{name}": value for name, value in vars(self.plan).items()},
+            "compile": self.settings.loop.compile,
+            "attention": ", ".join(sorted({type(one).__name__ for one in unet.attn_processors.values()})),
+            "text_attention": str(self.components.text_encoder.config._attn_implementation),
+            "channels_last": _is_channels_last(unet),
+            "dtype": self.policy.name,
+            "tf32": torch.backends.cuda.matmul.allow_tf32,
+            "optimizer": type(self.state.optimizer).__name__,
+            "train_text_encoder": self.settings.trainee.train_text_encoder,
+            "batch": self.settings.loop.batch_size,
+            "class_images": self.settings.loop.batch_size,
+            "resolution": self.resolution,
+        }
+
+
+def start_run(
+    family: StableDiffusion1,
+    choices: StepChoices,
+    *,
+    device: torch.device,
+    resolution: int | None = None,
+    components: Components | None = None,
+) -> SyntheticRun:
+    """Build, place and assemble. Without `components` the weights are random and made on the device."""
+    side = resolution or family.resolution
+    settings = choices.settings(side)
+    workload, preset = workload_of(settings, side), settings.memory.memory_preset
+    assert preset != "auto", "name a preset: auto looks at what is free"
+    plan = possible_plan(preset, settings.memory, workload, has_bfloat16=has_bfloat16(device))
+    policy = choose_precision(plan.precision, device)
+    learns = choices.trains_text_encoder
+    if components is None:
+        components = random_components(
+            family,
+            unet=Part(torch.device("cpu") if plan.stream_blocks else device, policy.weight_dtype),
+            text_encoder=Part(device, policy.weight_dtype if learns else torch.float32),
+            vae=None,
+            seed=choices.seed,
+        )
+    if choices.has_plain_attention:
+        use_plain_attention(components.unet)
+    placed = place_for_training(components, plan, policy, device, trains_text_encoder=learns)
+    source, moments = _synthetic_pictures(family, settings, side)
+    text = encode_captions(components, source.captions(), train_text_encoder=learns, device=device)
+    if not learns:
+        components.text_encoder.to("cpu")
+    release_memory(device)
+    trainee, state = assemble(placed, settings, plan, policy, OneProcess())
+    encoded = Encoded(moments, text, family.scaling_factor)
+    return SyntheticRun(settings, side, plan, policy, device, components, trainee, state, source, encoded)
+
+
+def _synthetic_pictures(
+    family: StableDiffusion1, settings: TrainSettings, side: int
+) -> tuple[ExampleSource, dict[ViewKey, LatentMoments]]:
+    """Pictures that exist by name alone, and the posterior of every view of them: random, of the size of real latents."""
+
+    def pictures(role: str) -> tuple[CaptionedPhoto, ...]:
+        names = [f"{role}-{number}" for number in range(_NUM_PICTURES)]
+        return tuple(CaptionedPhoto(Photo(Path(f"{name}.png"), name, side, side, None), CAPTIONS[role]) for name in names)
+
+    source = ExampleSource(
+        pictures("instance"), pictures("prior"), settings.views, side, settings.loop.examples_per_step, settings.loop.seed
+    )
+    held_out = [(one.photo, held_out_view(one.photo, side)) for one in (*source.instances, *source.priors)]
+    latent = (family.latent_channels, side // family.downsampling, side // family.downsampling)
+    moments = {}
+    for photo, view in (*source.views_used(_NUM_STEPS), *held_out):
+        mean = normal(latent, settings.loop.seed, "picture", photo.digest, str(view)) / family.scaling_factor
+        moments[photo.digest, view] = LatentMoments(mean, torch.full_like(mean, _DEVIATION / family.scaling_factor))
+    return source, moments
+
+
+def _is_channels_last(unet: nn.Module) -> bool:
+    weight = unet.get_submodule("conv_in").weight
+    assert isinstance(weight, torch.Tensor)
+    return weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
