@@ -57,8 +57,9 @@ class FusedAdamW:
         """Sum the gradients of all processes, and divide them by the scale of the loss that made them."""
         parameters = list(self._trainee.parameters.values())
         self._processes.sum_gradients(parameters)
-        for parameter, part in zip(parameters, self._parts.values(), strict=True):
-            part.grad = None if parameter.grad is None else local_part(parameter.grad)
+        if self._is_sharded:  # else the parts are the parameters
+            for parameter, part in zip(parameters, self._parts.values(), strict=True):
+                part.grad = None if parameter.grad is None else local_part(parameter.grad)
         if scale != 1:
             torch._foreach_div_(self._gradients(), scale)
 
@@ -89,8 +90,9 @@ class FusedAdamW:
     def drop_gradients(self) -> None:
         """Forget the gradients and free their memory."""
         self._adamw.zero_grad(set_to_none=True)
-        for parameter in self._trainee.parameters.values():
-            parameter.grad = None
+        if self._is_sharded:
+            for parameter in self._trainee.parameters.values():
+                parameter.grad = None
 
     def state(self) -> dict[str, Tensor]:
         """Both means of every parameter, as "exp_avg/unet.conv_in.weight"; empty before the first step."""
