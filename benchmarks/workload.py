@@ -176,7 +176,7 @@ def start_run(
         )
     if choices.has_plain_attention:
         use_plain_attention(components.unet)
-    placed = place_for_training(components, plan, policy, device, trains_text_encoder=learns)
+    placed = place_for_training(components, settings, plan, policy, device)
     source, moments = _synthetic_pictures(family, settings, side)
     text = encode_captions(components, source.captions(), train_text_encoder=learns, device=device)
     if not learns:

@@ -32,7 +32,7 @@ def test_the_first_losses_are_those_of_the_cpu(
     common: dict[str, dict[str, Any]] = {"loop": {"steps": 2}, "output": {"preview_steps": 2, "validation_steps": 1}}
     cpu = run_settings(**common | {"output": {**common["output"], "output": str(tmp_path / "runs" / "cpu")}})
     cpu = cpu.model_copy(update={"loop": cpu.loop.model_copy(update={"device": "cpu"})})
-    gpu = run_settings(**common | {"loop": {"steps": 2, "device": "cuda", "precision": precision}})
+    gpu = run_settings(**common | {"loop": {"steps": 2, "device": "cuda"}, "memory": {"precision": precision}})
     train(cpu, display)
     train(gpu, display)
     tolerance = 1e-3 if precision == "fp32" else 3e-2

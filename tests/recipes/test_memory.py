@@ -13,7 +13,11 @@ from safetensors.torch import load_file
 from dreambooth.config import read_yaml
 from dreambooth.errors import SettingsError, TrainingError
 from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.memory.plan import PRESETS as PRESETS_BY_NAME
+from dreambooth.recipes.disk_space import run_bytes
 from dreambooth.recipes.display import Display
+from dreambooth.recipes.estimate import workload_of
+from dreambooth.recipes.memory_plan import levers_to_pull
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.recipes.train import resume, train
 from dreambooth.training.denoiser import Denoiser
@@ -141,6 +145,14 @@ def test_an_average_on_the_device_and_streamed_blocks_exclude_each_other(run_set
         ),
         ({"optimizer": {"optimizer": "adafactor", "adam_beta1": 0.5}}, "optimizer is adafactor, so adam_beta1 would have no"),
         (
+            {"memory": {"micro_batch_size": 2}},
+            "micro_batch_size is 2 and a forward pass has 2 examples, so it would have no effect",
+        ),
+        (
+            {"loop": {"compile": "full"}, "memory": {"memory_preset": "6gb", "stream_blocks": True}},
+            "stream_blocks lets weights come and go between the blocks, and compile is full",
+        ),
+        (
             {"loop": {"gradient_accumulation": 2}, "memory": {"step_in_backward": True}},
             "step_in_backward uses a gradient up when it is made, and gradient_accumulation is 2",
         ),
@@ -214,6 +226,48 @@ def test_out_of_memory_is_told_with_the_levers_and_the_run_goes_on(
     assert "The run is saved at step 2. To go on:\n  dreambooth train --resume" in hint
     changes = {"memory.gradient_checkpointing": "all", "memory.micro_batch_size": 1}
     assert resume(settings.output.output, changes, display).step == 4
+
+
+def test_only_levers_that_the_run_may_pull_are_offered(run_settings: MakeSettings) -> None:
+    cpu = {"memory_preset": "cpu"}  # as a run has it when it has begun
+    accumulating = run_settings(
+        loop={"gradient_accumulation": 2, "ema_decay": 0.99}, optimizer={"optimizer": "adafactor"}, memory=cpu
+    )
+    levers = levers_to_pull(accumulating, PRESETS_BY_NAME["cpu"], workload_of(accumulating, 64))
+    assert levers == ("--gradient-checkpointing all", "--micro-batch-size 1")
+    alone = run_settings(prior={"prior_weight": 0, "num_prior_images": 200, "prior_sampling_steps": 50}, memory=cpu)
+    assert "--micro-batch-size 1" not in levers_to_pull(alone, PRESETS_BY_NAME["cpu"], workload_of(alone, 64))
+
+
+def test_a_preset_may_change_on_a_resume_where_there_are_no_means(run_settings: MakeSettings, display: Display) -> None:
+    settings = run_settings(loop={"steps": 1}, optimizer={"optimizer": "adafactor"})
+    train(settings, display)
+    changes = {"loop.steps": 2, "memory.memory_preset": "12gb", "loop.compile": "off"}
+    assert resume(settings.output.output, changes, display).step == 2
+
+
+def test_a_final_model_that_was_removed_is_written_again(run_settings: MakeSettings, display: Display) -> None:
+    settings = run_settings(loop={"steps": 1})
+    model = settings.output.output / "model.safetensors"
+    train(settings, display)
+    before = load_file(model)
+    model.unlink()
+    resume(settings.output.output, {}, display)
+    for name, tensor in load_file(model).items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_a_checkpoint_takes_the_room_that_the_plan_gives_it(run_settings: MakeSettings, display: Display) -> None:
+    margin = run_bytes(run_settings(loop={"steps": 1}), PRESETS_BY_NAME["cpu"], num_trained=0, num_parameters=0)
+    for preset in ("cpu", "6gb"):
+        settings = in_folder(run_settings(loop={"steps": 1}, memory={"memory_preset": preset}), preset)
+        train(settings, display)
+        [saved] = (settings.output.output / "checkpoints").iterdir()
+        num_trained = sum(tensor.numel() for tensor in load_file(saved / "weights.safetensors").values())
+        size = sum(path.stat().st_size for path in saved.glob("*.safetensors"))
+        predicted = run_bytes(settings, PRESETS_BY_NAME[preset], num_trained=num_trained, num_parameters=0) - margin
+        # the means of tensors under 4096 numbers, of which a miniature has many, stay in float32
+        assert predicted == pytest.approx(size, rel=0.02 if preset == "cpu" else 0.05), preset
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(

@@ -6,7 +6,8 @@ alpha_bar_t is the product of alpha_0 to alpha_t. Shapes: B examples, T timestep
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -20,6 +21,7 @@ class NoiseSchedule:
     """beta_t for every timestep, in float64."""
 
     beta_T: Tensor
+    _tables: dict[tuple[str, torch.dtype, torch.device], Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def num_timesteps(self) -> int:
@@ -31,6 +33,24 @@ class NoiseSchedule:
         """The share of the signal's variance that is left at each timestep, in (0, 1), float64."""
         return torch.cumprod(1 - self.beta_T, dim=0)
 
+    def table(self, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """A function of alpha_bar for every timestep, (T,): "signal", its root, "noise", that of the rest, or "snr".
+
+        It is sent to a device once: copying it in every step would make the host wait for the device.
+        """
+        key = name, dtype, device
+        if key not in self._tables:
+            values_T = _TABLES[name](self.alpha_bar_T)
+            self._tables[key] = values_T.to(dtype).to(device)  # some devices have no float64
+        return self._tables[key]
+
+
+_TABLES: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "signal": torch.sqrt,
+    "noise": lambda alpha_bar_T: (1 - alpha_bar_T).sqrt(),
+    "snr": lambda alpha_bar_T: alpha_bar_T / (1 - alpha_bar_T),
+}
+
 
 def scaled_linear_schedule(beta_start: float = 0.00085, beta_end: float = 0.012, num_timesteps: int = 1000) -> NoiseSchedule:
     """The schedule that Stable Diffusion was trained with: sqrt(beta_t) rises along a line.
@@ -40,28 +60,24 @@ def scaled_linear_schedule(beta_start: float = 0.00085, beta_end: float = 0.012,
     return NoiseSchedule(torch.linspace(beta_start**0.5, beta_end**0.5, num_timesteps, dtype=torch.float64) ** 2)
 
 
-def _at(values_T: Tensor, t_B: Tensor, like: Tensor) -> Tensor:
-    values_B = values_T.to(like.dtype).to(like.device)[t_B.to(like.device)]  # some devices have no float64
+def _at(name: str, schedule: NoiseSchedule, t_B: Tensor, like: Tensor) -> Tensor:
+    values_B = schedule.table(name, like.dtype, like.device)[t_B.to(like.device)]
     return values_B.reshape(-1, *([1] * (like.ndim - 1)))
 
 
 def add_noise(schedule: NoiseSchedule, x_0: Tensor, eps: Tensor, t_B: Tensor) -> Tensor:
     """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (DDPM eq. 4); shapes (B, ...), (B, ...), (B,)."""
-    alpha_bar_T = schedule.alpha_bar_T
-    return _at(alpha_bar_T.sqrt(), t_B, x_0) * x_0 + _at((1 - alpha_bar_T).sqrt(), t_B, x_0) * eps
+    return _at("signal", schedule, t_B, x_0) * x_0 + _at("noise", schedule, t_B, x_0) * eps
 
 
 def velocity(schedule: NoiseSchedule, x_0: Tensor, eps: Tensor, t_B: Tensor) -> Tensor:
     """Velocity v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0 (Salimans and Ho, arXiv 2202.00512, section 4)."""
-    alpha_bar_T = schedule.alpha_bar_T
-    return _at(alpha_bar_T.sqrt(), t_B, x_0) * eps - _at((1 - alpha_bar_T).sqrt(), t_B, x_0) * x_0
+    return _at("signal", schedule, t_B, x_0) * eps - _at("noise", schedule, t_B, x_0) * x_0
 
 
 def signal_to_noise(schedule: NoiseSchedule, t_B: Tensor) -> Tensor:
     """SNR(t) = alpha_bar_t / (1 - alpha_bar_t) for each example, float32."""
-    alpha_bar_T = schedule.alpha_bar_T
-    snr_T = alpha_bar_T / (1 - alpha_bar_T)
-    return snr_T.to(torch.float32).to(t_B.device)[t_B]
+    return schedule.table("snr", torch.float32, t_B.device)[t_B]
 
 
 def ddpm_buffers(schedule: NoiseSchedule) -> dict[str, Tensor]:

@@ -31,8 +31,8 @@ class MemoryPlan:
     """Whether every process keeps its part of weights, gradients and means only."""
 
     @property
-    def updates_by_tensor(self) -> bool:
-        """Whether the optimiser works on one tensor after the other, instead of all at once in float32."""
+    def saves_in_optimizer(self) -> bool:
+        """Whether the optimiser has to work on one tensor after the other, instead of all at once in float32."""
         return self.precision == "bf16" or self.optimizer_states != "float32" or self.step_in_backward or self.states_on_host
 
     @property

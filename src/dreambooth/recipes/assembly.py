@@ -20,7 +20,7 @@ from dreambooth.trainees.full import FullTrainee, full_trainee
 from dreambooth.training.denoiser import Denoiser
 from dreambooth.training.loop import TrainingState
 from dreambooth.training.loss_scale import FixedLossScale, LossScale
-from dreambooth.training.optimizer import make_optimizer
+from dreambooth.training.optimizer import make_optimizer, works_by_tensor
 from dreambooth.training.tensorwise import Tensorwise
 from dreambooth.training.weight_average import NoAverage, WeightAverage
 
@@ -37,7 +37,7 @@ class Placed:
 
 
 def place_for_training(
-    components: Components, plan: MemoryPlan, policy: PrecisionPolicy, device: torch.device, *, trains_text_encoder: bool
+    components: Components, settings: TrainSettings, plan: MemoryPlan, policy: PrecisionPolicy, device: torch.device
 ) -> Placed:
     """Bring UNet and text encoder to the device; the VAE stays where it is, and what is frozen keeps its number format.
 
@@ -49,9 +49,9 @@ def place_for_training(
     streamed.attach()
     unet.to(device)
     # Convolutions of tensor cores want it; the optimiser by tensors and FSDP do not.
-    if device.type == "cuda" and not plan.updates_by_tensor and not plan.shard:
+    if device.type == "cuda" and not works_by_tensor(settings.optimizer.optimizer, plan) and not plan.shard:
         unet.to(memory_format=torch.channels_last)
-    text_encoder.to(device, policy.weight_dtype if trains_text_encoder else None)
+    text_encoder.to(device, policy.weight_dtype if settings.trainee.train_text_encoder else None)
     return Placed(components, streamed)
 
 

@@ -7,26 +7,30 @@ import shutil
 from pathlib import Path
 
 from dreambooth.errors import RunError
-from dreambooth.training.settings import LoopSettings, OutputSettings
+from dreambooth.memory.plan import MemoryPlan
+from dreambooth.recipes.settings import TrainSettings
 
 __all__ = ["check_disk_space", "run_bytes"]
 
 _FLOAT32 = 4
 _DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_MEAN_BYTES = {"float32": 4.0, "8bit": 1 + 4 / 256, "4bit": 0.5 + 4 / 128}  # of one number, with its share of a scale
 _MARGIN = 256 * 2**20  # previews, events, cached latents
 
 
-def run_bytes(loop: LoopSettings, output: OutputSettings, *, num_trained: int, num_parameters: int) -> int:
+def run_bytes(settings: TrainSettings, plan: MemoryPlan, *, num_trained: int, num_parameters: int) -> int:
     """Bytes that a run has on the disk at its fullest.
 
-    A checkpoint holds every trained parameter, its two moments, and its average when one is kept, all in float32. While a
-    new checkpoint is written the ones it replaces still stand.
+    A checkpoint holds every trained parameter and the optimiser's means as the plan keeps them, and the average in float32
+    when one is kept. While a new checkpoint is written the ones it replaces still stand.
     """
+    loop, output = settings.loop, settings.output
     num_checkpoints = math.ceil(loop.steps / output.checkpoint_steps)
     num_kept = num_checkpoints if output.keep_checkpoints is None else min(num_checkpoints, output.keep_checkpoints + 1)
-    copies = 3 if loop.ema_decay is None else 4
+    means = 0.0 if settings.optimizer.optimizer == "adafactor" else 2 * _MEAN_BYTES[plan.optimizer_states]
+    checkpoint = num_trained * (plan.weight_bytes + means + (0 if loop.ema_decay is None else _FLOAT32))
     models = num_checkpoints * num_parameters * _DTYPE_BYTES[output.model_dtype]
-    return num_kept * copies * num_trained * _FLOAT32 + models + _MARGIN
+    return int(num_kept * checkpoint) + models + _MARGIN
 
 
 def check_disk_space(folder: Path, needed: int) -> None:

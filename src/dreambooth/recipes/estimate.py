@@ -35,6 +35,7 @@ from dreambooth.recipes.memory_traces import (
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.runtime.precision import PrecisionPolicy
 from dreambooth.trainees.settings import TraineeSettings
+from dreambooth.training.optimizer import works_by_tensor
 
 __all__ = [
     "WORKSPACE",
@@ -228,7 +229,6 @@ class _PlannedRun:
     def training_step(self) -> MemoryUse:
         """The fullest of its moments: forward and backward pass, the optimiser, the average."""
         plan, workload, average = self.plan, self.workload, self.average
-        updates_by_tensor = plan.updates_by_tensor or workload.optimizer == "adafactor"
         step = step_use(
             StepTrace(
                 family=self.family,
@@ -250,7 +250,7 @@ class _PlannedRun:
         ]
         if not plan.step_in_backward:
             # torch's fused AdamW works in place.
-            scratch = self._largest_scratch() if updates_by_tensor else 0
+            scratch = self._largest_scratch() if works_by_tensor(workload.optimizer, plan) else 0
             gradients = gradient_bytes(self.family, workload.trainee, self.policy.weight_dtype)
             moments.append(replace(kept, gradients=self._spread(gradients), scratch=scratch))
         return max(moments, key=lambda use: use.total)

@@ -52,13 +52,7 @@ class Material:
 def gather_material(ready: Ready, display: Display) -> Material:
     """Make the class images that are missing, encode what will be seen, and say what the run is made of."""
     settings, device = ready.settings, ready.device
-    placed = place_for_training(
-        ready.base.build(dtype=torch.float32),
-        ready.plan,
-        ready.policy,
-        device,
-        trains_text_encoder=settings.trainee.train_text_encoder,
-    )
+    placed = place_for_training(ready.base.build(dtype=torch.float32), settings, ready.plan, ready.policy, device)
     components = placed.components
     made, latents = _made_priors(ready, components, display)
     priors = (*made, *ready.given_priors)

@@ -7,17 +7,19 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from dreambooth.config import parse_settings
 from dreambooth.errors import SettingsError
 from dreambooth.families.sd1 import StableDiffusion1
-from dreambooth.memory.plan import GPU_PRESETS, MemoryPlan, plan_of
+from dreambooth.memory.plan import GPU_PRESETS, MemoryPlan, levers_left, plan_of
 from dreambooth.memory.settings import MemoryPreset, MemorySettings
-from dreambooth.recipes.estimate import Workload, describe_estimate, estimate_memory, gib
+from dreambooth.recipes.estimate import WORKSPACE, Workload, describe_estimate, estimate_memory, gib
 from dreambooth.recipes.memory_traces import part_bytes
+from dreambooth.recipes.settings import TrainSettings
 from dreambooth.runtime.precision import PrecisionPolicy, choose_precision, has_bfloat16
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.training.state_formats import check_state_format
 
-__all__ = ["USABLE", "ChosenPlan", "choose_plan", "first_that_fits", "possible_plan"]
+__all__ = ["USABLE", "ChosenPlan", "choose_plan", "first_that_fits", "levers_to_pull", "possible_plan"]
 
 USABLE = 0.95
 """Part of the free memory that a plan may fill."""
@@ -41,20 +43,27 @@ class ChosenPlan:
 
 
 def choose_plan(
-    memory: MemorySettings, device: torch.device, family: StableDiffusion1 | None, workload: Workload, *, free: int | None
+    memory: MemorySettings,
+    device: torch.device,
+    family: StableDiffusion1 | None,
+    workload: Workload,
+    *,
+    free: int | None,
+    is_resume: bool = False,
 ) -> ChosenPlan:
     """The plan that the settings ask for; "auto" is the fastest that fits `free` bytes of a GPU.
 
     Without a family, whose model could not be read, the choices are checked and nothing is estimated. Raises SettingsError
     when choices contradict each other, the device cannot calculate so, a library is missing, or a GPU has too little memory:
-    then with the predicted peak, what is free, and what would save how much.
+    then with the predicted peak, what is free, and what would save how much. A plan that is only near the limit, or that the
+    run began with, is warned of: the prediction may be wrong by what it guesses.
     """
     preset = memory.memory_preset
     is_gpu = device.type == "cuda"
     if preset == "auto" and not is_gpu:
         preset = "cpu"
     if preset == "auto":
-        preset = GPU_PRESETS[-1] if family is None else first_that_fits(memory, family, workload, device, free=free)
+        preset = GPU_PRESETS[0] if family is None else first_that_fits(memory, family, workload, device, free=free)
     plan = possible_plan(preset, memory, workload, has_bfloat16=has_bfloat16(device))
     policy = choose_precision(plan.precision, device)
     if family is None or free is None:
@@ -65,9 +74,11 @@ def choose_plan(
     if not is_gpu:
         too_large = f"the run may need more memory than there is. {describe_estimate(estimate, free)}"
         return ChosenPlan(preset, plan, policy, (too_large,) if estimate.peak > free else (), describe_estimate(estimate, free))
-    if estimate.peak > USABLE * free:
+    if estimate.peak - WORKSPACE > free and not is_resume:
         raise _does_not_fit(preset, memory, family, workload, device=device, free=free)
-    return ChosenPlan(preset, plan, policy, predicted=describe_estimate(estimate, free))
+    predicted = describe_estimate(estimate, free)
+    is_tight = estimate.peak > USABLE * free
+    return ChosenPlan(preset, plan, policy, ("memory may run out on the way",) if is_tight else (), predicted)
 
 
 def first_that_fits(
@@ -111,6 +122,23 @@ def possible_plan(preset: MemoryPreset, memory: MemorySettings, workload: Worklo
     return plan
 
 
+def levers_to_pull(settings: TrainSettings, plan: MemoryPlan, workload: Workload) -> tuple[str, ...]:
+    """Flags that a run under `plan` may be resumed with, to need less memory for the same numbers."""
+    return tuple(flag for flag in levers_left(plan) if _can_be_pulled(flag, settings, workload))
+
+
+def _can_be_pulled(flag: str, settings: TrainSettings, workload: Workload) -> bool:
+    name, _, value = flag.removeprefix("--").replace("-", "_").partition(" ")
+    values = settings.model_dump(mode="json")
+    values["memory"][name] = value or True
+    try:
+        changed = parse_settings(TrainSettings, values, where="command line").memory
+        possible_plan(changed.memory_preset, changed, workload, has_bfloat16=True)
+    except SettingsError:
+        return False
+    return True
+
+
 def _does_not_fit(
     preset: MemoryPreset,
     memory: MemorySettings,
@@ -133,12 +161,11 @@ def _does_not_fit(
         savings[words] = estimate.peak - estimate_memory(family, other, other_workload).peak
     worth = [words for words, saved in savings.items() if saved > _SMALLEST_SAVING * estimate.peak]
     best = sorted(worth, key=lambda words: -savings[words])[:_NUM_LEVERS]
-    missing = estimate.peak - USABLE * free
+    missing = estimate.peak - USABLE * free  # with room to spare, unlike the refusal
     lines = [f"  {words}: saves {gib(savings[words])} GiB{', enough' if savings[words] >= missing else ''}" for words in best]
     what = "the smallest preset" if memory.memory_preset == "auto" else "memory_preset"
     return SettingsError(
-        f"{what} {preset} does not fit: {USABLE:.0%} of what is free on {device} may be filled. "
-        f"{describe_estimate(estimate, free)}",
+        f"{what} {preset} does not fit what is free on {device}. {describe_estimate(estimate, free)}",
         hint="\n".join(["What would help:", *lines]) if lines else "Nothing that could be changed would save more.",
     )
 

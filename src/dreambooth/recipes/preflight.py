@@ -32,7 +32,7 @@ from dreambooth.training.run_folder import RunFolder
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import is_embedded, read_model
 
-__all__ = ["Ready", "check_everything"]
+__all__ = ["Ready", "check_everything", "least_free_memory"]
 
 Value = TypeVar("Value")
 
@@ -82,10 +82,12 @@ class Ready:
     resolution: int
 
 
-def check_everything(settings: TrainSettings, display: Display, processes: Processes, *, is_resume: bool) -> Ready:
+def check_everything(
+    settings: TrainSettings, display: Display, processes: Processes, *, least_free: int | None = None, is_resume: bool
+) -> Ready:
     """Look at every input of a run, showing a table of the pictures' problems.
 
-    Raises one DreamboothError with all that is wrong.
+    `least_free` is what `least_free_memory` found. Raises one DreamboothError with all that is wrong.
     """
     problems = _Problems()
     run = RunFolder(settings.output.output)
@@ -98,10 +100,17 @@ def check_everything(settings: TrainSettings, display: Display, processes: Proce
         problems.attempt(check_tensorboard)
     base_settings = settings.base
     base = problems.attempt(lambda: read_model(base_settings.model, config=base_settings.config, weights=base_settings.weights))
-    if base is not None:
-        problems.attempt(lambda: _check_disk(settings, base, run))
     resolution = settings.views.resolution or (base.family.resolution if base is not None else 512)
-    chosen = None if device is None else problems.attempt(lambda: _choose_plan(settings, device, processes, base, resolution))
+    workload = workload_of(settings, resolution, num_processes=processes.count)
+
+    def choose() -> ChosenPlan:
+        assert device is not None
+        free, family = least_free or free_memory_bytes(device), base.family if base is not None else None
+        return choose_plan(settings.memory, device, family, workload, free=free, is_resume=is_resume)
+
+    chosen = None if device is None else problems.attempt(choose)
+    if base is not None and chosen is not None:
+        problems.attempt(lambda: _check_disk(settings, chosen.plan, base, run))
     report = scan_photos(settings.subject.photos, role="instance", resolution=resolution)
     given = _given_priors(settings, resolution)
     found = (*report.problems, *(problem for images in given for problem in images.problems))
@@ -133,12 +142,15 @@ def check_everything(settings: TrainSettings, display: Display, processes: Proce
     )
 
 
-def _choose_plan(
-    settings: TrainSettings, device: torch.device, processes: Processes, base: ModelWeights | None, resolution: int
-) -> ChosenPlan:
-    family = base.family if base is not None else None
-    workload = workload_of(settings, resolution, num_processes=processes.count)
-    return choose_plan(settings.memory, device, family, workload, free=free_memory_bytes(device))
+def least_free_memory(settings: TrainSettings, processes: Processes) -> int | None:
+    """Bytes that every process has free on its device, so that all choose the same plan; None where one looks for itself.
+
+    All processes ask together, before anything that only one of them does.
+    """
+    if processes.count == 1:
+        return None
+    free = free_memory_bytes(processes.device(settings.loop.device))
+    return None if free is None else int(processes.gather(torch.tensor([free])).min())
 
 
 def _check_can_shard(settings: TrainSettings, processes: Processes) -> None:
@@ -215,11 +227,11 @@ def _check_output_is_free(folder: Path) -> None:
         raise RunError(f"{folder}: is a file, and the run needs a folder", hint="Choose another --output.")
 
 
-def _check_disk(settings: TrainSettings, base: ModelWeights, run: RunFolder) -> None:
+def _check_disk(settings: TrainSettings, plan: MemoryPlan, base: ModelWeights, run: RunFolder) -> None:
     parts = {"unet": base.unet, "text_encoder": base.text_encoder, "vae": base.vae}
     counts = {name: sum(tensor.numel() for tensor in part.values()) for name, part in parts.items()}
     trained = counts["unet"] + (counts["text_encoder"] if settings.trainee.train_text_encoder else 0)
-    needed = run_bytes(settings.loop, settings.output, num_trained=trained, num_parameters=sum(counts.values()))
+    needed = run_bytes(settings, plan, num_trained=trained, num_parameters=sum(counts.values()))
     check_disk_space(run.path, needed)
 
 

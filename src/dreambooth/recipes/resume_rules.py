@@ -20,6 +20,7 @@ _MAY_CHANGE = frozenset(
         "loop.steps",
         "loop.max_train_hours",
         "loop.device",
+        "loop.compile",
         "memory.memory_preset",
         "memory.optimizer_states",
         "memory.gradient_checkpointing",
@@ -72,7 +73,8 @@ def settings_for_resume(run: RunFolder, changes: Mapping[str, Any]) -> TrainSett
         problems.append(f"output is {new.output.output}, and a resumed run stays in {run.path}")
     if new.loop.steps < old.loop.steps:
         problems.append(f"loop.steps was {old.loop.steps} and is now {new.loop.steps}; it may only grow")
-    problems += _other_states(old.memory, new.memory)
+    if new.optimizer.optimizer == "adamw":
+        problems += _other_states(old.memory, new.memory)
     schedule = new.optimizer.learning_rate_schedule
     if new.loop.steps != old.loop.steps and schedule != "constant":
         problems.append(f"loop.steps cannot grow: the {schedule} learning rate already falls to zero at step {old.loop.steps}")

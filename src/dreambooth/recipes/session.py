@@ -64,7 +64,7 @@ class Session:
         memory first.
         """
         settings, base, processes = self.ready.settings, self.ready.base, self.ready.processes
-        with self.host_values(), self.state.average.in_place():
+        with self.host_values(), self.state.average.in_place(is_exact=True):
             unet, _, text_encoder = self.components.family.state_dicts(self.components)
             if not settings.trainee.train_text_encoder:
                 text_encoder = base.text_encoder

@@ -14,7 +14,7 @@ from dreambooth.pretraining.settings import PretrainSettings
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.toybox.settings import PhotosSettings, SheetSettings
 from dreambooth.trainees.settings import TraineeSettings
-from dreambooth.training.settings import LoopSettings, OptimizerSettings, OutputSettings, StorageDtype
+from dreambooth.training.settings import LoopSettings, OptimizerName, OptimizerSettings, OutputSettings, StorageDtype
 from dreambooth.weights.settings import BaseModelSettings, WeightsChoice
 
 __all__ = [
@@ -53,7 +53,7 @@ class TrainSettings(Settings):
     """Which parts are trained."""
 
     optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
-    """AdamW and its learning rate."""
+    """The optimiser and its learning rate."""
 
     loop: LoopSettings = Field(default_factory=LoopSettings)
     """How long and how training runs."""
@@ -66,21 +66,18 @@ class TrainSettings(Settings):
 
     @model_validator(mode="after")
     def _memory_options_have_effect(self) -> TrainSettings:
-        useless = self.memory.is_changed("optimizer_states", "states_on_host")
-        if self.optimizer.optimizer == "adafactor" and useless:
+        num_examples = self.loop.batch_size * (1 if self.prior.prior_weight == 0 else 2)
+        _check_memory_choices(
+            self.memory,
+            optimizer=self.optimizer.optimizer,
+            ema_decay=self.loop.ema_decay,
+            gradient_accumulation=self.loop.gradient_accumulation,
+            num_examples=num_examples,
+        )
+        if self.memory.stream_blocks and self.loop.compile in ("blocks", "full"):
             raise ValueError(
-                f"optimizer is adafactor, which has hardly any state, so {', '.join(useless)} would have no effect; "
+                f"stream_blocks lets weights come and go between the blocks, and compile is {self.loop.compile}; "
                 "leave out one or the other"
-            )
-        if self.memory.stream_blocks and self.loop.ema_decay is not None:
-            raise ValueError(
-                "stream_blocks keeps the weights in host memory and ema_decay an average of them on the device; "
-                "leave out one or the other"
-            )
-        if self.memory.step_in_backward and self.loop.gradient_accumulation > 1:
-            raise ValueError(
-                f"step_in_backward uses a gradient up when it is made, and gradient_accumulation is "
-                f"{self.loop.gradient_accumulation}: a sum over several passes needs it; leave out one or the other"
             )
         return self
 
@@ -175,6 +172,8 @@ class InspectSettings(Settings):
 class PlanSettings(Settings):
     """Predict how much memory training needs, preset by preset, without training."""
 
+    off_switches = {"prior_weight": ("prior_batch_size",)}
+
     base: BaseModelSettings
     """The base model."""
 
@@ -199,7 +198,7 @@ class PlanSettings(Settings):
     prior_batch_size: Annotated[int, Field(ge=1)] = 4
     """Class images made at once."""
 
-    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    optimizer: OptimizerName = "adamw"
     """Optimiser of the run: adamw, or adafactor, which has hardly any state."""
 
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -218,13 +217,45 @@ class PlanSettings(Settings):
                 f"gpu_memory is given for another machine's GPU, so device {self.device} would have no effect; "
                 "leave out one or the other"
             )
-        useless = self.memory.is_changed("optimizer_states", "states_on_host")
-        if self.optimizer == "adafactor" and useless:
-            raise ValueError(
-                f"optimizer is adafactor, which has hardly any state, so {', '.join(useless)} would have no effect; "
-                "leave out one or the other"
-            )
+        _check_memory_choices(
+            self.memory,
+            optimizer=self.optimizer,
+            ema_decay=self.ema_decay,
+            gradient_accumulation=self.gradient_accumulation,
+            num_examples=self.batch_size * (1 if self.prior_weight == 0 else 2),
+        )
         return self
+
+
+def _check_memory_choices(
+    memory: MemorySettings,
+    *,
+    optimizer: OptimizerName,
+    ema_decay: float | None,
+    gradient_accumulation: int,
+    num_examples: int,
+) -> None:
+    """Raise ValueError for a choice that has no effect in such a run, or that the run contradicts."""
+    if optimizer == "adafactor" and (useless := memory.is_changed("optimizer_states", "states_on_host")):
+        raise ValueError(
+            f"optimizer is adafactor, which has hardly any state, so {', '.join(useless)} would have no effect; "
+            "leave out one or the other"
+        )
+    if memory.stream_blocks and ema_decay is not None:
+        raise ValueError(
+            "stream_blocks keeps the weights in host memory and ema_decay an average of them on the device; "
+            "leave out one or the other"
+        )
+    if memory.step_in_backward and gradient_accumulation > 1:
+        raise ValueError(
+            f"step_in_backward uses a gradient up when it is made, and gradient_accumulation is {gradient_accumulation}: "
+            "a sum over several passes needs it; leave out one or the other"
+        )
+    if memory.micro_batch_size is not None and memory.micro_batch_size >= num_examples:
+        raise ValueError(
+            f"micro_batch_size is {memory.micro_batch_size} and a forward pass has {num_examples} examples, so it would have "
+            "no effect; give a smaller one or leave it out"
+        )
 
 
 class TokensSettings(Settings):

@@ -14,11 +14,12 @@ from dreambooth.config import write_yaml
 from dreambooth.data.captions import Role
 from dreambooth.errors import RunError, TrainingError
 from dreambooth.files import remove_leftovers
-from dreambooth.memory.plan import levers_left
 from dreambooth.recipes.display import Display, quoted
+from dreambooth.recipes.estimate import workload_of
 from dreambooth.recipes.journal import Journal, SilentJournal
 from dreambooth.recipes.material import gather_material
-from dreambooth.recipes.preflight import Ready, check_everything
+from dreambooth.recipes.memory_plan import levers_to_pull
+from dreambooth.recipes.preflight import Ready, check_everything, least_free_memory
 from dreambooth.recipes.resume_rules import check_same_material, settings_for_resume
 from dreambooth.recipes.session import Session, start_session
 from dreambooth.recipes.settings import TrainSettings
@@ -61,8 +62,9 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool) -> Train
     run = RunFolder(settings.output.output)
     with Interrupts(lambda: _how_to_go_on(run)) as interrupts, start_processes(settings.loop.device) as processes:
         display = display if processes.is_main else Display.silent()
+        least_free = least_free_memory(settings, processes)
         with processes.main_first():
-            ready = check_everything(settings, display, processes, is_resume=is_resume)
+            ready = check_everything(settings, display, processes, least_free=least_free, is_resume=is_resume)
         with exclusive(run.path) if processes.is_main else nullcontext():
             with processes.together():
                 if processes.is_main:
@@ -70,8 +72,10 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool) -> Train
             with _told_when_out_of_memory(ready):
                 session = start_session(ready, gather_material(ready, display))
                 restored = _restore(session, display)
-                if session.state.step < ready.settings.loop.steps or not run.final_model.exists():
+                if session.state.step < ready.settings.loop.steps:
                     _train(session, display, interrupts, restored=restored)
+                elif not run.final_model.exists():
+                    session.write_model(run.final_model)
             return replace(_finish(session, display), was_asked_to_stop=interrupts.requested is not None)
 
 
@@ -105,7 +109,8 @@ def _told_when_out_of_memory(ready: Ready) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        levers = levers_left(ready.plan)
+        workload = workload_of(ready.settings, ready.resolution, num_processes=ready.processes.count)
+        levers = levers_to_pull(ready.settings, ready.plan, workload)
         more = f"Resumed with {' or '.join(levers)} it needs less, for the same numbers.\n" if levers else ""
         raise TrainingError(
             f"{describe_device(ready.device)}: out of memory ({str(error).splitlines()[0]})",
@@ -188,7 +193,7 @@ def _train(session: Session, display: Display, interrupts: Interrupts, *, restor
                     break
         except TrainingError as error:
             raise TrainingError(error.problems, hint=f"{error.hint}\n{_how_to_go_on(session.ready.run)}") from error
-    if interrupts.requested is not None and state.step < settings.loop.steps:
+    if state.step < settings.loop.steps and processes.any(interrupts.requested is not None):
         raise interrupts.error()
 
 

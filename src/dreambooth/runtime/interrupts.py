@@ -42,9 +42,11 @@ class Interrupts:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def error(self) -> Interrupted:
-        """The exception that ends the command: its exit code follows the shells' rule of 128 + the signal's number."""
-        assert self.requested is not None
-        return Interrupted(self._describe(), exit_code=128 + int(self.requested))
+        """The exception that ends the command: its exit code follows the shells' rule of 128 + the signal's number.
+
+        Where only another process was asked, as if this one had been told to terminate.
+        """
+        return Interrupted(self._describe(), exit_code=128 + int(self.requested or signal.SIGTERM))
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

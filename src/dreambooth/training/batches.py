@@ -91,7 +91,8 @@ class Cut:
             stop = start + self.batch_size
             ordered += [*instances[start:stop], *priors[start:stop]]
         mine = self.share(ordered)
-        size = self.micro_batch_size or self.batch_size * (2 if priors else 1)
+        whole = self.batch_size * (2 if priors else 1)
+        size = whole if self.micro_batch_size is None else min(self.micro_batch_size, whole)
         return (mine[start : start + size] for start in range(0, len(mine), size))
 
 

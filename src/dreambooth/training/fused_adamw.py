@@ -5,7 +5,6 @@ AdamW treats every number apart, so each process moves its own part of tensors t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -32,7 +31,7 @@ class FusedAdamW:
         self._trainee = trainee
         self._processes = processes
         self._rates = LearningRates(trainee, settings, total_steps=total_steps)
-        self._limit = math.inf if settings.max_gradient_norm is None else settings.max_gradient_norm
+        self._limit = settings.max_gradient_norm
         self._parts = {name: local_part(parameter) for name, parameter in trainee.parameters.items()}
         first = next(iter(trainee.parameters.values()))
         self._is_sharded = is_sharded(first)
@@ -65,11 +64,11 @@ class FusedAdamW:
 
     def gradient_norm(self) -> Tensor:
         """Global norm of all gradients; they are scaled down to the largest norm allowed when one is set. A scalar, float32."""
-        if not self._is_sharded:
-            return torch.nn.utils.clip_grad_norm_(self._parts.values(), self._limit)
-        mine = torch.nn.utils.get_total_norm(self._gradients())
-        norm = self._processes.sum(mine.double().square()).sqrt().float()
-        torch.nn.utils.clip_grads_with_norm_(self._parts.values(), self._limit, norm)
+        norm = torch.nn.utils.get_total_norm(self._gradients())
+        if self._is_sharded:
+            norm = self._processes.sum(norm.double().square()).sqrt().float()
+        if self._limit is not None:  # without one, multiplying with 1 would read and write every gradient
+            torch.nn.utils.clip_grads_with_norm_(self._parts.values(), self._limit, norm)
         return norm
 
     def stop_unless(self, is_finite: Tensor) -> None:

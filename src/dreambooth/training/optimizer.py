@@ -11,10 +11,10 @@ from dreambooth.memory.plan import MemoryPlan
 from dreambooth.runtime.processes import Processes
 from dreambooth.trainees.full import FullTrainee
 from dreambooth.training.fused_adamw import FusedAdamW
-from dreambooth.training.settings import OptimizerSettings
+from dreambooth.training.settings import OptimizerName, OptimizerSettings
 from dreambooth.training.tensorwise import Tensorwise, TensorwiseChoices
 
-__all__ = ["Optimizer", "make_optimizer"]
+__all__ = ["Optimizer", "make_optimizer", "works_by_tensor"]
 
 
 class Optimizer(Protocol):
@@ -53,6 +53,11 @@ class Optimizer(Protocol):
         ...
 
 
+def works_by_tensor(optimizer: OptimizerName, plan: MemoryPlan) -> bool:
+    """Whether the optimiser takes one tensor after the other, whose numbers must then lie in the usual order."""
+    return optimizer == "adafactor" or plan.saves_in_optimizer
+
+
 def make_optimizer(
     trainee: FullTrainee,
     settings: OptimizerSettings,
@@ -66,7 +71,7 @@ def make_optimizer(
 
     `seed` decides the rounding of bfloat16 weights.
     """
-    if settings.optimizer == "adamw" and not plan.updates_by_tensor:
+    if not works_by_tensor(settings.optimizer, plan):
         return FusedAdamW(trainee, settings, total_steps=total_steps, processes=processes)
     choices = TensorwiseChoices(plan.optimizer_states, on_host=plan.states_on_host, in_backward=plan.step_in_backward)
     return Tensorwise(trainee, settings, choices, total_steps=total_steps, processes=processes, seed=seed)

@@ -9,15 +9,16 @@ from pydantic import Field, model_validator
 
 from dreambooth.config import Settings
 
-__all__ = ["LoopSettings", "OptimizerSettings", "OutputSettings", "StorageDtype"]
+__all__ = ["LoopSettings", "OptimizerName", "OptimizerSettings", "OutputSettings", "StorageDtype"]
 
 StorageDtype = Literal["float32", "float16", "bfloat16"]
+OptimizerName = Literal["adamw", "adafactor"]
 
 
 class OptimizerSettings(Settings):
     """The optimiser and its learning rate."""
 
-    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    optimizer: OptimizerName = "adamw"
     """The optimiser: adamw, or adafactor, which has hardly any state and steps relative to the size of each tensor."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 1e-6

@@ -52,7 +52,7 @@ class Float32Format:
 
     def decode(self, kept: Mapping[str, Tensor], start: int, stop: int, *, is_signed: bool, device: torch.device) -> Tensor:
         """A copy, which may be written to."""
-        return kept[""][start:stop].to(device, copy=True)
+        return kept[""][start:stop].to(device, copy=True, non_blocking=True)
 
     def encode(self, kept: Mapping[str, Tensor], start: int, stop: int, x_N: Tensor, *, is_signed: bool) -> None:
         """Copy the numbers to their place."""
@@ -79,8 +79,8 @@ class BlockFormat:
 
     def decode(self, kept: Mapping[str, Tensor], start: int, stop: int, *, is_signed: bool, device: torch.device) -> Tensor:
         """The numbers that the codes stand for."""
-        codes = kept["codes"][start * self.bits // 8 : stop * self.bits // 8].to(device)
-        scale = kept["scale"][start // self.block_size : stop // self.block_size].to(device)
+        codes = kept["codes"][start * self.bits // 8 : stop * self.bits // 8].to(device, non_blocking=True)
+        scale = kept["scale"][start // self.block_size : stop // self.block_size].to(device, non_blocking=True)
         if self.bits == 4:
             codes = torch.stack([codes >> 4, codes & 0b1111], dim=-1).reshape(-1)
         return _torchao().dequant_with_qmap(codes, _code_values(self.bits, is_signed, device), scale)  # type: ignore[no-any-return]

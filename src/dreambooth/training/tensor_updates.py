@@ -114,7 +114,7 @@ class AdafactorUpdate:
         )
         for tensor, new in zip(kept.values(), squares, strict=True):
             tensor.copy_(torch.where(moment.is_stopped, tensor, new))
-        key_2 = torch.tensor(key, dtype=torch.int32, device=parameter.device)
+        key_2 = torch.tensor(key, dtype=torch.int32).to(parameter.device, non_blocking=True)
         _write(parameter.data.view(-1), 0, torch.where(moment.is_stopped, before, weight).reshape(-1), key_2)
 
     def state(self) -> dict[str, Tensor]:

@@ -27,16 +27,23 @@ class WeightAverage:
         """Move the average towards the weights as they are now."""
         self._num_updates += 1
         decay = min(self._decay, (1 + self._num_updates) / (10 + self._num_updates))
-        weights = [local_part(parameter).detach().float() for parameter in self._parameters.values()]
-        torch._foreach_lerp_(list(self._average.values()), weights, 1 - decay)
+        weights = [local_part(parameter).detach() for parameter in self._parameters.values()]
+        if all(weight.dtype == torch.float32 for weight in weights):
+            torch._foreach_lerp_(list(self._average.values()), weights, 1 - decay)
+        else:  # one by one: float32 copies of all weights would be twice the weights
+            for average, weight in zip(self._average.values(), weights, strict=True):
+                average.lerp_(weight.float(), 1 - decay)
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Inside, the parameters hold the average; afterwards they are bit for bit what they were."""
+    def in_place(self, *, is_exact: bool = False) -> Iterator[None]:
+        """Inside, the parameters hold the average; afterwards they are bit for bit what they were.
+
+        With `is_exact` they hold it in float32, to be written; else in their own number format, to calculate with it.
+        """
         kept = {name: _kept(parameter) for name, parameter in self._parameters.items()}
         try:
             for name, parameter in self._parameters.items():
-                _put(parameter, self._average[name].to(parameter.dtype))
+                _put(parameter, self._average[name] if is_exact else self._average[name].to(parameter.dtype))
             yield
         finally:
             for name, parameter in self._parameters.items():
@@ -74,7 +81,7 @@ class NoAverage:
         """Nothing to do."""
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
+    def in_place(self, *, is_exact: bool = False) -> Iterator[None]:
         """The parameters stay as they are."""
         yield
 

@@ -41,6 +41,17 @@ def test_add_noise_and_velocity_equal_diffusers() -> None:
     torch.testing.assert_close(velocity(SCHEDULE, x_0, eps, t_B), ORACLE.get_velocity(x_0, eps, t_B), rtol=1e-4, atol=1e-5)
 
 
+def test_a_table_goes_to_a_device_once() -> None:
+    schedule = scaled_linear_schedule()
+    x_0, t_B = torch.ones(2, 3), torch.tensor([10, 500])
+    add_noise(schedule, x_0, x_0, t_B)
+    table = schedule.table("signal", torch.float32, x_0.device)
+    add_noise(schedule, x_0, x_0, t_B)
+    assert schedule.table("signal", torch.float32, x_0.device) is table
+    assert schedule.table("signal", torch.float64, x_0.device) is not table
+    torch.testing.assert_close(table.double(), schedule.alpha_bar_T.sqrt(), rtol=1e-7, atol=0)
+
+
 def test_signal_to_noise_falls_from_a_thousand_to_nearly_nothing() -> None:
     snr = signal_to_noise(SCHEDULE, torch.arange(1000))
     assert bool((snr.diff() < 0).all())

@@ -81,6 +81,6 @@ def test_the_presets_with_an_optimiser_over_all_tensors_can_be_spread(preset: An
 
 
 def test_what_makes_the_optimiser_work_by_tensors() -> None:
-    assert not MemoryPlan("bf16-mixed", gradient_checkpointing="all", micro_batch_size=1).updates_by_tensor
+    assert not MemoryPlan("bf16-mixed", gradient_checkpointing="all", micro_batch_size=1).saves_in_optimizer
     for choice in ({"states_on_host": True}, {"step_in_backward": True}, {"optimizer_states": "8bit"}, {"precision": "bf16"}):
-        assert chosen("fast", **choice).updates_by_tensor, choice
+        assert chosen("fast", **choice).saves_in_optimizer, choice

@@ -183,6 +183,18 @@ def test_the_gradient_norm_is_global_and_limits_when_asked() -> None:
     assert float(limited.gradient_norm()) == pytest.approx(0.5, rel=1e-4)
 
 
+def test_without_a_limit_gradients_are_not_touched() -> None:
+    trained = trainee()
+    give_gradients(trained, 0)
+    parameter = trained.parameters["unet.weight"]
+    assert parameter.grad is not None
+    parameter.grad[0, 0] = float("inf")
+    before = parameter.grad.clone()
+    norm = FusedAdamW(trained, OptimizerSettings(), total_steps=1, processes=ALONE).gradient_norm()
+    assert torch.isinf(norm)
+    assert torch.equal(parameter.grad, before)
+
+
 def test_unscaling_divides_every_gradient() -> None:
     trained = trainee()
     give_gradients(trained, 0)

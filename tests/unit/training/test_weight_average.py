@@ -38,6 +38,21 @@ def test_in_place_gives_the_weights_back_bit_for_bit() -> None:
     assert torch.equal(parameter, now)
 
 
+def test_of_short_weights_the_average_is_written_in_full_and_calculates_as_they_do() -> None:
+    parameter = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.bfloat16))
+    average = WeightAverage({"w": parameter}, 0.5)
+    parameter.data.mul_(1.5)
+    average.update()
+    exact = average.state()["w"]
+    assert exact.dtype == torch.float32
+    with average.in_place(is_exact=True):
+        assert torch.equal(parameter.data, exact)
+        assert not torch.equal(exact.to(torch.bfloat16).float(), exact)
+    with average.in_place():
+        assert torch.equal(parameter.data, exact.to(torch.bfloat16))
+    assert parameter.dtype == torch.bfloat16
+
+
 @pytest.mark.usefixtures("group_of_one")
 def test_spread_weights_are_averaged_where_the_forward_pass_reads_them() -> None:
     module, whole = nn.Linear(3, 2), nn.Linear(3, 2)
