@@ -10,11 +10,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dreambooth.memory.plan import GPU_PRESETS
+from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.memory.plan import GPU_PRESETS, PRESETS
+from dreambooth.recipes.assembly import assemble, place_for_training
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.recipes.train import resume, train
+from dreambooth.runtime.precision import choose_precision
+from dreambooth.runtime.processes import OneProcess
+from dreambooth.training.batches import Batch
 from dreambooth.training.events import read_events
+from dreambooth.training.loop import training_steps
+from dreambooth.weights.random_weights import random_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -58,6 +65,7 @@ def test_streamed_blocks_give_the_same_weights(run_settings: MakeSettings, displ
         torch.testing.assert_close(weights(streamed.output.output, 3)[name], tensor, rtol=2e-2, atol=2e-4, msg=name)
 
 
+@pytest.mark.filterwarnings("ignore")  # of torch's compiler about itself
 @pytest.mark.parametrize("how", ["blocks", "full"])
 def test_compiled_models_train_to_the_same_losses(run_settings: MakeSettings, display: Display, how: str) -> None:
     settings = run_in(run_settings(loop={"steps": 3, "device": "cuda"}), "plain")
@@ -65,3 +73,30 @@ def test_compiled_models_train_to_the_same_losses(run_settings: MakeSettings, di
     train(settings, display)
     train(compiled, display)
     assert losses(compiled.output.output) == pytest.approx(losses(settings.output.output), rel=0.02)
+
+
+def test_a_step_makes_the_host_wait_for_nothing(miniature: StableDiffusion1, run_settings: MakeSettings) -> None:
+    """Losses, noise tables, batches, norm and update: none of them may read from the device."""
+    device = torch.device("cuda")
+    settings = run_settings(loop={"steps": 8, "device": "cuda"}, memory={"memory_preset": "fast"})
+    plan, policy = PRESETS["fast"], choose_precision("bf16-mixed", device)
+    components = random_model(miniature, seed=0).build(dtype=torch.float32)
+    placed = place_for_training(components, settings, plan, policy, device)
+    trainee, state = assemble(placed, settings, plan, policy, OneProcess())
+
+    def batches_at(step: int) -> list[Batch]:
+        x_0, is_prior = torch.zeros(2, 4, 16, 16, device=device), torch.tensor([False, True], device=device)
+        eps, t_B = torch.ones_like(x_0), torch.tensor([step, 500]).pin_memory().to(device, non_blocking=True)
+        text = torch.zeros(2, 77, dtype=torch.int64, device=device)
+        return [Batch(x_0, eps, t_B, text, is_prior, torch.ones(2, device=device), ("a", "b"))]
+
+    with trainee.train_mode():
+        steps = training_steps(state, batches_at, last_step=8)
+        results = [next(steps) for _ in range(3)]
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            results += [next(steps) for _ in range(3)]
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    for result in results:
+        result.check()

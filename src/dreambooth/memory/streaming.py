@@ -53,12 +53,6 @@ class StreamedBlocks:
         self._loaded: nn.Module | None = None
         self._is_host_mode = False
 
-    @property
-    def largest_block_bytes(self) -> int:
-        """Bytes of the largest block's weights: what streaming needs on the device. Zero when there are no blocks."""
-        sizes = [sum(self._homes.get(weight, weight).nbytes for weight in block.parameters()) for block in self._blocks]
-        return max(sizes, default=0)
-
     def attach(self) -> None:
         """Move the blocks' weights home, wherever they are, one tensor after the other.
 
