@@ -14,6 +14,7 @@ from dreambooth.config import read_yaml
 from dreambooth.errors import SettingsError, TrainingError
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.memory.plan import PRESETS as PRESETS_BY_NAME
+from dreambooth.memory.plan import plan_of
 from dreambooth.recipes.disk_space import run_bytes
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.estimate import workload_of
@@ -237,6 +238,9 @@ def test_only_levers_that_the_run_may_pull_are_offered(run_settings: MakeSetting
     assert levers == ("--gradient-checkpointing all", "--micro-batch-size 1")
     alone = run_settings(prior={"prior_weight": 0, "num_prior_images": 200, "prior_sampling_steps": 50}, memory=cpu)
     assert "--micro-batch-size 1" not in levers_to_pull(alone, PRESETS_BY_NAME["cpu"], workload_of(alone, 64))
+    outer = run_settings(memory={"memory_preset": "6gb", "gradient_checkpointing": "outer"})
+    plan = plan_of("6gb", outer.memory, has_bfloat16=True)
+    assert levers_to_pull(outer, plan, workload_of(outer, 64)) == ("--gradient-checkpointing all", "--states-on-host")
 
 
 def test_a_preset_may_change_on_a_resume_where_there_are_no_means(run_settings: MakeSettings, display: Display) -> None:

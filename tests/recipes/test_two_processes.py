@@ -85,6 +85,11 @@ def test_the_class_images_are_the_same_pictures(runs: dict[int, tuple[Path, str]
         assert path.read_bytes() == (sets[1] / path.name).read_bytes(), path.name
 
 
+def test_each_process_makes_its_share_of_the_class_images(runs: dict[int, tuple[Path, str]]) -> None:
+    assert "class images: 8/8 steps" in runs[1][1]  # four pictures of two steps
+    assert "class images: 4/4 steps" in runs[2][1]
+
+
 def test_one_process_speaks_and_the_exposure_is_told(runs: dict[int, tuple[Path, str]]) -> None:
     alone, shared = runs[1][1].splitlines(), runs[2][1].splitlines()
     assert "2 processes share each step" in runs[2][1]
