@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from dreambooth.errors import DreamboothError
+
 __all__ = ["main", "make_parser"]
 
 # As the product's own command line begins: quiet libraries, and waiting threads that go to sleep.
@@ -36,11 +38,15 @@ _VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; 0 when it is done."""
+    """Run one verb; 0 when it is done, 2 when what is asked cannot be."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     chosen = make_parser().parse_args(arguments)
-    chosen.run(chosen)
+    try:
+        chosen.run(chosen)
+    except DreamboothError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
     return 0
 
 

@@ -48,7 +48,12 @@ def test_a_named_preset_alone_and_nothing_that_fits(display: Display, said: Call
     assert list(result.estimates) == ["8gb"] and result.auto is None
     assert result.free == 2**29
     assert "Stable Diffusion 1: UNet, 2 pictures" in said()
+    assert "8gb does not fit another machine's GPU. Memory at its fullest, predicted: " in said()
+    assert "auto" not in said()
+    nothing = plan(display, gpu_memory=0.3, trainee={"train_text_encoder": False})
+    assert nothing.auto is None
     assert "nothing fits, and the smallest is " in said()
+    assert "What saves most: --memory-preset 6gb --stream-blocks" in said()
     assert next(line for line in said().splitlines() if line.startswith("8gb")).split()[-1] == "no"
 
 
@@ -70,6 +75,9 @@ def test_presets_that_contradict_the_choices_are_left_out(display: Display, said
     assert "auto would take cpu, and stream_blocks needs" in said()
     with pytest.raises(SettingsError, match="cannot be summed over micro-batches"):
         plan(display, memory={"step_in_backward": True, "micro_batch_size": 1})
+    with pytest.raises(SettingsError) as once:
+        plan(display, memory={"step_in_backward": True, "micro_batch_size": 1})
+    assert len(once.value.problems) == 1
 
 
 def test_options_without_effect_are_refused(display: Display) -> None:

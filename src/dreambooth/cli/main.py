@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "dreambooth") ->
         _show("error: " if count == 1 else f"error: {count} problems\n", error.text, "red")
         return 2 if isinstance(error, SettingsError) else 1
     except Interrupted as stop:
-        _show("", stop.text, "yellow")
+        if os.environ.get("RANK", "0") == "0":  # beside others of one run, the first one speaks
+            _show("", stop.text, "yellow")
         return stop.exit_code
     except KeyboardInterrupt:
         _show("", "Stopped.", "yellow")

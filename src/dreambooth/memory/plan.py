@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from dreambooth.errors import SettingsError
 from dreambooth.memory.settings import Checkpointing, MemoryPreset, MemorySettings, Precision, StateFormat
 
-__all__ = ["GPU_PRESETS", "PRESETS", "MemoryPlan", "levers_left", "plan_of"]
+__all__ = ["GPU_PRESETS", "PRESETS", "MemoryPlan", "describe_plan", "levers_left", "plan_of"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,20 @@ def plan_of(preset: MemoryPreset, settings: MemorySettings, *, has_bfloat16: boo
     return plan
 
 
+def describe_plan(plan: MemoryPlan) -> str:
+    """The choices in words."""
+    recomputed = {"off": "kept", "outer": "recomputed on the two outer levels", "all": "recomputed"}
+    choices = {
+        f"means in {plan.optimizer_states}": True,
+        f"activations {recomputed[plan.gradient_checkpointing]}": True,
+        f"{plan.micro_batch_size} examples at a time": plan.micro_batch_size is not None,
+        "updates inside the backward pass": plan.step_in_backward,
+        "means in host memory": plan.states_on_host,
+        "streamed blocks": plan.stream_blocks,
+    }
+    return ", ".join([plan.precision, *(words for words, is_so in choices.items() if is_so)])
+
+
 def levers_left(plan: MemoryPlan) -> tuple[str, ...]:
     """The flags that would save more memory and change no number, cheapest first."""
     levers = {
@@ -100,8 +114,8 @@ def _contradictions(plan: MemoryPlan) -> list[str]:
     problems = []
     if plan.step_in_backward and plan.micro_batch_size is not None:
         problems.append(
-            "step_in_backward uses a gradient up when it is made, so it cannot be summed over micro-batches; "
-            "use step_in_backward: false, or leave micro_batch_size out"
+            "step_in_backward, which preset 6gb turns on too, uses a gradient up when it is made, so it cannot be summed over "
+            "micro-batches; use --no-step-in-backward, or leave --micro-batch-size out"
         )
     if plan.step_in_backward and plan.precision == "fp16-mixed":
         problems.append("step_in_backward needs a precision without a loss scale; use --precision bf16, bf16-mixed or fp32")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -57,7 +57,7 @@ class Journal:
 
     def step(self, result: StepResult) -> None:
         """Note one update. Its numbers are fetched with those of its neighbours: each fetch makes the host wait."""
-        self.pending.append((time.monotonic(), result))
+        self.pending.append((time.monotonic(), replace(result, num_images=self.session.images_per_step)))
         is_first = result.step == self.view.first_step + 1
         if is_first or not result.on_device.is_cuda or time.monotonic() - self.pending[0][0] >= _FETCH_SECONDS:
             self.catch_up()

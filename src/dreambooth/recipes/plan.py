@@ -33,7 +33,7 @@ class PlanResult:
     estimates: Mapping[MemoryPreset, MemoryEstimate]
     """Presets that contradict the choices given are left out."""
     auto: MemoryPreset | None
-    """None when nothing fits, or the one that would be taken does not go with the choices given."""
+    """None when a preset was named, nothing fits, or the one that would be taken does not go with the choices given."""
     free: int | None
     """Bytes that were planned for; None where nobody knows."""
 
@@ -74,7 +74,7 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
     named = settings.memory.memory_preset
     estimates, problems = _estimates(tuple(PRESETS) if named == "auto" else (named,), settings, family, workload, place)
     if not estimates:
-        raise SettingsError(list(problems.values()))
+        raise SettingsError(list(dict.fromkeys(problems.values())))
     auto = first_that_fits(settings.memory, family, workload, place.device, free=place.free) if place.is_gpu else "cpu"
     trained = "UNet and text encoder" if workload.trainee.train_text_encoder else "UNet"
     display.say(f"{family.title}: {trained}, {workload.num_examples} pictures of {workload.resolution} px in a forward pass")
@@ -85,6 +85,12 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
     display.say(
         f"In 'other', {gib(WORKSPACE)} GiB are a guess for workspaces of libraries and gaps between tensors, not measured yet."
     )
+    if named != "auto":
+        fits = {"yes": "fits", "no": "does not fit", "": "is for another kind of device than"}[
+            place.fits(named, estimates[named].peak)
+        ]
+        display.say(f"{named} {fits} {place.title}. {describe_estimate(estimates[named], place.free)}")
+        return PlanResult(estimates, None, place.free)
     found, wrong = _estimates((auto,), settings, family, workload, place)
     if auto in wrong:
         display.say(f"On {place.title}: auto would take {auto}, and {wrong[auto]}")
@@ -148,5 +154,7 @@ def _show_phases(estimates: Mapping[MemoryPreset, MemoryEstimate], display: Disp
 def _show_choice(preset: MemoryPreset, estimate: MemoryEstimate, place: _Place, display: Display, *, does_fit: bool) -> None:
     found = f"auto takes {preset}" if does_fit else f"nothing fits, and the smallest is {preset}"
     display.say(f"On {place.title}: {found}. {describe_estimate(estimate, place.free)}")
+    if not does_fit:
+        display.say("What saves most: --memory-preset 6gb --stream-blocks")
     if not place.is_gpu:
         display.say("To plan for the GPU of another machine: --gpu-memory GIB")

@@ -160,7 +160,7 @@ def _check_can_shard(settings: TrainSettings, processes: Processes) -> None:
     problems, hints = [], []
     if processes.count == 1:
         problems.append("shard spreads the weights over several processes, and there is one")
-        hints.append("Start several: torchrun --nproc-per-node gpu -m dreambooth train ..., or use --no-shard.")
+        hints.append("Start several: torchrun --nproc-per-node N -m dreambooth train ..., or use --no-shard.")
     per_batch = _num_roles(settings) * settings.loop.gradient_accumulation
     num_examples = per_batch * settings.loop.batch_size
     if num_examples > processes.count and num_examples % processes.count != 0:

@@ -43,6 +43,12 @@ class Session:
         """The model as it is now."""
         return self.material.placed.components
 
+    @property
+    def images_per_step(self) -> int:
+        """Photos and class images that all processes together see in a step."""
+        roles = 2 if self.material.source.priors else 1
+        return roles * self.ready.settings.loop.examples_per_step
+
     def batches_at(self, step: int) -> Iterator[Batch]:
         """The micro-batches of a step."""
         settings = self.ready.settings

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dreambooth.config import write_yaml
+from dreambooth.config import read_yaml, write_yaml
 from dreambooth.data.captions import Role
 from dreambooth.errors import RunError, TrainingError
 from dreambooth.files import remove_leftovers
+from dreambooth.memory.plan import PRESETS, describe_plan
 from dreambooth.recipes.display import Display, quoted
 from dreambooth.recipes.estimate import workload_of
 from dreambooth.recipes.journal import Journal, SilentJournal
@@ -129,8 +130,10 @@ def _announce(ready: Ready, display: Display) -> None:
         + (f", {others} processes share each step" if others > 1 else "")
         + (" and the weights" if ready.plan.shard else "")
     )
+    if ready.plan != PRESETS["cpu"]:
+        display.say(f"Memory plan {settings.memory.memory_preset}: {describe_plan(ready.plan)}")
     if ready.device.type == "cuda" or settings.loop.compile not in ("auto", "off"):
-        display.say(f"Memory plan {settings.memory.memory_preset}; {describe_compilation(settings.loop.compile)}")
+        display.say(f"In training {describe_compilation(settings.loop.compile)}")
     if ready.predicted is not None:
         display.say(ready.predicted)
     display.say(
@@ -151,7 +154,10 @@ def _how_to_go_on(run: RunFolder) -> str:
     kept = (
         f"The run is saved at step {found[-1].step}." if found else "No step was saved yet; class images and latents are kept."
     )
-    return f"Stopped. {kept} To go on:\n  dreambooth train --resume {quoted(run.path)}"
+    command = f"dreambooth train --resume {quoted(run.path)}"
+    is_sharded = run.config.exists() and read_yaml(run.config).get("memory", {}).get("shard")
+    again = f"{command} --no-shard\n  torchrun --nproc-per-node N -m {command}" if is_sharded else command
+    return f"Stopped. {kept} To go on:\n  {again}"
 
 
 def _restore(session: Session, display: Display) -> bool:

@@ -33,7 +33,7 @@ _LONGEST_STEP = timedelta(minutes=10)
 _LONGEST_TASK_OF_ONE = timedelta(hours=24)
 
 _BUCKET_BYTES = 25 * 2**20  # large enough that starting a transfer costs nothing, small against the memory of a device
-_GO_ON = "Its own message says why. What was saved is whole: dreambooth train --resume RUN_FOLDER goes on from there."
+_GO_ON = "Its own message says why. If a step was saved, dreambooth train --resume RUN_FOLDER goes on from there."
 
 
 def start_processes(device_name: str | None) -> Processes:

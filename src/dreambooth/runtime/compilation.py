@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+import torch
 from torch import nn
 
 __all__ = ["compile_modules", "describe_compilation"]
 
 _REPEATED = frozenset({"BasicTransformerBlock", "ResnetBlock2D", "CLIPEncoderLayer"})
+_MOST_SHAPES = 64
 Compilation = Literal["auto", "off", "blocks", "full"]
 
 
@@ -22,6 +24,8 @@ def compile_modules(modules: Iterable[nn.Module], how: Compilation, *, backend: 
 
     "blocks" compiles each layer that a model repeats, so that layers of one shape share the work; "full" compiles whole models.
     """
+    # The layers of a UNet come in a dozen shapes, and the compiler's usual limit is 8 for one piece of code.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_SHAPES)
     for module in modules:
         if how == "full":
             module.compile(backend=backend, dynamic=False)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dreambooth.errors import SettingsError
-from dreambooth.memory.plan import GPU_PRESETS, PRESETS, MemoryPlan, levers_left, plan_of
+from dreambooth.memory.plan import GPU_PRESETS, PRESETS, MemoryPlan, describe_plan, levers_left, plan_of
 from dreambooth.memory.settings import MemorySettings
 
 
@@ -84,3 +84,12 @@ def test_what_makes_the_optimiser_work_by_tensors() -> None:
     assert not MemoryPlan("bf16-mixed", gradient_checkpointing="all", micro_batch_size=1).saves_in_optimizer
     for choice in ({"states_on_host": True}, {"step_in_backward": True}, {"optimizer_states": "8bit"}, {"precision": "bf16"}):
         assert chosen("fast", **choice).saves_in_optimizer, choice
+
+
+def test_a_plan_is_told_in_words() -> None:
+    assert describe_plan(PRESETS["fast"]) == "bf16-mixed, means in float32, activations kept"
+    told = describe_plan(chosen("6gb", states_on_host=True, stream_blocks=True))
+    assert told == (
+        "bf16, means in 8bit, activations recomputed, updates inside the backward pass, means in host memory, streamed blocks"
+    )
+    assert "1 examples at a time" in describe_plan(chosen("8gb", micro_batch_size=1))
