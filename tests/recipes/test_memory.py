@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dreambooth.config import read_yaml
+from dreambooth.config import read_yaml, write_yaml
 from dreambooth.errors import SettingsError, TrainingError
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.memory.plan import PRESETS as PRESETS_BY_NAME
@@ -20,9 +20,10 @@ from dreambooth.recipes.display import Display
 from dreambooth.recipes.estimate import workload_of
 from dreambooth.recipes.memory_plan import levers_to_pull
 from dreambooth.recipes.settings import TrainSettings
-from dreambooth.recipes.train import resume, train
+from dreambooth.recipes.train import _how_to_go_on, resume, train
 from dreambooth.training.denoiser import Denoiser
 from dreambooth.training.events import read_events
+from dreambooth.training.run_folder import RunFolder
 from dreambooth.weights.random_weights import random_model
 from dreambooth.weights.write import write_single_file
 
@@ -283,3 +284,10 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
     monkeypatch.setattr(Denoiser, "__call__", broken)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         train(run_settings(), display)
+
+
+def test_a_sharded_run_is_told_how_to_go_on_in_one_process(run_settings: MakeSettings, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    assert _how_to_go_on(run).endswith(f"To go on:\n  dreambooth train --resume {run.path}")
+    write_yaml(run.config, run_settings(memory={"memory_preset": "fast", "shard": True}), comment="")
+    assert f"dreambooth train --resume {run.path} --no-shard\n  torchrun --nproc-per-node N -m dreambooth" in _how_to_go_on(run)
