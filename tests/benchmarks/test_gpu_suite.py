@@ -68,6 +68,7 @@ def test_every_job_is_a_command_that_the_benchmarks_know() -> None:
             assert parser.parse_args(one.command[3:]).verb == one.command[3]
 
 
+@pytest.mark.slow
 def test_the_suite_writes_its_report_after_each_job(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,6 +154,7 @@ def test_both_loops_run_in_turns_and_the_ratio_is_that_of_their_medians(
     assert record["processor_ratio"] == 0.5
 
 
+@pytest.mark.slow
 def test_presets_are_compared_with_float32(measured: Measured) -> None:
     records = measured("presets", "--size", "miniature", "--steps", "3", "--last", "2", "--variants", "8gb", "--device", "cpu")
     assert [record["variant"] for record in records] == ["fp32", "8gb"]
@@ -193,6 +194,7 @@ def test_a_models_file_is_read_and_written(tmp_path: Path) -> None:
     assert read.unet["conv_norm_out.weight"].eq(1).all()
 
 
+@pytest.mark.slow
 def test_a_childs_peak_and_seconds_come_back(tmp_path: Path) -> None:
     source, destination = tmp_path / "model.safetensors", tmp_path / "again.safetensors"
     write_random_model(source, family_of("miniature"), dtype=torch.float32, device=CPU)
@@ -212,6 +214,7 @@ def test_plain_reading_and_writing_takes_time_and_leaves_nothing(tmp_path: Path)
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.slow
 def test_a_whole_run_is_measured_from_its_file(measured: Measured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.cold_start.import_seconds", lambda: 5.0)
     options = (

@@ -113,7 +113,7 @@ def test_levers_that_change_no_number_may_be_pulled_on_a_resume(
 
 
 def test_streamed_blocks_give_the_same_run_and_can_be_begun_later(run_settings: MakeSettings, display: Display) -> None:
-    looks = {"preview_steps": 2, "validation_steps": 1}
+    looks = {"preview_steps": 2, "preview_prompts": ["{instance_prompt}"], "validation_steps": 1}
     small: dict[str, Any] = {"memory_preset": "6gb", "states_on_host": True}
     plain = run_settings(loop={"steps": 3}, memory=small, output=looks)
     streamed = in_folder(run_settings(loop={"steps": 2}, memory={**small, "stream_blocks": True}, output=looks), "streamed")
