@@ -7,7 +7,7 @@ bf16 and the 8-bit and 4-bit means do: `docs/memory.md` says by how much.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from dreambooth.errors import SettingsError
 from dreambooth.memory.settings import Checkpointing, MemoryPreset, MemorySettings, Precision, StateFormat
@@ -61,8 +61,7 @@ def plan_of(preset: MemoryPreset, settings: MemorySettings, *, has_bfloat16: boo
     plan = PRESETS[preset]
     if plan.precision == "bf16-mixed" and not has_bfloat16:
         plan = replace(plan, precision="fp16-mixed")
-    levers = ("precision", "optimizer_states", "gradient_checkpointing", "micro_batch_size", "step_in_backward")
-    given = {name: getattr(settings, name) for name in (*levers, "states_on_host", "stream_blocks", "shard")}
+    given = {lever.name: getattr(settings, lever.name) for lever in fields(plan)}
     plan = replace(plan, **{name: value for name, value in given.items() if value is not None})
     if problems := _contradictions(plan):
         raise SettingsError(problems)

@@ -73,8 +73,9 @@ def gather_material(ready: Ready, display: Display) -> Material:
     known = _known_moments(latents, ready.resolution, components.family.scaling_factor)
     unknown = [(photo, view) for photo, view in views if (photo.digest, view) not in known]
     with ready.processes.together():  # each encodes its share into the cache, from which all read the rest
-        encoder.encode(ready.processes.share(unknown), display)
-    moments = {**known, **encoder.encode(unknown, display)}
+        mine = encoder.encode(ready.processes.share(unknown), display)
+    rest = [(photo, view) for photo, view in unknown if (photo.digest, view) not in mine]
+    moments = {**known, **mine, **encoder.encode(rest, display)}
     text = encode_captions(
         components,
         source.captions(),

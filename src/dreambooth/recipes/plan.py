@@ -75,7 +75,6 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
     estimates, problems = _estimates(tuple(PRESETS) if named == "auto" else (named,), settings, family, workload, place)
     if not estimates:
         raise SettingsError(list(dict.fromkeys(problems.values())))
-    auto = first_that_fits(settings.memory, family, workload, place.device, free=place.free) if place.is_gpu else "cpu"
     trained = "UNet and text encoder" if workload.trainee.train_text_encoder else "UNet"
     display.say(f"{family.title}: {trained}, {workload.num_examples} pictures of {workload.resolution} px in a forward pass")
     display.table("GiB at the fullest moment", _COMPONENTS, [_row(preset, one, place) for preset, one in estimates.items()])
@@ -91,6 +90,7 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
         ]
         display.say(f"{named} {fits} {place.title}. {describe_estimate(estimates[named], place.free)}")
         return PlanResult(estimates, None, place.free)
+    auto = first_that_fits(settings.memory, family, workload, place.device, free=place.free) if place.is_gpu else "cpu"
     found, wrong = _estimates((auto,), settings, family, workload, place)
     if auto in wrong:
         display.say(f"On {place.title}: auto would take {auto}, and {wrong[auto]}")

@@ -24,12 +24,14 @@ def compile_modules(modules: Iterable[nn.Module], how: Compilation, *, backend: 
 
     "blocks" compiles each layer that a model repeats, so that layers of one shape share the work; "full" compiles whole models.
     """
+    if how in ("auto", "off"):  # the compiler takes a second to load
+        return
     # The layers of a UNet come in a dozen shapes, and the compiler's usual limit is 8 for one piece of code.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_SHAPES)
     for module in modules:
         if how == "full":
             module.compile(backend=backend, dynamic=False)
-        elif how == "blocks":
+        else:
             for part in module.modules():
                 if type(part).__name__ in _REPEATED:
                     part.compile(backend=backend, dynamic=False)
