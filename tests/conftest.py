@@ -26,6 +26,8 @@ from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.settings import TrainSettings
+from dreambooth.weights.random_weights import random_model
+from dreambooth.weights.write import write_single_file
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -93,6 +95,14 @@ def miniature() -> StableDiffusion1:
     )
 
 
+@pytest.fixture(scope="session")
+def small_model(miniature: StableDiffusion1, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file of the smallest size with random weights, for pictures of 64 pixels: every step with it is quick."""
+    path = tmp_path_factory.mktemp("small") / "small.safetensors"
+    write_single_file(path, random_model(miniature, seed=0).made_for(64), dtype=None, metadata={})
+    return path
+
+
 @pytest.fixture
 def display() -> Display:
     """A display that keeps what it is told; read it with `shown`."""
@@ -112,12 +122,12 @@ def said(display: Display) -> Callable[[], str]:
 
 
 @pytest.fixture
-def run_settings(photos: Path, tmp_path: Path) -> Callable[..., TrainSettings]:
-    """Settings of a short run of the model that ships; sections given by name are laid over them."""
+def run_settings(photos: Path, tmp_path: Path, small_model: Path) -> Callable[..., TrainSettings]:
+    """Settings of a short run of the smallest model; sections given by name are laid over them."""
 
     def make(**sections: dict[str, Any]) -> TrainSettings:
         values: dict[str, dict[str, Any]] = {
-            "base": {"model": "toybox"},
+            "base": {"model": str(small_model)},
             "subject": {"photos": str(photos), "class_word": "backpack"},
             "prior": {"num_prior_images": 2, "prior_sampling_steps": 2},
             "optimizer": {"learning_rate": 1e-4},

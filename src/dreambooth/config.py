@@ -33,6 +33,8 @@ __all__ = [
     "section_of",
     "without_silenced",
     "write_yaml",
+    "yaml_text",
+    "yaml_value",
 ]
 
 SettingsType = TypeVar("SettingsType", bound="Settings")
@@ -50,6 +52,9 @@ class Settings(BaseModel):
     off_switches: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Field that is off when it is 0, to the fields that have no effect then."""
 
+    replaces: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Field that, when it is given, leaves no effect to others, to those others."""
+
     def is_changed(self, *names: str) -> tuple[str, ...]:
         """Those of the named fields whose value is not the default: an option without effect is an error, a default is not."""
         fields = type(self).model_fields
@@ -64,9 +69,10 @@ class Settings(BaseModel):
 
 
 def without_silenced(settings: type[Settings], low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a lower layer without those that a switch of the layer above turns off and that it does not give itself.
+    """The values of a lower layer without those that the layer above leaves no effect and does not give itself.
 
-    So `--preset toybox --prior-weight 0` is no contradiction, although the preset says how class images are made.
+    So neither `--preset toybox --prior-weight 0` nor `--preset toybox --prior-images FOLDER` is a contradiction, although the
+    preset says how class images are made.
     """
     kept = dict(low)
     for name, above in high.items():
@@ -76,6 +82,9 @@ def without_silenced(settings: type[Settings], low: Mapping[str, Any], high: Map
     for switch, silenced in settings.off_switches.items():
         if str(high.get(switch)) in ("0", "0.0"):
             kept = {name: value for name, value in kept.items() if name not in silenced or name in high}
+    for field, others in settings.replaces.items():
+        if high.get(field) is not None:
+            kept = {name: value for name, value in kept.items() if name not in others or name in high}
     return kept
 
 
@@ -236,6 +245,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
         found = "an empty file" if values is None else f"a {type(values).__name__}"
         raise SettingsError(f"{path}: expected a mapping of settings, found {found}")
     return values
+
+
+def yaml_value(text: str) -> Any:
+    """A value as it would be read from a YAML file; text that is no YAML stays text."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def yaml_text(values: Mapping[str, Any]) -> str:
+    """Plain values as the text of a YAML file, in their order."""
+    import yaml
+
+    return str(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
 
 
 def write_yaml(path: Path, settings: Settings, *, comment: str) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_directory", "atomic_file", "remove_leftovers", "write_json", "write_text"]
+__all__ = ["atomic_directory", "atomic_file", "link_or_copy", "remove_leftovers", "write_json", "write_text"]
 
 _MARK = ".partial-"
 
@@ -77,6 +77,17 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         _flush_directory(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def link_or_copy(source: Path, destination: Path) -> None:
+    """Let `destination` lead to the contents of the file `source`, atomically: as a second name, or as a copy where a file
+    system has no second names. Neither may be written to in place from then on.
+    """
+    with atomic_file(destination) as partial:
+        try:
+            os.link(source, partial)
+        except OSError:
+            shutil.copyfile(source, partial)
 
 
 def remove_leftovers(directory: Path, *, is_deep: bool = False) -> list[str]:

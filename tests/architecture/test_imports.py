@@ -23,6 +23,8 @@ FLOORS = {
     "evaluation": 3,
     "recipes": 4,
     "cli": 5,
+    "compat": 6,
+    "notebook": 6,
     "__main__": 6,
 }
 WORDS = {"__init__", "errors", "config", "files", "presets"}
@@ -33,6 +35,8 @@ FENCES = {
     "cyclopts": ["cli/*"],
     "diffusers": ["families/*", "sampling/*"],
     "huggingface_hub": ["weights/hub.py"],
+    "IPython": ["notebook/*"],
+    "ipywidgets": ["notebook/*"],
     "numpy": ["*"],
     "peft": ["trainees/lora.py", "weights/lora.py"],
     "PIL": ["data/*", "sampling/images.py", "evaluation/report.py"],

@@ -24,6 +24,8 @@ README = ROOT / "README.md"
 PACKAGE = ROOT / "src" / "dreambooth"
 ROOMS = [
     "cli",
+    "compat",
+    "notebook",
     "recipes",
     "weights",
     "families",

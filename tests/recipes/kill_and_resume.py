@@ -1,4 +1,4 @@
-"""A run that is killed again and again: `python kill_and_resume.py MODEL PHOTOS FOLDER NUM_KILLS SEED`.
+"""Runs that are killed again and again: `python kill_and_resume.py MODEL PHOTOS FOLDER NUM_KILLS SEED`.
 
 Everything is imported once; each attempt is a forked child, which the parent kills with SIGKILL after a random time and
 then resumes. Prints how many kills hit a living child. No tensor is computed before the forks: threads do not survive them.
@@ -88,14 +88,14 @@ def main() -> None:
     chance = random.Random(int(seed))
     finished, seconds = run_child(model, photos, Path(folder) / "undisturbed" / "run", None)
     assert finished, "the undisturbed run failed"
-    kills = 0
+    kills, runs, finished = 0, 0, True
     while kills < int(num_kills):
-        finished, _ = run_child(model, photos, Path(folder) / "disturbed" / "run", chance.uniform(0, seconds / 2))
-        if finished:
-            break
-        kills += 1
+        runs += finished  # one that came through in spite of all is left, and the next one is killed
+        run = Path(folder) / f"disturbed-{runs}" / "run"
+        finished, _ = run_child(model, photos, run, chance.uniform(0, seconds / 2))
+        kills += not finished
     while not finished:
-        finished, _ = run_child(model, photos, Path(folder) / "disturbed" / "run", None)
+        finished, _ = run_child(model, photos, run, None)
     print(f"kills: {kills}")
 
 

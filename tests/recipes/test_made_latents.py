@@ -93,7 +93,7 @@ def test_the_encoder_is_used_when_asked(run_settings: MakeSettings, display: Dis
 
 def test_the_sampler_s_latent_is_what_the_encoder_looks_for(run_settings: MakeSettings, display: Display) -> None:
     """The encoder finds the same but for what decoding loses, 0.13 of it on toybox; a wrong scale is off by more than 0.8."""
-    settings = run_settings(prior={"prior_sampling_steps": 20}, **WITHOUT_FLIPS)
+    settings = run_settings(base={"model": "toybox"}, prior={"prior_sampling_steps": 20}, **WITHOUT_FLIPS)
     made = material(settings, display)
     for path in class_images(settings).glob("*.safetensors"):
         path.unlink()

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 from dreambooth.config import read_yaml, write_yaml
 from dreambooth.errors import SettingsError, TrainingError
-from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.memory.plan import PRESETS as PRESETS_BY_NAME
 from dreambooth.memory.plan import plan_of
 from dreambooth.recipes.disk_space import run_bytes
@@ -24,27 +23,9 @@ from dreambooth.recipes.train import _how_to_go_on, resume, train
 from dreambooth.training.denoiser import Denoiser
 from dreambooth.training.events import read_events
 from dreambooth.training.run_folder import RunFolder
-from dreambooth.weights.random_weights import random_model
-from dreambooth.weights.write import write_single_file
 
 MakeSettings = Callable[..., TrainSettings]
 PRESETS = ["fast", "24gb", "12gb", "8gb", "6gb"]
-
-
-@pytest.fixture(scope="module")
-def model_file(miniature: StableDiffusion1, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that is small enough to train in bfloat16 on a CPU that is slow at it."""
-    path = tmp_path_factory.mktemp("miniature") / "miniature.safetensors"
-    write_single_file(path, random_model(miniature, seed=0), dtype=torch.float32, metadata={})
-    return path
-
-
-@pytest.fixture
-def run_settings(run_settings: MakeSettings, model_file: Path) -> MakeSettings:
-    def make(**sections: dict[str, Any]) -> TrainSettings:
-        return run_settings(**{"base": {"model": str(model_file)}, "views": {"resolution": 64}, **sections})
-
-    return make
 
 
 def losses(run: Path) -> list[float]:

@@ -19,7 +19,9 @@ from safetensors.torch import load_file
 
 from dreambooth.config import parse_settings, read_yaml
 from dreambooth.errors import DreamboothError, RunError, SettingsError, TrainingError
+from dreambooth.memory.plan import PRESETS
 from dreambooth.recipes import disk_space
+from dreambooth.recipes.disk_space import run_bytes
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.recipes.train import resume, train
@@ -95,6 +97,28 @@ def test_the_model_says_what_made_it(run_settings: MakeSettings, display: Displa
     assert metadata["global_step"] == "1"
 
 
+def test_models_and_checkpoints_have_intervals_of_their_own(run_settings: MakeSettings, display: Display) -> None:
+    settings = run_settings(loop={"steps": 5}, output={"checkpoint_steps": 2, "model_steps": 3})
+    run = train(settings, display, beside={"configs/note.txt": "as asked"}).run
+    assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["step-000002", "step-000004", "step-000005"]
+    assert [path.name for path in (run / "models").iterdir()] == ["step-000003.safetensors"]
+    assert (run / "model.safetensors").exists()
+    assert (run / "configs" / "note.txt").read_text() == "as asked"
+
+
+def test_no_model_is_asked_for_but_the_last(run_settings: MakeSettings, display: Display) -> None:
+    settings = run_settings(loop={"steps": 2}, output={"checkpoint_steps": 1, "model_steps": 0})
+    run = train(settings, display).run
+    assert not (run / "models").exists() and (run / "model.safetensors").exists()
+
+    def room(**output: int) -> int:
+        asked = run_settings(loop={"steps": 100}, output={"checkpoint_steps": 10, "keep_checkpoints": 1, **output})
+        return run_bytes(asked, PRESETS["cpu"], num_trained=0, num_parameters=1000)
+
+    assert room() - room(model_steps=0) == 9 * 2000
+    assert room(model_steps=30) - room(model_steps=0) == 3 * 2000
+
+
 def test_a_run_made_longer_equals_a_long_run(run_settings: MakeSettings, display: Display, tmp_path: Path) -> None:
     switches = {"ema_decay": 0.9, "gradient_accumulation": 2}
     long = run_settings(loop={"steps": 4, **switches}, output={"output": str(tmp_path / "runs" / "long")})
@@ -159,7 +183,7 @@ def test_cutting_a_step_into_micro_batches_changes_only_rounding(
 def test_a_frozen_text_encoder_and_the_vae_leave_as_they_came(
     run_settings: MakeSettings, display: Display, base: dict[str, torch.Tensor]
 ) -> None:
-    settings = run_settings(trainee={"train_text_encoder": False}, loop={"steps": 1})
+    settings = run_settings(base={"model": "toybox"}, trainee={"train_text_encoder": False}, loop={"steps": 1})
     train(settings, display)
     model = tensors(settings.output.output)
     frozen = [name for name in model if name.startswith(("first_stage_model.", "cond_stage_model."))]
@@ -168,7 +192,7 @@ def test_a_frozen_text_encoder_and_the_vae_leave_as_they_came(
 
 
 def test_every_part_moves_when_it_trains(run_settings: MakeSettings, display: Display, base: dict[str, torch.Tensor]) -> None:
-    settings = run_settings(output={"model_dtype": "float32"}, loop={"steps": 1})
+    settings = run_settings(base={"model": "toybox"}, output={"model_dtype": "float32"}, loop={"steps": 1})
     train(settings, display)
     model = tensors(settings.output.output)
     trained = ("cond_stage_model.", "model.diffusion_model.")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from dreambooth.files import atomic_directory, atomic_file, remove_leftovers, write_json, write_text
+from dreambooth.files import atomic_directory, atomic_file, link_or_copy, remove_leftovers, write_json, write_text
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -80,3 +82,24 @@ def test_text_and_json_are_utf8(tmp_path: Path) -> None:
     assert json.loads(text) == {"name": "Füße", "sizes": [1, 2]}
     assert "Füße" in text
     assert text.endswith("}\n")
+
+
+def test_a_file_has_a_second_name_that_replaces_an_older_file(tmp_path: Path) -> None:
+    source, destination = tmp_path / "model", tmp_path / "folder" / "last"
+    source.write_text("new")
+    destination.parent.mkdir()
+    destination.write_text("old")
+    link_or_copy(source, destination)
+    assert destination.samefile(source)
+    assert [path.name for path in destination.parent.iterdir()] == ["last"]
+
+
+def test_where_there_are_no_second_names_a_file_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    source, destination = tmp_path / "model", tmp_path / "last"
+    source.write_text("new")
+    link_or_copy(source, destination)
+    assert destination.read_text() == "new" and not destination.samefile(source)

@@ -12,7 +12,7 @@ from dreambooth.cli.verbs import Verb
 from dreambooth.config import Settings, parse_settings, read_yaml, section_default, without_silenced
 from dreambooth.errors import SettingsError
 
-__all__ = ["changes_to_run", "settings_from"]
+__all__ = ["changes_to_run", "merged", "nested", "settings_from"]
 
 SettingsType = TypeVar("SettingsType", bound=Settings)
 
@@ -46,9 +46,9 @@ def _parse(
     problems = list(given.problems)
     try:
         where, below = read_below()
-        flags = _nested(given.values)
+        flags = nested(given.values)
         below = without_silenced(record, below, flags)
-        values = _merged(_merged(_section_defaults(record), below, where), flags, where)
+        values = merged(merged(_section_defaults(record), below, where), flags, where)
         settings = parse_settings(record, values, where=where, names=_names(verb, record, below, given))
     except SettingsError as error:
         problems += error.problems
@@ -62,7 +62,8 @@ def _section_defaults(record: type[Settings]) -> dict[str, Any]:
     return {name: section.model_dump(exclude_unset=True) for name, section in made.items() if section is not None}
 
 
-def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted path to value as a tree of mappings."""
     tree: dict[str, Any] = {}
     for path, value in values.items():
         *sections, name = path.split(".")
@@ -73,14 +74,15 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _merged(low: Mapping[str, Any], high: Mapping[str, Any], where: str) -> dict[str, Any]:
+def merged(low: Mapping[str, Any], high: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Two trees of mappings laid over each other. Raises SettingsError, naming `where`, for a value where a section is."""
     both = {**low, **high}
     for name, value in high.items():
         below = low.get(name, {})
         if isinstance(value, Mapping):
             if not isinstance(below, Mapping):
                 raise SettingsError(f"{where}: '{name}' is {below!r}: expected a mapping of settings")
-            both[name] = _merged(below, value, where)
+            both[name] = merged(below, value, where)
     return both
 
 

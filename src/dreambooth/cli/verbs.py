@@ -76,7 +76,10 @@ _ALL = (
         recipe="dreambooth.recipes.prior:prior",
         usage=("--model MODEL --class-word WORD",),
         examples=("dreambooth prior --model sd-v1-4.ckpt --class-word dog --num-prior-images 200",),
-        without=("prior_weight", "prior_images", "also_prior", "prior_latents"),
+        without=(
+            *("prior_weight", "prior_images", "also_prior", "prior_latents"),
+            *("original_pairing", "photo_repeats", "prior_repeats"),
+        ),
     ),
     Verb(
         name="plan",

@@ -2,21 +2,45 @@
 
 A caption is a template in which {token} and {class_word} may stand. A .txt file beside a picture takes the place of the
 template of the settings; in captions of class images only {class_word} may stand, for they must not teach the token.
+Where captions come from names, these take the place of the template, and folders say what the placeholders stand for.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from dreambooth.data.file_name_captions import (
+    Words,
+    caption_of_class_image,
+    caption_of_photo,
+    class_of_class_image,
+    words_of_photo,
+)
+from dreambooth.data.problems import PhotoProblem
 from dreambooth.data.settings import PriorSettings, SubjectSettings, check_template
 from dreambooth.errors import PhotoError
 
 if TYPE_CHECKING:
     from dreambooth.data.photos import Photo
 
-__all__ = ["CaptionedPhoto", "Role", "fill", "fixed", "instance_caption", "prior_caption", "read_caption"]
+__all__ = [
+    "CaptionedPhoto",
+    "Role",
+    "default_caption",
+    "default_prior_caption",
+    "empty_captions",
+    "fill",
+    "fixed",
+    "instance_caption",
+    "named_subjects",
+    "prior_caption",
+    "read_caption",
+    "without_gaps",
+]
 
 Role = Literal["instance", "prior"]
 """What a picture is for: a photo of the subject, or a class image."""
@@ -36,8 +60,17 @@ class CaptionedPhoto:
 
 
 def fill(template: str, *, token: str, class_word: str) -> str:
-    """The template with {token} and {class_word} put in; doubled braces become single ones."""
-    return template.format(token=token, class_word=class_word)
+    """The template with {token} and {class_word} put in; doubled braces become single ones.
+
+    Where the class word is empty, the blanks around it close up.
+    """
+    filled = template.format(token=token, class_word=class_word)
+    return filled if class_word.strip() else without_gaps(filled)
+
+
+def without_gaps(text: str) -> str:
+    """The text with single blanks between its words and none around them."""
+    return " ".join(text.split())
 
 
 def fixed(caption: str) -> str:
@@ -45,16 +78,62 @@ def fixed(caption: str) -> str:
     return caption.replace("{", "{{").replace("}", "}}")
 
 
-def instance_caption(photo: Photo, subject: SubjectSettings) -> str:
-    """The caption of a photo of the subject: its own where it has one, else the instance prompt."""
-    template = subject.instance_prompt if photo.caption is None else photo.caption
+def default_caption(subject: SubjectSettings) -> str:
+    """What is said about a photo of which nothing of its own is said."""
+    template = subject.instance_prompt if subject.captions == "prompt" else "{token} {class_word}"
     return fill(template, token=subject.token, class_word=subject.class_word)
 
 
-def prior_caption(photo: Photo, prior: PriorSettings, class_word: str) -> str:
-    """The caption of a class image: its own where it has one, else the class prompt."""
+def default_prior_caption(prior: PriorSettings, subject: SubjectSettings) -> str:
+    """What is said about a class image of which nothing of its own is said; made ones keep the prompt that made them."""
+    has_names = subject.captions == "filename" and prior.prior_images is not None
+    return fill("{class_word}" if has_names else prior.class_prompt, token="", class_word=subject.class_word)
+
+
+def named_subjects(photos: Iterable[Photo], subject: SubjectSettings) -> tuple[Words, ...]:
+    """What the subjects of the photos are called: several where names of folders say so, else the one of the settings."""
+    words = Words(subject.token, subject.class_word)
+    if subject.captions == "prompt":
+        return (words,)
+    return tuple(dict.fromkeys(words_of_photo(_place(photo, subject.photos), words) for photo in photos))
+
+
+def _place(photo: Photo, folder: Path) -> Path:
+    """Where a picture is within its folder, whichever of the two is given from where the program runs."""
+    return photo.path.absolute().relative_to(folder.absolute())
+
+
+def instance_caption(photo: Photo, subject: SubjectSettings) -> str:
+    """The caption of a photo of the subject: its own where it has one, else its name or the instance prompt."""
+    words = Words(subject.token, subject.class_word)
+    if subject.captions == "filename":
+        place = _place(photo, subject.photos)
+        if photo.caption is None:
+            return caption_of_photo(place, words)
+        words = words_of_photo(place, words)
+    template = subject.instance_prompt if photo.caption is None else photo.caption
+    return fill(template, token=words.token, class_word=words.class_word)
+
+
+def prior_caption(photo: Photo, prior: PriorSettings, subject: SubjectSettings, *, folder: Path) -> str:
+    """The caption of a class image below `folder`: its own where it has one, else its name or the class prompt."""
+    class_word = subject.class_word
+    if subject.captions == "filename":
+        place = _place(photo, folder)
+        if photo.caption is None:
+            return caption_of_class_image(place, class_word=class_word)
+        class_word = class_of_class_image(place, class_word=class_word)
     template = prior.class_prompt if photo.caption is None else photo.caption
     return fill(template, token="", class_word=class_word)  # no {token} gets this far
+
+
+def empty_captions(images: Iterable[CaptionedPhoto], advice: str) -> tuple[PhotoProblem, ...]:
+    """One error for every folder with pictures about which nothing would be said."""
+    places = Counter(one.photo.path.parent for one in images if not one.caption.strip())
+    return tuple(
+        PhotoProblem(place, "error", f"holds {num} picture{'s' if num > 1 else ''} with nothing for a caption", advice)
+        for place, num in places.items()
+    )
 
 
 def read_caption(path: Path, *, role: Role) -> str | None:

@@ -1,20 +1,18 @@
 """Which pictures a step of training sees: a pure function of the seed and the step.
 
-Photos and class images are drawn apart, each in rounds: a round shows every picture once, in an order of its own, so that
-at any moment no two pictures of a role were seen more often than once apart.
+Which picture comes when is told by `drawing`; how it is looked at, by `views`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from dreambooth.data.captions import CaptionedPhoto, Role
+from dreambooth.data.drawing import Drawing, PerRole, drawing
 from dreambooth.data.photos import Photo
 from dreambooth.data.settings import ViewSettings
 from dreambooth.data.views import View, all_training_views, draw_view
-from dreambooth.diffusion.randomness import permutation
 
 __all__ = ["Example", "ExampleSource"]
 
@@ -34,6 +32,7 @@ class Example:
 class ExampleSource:
     """Everything that decides which example comes when. Without class images (`priors` empty) there are only photos.
 
+    With `repeats` photos and class images come in the original's pairs, which needs some of both; else each in rounds.
     `examples_per_step` is the number of photos in one step, and of class images on top; how they are cut into forward passes
     is no concern of the order.
     """
@@ -44,6 +43,7 @@ class ExampleSource:
     resolution: int
     examples_per_step: int
     seed: int
+    repeats: PerRole | None = None
 
     def examples_at(self, step: int) -> tuple[Example, ...]:
         """The examples of a step (the first step is 1): photos in slots 0, 1, ..., then as many class images."""
@@ -59,10 +59,12 @@ class ExampleSource:
 
         What a short run over many pictures and crops never reaches is not among them and need not be encoded.
         """
+        roles: tuple[Role, ...] = ("instance", "prior")
         possible = {
             (one.photo.digest, view)
-            for one in (*self.instances, *self.priors)
-            for view in all_training_views(one.photo, self.views, self.resolution, self.seed)
+            for role in roles
+            for one in self._pictures(role)[: self._drawing.num_reached(role)]
+            for view in all_training_views(one.photo, self.views, self.resolution, self.seed, role)
         }
         used: dict[tuple[str, View], tuple[Photo, View]] = {}
         for step in range(1, steps + 1):
@@ -74,27 +76,23 @@ class ExampleSource:
 
     def exposures(self, role: Role, steps: int) -> tuple[int, ...]:
         """How often steps 1 to `steps` show each picture of a role, in the order of `instances` or `priors`."""
-        pictures = self._pictures(role)
-        if not pictures:
+        if not self._pictures(role):
             return ()
-        rounds, rest = divmod(steps * self.examples_per_step, len(pictures))
-        seen_again = set(_round_order(len(pictures), self.seed, role, rounds)[:rest])
-        return tuple(rounds + (index in seen_again) for index in range(len(pictures)))
+        return self._drawing.exposures(role, steps * self.examples_per_step)
+
+    @property
+    def _drawing(self) -> Drawing:
+        assert self.repeats is None or self.priors, "pairs need class images"
+        return drawing(PerRole(len(self.instances), len(self.priors)), self.repeats, seed=self.seed)
 
     def _pictures(self, role: Role) -> Sequence[CaptionedPhoto]:
         return self.instances if role == "instance" else self.priors
 
     def _of_role(self, role: Role, step: int) -> list[Example]:
-        pictures = self._pictures(role)
+        pictures, order = self._pictures(role), self._drawing
         examples: list[Example] = []
         for slot in range(self.examples_per_step if pictures else 0):
-            round_index, position = divmod((step - 1) * self.examples_per_step + slot, len(pictures))
-            picture = pictures[_round_order(len(pictures), self.seed, role, round_index)[position]]
+            picture = pictures[order.index(role, (step - 1) * self.examples_per_step + slot)]
             view = draw_view(picture.photo, self.views, self.resolution, self.seed, role, step, slot)
             examples.append(Example(role, picture.photo, view, picture.caption, slot))
         return examples
-
-
-@lru_cache(maxsize=8)
-def _round_order(num_pictures: int, seed: int, role: Role, round_index: int) -> tuple[int, ...]:
-    return tuple(permutation(num_pictures, seed, "order", role, round_index))

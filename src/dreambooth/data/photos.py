@@ -149,7 +149,7 @@ def _read_captions(
             continue
         if captions[stem] is None:
             advice = "Write a caption into it, or remove it."
-            problems.append(PhotoProblem(path, "warning", "is an empty caption; the prompt of the settings is used", advice))
+            problems.append(PhotoProblem(path, "warning", "is an empty caption; it is not used", advice))
     return captions
 
 

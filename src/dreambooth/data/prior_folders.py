@@ -9,15 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreambooth.data.captions import CaptionedPhoto, fill, prior_caption
+from dreambooth.data.captions import CaptionedPhoto, empty_captions, fill, prior_caption
 from dreambooth.data.listing import MANIFEST_NAME
 from dreambooth.data.photos import PhotoReport, scan_photos
 from dreambooth.data.prior_sets import prompt_of_set
 from dreambooth.data.problems import PhotoProblem
-from dreambooth.data.settings import PriorSettings
+from dreambooth.data.settings import Captions, PriorSettings, SubjectSettings
 from dreambooth.errors import PhotoError
 
 __all__ = ["PriorImages", "also_prior_images", "prior_images_from_folder"]
+
+_ADVICE: dict[Captions, str] = {
+    "prompt": "Give a --class-prompt, or put a .txt with its caption beside each.",
+    "filename": "Put each into a folder named after its class, give a --class-word, or write more behind the @ of its name.",
+}
 
 
 @dataclass(frozen=True)
@@ -28,17 +33,19 @@ class PriorImages:
     problems: tuple[PhotoProblem, ...]
 
 
-def prior_images_from_folder(folder: Path, *, prior: PriorSettings, class_word: str, resolution: int) -> PriorImages:
-    """All pictures below `folder` as class images of `class_word`.
+def prior_images_from_folder(folder: Path, *, prior: PriorSettings, subject: SubjectSettings, resolution: int) -> PriorImages:
+    """All pictures below `folder` as class images of the subject's class.
 
-    The caption of each is the .txt beside it, else the prompt that made the set it lies in, else the class prompt.
+    The caption of each is the .txt beside it, else the prompt that made the set it lies in, else its name or the class prompt.
     """
     report, prompts = _look_at(folder, resolution)
     images: list[CaptionedPhoto] = []
     for photo in report.photos:
         prompt = prompts[photo.path.parent] if photo.caption is None else None
-        images.append(CaptionedPhoto(photo, prior_caption(photo, prior, class_word) if prompt is None else prompt))
-    return PriorImages(tuple(images), report.problems)
+        caption = prior_caption(photo, prior, subject, folder=folder) if prompt is None else prompt
+        images.append(CaptionedPhoto(photo, caption))
+    empty = empty_captions(images, _ADVICE[subject.captions])
+    return PriorImages(tuple(images), (*report.problems, *empty))
 
 
 def also_prior_images(folder: Path, *, resolution: int) -> PriorImages:

@@ -10,11 +10,13 @@ from pydantic import Field, field_validator, model_validator
 
 from dreambooth.config import Settings, nearest
 
-__all__ = ["Crop", "PriorSettings", "SubjectSettings", "ViewSettings", "check_background", "check_template"]
+__all__ = ["Captions", "Crop", "PriorSettings", "SubjectSettings", "ViewSettings", "check_background", "check_template"]
 
+Captions = Literal["prompt", "filename"]
 Crop = Literal["center", "random", "squash"]
 
 
+_PAIRING = ("original_pairing", "photo_repeats", "prior_repeats")
 _MAKING = (
     "num_prior_images",
     "prior_sampler",
@@ -66,8 +68,8 @@ class SubjectSettings(Settings):
     photos: Path
     """Folder with the photos of the subject, searched recursively; a .txt beside a photo is its own caption."""
 
-    class_word: Annotated[str, Field(min_length=1)]
-    """What kind of thing the subject is: container, dog, man."""
+    class_word: str
+    """What kind of thing the subject is: container, dog, man; empty when the token alone names it."""
 
     token: Annotated[str, Field(min_length=1)] = "sks"
     """The rare word that will name the subject; `dreambooth tokens` proposes others."""
@@ -75,10 +77,24 @@ class SubjectSettings(Settings):
     instance_prompt: str = "photo of a {token} {class_word}"
     """Caption of every photo that has no caption of its own."""
 
+    captions: Captions = "prompt"
+    """Captions are the prompts, or with filename the names of files and folders, in which S is the token and C the class."""
+
+    @property
+    def has_class(self) -> bool:
+        """Whether the subject's kind has a name."""
+        return bool(self.class_word.strip())
+
     @field_validator("instance_prompt")
     @classmethod
     def _instance_prompt(cls, template: str) -> str:
         return check_template(template, frozenset({"token", "class_word"}))
+
+    @model_validator(mode="after")
+    def _options_have_effect(self) -> SubjectSettings:
+        if self.captions == "filename" and self.is_changed("instance_prompt"):
+            raise ValueError("captions is filename, so instance_prompt would have no effect; leave out one or the other")
+        return self
 
 
 class ViewSettings(Settings):
@@ -93,6 +109,9 @@ class ViewSettings(Settings):
     flip_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
     """How often a picture is mirrored; use 0 for faces, text and anything that is not symmetric."""
 
+    prior_flip_probability: Annotated[float, Field(ge=0, le=1)] | None = None
+    """How often a class image is mirrored; as often as photos when not given."""
+
     background: str = "white"
     """Colour on which transparent photos are laid: a name or #rrggbb."""
 
@@ -105,7 +124,8 @@ class ViewSettings(Settings):
 class PriorSettings(Settings):
     """The class images that hold the prior in place."""
 
-    off_switches = {"prior_weight": ("prior_images", "also_prior", "prior_latents", *_MAKING)}
+    off_switches = {"prior_weight": ("prior_images", "also_prior", "prior_latents", *_MAKING, *_PAIRING)}
+    replaces = {"prior_images": ("prior_latents", *_MAKING)}
 
     prior_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the class images' loss beside the photos' loss; 0 trains without class images."""
@@ -140,6 +160,15 @@ class PriorSettings(Settings):
     prior_folder: Path | None = None
     """Where made sets of class images are kept; 'class-images' beside the run folder when not given."""
 
+    original_pairing: bool = False
+    """Draw photos and class images in pairs as the original did, which leaves the tail of a large set unseen."""
+
+    photo_repeats: Annotated[int, Field(ge=1)] = 100
+    """With original_pairing: an epoch has at most so many pairs for each photo."""
+
+    prior_repeats: Annotated[int, Field(ge=1)] = 10
+    """With original_pairing: an epoch has at most so many pairs for each class image."""
+
     @field_validator("class_prompt")
     @classmethod
     def _class_prompt(cls, template: str) -> str:
@@ -147,8 +176,10 @@ class PriorSettings(Settings):
 
     @model_validator(mode="after")
     def _options_have_effect(self) -> PriorSettings:
-        if self.prior_images is not None and (making := self.is_changed(*_MAKING, "prior_latents")):
+        if self.prior_images is not None and (making := self.is_changed(*self.replaces["prior_images"])):
             raise ValueError(
                 f"prior_images uses a folder as it is, so {', '.join(making)} would have no effect; leave out one or the other"
             )
+        if not self.original_pairing and (useless := self.is_changed("photo_repeats", "prior_repeats")):
+            raise ValueError(f"{', '.join(useless)} would have no effect without original_pairing; add it or leave them out")
         return self

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dreambooth.data.captions import Role
 from dreambooth.data.decoding import Pixels
 from dreambooth.data.photos import Photo
 from dreambooth.data.settings import ViewSettings
@@ -42,9 +43,10 @@ class View:
     flip: bool
 
 
-def all_training_views(photo: Photo, settings: ViewSettings, resolution: int, seed: int) -> tuple[View, ...]:
+def all_training_views(photo: Photo, settings: ViewSettings, resolution: int, seed: int, role: Role) -> tuple[View, ...]:
     """Every distinct view of a picture that training may use: each crop, with each flip that is not impossible."""
-    flips = [flip for flip, share in ((False, 1 - settings.flip_probability), (True, settings.flip_probability)) if share > 0]
+    flipped = _flip_probability(settings, role)
+    flips = [flip for flip, share in ((False, 1 - flipped), (True, flipped)) if share > 0]
     if settings.crop == "random":
         indices = range(NUM_RANDOM_CROPS)
         views = [_random_crop(photo, resolution, seed, index=index, flip=flip) for index in indices for flip in flips]
@@ -53,14 +55,14 @@ def all_training_views(photo: Photo, settings: ViewSettings, resolution: int, se
     return tuple(dict.fromkeys(views))
 
 
-def draw_view(photo: Photo, settings: ViewSettings, resolution: int, seed: int, *key: Key) -> View:
-    """One of `all_training_views`, chosen by the seed and the key alone.
+def draw_view(photo: Photo, settings: ViewSettings, resolution: int, seed: int, role: Role, *key: Key) -> View:
+    """One of `all_training_views`, chosen by the seed, the role and the key alone.
 
     The flip and the crop are drawn apart: changing the flip probability moves no crop.
     """
-    flip = uniform(seed, "flip", *key) < settings.flip_probability
+    flip = uniform(seed, "flip", role, *key) < _flip_probability(settings, role)
     if settings.crop == "random":
-        index = uniform_integer(NUM_RANDOM_CROPS, seed, "crop", *key)
+        index = uniform_integer(NUM_RANDOM_CROPS, seed, "crop", role, *key)
         return _random_crop(photo, resolution, seed, index=index, flip=flip)
     return _only_crop(photo, settings, resolution, flip=flip)
 
@@ -71,6 +73,12 @@ def held_out_view(photo: Photo, resolution: int) -> View:
     held_out = min(side - 1, round(HELD_OUT_SCALE * side))
     top, left = (photo.height - side) // 2, (photo.width - side) // 2
     return View(resolution, top=top, left=left, height=held_out, width=held_out, flip=False)
+
+
+def _flip_probability(settings: ViewSettings, role: Role) -> float:
+    if role == "prior" and settings.prior_flip_probability is not None:
+        return settings.prior_flip_probability
+    return settings.flip_probability
 
 
 def _only_crop(photo: Photo, settings: ViewSettings, resolution: int, *, flip: bool) -> View:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dreambooth.errors import SettingsError
 from dreambooth.recipes.display import Display
@@ -17,7 +18,7 @@ from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.sampling.batches import make_pictures
 from dreambooth.sampling.images import grid_rows, save_picture, write_contact_sheet
 from dreambooth.sampling.metadata import picture_text
-from dreambooth.sampling.names import file_stem, next_number, reserved
+from dreambooth.sampling.names import file_stem, folder_problems, next_number, reserved
 from dreambooth.sampling.placing import picture_dtype, place
 from dreambooth.sampling.prompts import cut_words, read_prompts
 from dreambooth.sampling.records import Picture, SamplingOptions
@@ -26,9 +27,18 @@ from dreambooth.sampling.settings import SampleSettings
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import read_model
 
-__all__ = ["GenerateResult", "generate"]
+__all__ = ["FinishedPicture", "GenerateResult", "generate", "made_pictures"]
 
 _WEIGHTS = {"ema": ", averaged weights (ema),", "raw": ", last weights (raw),", "only": ""}
+
+
+@dataclass(frozen=True)
+class FinishedPicture:
+    """A picture with everything that its file is to hold: pixels in [0, 1], (3, H, W), and the text of a PNG."""
+
+    picture: Picture
+    pixels_CHW: Tensor
+    text: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -50,28 +60,42 @@ def generate(settings: GenerateSettings, display: Display) -> GenerateResult:
     prompts, device = _check(asked)
     with Interrupts(lambda: f"Stopped. The pictures made so far are in {asked.output}."):
         base = read_model(settings.base.model, config=settings.base.config, weights=settings.base.weights)
-        options = _options(asked, base)
-        check_size(base.family.downsampling, height=options.height, width=options.width)
-        _warn_of_cut_words(dict.fromkeys((*prompts, options.negative_prompt)), base, display)
-        dtype = picture_dtype(asked.precision, device)
-        kind = _WEIGHTS[base.report.unet_weights]
-        display.say(f"{base.report.title} from {settings.base.model}{kind} on {describe_device(device)} in {_name_of(dtype)}")
-        components = place(base.build(dtype=dtype), device)
         pictures = [Picture(prompt, index) for prompt in prompts for index in range(asked.num_images)]
         first, files = next_number(asked.output), list[Path]()
-        with display.progress("pictures", len(pictures) * asked.steps, "steps") as advance:
-            made = make_pictures(
-                components, pictures, options, batch_size=asked.batch_size, device=device, dtype=dtype, advance=advance
-            )
+        with closing(made_pictures(settings, base, pictures, display, device=device)) as made:
             for one in made:
-                text = picture_text(one.picture, options, model_digest=base.digest(), device=device, dtype=dtype)
                 with reserved(asked.output, first + len(files), file_stem(one.picture.prompt)) as path:
-                    save_picture(path, one.pixels_CHW, text)
+                    save_picture(path, one.pixels_CHW, one.text)
                 files.append(path)
         grids = _write_grids(asked, prompts, files, first)
     names = files[0].name if len(files) == 1 else f"{files[0].name} to {files[-1].name}"
     display.say(f"Wrote into {asked.output}: {names}")
     return GenerateResult(tuple(files), grids)
+
+
+def made_pictures(
+    settings: GenerateSettings, base: ModelWeights, pictures: Sequence[Picture], display: Display, *, device: torch.device
+) -> Generator[FinishedPicture, None, None]:
+    """Build a model that was read, bring it to `device` and make pictures with it, one after the other, showing progress.
+
+    What the settings say of prompts and files is left to the caller, who closes the iterator: an open one goes on showing.
+    Raises SettingsError, before the model is built, when the size is impossible.
+    """
+    asked = settings.sample
+    options = _options(asked, base)
+    check_size(base.family.downsampling, height=options.height, width=options.width)
+    _warn_of_cut_words(dict.fromkeys((*(picture.prompt for picture in pictures), options.negative_prompt)), base, display)
+    dtype = picture_dtype(asked.precision, device)
+    kind = _WEIGHTS[base.report.unet_weights]
+    display.say(f"{base.report.title} from {settings.base.model}{kind} on {describe_device(device)} in {_name_of(dtype)}")
+    components = place(base.build(dtype=dtype), device)
+    with display.progress("pictures", len(pictures) * asked.steps, "steps") as advance:
+        made = make_pictures(
+            components, pictures, options, batch_size=asked.batch_size, device=device, dtype=dtype, advance=advance
+        )
+        for one in made:
+            text = picture_text(one.picture, options, model_digest=base.digest(), device=device, dtype=dtype)
+            yield FinishedPicture(one.picture, one.pixels_CHW, text)
 
 
 def _check(asked: SampleSettings) -> tuple[tuple[str, ...], torch.device]:
@@ -87,12 +111,7 @@ def _check(asked: SampleSettings) -> tuple[tuple[str, ...], torch.device]:
         device = choose_device(asked.device)
     except SettingsError as error:
         problems.extend(error.problems)
-    try:
-        asked.output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=asked.output):
-            pass
-    except OSError as error:
-        problems.append(f"output is {asked.output}: pictures cannot be written there: {error.strerror}")
+    problems.extend(folder_problems(asked.output, name="output"))
     if problems:
         hint = None if prompts else 'Give one, such as --prompt "photo of a sks dog", or a file of them with --prompts-file.'
         raise SettingsError(problems, hint=hint)

@@ -9,6 +9,7 @@ from types import TracebackType
 
 from dreambooth.errors import ModelFileError
 from dreambooth.recipes.display import Display
+from dreambooth.recipes.image_log import image_log_latents, write_image_log
 from dreambooth.recipes.live_view import LiveView
 from dreambooth.recipes.session import Session
 from dreambooth.runtime.device import peak_memory_bytes
@@ -84,7 +85,8 @@ class Journal:
         output, step = self.session.ready.settings.output, self.session.state.step
         validates = self.session.is_due(output.validation_steps, is_first=is_first)
         previews = self.session.is_due(output.preview_steps, is_first=is_first)
-        if not validates and not previews:
+        logs_images = not is_first and self.session.is_due(output.image_log_steps, is_first=False)
+        if not validates and not previews and not logs_images:
             return
         self.catch_up()
         start = time.monotonic()
@@ -92,6 +94,8 @@ class Journal:
             self._validate(step)
         if previews:
             self._preview(step)
+        if logs_images:
+            self._log_images(step)
         self.view.leave_out(time.monotonic() - start)
 
     def saved(self, checkpoint: Path) -> None:
@@ -108,6 +112,17 @@ class Journal:
             return
         self.log.add("preview", step=step, sheet=str(sheet))
         self.view.say(f"step {step}: previews in {sheet}")
+
+    def _log_images(self, step: int) -> None:
+        latents = image_log_latents(self.session)
+        folder = self.session.ready.run.image_log("samples", step).parent
+        try:
+            write_image_log(self.session, latents)
+        except ModelFileError as error:
+            self.view.say(f"step {step}: no image log. {error}")
+            return
+        self.log.add("image_log", step=step, folder=str(folder))
+        self.view.say(f"step {step}: inputs and samples in {folder}")
 
     def _validate(self, step: int) -> None:
         losses = self.session.validation_losses()
@@ -147,12 +162,15 @@ class SilentJournal:
         output = self._session.ready.settings.output
         validates = self._session.is_due(output.validation_steps, is_first=is_first)
         previews = self._session.is_due(output.preview_steps, is_first=is_first)
-        if validates or previews:
+        logs_images = not is_first and self._session.is_due(output.image_log_steps, is_first=False)
+        if validates or previews or logs_images:
             self.catch_up()  # where the main process stops for a number that is not finite, this one must not go on alone
         if validates:
             self._session.validation_losses()
         if previews:
             self._session.preview_latents()
+        if logs_images:
+            image_log_latents(self._session)
 
     def saved(self, checkpoint: Path) -> None:
         """The main process tells."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dreambooth.data.captions import CaptionedPhoto
+from dreambooth.data.drawing import repeats_of
 from dreambooth.data.examples import ExampleSource
 from dreambooth.data.latent_cache import LatentCache
 from dreambooth.data.prior_sets import MadeLatent
@@ -63,6 +64,7 @@ def gather_material(ready: Ready, display: Display) -> Material:
         resolution=ready.resolution,
         examples_per_step=settings.loop.examples_per_step,
         seed=settings.loop.seed,
+        repeats=repeats_of(settings.prior),
     )
     held_out = _held_out(ready, source)
     encoder = ViewEncoder(components, LatentCache(_cache_folder(ready)), ready.base.digest(), settings.views.background, device)

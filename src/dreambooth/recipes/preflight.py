@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
-from dreambooth.data.captions import CaptionedPhoto, instance_caption
-from dreambooth.data.photos import scan_photos
-from dreambooth.data.prior_folders import PriorImages, also_prior_images, prior_images_from_folder
-from dreambooth.data.problems import PROBLEM_COLUMNS, PhotoProblem, problem_rows, raise_if_errors
+from dreambooth.data.captions import CaptionedPhoto, named_subjects
+from dreambooth.data.drawing import PerRole, num_entries
+from dreambooth.data.problems import raise_if_errors
 from dreambooth.errors import DreamboothError, RunError, SettingsError
 from dreambooth.families.tokens import describe_token
 from dreambooth.memory.plan import MemoryPlan
@@ -21,6 +20,7 @@ from dreambooth.recipes.disk_space import check_disk_space, run_bytes
 from dreambooth.recipes.display import Display, quoted
 from dreambooth.recipes.estimate import workload_of
 from dreambooth.recipes.memory_plan import ChosenPlan, choose_plan
+from dreambooth.recipes.pictures import Pictures, find_pictures, show_captions, show_problems, unseen_warnings
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.runtime.free_memory import free_memory_bytes
 from dreambooth.runtime.lock import LOCK_NAME
@@ -28,6 +28,7 @@ from dreambooth.runtime.precision import PrecisionPolicy
 from dreambooth.runtime.processes import Processes
 from dreambooth.sampling.sampler import check_size
 from dreambooth.training.events import check_tensorboard
+from dreambooth.training.model_names import ModelNames, model_names
 from dreambooth.training.run_folder import RunFolder
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import is_embedded, read_model
@@ -111,35 +112,49 @@ def check_everything(
     chosen = None if device is None else problems.attempt(choose)
     if base is not None and chosen is not None:
         problems.attempt(lambda: _check_disk(settings, chosen.plan, base, run))
-    report = scan_photos(settings.subject.photos, role="instance", resolution=resolution)
-    given = _given_priors(settings, resolution)
-    found = (*report.problems, *(problem for images in given for problem in images.problems))
-    _show(found, display)
-    problems.attempt(lambda: raise_if_errors(found))
+    pictures = find_pictures(settings, resolution)
+    show_problems(pictures, display)
+    problems.attempt(lambda: raise_if_errors(pictures.problems))
     problems.attempt(lambda: check_size(base.family.downsampling if base else 8, height=resolution, width=resolution))
     problems.raise_if_any()
     assert device is not None
     assert chosen is not None
     assert base is not None
-    for warning in (
-        *chosen.warnings,
-        *describe_token(settings.subject.token).warnings,
-        *([] if is_resume else _rate_warnings(settings)),
-    ):
+    if settings.subject.captions == "filename":
+        show_captions(pictures, display)
+    for warning in (*chosen.warnings, *_warnings(settings, pictures, is_resume=is_resume)):
         display.warn(warning)
     return Ready(
         settings=_filled_in(settings, chosen, resolution),
-        run=run,
+        run=RunFolder(run.path, _model_names(settings, _num_pictures(settings, pictures))),
         device=device,
         processes=processes,
         plan=chosen.plan,
         predicted=chosen.predicted,
         policy=chosen.policy,
         base=base,
-        photos=tuple(CaptionedPhoto(photo, instance_caption(photo, settings.subject)) for photo in report.photos),
-        given_priors=tuple(image for images in given for image in images.images),
+        photos=pictures.photos,
+        given_priors=pictures.given_priors,
         resolution=resolution,
     )
+
+
+def _model_names(settings: TrainSettings, num_pictures: PerRole) -> ModelNames:
+    """How the run's models are called; the originals' names count epochs of photos and class images."""
+    output, loop = settings.output, settings.loop
+    return model_names(
+        output.file_layout,
+        num_entries=num_entries(num_pictures, PerRole(settings.prior.photo_repeats, settings.prior.prior_repeats)),
+        examples_per_step=loop.examples_per_step,
+        model_steps=output.steps_between_models or loop.steps,
+    )
+
+
+def _num_pictures(settings: TrainSettings, pictures: Pictures) -> PerRole:
+    """Photos and class images of a run, those that are still to be made among them."""
+    prior = settings.prior
+    made = 0 if prior.prior_weight == 0 or prior.prior_images is not None else prior.num_prior_images
+    return PerRole(len(pictures.photos), made + len(pictures.given_priors))
 
 
 def least_free_memory(settings: TrainSettings, processes: Processes) -> int | None:
@@ -197,15 +212,14 @@ def _check_all_have_work(settings: TrainSettings, processes: Processes) -> None:
         )
 
 
-def _given_priors(settings: TrainSettings, resolution: int) -> list[PriorImages]:
-    """What is in the folders of class images that the person named."""
-    prior = settings.prior
-    given = [also_prior_images(folder, resolution=resolution) for folder in prior.also_prior]
-    if prior.prior_images is not None:
-        class_word = settings.subject.class_word
-        folder = prior.prior_images
-        given.insert(0, prior_images_from_folder(folder, prior=prior, class_word=class_word, resolution=resolution))
-    return given
+def _warnings(settings: TrainSettings, pictures: Pictures, *, is_resume: bool) -> list[str]:
+    """What works but was hardly meant."""
+    named = named_subjects((one.photo for one in pictures.photos), settings.subject)
+    return [
+        *(warning for words in named for warning in describe_token(words.token).warnings),
+        *unseen_warnings(settings.prior, _num_pictures(settings, pictures)),
+        *([] if is_resume else _rate_warnings(settings)),
+    ]
 
 
 def _rate_warnings(settings: TrainSettings) -> list[str]:
@@ -233,11 +247,6 @@ def _check_disk(settings: TrainSettings, plan: MemoryPlan, base: ModelWeights, r
     trained = counts["unet"] + (counts["text_encoder"] if settings.trainee.train_text_encoder else 0)
     needed = run_bytes(settings, plan, num_trained=trained, num_parameters=sum(counts.values()))
     check_disk_space(run.path, needed)
-
-
-def _show(problems: Sequence[PhotoProblem], display: Display) -> None:
-    if problems:
-        display.table("Pictures", PROBLEM_COLUMNS, problem_rows(problems))
 
 
 def _filled_in(settings: TrainSettings, chosen: ChosenPlan, resolution: int) -> TrainSettings:

@@ -18,7 +18,7 @@ from dreambooth.sampling.records import Picture, SamplingOptions
 from dreambooth.sampling.sampler import decode, sample
 from dreambooth.training.run_folder import RunFolder
 
-__all__ = ["Previewer"]
+__all__ = ["Previewer", "visiting"]
 
 _SEED = 42
 _STEPS = 25
@@ -53,7 +53,7 @@ class Previewer:
 
     def latents(self) -> list[Tensor]:
         """The final latents of every prompt, (1, C, H, W) each. A frozen text encoder comes to the device for this alone."""
-        with self._on_device(self.components.text_encoder):
+        with visiting(self.components.text_encoder, self.device):
             return [self._latent(Picture(prompt, index)) for index, prompt in enumerate(self.prompts)]
 
     def _latent(self, picture: Picture) -> Tensor:
@@ -65,25 +65,13 @@ class Previewer:
 
         Raises ModelFileError for a picture that is not finite.
         """
-        with self._on_device(self.components.vae):
+        with visiting(self.components.vae, self.device):
             for index, (prompt, latent_BCHW) in enumerate(zip(self.prompts, latents, strict=True)):
                 text = picture_text(
                     Picture(prompt, index), self._options, model_digest=self.model_digest, device=self.device, dtype=self.dtype
                 )
                 save_picture(self._path(step, index), decode(self.components, latent_BCHW)[0], {**text, "step": str(step)})
         return self._write_sheet()
-
-    @contextmanager
-    def _on_device(self, module: nn.Module) -> Iterator[None]:
-        """Inside, a module that is elsewhere is on the device."""
-        is_visitor = next(module.parameters()).device.type != self.device.type
-        if is_visitor:
-            module.to(self.device)
-        try:
-            yield
-        finally:
-            if is_visitor:
-                module.to("cpu")
 
     def _path(self, step: int, index: int) -> Path:
         return self.run.previews / f"step-{step:06d}" / f"{index:02d}-{file_stem(self.prompts[index])}.png"
@@ -99,3 +87,16 @@ class Previewer:
             column_labels=self.prompts,
         )
         return sheet
+
+
+@contextmanager
+def visiting(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Inside, a module that is elsewhere is on `device`."""
+    is_visitor = next(module.parameters()).device.type != device.type
+    if is_visitor:
+        module.to(device)
+    try:
+        yield
+    finally:
+        if is_visitor:
+            module.to("cpu")

@@ -54,7 +54,8 @@ def prior(settings: PriorRecipeSettings, display: Display) -> PriorResult:
     holds something else, and ModelFileError when the model cannot be read or gives numbers that are not finite.
     """
     asked, device = settings.prior, choose_device(settings.device)
-    if useless := asked.is_changed("prior_weight", "prior_images", "also_prior", "prior_latents"):
+    of_training = ("prior_weight", "prior_images", "also_prior", "prior_latents")
+    if useless := asked.is_changed(*of_training, "original_pairing", "photo_repeats", "prior_repeats"):
         raise SettingsError(f"{', '.join(useless)}: of no effect when class images are only made; leave out")
     with Interrupts(lambda: "Stopped. The class images made so far are kept; the same command goes on from there."):
         base = read_model(settings.base.model, config=settings.base.config, weights=settings.base.weights)

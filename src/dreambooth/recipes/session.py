@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
-from dreambooth.data.captions import fill
+from dreambooth.data.captions import default_caption, default_prior_caption, fill, named_subjects, without_gaps
+from dreambooth.data.photos import Photo
 from dreambooth.families.components import Components
 from dreambooth.recipes.assembly import assemble
 from dreambooth.recipes.material import Material
@@ -22,10 +23,13 @@ from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.trainees.full import FullTrainee
 from dreambooth.training.batches import Batch, Cut, micro_batches
 from dreambooth.training.loop import TrainingState
+from dreambooth.training.model_names import epoch_of
 from dreambooth.training.validation import validation_losses
 from dreambooth.weights.write import write_single_file
 
 __all__ = ["Session", "start_session"]
+
+_MOST_PREVIEWED = 4
 
 
 @dataclass(frozen=True)
@@ -106,12 +110,14 @@ class Session:
 
     def _metadata(self) -> dict[str, str]:
         settings = self.ready.settings
+        words = {"token": settings.subject.token, "class_word": settings.subject.class_word}
         return {
             "global_step": str(self.state.step),
+            "epoch": str(epoch_of(self.state.step, self.ready.run.names.steps_per_epoch)[0]),
             "modelspec.resolution": f"{self.ready.resolution}x{self.ready.resolution}",
             "dreambooth.config": json.dumps(settings.model_dump(mode="json")),
             "dreambooth.made_of": json.dumps(self.material.made_of),
-            "modelspec.trigger_phrase": f"{settings.subject.token} {settings.subject.class_word}",
+            "modelspec.trigger_phrase": fill("{token} {class_word}", **words),
         }
 
 
@@ -121,7 +127,7 @@ def start_session(ready: Ready, material: Material) -> Session:
     trainee, state = assemble(material.placed, settings, ready.plan, ready.policy, ready.processes)
     previewer = Previewer(
         components=components,
-        prompts=_preview_prompts(settings),
+        prompts=_preview_prompts(settings, [one.photo for one in ready.photos]),
         resolution=ready.resolution,
         guidance_scale=settings.output.preview_guidance_scale,
         run=ready.run,
@@ -132,10 +138,21 @@ def start_session(ready: Ready, material: Material) -> Session:
     return Session(ready, material, trainee, state, previewer)
 
 
-def _preview_prompts(settings: TrainSettings) -> tuple[str, ...]:
-    words = {"token": settings.subject.token, "class_word": settings.subject.class_word}
-    prompts = {
-        "instance_prompt": fill(settings.subject.instance_prompt, **words),
-        "class_prompt": fill(settings.prior.class_prompt, **words),
-    }
-    return tuple(prompt.format(**words, **prompts) for prompt in settings.output.preview_prompts)
+def _preview_prompts(settings: TrainSettings, photos: Sequence[Photo]) -> tuple[str, ...]:
+    """The prompts as asked for, for each subject where there are several; of many subjects the first few are looked at."""
+    subject, output = settings.subject, settings.output
+    asked = output.preview_prompts
+    if not subject.has_class and not output.is_changed("preview_prompts"):
+        asked = tuple(prompt for prompt in asked if "{class_prompt}" not in prompt)  # nobody asked for a picture of no class
+    prompts = []
+    for prompt in asked:
+        for words in named_subjects(photos, subject)[:_MOST_PREVIEWED]:
+            one = subject.model_copy(update={"token": words.token, "class_word": words.class_word})
+            filled = prompt.format(
+                token=one.token,
+                class_word=one.class_word,
+                instance_prompt=default_caption(one),
+                class_prompt=default_prior_caption(settings.prior, one),
+            )
+            prompts.append(filled if one.has_class else without_gaps(filled))
+    return tuple(dict.fromkeys(prompts))

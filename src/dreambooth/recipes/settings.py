@@ -65,6 +65,29 @@ class TrainSettings(Settings):
     """The run folder and what is written into it."""
 
     @model_validator(mode="after")
+    def _class_images_have_a_class(self) -> TrainSettings:
+        subject, prior = self.subject, self.prior
+        has_named_images = prior.prior_images is not None and subject.captions == "filename"
+        if not subject.has_class and prior.prior_weight > 0 and not has_named_images:
+            raise ValueError(
+                "class_word is empty, so there is no class to make images of; type --prior-weight 0 to train without them, "
+                "--prior-images FOLDER --captions filename to use images in folders that name their class, or a --class-word"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _class_options_have_effect(self) -> TrainSettings:
+        subject, prior = self.subject, self.prior
+        if prior.prior_weight == 0 and self.views.is_changed("prior_flip_probability"):
+            raise ValueError("prior_weight is 0, so prior_flip_probability would have no effect; leave out one or the other")
+        if subject.captions == "filename" and prior.prior_images is not None and prior.is_changed("class_prompt"):
+            raise ValueError(
+                "captions is filename, and prior_images have names too, so class_prompt would have no effect; "
+                "leave out one or the other"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _memory_options_have_effect(self) -> TrainSettings:
         num_examples = self.loop.batch_size * (1 if self.prior.prior_weight == 0 else 2)
         _check_memory_choices(

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dreambooth.config import read_yaml, write_yaml
-from dreambooth.data.captions import Role
+from dreambooth.data.captions import Role, named_subjects
 from dreambooth.errors import RunError, TrainingError
-from dreambooth.files import remove_leftovers
+from dreambooth.files import link_or_copy, remove_leftovers, write_text
 from dreambooth.memory.plan import PRESETS, describe_plan
 from dreambooth.recipes.display import Display, quoted
 from dreambooth.recipes.estimate import workload_of
@@ -32,9 +33,12 @@ from dreambooth.runtime.lock import exclusive
 from dreambooth.training.checkpoints import find_checkpoints, remove_old_checkpoints, restore_checkpoint, save_checkpoint
 from dreambooth.training.loop import training_steps
 from dreambooth.training.run_folder import RunFolder
-from dreambooth.weights.read import model_name
+from dreambooth.training.settings import FileLayout
+from dreambooth.weights.read import model_name, read_model
 
-__all__ = ["TrainResult", "resume", "train"]
+__all__ = ["TrainResult", "resume", "resume_command", "train"]
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -49,19 +53,22 @@ class TrainResult:
     """Whether somebody asked to stop while it ran; the last step may have been done all the same."""
 
 
-def train(settings: TrainSettings, display: Display) -> TrainResult:
-    """Teach a base model one subject. Raises a DreamboothError with everything that is wrong before any training."""
-    return _run(settings, display, is_resume=False)
+def train(settings: TrainSettings, display: Display, *, beside: Mapping[str, str] = _NOTHING) -> TrainResult:
+    """Teach a base model one subject. Raises a DreamboothError with everything that is wrong before any training.
+
+    `beside` maps paths within the run's folder to texts that are put there when the run begins.
+    """
+    return _run(settings, display, is_resume=False, beside=beside)
 
 
 def resume(run: Path, changes: Mapping[str, Any], display: Display) -> TrainResult:
     """Go on with a run bit for bit as if it had never stopped. `changes` maps dotted settings to the values now given."""
-    return _run(settings_for_resume(RunFolder(run), changes), display, is_resume=True)
+    return _run(settings_for_resume(RunFolder(run), changes), display, is_resume=True, beside=_NOTHING)
 
 
-def _run(settings: TrainSettings, display: Display, *, is_resume: bool) -> TrainResult:
-    run = RunFolder(settings.output.output)
-    with Interrupts(lambda: _how_to_go_on(run)) as interrupts, start_processes(settings.loop.device) as processes:
+def _run(settings: TrainSettings, display: Display, *, is_resume: bool, beside: Mapping[str, str]) -> TrainResult:
+    run, layout = RunFolder(settings.output.output), settings.output.file_layout
+    with Interrupts(lambda: _how_to_go_on(run, layout)) as interrupts, start_processes(settings.loop.device) as processes:
         display = display if processes.is_main else Display.silent()
         least_free = least_free_memory(settings, processes)
         with processes.main_first():
@@ -69,37 +76,46 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool) -> Train
         with exclusive(run.path) if processes.is_main else nullcontext():
             with processes.together():
                 if processes.is_main:
-                    _begin(ready, display, is_resume=is_resume)
+                    _begin(ready, display, is_resume=is_resume, beside=beside)
             with _told_when_out_of_memory(ready):
                 session = start_session(ready, gather_material(ready, display))
                 restored = _restore(session, display)
                 if session.state.step < ready.settings.loop.steps:
                     _train(session, display, interrupts, restored=restored)
-                elif not run.final_model.exists():
-                    session.write_model(run.final_model)
+                elif not ready.run.final_model.exists():
+                    session.write_model(ready.run.final_model)
             return replace(_finish(session, display), was_asked_to_stop=interrupts.requested is not None)
 
 
-def _begin(ready: Ready, display: Display, *, is_resume: bool) -> None:
+def _begin(ready: Ready, display: Display, *, is_resume: bool, beside: Mapping[str, str]) -> None:
     """Take the run folder, clear what a killed run left half done, and write down what will be done."""
-    _check_it_can_begin(ready.run, is_resume=is_resume)
+    _check_it_can_begin(ready, is_resume=is_resume)
     remove_leftovers(ready.run.path, is_deep=True)
     _announce(ready, display)
-    write_yaml(ready.run.config, ready.settings, comment=_config_comment(ready.run))
+    for name, text in beside.items():
+        write_text(ready.run.path / name, text)
+    write_yaml(ready.run.config, ready.settings, comment=_config_comment(ready))
 
 
-def _check_it_can_begin(run: RunFolder, *, is_resume: bool) -> None:
+def _check_it_can_begin(ready: Ready, *, is_resume: bool) -> None:
     """What only the process that holds the folder can know: nobody began here meanwhile, and nothing finished is lost."""
+    run, steps = ready.run, ready.settings.loop.steps
     if not is_resume and run.config.exists():
-        raise RunError(
-            f"{run.path}: already holds a run", hint=f"Continue it with: dreambooth train --resume {quoted(run.path)}"
-        )
-    if is_resume and run.final_model.exists() and not find_checkpoints(run):
+        hint = f"Continue it with: {resume_command(run.path, ready.settings.output.file_layout)}"
+        raise RunError(f"{run.path}: already holds a run", hint=hint)
+    if is_resume and not find_checkpoints(run) and _steps_of_model(run.final_model, at_least=steps) >= steps:
         again = f"dreambooth train --model {quoted(model_name(run.path))} --output ANOTHER_FOLDER ..."
         raise RunError(
             f"{run.path}: has a finished model and no checkpoint to go on from; starting again would overwrite it",
             hint=f"To train further from it: {again}",
         )
+
+
+def _steps_of_model(path: Path, *, at_least: int) -> int:
+    """How many steps a model has seen: what its file says, `at_least` when it does not say, 0 when there is none."""
+    if not path.exists():
+        return 0
+    return int(read_model(str(path)).report.bookkeeping.get("global_step", at_least))
 
 
 @contextmanager
@@ -115,7 +131,7 @@ def _told_when_out_of_memory(ready: Ready) -> Iterator[None]:
         more = f"Resumed with {' or '.join(levers)} it needs less, for the same numbers.\n" if levers else ""
         raise TrainingError(
             f"{describe_device(ready.device)}: out of memory ({str(error).splitlines()[0]})",
-            hint=f"{more}{_how_to_go_on(ready.run)}",
+            hint=f"{more}{_how_to_go_on(ready.run, ready.settings.output.file_layout)}",
         ) from error
 
 
@@ -137,24 +153,36 @@ def _announce(ready: Ready, display: Display) -> None:
     if ready.predicted is not None:
         display.say(ready.predicted)
     display.say(
-        f"{len(ready.photos)} photos of '{settings.subject.token} {settings.subject.class_word}', {settings.loop.steps} steps: "
+        f"{len(ready.photos)} photos of {_subjects(ready)}, {settings.loop.steps} steps: "
         f"each photo is seen about {each:.0f} times"
     )
 
 
-def _config_comment(run: RunFolder) -> str:
+def resume_command(run: Path, layout: FileLayout) -> str:
+    """What is typed to go on with a run; by the door through which it came, when that still has something to do at the end."""
+    return f"python main.py -r {quoted(run)}" if layout == "joepenna" else f"dreambooth train --resume {quoted(run)}"
+
+
+def _subjects(ready: Ready) -> str:
+    named = named_subjects((one.photo for one in ready.photos), ready.settings.subject)
+    names = [f"'{words.token} {words.class_word}'".replace(" '", "'") for words in named]
+    return names[0] if len(names) == 1 else f"{len(names)} subjects ({', '.join(names)})"
+
+
+def _config_comment(ready: Ready) -> str:
+    run = ready.run
     return (
-        f"Everything that made this run. To go on with it:  dreambooth train --resume {quoted(run.path)}\n"
+        f"Everything that made this run. To go on with it:  {resume_command(run.path, ready.settings.output.file_layout)}\n"
         f"To repeat it:  dreambooth train --preset {quoted(run.config)} --output ANOTHER_FOLDER"
     )
 
 
-def _how_to_go_on(run: RunFolder) -> str:
+def _how_to_go_on(run: RunFolder, layout: FileLayout) -> str:
     found = find_checkpoints(run)
     kept = (
         f"The run is saved at step {found[-1].step}." if found else "No step was saved yet; class images and latents are kept."
     )
-    command = f"dreambooth train --resume {quoted(run.path)}"
+    command = resume_command(run.path, layout)
     is_sharded = run.config.exists() and read_yaml(run.config).get("memory", {}).get("shard")
     again = f"{command} --no-shard\n  torchrun --nproc-per-node N -m {command}" if is_sharded else command
     return f"Stopped. {kept} To go on:\n  {again}"
@@ -192,27 +220,48 @@ def _train(session: Session, display: Display, interrupts: Interrupts, *, restor
                 journal.look(is_first=False)
                 # All processes meet here in every step: one may have been asked to stop, or be making previews.
                 stops = processes.any(interrupts.requested is not None or time.monotonic() >= deadline)
-                is_scheduled = result.step == settings.loop.steps or result.step % settings.output.checkpoint_steps == 0
-                if is_scheduled or stops:
-                    _save(session, journal, is_scheduled=is_scheduled)
+                _save_what_is_due(session, journal, stops=stops)
                 if stops:
                     break
         except TrainingError as error:
-            raise TrainingError(error.problems, hint=f"{error.hint}\n{_how_to_go_on(session.ready.run)}") from error
+            raise TrainingError(
+                error.problems, hint=f"{error.hint}\n{_how_to_go_on(session.ready.run, settings.output.file_layout)}"
+            ) from error
     if state.step < settings.loop.steps and processes.any(interrupts.requested is not None):
         raise interrupts.error()
 
 
-def _save(session: Session, journal: Journal | SilentJournal, *, is_scheduled: bool) -> None:
+def _save_what_is_due(session: Session, journal: Journal | SilentJournal, *, stops: bool) -> None:
     """Write the model, then the checkpoint, then remove what these make superfluous.
 
     In this order a checkpoint's model is always there, wherever the power fails. All processes come here; the main one writes.
     """
+    output, step = session.ready.settings.output, session.state.step
+    is_last = step == session.ready.settings.loop.steps
+    has_model = is_last or session.is_due(output.steps_between_models, is_first=False)
+    has_checkpoint = is_last or session.is_due(output.checkpoint_steps, is_first=False)
+    if has_model or has_checkpoint or stops:
+        journal.catch_up()  # raises for a step that was not finite, so that nothing is saved after it
+        _write_models(session, has_model=has_model, is_last=is_last, stops=stops)
+    if has_checkpoint or stops:
+        _save_checkpoint(session, journal, is_scheduled=has_checkpoint)
+
+
+def _write_models(session: Session, *, has_model: bool, is_last: bool, stops: bool) -> None:
+    run, processes = session.ready.run, session.ready.processes
+    if is_last:
+        session.write_model(run.final_model)
+    elif has_model:
+        session.write_model(run.model_at(session.state.step))
+        with processes.together():
+            if processes.is_main and run.newest_model is not None:
+                link_or_copy(run.model_at(session.state.step), run.newest_model)
+    elif stops and run.newest_model is not None:
+        session.write_model(run.newest_model)
+
+
+def _save_checkpoint(session: Session, journal: Journal | SilentJournal, *, is_scheduled: bool) -> None:
     run, state, settings, processes = session.ready.run, session.state, session.ready.settings, session.ready.processes
-    journal.catch_up()  # raises for a step that was not finite, so that nothing is saved after it
-    if is_scheduled:
-        is_last = state.step == settings.loop.steps
-        session.write_model(run.final_model if is_last else run.model_at(state.step))
     with session.host_values():
         parameters = session.trainee.parameters
         path = save_checkpoint(run, state, parameters, made_of=session.material.made_of, is_scheduled=is_scheduled)
@@ -232,7 +281,7 @@ def _finish(session: Session, display: Display) -> TrainResult:
             times = f"{fewest} times" if fewest == most else f"{fewest} to {most} times"
             display.say(f"Each of {len(counts)} {what}s was seen {times}")
     if step < settings.loop.steps:
-        display.say(f"Time is up. {_how_to_go_on(run)}")
+        display.say(f"Time is up. {_how_to_go_on(run, settings.output.file_layout)}")
         return TrainResult(run.path, None, step)
     prompt = session.previewer.prompts[0] if session.previewer.prompts else settings.subject.token
     use = f"dreambooth generate --model {quoted(model_name(run.path))} --prompt {quoted(prompt)}"

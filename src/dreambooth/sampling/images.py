@@ -18,7 +18,16 @@ from torch import Tensor
 
 from dreambooth.files import atomic_file
 
-__all__ = ["ImageSource", "enlarged", "grid_rows", "png_bytes", "save_picture", "to_image", "write_contact_sheet"]
+__all__ = [
+    "ImageSource",
+    "caption_image",
+    "enlarged",
+    "grid_rows",
+    "png_bytes",
+    "save_picture",
+    "to_image",
+    "write_contact_sheet",
+]
 
 ImageSource = NDArray[np.uint8] | Path
 """An image, or the file it is in, which is opened only when it is drawn."""
@@ -49,6 +58,16 @@ def png_bytes(image: ImageSource) -> bytes:
     with _open(image) as opened:
         opened.convert("RGB").save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def caption_image(caption: str, *, side: int) -> NDArray[np.uint8]:
+    """A white square of `side` pixels with a caption written on it, in as many lines as it needs and fit in."""
+    image = Image.new("RGB", (side, side), "white")
+    font = ImageFont.load_default(max(_FONT_SIZE, side // 20))
+    line_height = max(_LINE_HEIGHT, side // 16)
+    text = _wrapped(caption, font, side - 2 * _GAP, max(1, side // line_height))
+    ImageDraw.Draw(image).multiline_text((_GAP, _GAP), text, fill="black", font=font, spacing=2)
+    return np.asarray(image)
 
 
 def save_picture(path: Path, pixels_CHW: Tensor, text: Mapping[str, str]) -> None:

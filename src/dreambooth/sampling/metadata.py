@@ -34,6 +34,7 @@ def picture_text(
         "Model hash": model_digest[:10],
         **({"Eta": f"{options.eta:g}"} if options.eta else {}),
         "Image index": picture.index,
+        **({} if picture.start is None else {"Start noise index": picture.start}),
         "Version": f"dreambooth {__version__}",
     }
     lines.append(", ".join(f"{name}: {value}" for name, value in facts.items()))
@@ -41,6 +42,7 @@ def picture_text(
         "prompt": picture.prompt,
         "negative_prompt": options.negative_prompt,
         "index": picture.index,
+        **({} if picture.start is None else {"start_index": picture.start}),
         "seed": options.seed,
         "sampler": options.sampler,
         "steps": options.steps,

@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 __all__ = ["cut_words", "read_prompts"]
 
 
-def read_prompts(path: Path) -> tuple[str, ...]:
-    """One prompt a line of a UTF-8 text file, without blank lines and outer spaces.
+def read_prompts(path: Path, *, name: str = "prompts_file") -> tuple[str, ...]:
+    """One prompt a line of a UTF-8 text file, without blank lines and outer spaces. Messages call the file by `name`.
 
     Raises SettingsError when the file is missing, is not text or holds no prompt.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise SettingsError(f"prompts_file is {path}: expected text in UTF-8, found other bytes ({error.reason})") from error
+        raise SettingsError(f"{name} is {path}: expected text in UTF-8, found other bytes ({error.reason})") from error
     except OSError as error:
-        raise SettingsError(f"prompts_file is {path}: cannot be read: {error.strerror}") from error
+        raise SettingsError(f"{name} is {path}: cannot be read: {error.strerror}") from error
     prompts = tuple(stripped for line in lines if (stripped := line.strip()))
     if not prompts:
-        raise SettingsError(f"prompts_file is {path}: expected one prompt a line, found no prompt")
+        raise SettingsError(f"{name} is {path}: expected one prompt a line, found no prompt")
     return prompts
 
 

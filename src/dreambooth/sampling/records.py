@@ -17,6 +17,8 @@ class Picture:
 
     prompt: str
     index: int
+    start: int | None = None
+    """The picture whose start noise it shares; its own when None."""
 
 
 @dataclass(frozen=True)

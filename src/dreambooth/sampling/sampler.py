@@ -33,9 +33,9 @@ def sample(
 
     Nothing is computed until the first state is asked for, and whoever stops asking has cancelled. Picture k starts from
     normal(seed, "x_T", k) and is given normal(seed, "step noise", k, i) at step i, drawn on the CPU, so it depends on the
-    seed, k, its prompt and the options alone; in a batch of another size it differs by rounding only. The UNet and the text
-    encoder must be on `device`; they calculate in `dtype`, under autocast where their weights are of another type, while
-    x stays in float32.
+    seed, k, its prompt and the options alone; in a batch of another size it differs by rounding only. One that shares
+    another's start noise begins as that one does. The UNet and the text encoder must be on `device`; they calculate in
+    `dtype`, under autocast where their weights are of another type, while x stays in float32.
 
     Raises SettingsError when the model cannot take the size.
     """
@@ -45,7 +45,7 @@ def sample(
 
     def run() -> Iterator[SamplingState]:
         shape = (family.latent_channels, options.height // family.downsampling, options.width // family.downsampling)
-        eps_BCHW = torch.stack([normal(shape, options.seed, "x_T", picture.index) for picture in pictures])
+        eps_BCHW = torch.stack([_start_noise(shape, options.seed, picture) for picture in pictures])
         text_BLD = _encode(components, [picture.prompt for picture in pictures], device, dtype)
         is_guided = options.guidance_scale != 1
         unconditional_BLD = _encode(components, [options.negative_prompt], device, dtype) if is_guided else None
@@ -133,6 +133,10 @@ def _encode(components: Components, prompts: Sequence[str], device: torch.device
     input_ids_BL = components.family.tokenize(components.tokenizer, prompts).to(device)
     with _arithmetic(components.text_encoder, dtype):
         return components.family.encode_text(components.text_encoder, input_ids_BL)
+
+
+def _start_noise(shape: tuple[int, ...], seed: int, picture: Picture) -> Tensor:
+    return normal(shape, seed, "x_T", picture.index if picture.start is None else picture.start)
 
 
 def _dtype_of(module: nn.Module) -> torch.dtype:

@@ -9,10 +9,11 @@ from pydantic import Field, model_validator
 
 from dreambooth.config import Settings
 
-__all__ = ["LoopSettings", "OptimizerName", "OptimizerSettings", "OutputSettings", "StorageDtype"]
+__all__ = ["FileLayout", "LoopSettings", "OptimizerName", "OptimizerSettings", "OutputSettings", "StorageDtype"]
 
 StorageDtype = Literal["float32", "float16", "bfloat16"]
 OptimizerName = Literal["adamw", "adafactor"]
+FileLayout = Literal["own", "xavierxiao", "joepenna"]
 
 
 class OptimizerSettings(Settings):
@@ -94,13 +95,22 @@ class LoopSettings(Settings):
 class OutputSettings(Settings):
     """The run folder and what is written into it."""
 
-    off_switches = {"preview_steps": ("preview_prompts", "preview_guidance_scale")}
+    off_switches = {
+        "preview_steps": ("preview_prompts", "preview_guidance_scale"),
+        "image_log_steps": ("image_log_pictures",),
+    }
 
     output: Path = Path("runs/dreambooth")
     """Run folder to make; it must not hold another run."""
 
+    file_layout: FileLayout = "own"
+    """Names of the models: this program's own, or a .ckpt where guides to one of the two original programs look for it."""
+
     checkpoint_steps: Annotated[int, Field(ge=1)] = 500
-    """A checkpoint to resume from and a model to use are written every so many steps, and at the end."""
+    """A checkpoint to resume from is written every so many steps, and at the end."""
+
+    model_steps: Annotated[int, Field(ge=0)] | None = None
+    """A model to use is written every so many steps and at the end: with each checkpoint when not given, 0 only at the end."""
 
     keep_checkpoints: Annotated[int, Field(ge=1)] | None = None
     """How many of the newest checkpoints stay; models always stay. All when not given."""
@@ -117,8 +127,19 @@ class OutputSettings(Settings):
     preview_guidance_scale: Annotated[float, Field(ge=0)] = 7.5
     """How strongly the prompt pulls in previews; 1 is no guidance."""
 
+    image_log_steps: Annotated[int, Field(ge=0)] = 0
+    """Photos of the step, what the VAE makes of them, and 200-step samples of their captions, every so many steps; 0 never."""
+
+    image_log_pictures: Annotated[int, Field(ge=1)] = 8
+    """Photos of the step that the image log shows at most."""
+
     validation_steps: Annotated[int, Field(ge=0)] = 50
     """The loss on fixed noise and held-out views is measured every so many steps; 0 never."""
 
     tensorboard: bool = False
     """Also write the numbers for TensorBoard into the run folder."""
+
+    @property
+    def steps_between_models(self) -> int:
+        """A model is written at every multiple of this many steps; 0 when only the last step has one."""
+        return self.checkpoint_steps if self.model_steps is None else self.model_steps

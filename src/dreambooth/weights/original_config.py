@@ -10,7 +10,7 @@ from dreambooth.config import read_yaml
 from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.families.sd1 import StableDiffusion1
 
-__all__ = ["check_original_config"]
+__all__ = ["check_original_config", "contradictions", "flat_entries"]
 
 _UNET = "model.params.unet_config.params."
 _VAE = "model.params.first_stage_config.params."
@@ -24,31 +24,37 @@ def check_original_config(path: Path, family: StableDiffusion1) -> None:
     Entries that are left out are not missed: the original program had defaults for them.
     """
     try:
-        entries = dict(_flat(read_yaml(path)))
+        entries = dict(flat_entries(read_yaml(path)))
     except SettingsError as error:
         raise ModelFileError(
             error.problems, hint="Give the YAML that belongs to the checkpoint, or leave out --config."
         ) from error
-    expected = _expected(family)
-    if not any(name in entries for name in expected):
+    if not any(name in entries for name in _expected(family)):
         raise ModelFileError(
             f"{path}: not in the original configuration language (no {_UNET[:-1]})", hint="Leave out --config."
         )
+    if problems := contradictions(entries, family):
+        hint = "Give the YAML that belongs to the checkpoint, or leave out --config."
+        raise ModelFileError([f"{path}: {problem}" for problem in problems], hint=hint)
+
+
+def contradictions(entries: Mapping[str, Any], family: StableDiffusion1) -> list[str]:
+    """A sentence for every entry (dotted key to value) that the model's tensors contradict."""
     problems = [
-        f"{path}: {name} is {entries[name]!r}; this model calls for {value!r}"
-        for name, value in expected.items()
+        f"{name} is {entries[name]!r}; this model calls for {value!r}"
+        for name, value in _expected(family).items()
         if name in entries and _ordered(entries[name], name) != value
     ]
     if "OpenCLIP" in str(entries.get(_TEXT)):
-        problems.append(f"{path}: {_TEXT} is {entries[_TEXT]!r}; the model's text encoder is CLIP's")
-    if problems:
-        raise ModelFileError(problems, hint="Give the YAML that belongs to the checkpoint, or leave out --config.")
+        problems.append(f"{_TEXT} is {entries[_TEXT]!r}; the model's text encoder is CLIP's")
+    return problems
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat_entries(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every entry of a tree of mappings as (dotted key, value); lists are values."""
     for key, inner in value.items():
         if isinstance(inner, Mapping):
-            yield from _flat(inner, f"{prefix}{key}.")
+            yield from flat_entries(inner, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", inner
 
@@ -61,6 +67,8 @@ def _expected(family: StableDiffusion1) -> dict[str, Any]:
         "model.params.timesteps": schedule.num_timesteps,
         "model.params.scale_factor": family.scaling_factor,
         "model.params.parameterization": "eps",
+        "model.params.channels": vae.latent_channels,
+        "model.params.conditioning_key": "crossattn",
         f"{_UNET}in_channels": unet.in_channels,
         f"{_UNET}out_channels": unet.out_channels,
         f"{_UNET}model_channels": unet.widths[0],
@@ -69,12 +77,16 @@ def _expected(family: StableDiffusion1) -> dict[str, Any]:
         f"{_UNET}transformer_depth": unet.middle_depth,
         f"{_UNET}context_dim": unet.context_width,
         f"{_UNET}use_linear_in_transformer": unet.has_linear_projections,
+        f"{_UNET}use_spatial_transformer": True,
+        f"{_UNET}legacy": False,
         f"{_VAE}embed_dim": vae.latent_channels,
+        f"{_AUTOENCODER}double_z": True,
         f"{_AUTOENCODER}z_channels": vae.latent_channels,
         f"{_AUTOENCODER}in_channels": vae.pixel_channels,
         f"{_AUTOENCODER}out_ch": vae.pixel_channels,
         f"{_AUTOENCODER}ch": vae.widths[0],
         f"{_AUTOENCODER}num_res_blocks": vae.num_layers,
+        f"{_AUTOENCODER}attn_resolutions": [],
         f"{_UNET}channel_mult": _multiples(unet.widths),
         f"{_UNET}attention_resolutions": [2**level for level, depth in enumerate(unet.depths) if depth],
         f"{_AUTOENCODER}ch_mult": _multiples(vae.widths),

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from dreambooth.config import read_yaml
 from dreambooth.errors import ModelFileError
 from dreambooth.toybox.files import EMBEDDED_MODEL, EMBEDDED_MODEL_FILE
 from dreambooth.weights.diffusers_folder import is_diffusers_folder, read_diffusers_folder
@@ -18,6 +19,7 @@ __all__ = ["is_embedded", "model_name", "read_model"]
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _FILE_SUFFIXES = (".ckpt", ".safetensors", ".bin", ".pt")
+_RUN_MODELS = ("model.safetensors", "checkpoints/last.ckpt", "ckpts/last.ckpt")  # in each layout of a run's files
 _RUN_FILES = ("config.yaml", "model.safetensors")
 
 
@@ -60,15 +62,18 @@ def read_model(model: str, *, config: Path | None = None, weights: WeightsChoice
 
 
 def _read_folder(folder: Path, weights: WeightsChoice) -> ModelWeights:
-    if all((folder / name).is_file() for name in _RUN_FILES):
-        read = read_single_file(folder / "model.safetensors", weights=weights)
+    is_run = (folder / "config.yaml").is_file()
+    models = [folder / name for name in _RUN_MODELS if (folder / name).is_file()]
+    if is_run and models:
+        read = read_single_file(models[0], weights=weights)
+        read = read.made_for(_training_size(folder)) if models[0].suffix == ".ckpt" else read
         return replace(read, report=replace(read.report, source=folder, form="run folder"))
     if is_diffusers_folder(folder):
         return read_diffusers_folder(folder, weights=weights)
-    if (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir():
+    if is_run and (folder / "checkpoints").is_dir():
         raise ModelFileError(
-            f"{folder}: this run has not written its model.safetensors yet",
-            hint=f"Finish it (dreambooth train --resume {folder}) or give one of the files in {folder / 'models'}.",
+            f"{folder}: this run has not written its last model yet",
+            hint=f"Finish it (dreambooth train --resume {folder}) or give one of the model files in it.",
         )
     inside = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
     raise ModelFileError(
@@ -76,3 +81,10 @@ def _read_folder(folder: Path, weights: WeightsChoice) -> ModelWeights:
         f"found {inside}",
         hint="Give the model file itself, or the folder that holds these.",
     )
+
+
+def _training_size(run: Path) -> int | None:
+    """The size of the pictures that a run learned from: its .ckpt cannot say it."""
+    views = read_yaml(run / "config.yaml").get("views")
+    size = views.get("resolution") if isinstance(views, dict) else None
+    return size if isinstance(size, int) else None

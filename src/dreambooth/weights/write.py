@@ -28,14 +28,18 @@ __all__ = ["SINGLE_FILE_SUFFIXES", "write_diffusers_folder", "write_single_file"
 
 SINGLE_FILE_SUFFIXES = (".safetensors", ".ckpt")
 
+# What the library behind the original expects beside the weights; it looks at the version before anything else.
+_LIGHTNING: dict[str, Any] = {"pytorch-lightning_version": "1.5.9", "callbacks": {}, "lr_schedulers": []}
+
 
 def write_single_file(path: Path, weights: ModelWeights, *, dtype: torch.dtype | None, metadata: Mapping[str, str]) -> None:
     """Write the model under exactly the original's names, atomically; the suffix decides between .safetensors and .ckpt.
 
     Weights are converted to `dtype`, or keep the number format they have when it is None. The twelve buffers of the schedule
     are recomputed in float32 and position ids are int64, as the original's strict loader wants them. A .safetensors file is
-    written tensor by tensor and carries `metadata` beside what tells other programs the family; a .ckpt is put together in
-    memory and carries no more than the metadata's `global_step`. Raises ModelFileError when the suffix is another.
+    written tensor by tensor and carries `metadata` beside what tells other programs the family. A .ckpt is put together in
+    memory; it has the entries of a file that the original trained and pruned, and of the metadata only `global_step` and
+    `epoch`. Raises ModelFileError when the suffix is another.
     """
     if path.suffix not in SINGLE_FILE_SUFFIXES:
         found = f"'{path.suffix}'" if path.suffix else "no suffix"
@@ -52,8 +56,8 @@ def write_single_file(path: Path, weights: ModelWeights, *, dtype: torch.dtype |
         wanted = dtype or tensor.dtype
         state_dict[name] = tensor.detach().to("cpu", wanted, copy=True, memory_format=torch.contiguous_format)
         release(tensor)
-    step = metadata.get("global_step", "")
-    checkpoint = {"state_dict": state_dict, "global_step": int(step) if step.isdecimal() else 0}
+    checkpoint = {**{name: _whole_number(metadata.get(name, "")) for name in ("epoch", "global_step")}, **_LIGHTNING}
+    checkpoint["state_dict"] = state_dict
     with atomic_file(path) as partial, partial.open("wb") as file:  # by name, torch would put that name into the archive
         torch.save(checkpoint, file)
 
@@ -83,6 +87,10 @@ def write_diffusers_folder(
         write_json(partial / "scheduler" / "scheduler_config.json", family.scheduler_config)
         write_json(partial / "model_index.json", family.pipeline_config)
         shutil.copytree(TOKENIZER_FOLDER, partial / "tokenizer")
+
+
+def _whole_number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
 
 
 def _original_weights(weights: ModelWeights) -> dict[str, Tensor]:

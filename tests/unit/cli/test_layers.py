@@ -66,6 +66,14 @@ def test_a_flag_that_turns_something_off_turns_off_what_the_preset_says_of_it() 
     ]
 
 
+def test_a_folder_of_class_images_replaces_what_the_preset_says_of_making_them() -> None:
+    settings = _settings(f"train {REQUIRED} --preset toybox --prior-images dogs")
+    assert (settings.prior.prior_images, settings.prior.prior_latents) == (Path("dogs"), "sampler")
+    assert settings.prior.num_prior_images == 200
+    (problem,) = _problems(f"train {REQUIRED} --preset toybox --prior-images dogs --num-prior-images 3")
+    assert problem.startswith("prior_images uses a folder as it is, so num_prior_images would have no effect")
+
+
 def test_a_runs_own_settings_are_a_preset(tmp_path: Path) -> None:
     settings = _settings(f"train {REQUIRED} --also-prior c d --steps 12")
     write_yaml(tmp_path / "config.yaml", settings, comment="A run.")
@@ -83,7 +91,7 @@ def test_all_mistakes_come_at_once_under_the_names_that_were_typed(tmp_path: Pat
     preset.write_text("loop: {steps: many, sede: 3}\nviews: {resolution: 65}\n", encoding="utf-8")
     assert _problems(f"train --model a --photos b --preset {preset} --resolution 100 --stepz 3 --crop middle") == [
         "unknown option --stepz; did you mean --steps?",
-        "--class-word is missing: what kind of thing the subject is: container, dog, man.",
+        "--class-word is missing: what kind of thing the subject is: container, dog, man; empty when the token alone names it.",
         "--resolution is '100': expected a multiple of 8",
         "--crop is 'middle': expected center, random or squash",
         f"{preset}: 'loop.steps' is 'many': expected a whole number",

@@ -4,7 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth.data.captions import Role, fill, fixed, instance_caption, prior_caption, read_caption
+from dreambooth.data.captions import (
+    CaptionedPhoto,
+    Role,
+    default_caption,
+    default_prior_caption,
+    empty_captions,
+    fill,
+    fixed,
+    instance_caption,
+    prior_caption,
+    read_caption,
+)
 from dreambooth.data.photos import Photo
 from dreambooth.data.settings import PriorSettings, SubjectSettings
 from dreambooth.errors import PhotoError
@@ -12,29 +23,78 @@ from dreambooth.errors import PhotoError
 SUBJECT = SubjectSettings(photos=Path("photos"), class_word="dog", token="sks")
 
 
-def photo(caption: str | None) -> Photo:
-    return Photo(Path("a.jpg"), "0" * 64, 64, 64, caption)
+BY_NAME = SUBJECT.model_copy(update={"captions": "filename"})
+REGS = Path("regs")
+
+
+def photo(caption: str | None, path: str = "a.jpg") -> Photo:
+    return Photo(Path(path), "0" * 64, 64, 64, caption)
+
+
+def of_class(photo: Photo, subject: SubjectSettings = SUBJECT) -> str:
+    return prior_caption(photo, PriorSettings(prior_images=REGS), subject, folder=REGS)
 
 
 def test_default_captions_are_the_original_ones() -> None:
     assert instance_caption(photo(None), SUBJECT) == "photo of a sks dog"
-    assert prior_caption(photo(None), PriorSettings(), "dog") == "photo of a dog"
+    assert of_class(photo(None)) == "photo of a dog"
 
 
 def test_a_photo_s_own_caption_takes_the_template_s_place() -> None:
     assert instance_caption(photo("the {token} {class_word} asleep"), SUBJECT) == "the sks dog asleep"
-    assert prior_caption(photo("a sleeping {class_word}"), PriorSettings(), "dog") == "a sleeping dog"
+    assert of_class(photo("a sleeping {class_word}")) == "a sleeping dog"
     assert instance_caption(photo("{{literal}}"), SUBJECT) == "{literal}"
 
 
 def test_templates_of_the_settings() -> None:
     subject = SubjectSettings(photos=Path("photos"), class_word="old dog", token="zwx", instance_prompt="{class_word} {token}")
     assert instance_caption(photo(None), subject) == "old dog zwx"
-    assert prior_caption(photo(None), PriorSettings(class_prompt="one {class_word}"), "cat") == "one cat"
+    assert prior_caption(photo(None), PriorSettings(class_prompt="one {class_word}"), SUBJECT, folder=REGS) == "one dog"
 
 
 def test_a_fixed_caption_fills_to_itself() -> None:
     assert fill(fixed("a {token} {"), token="sks", class_word="dog") == "a {token} {"
+
+
+def test_an_empty_class_word_leaves_no_gaps() -> None:
+    assert fill("photo of a {token} {class_word}", token="sks", class_word="") == "photo of a sks"
+    assert fill("one {class_word} {token}", token="sks", class_word=" ") == "one sks"
+    assert fill("two  blanks, {class_word}", token="", class_word="dog") == "two  blanks, dog"  # as it was typed
+
+
+def test_names_take_the_template_s_place() -> None:
+    assert instance_caption(photo(None, "photos/a.jpg"), BY_NAME) == "sks dog"
+    assert instance_caption(photo(None, "photos/rex/cat/001@S asleep.jpg"), BY_NAME) == "rex asleep"
+    assert instance_caption(photo(None, "photos/rex/cat/001@S asleep.jpg"), SUBJECT) == "photo of a sks dog"
+    assert of_class(photo(None, "regs/a.jpg"), BY_NAME) == "dog"
+    assert of_class(photo(None, "regs/cat/a.jpg"), BY_NAME) == "cat"
+    assert of_class(photo(None, "regs/cat/a.jpg")) == "photo of a dog"
+
+
+def test_a_text_file_wins_over_a_name_and_speaks_of_its_folder() -> None:
+    text = "the {token} {class_word} asleep"
+    assert instance_caption(photo(text, "photos/a@S awake.jpg"), BY_NAME) == "the sks dog asleep"
+    assert instance_caption(photo(text, "photos/rex/cat/a@S awake.jpg"), BY_NAME) == "the rex cat asleep"
+    assert instance_caption(photo(text, "photos/rex/cat/a.jpg"), SUBJECT) == "the sks dog asleep"
+    assert of_class(photo("a {class_word} asleep", "regs/cat/a.jpg"), BY_NAME) == "a cat asleep"
+    assert of_class(photo("a {class_word} asleep", "regs/cat/a.jpg")) == "a dog asleep"
+
+
+def test_default_captions() -> None:
+    made, given = PriorSettings(), PriorSettings(prior_images=REGS)
+    assert (default_caption(SUBJECT), default_caption(BY_NAME)) == ("photo of a sks dog", "sks dog")
+    assert default_caption(BY_NAME.model_copy(update={"class_word": ""})) == "sks"
+    assert default_prior_caption(made, SUBJECT) == default_prior_caption(given, SUBJECT) == "photo of a dog"
+    assert (default_prior_caption(made, BY_NAME), default_prior_caption(given, BY_NAME)) == ("photo of a dog", "dog")
+
+
+def test_pictures_without_a_caption_are_told_by_folder() -> None:
+    said = {"a/0.jpg": "", "a/1.jpg": " ", "a/2.jpg": "dog", "b/0.jpg": "", "c/0.jpg": "cat"}
+    problems = empty_captions([CaptionedPhoto(photo(None, path), caption) for path, caption in said.items()], "Say it.")
+    assert [(str(problem.path), problem.severity, problem.message, problem.advice) for problem in problems] == [
+        ("a", "error", "holds 2 pictures with nothing for a caption", "Say it."),
+        ("b", "error", "holds 1 picture with nothing for a caption", "Say it."),
+    ]
 
 
 @pytest.mark.parametrize(

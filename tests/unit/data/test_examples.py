@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dreambooth.data.captions import CaptionedPhoto, Role
+from dreambooth.data.drawing import PerRole
 from dreambooth.data.examples import Example, ExampleSource
 from dreambooth.data.photos import Photo
 from dreambooth.data.settings import ViewSettings
@@ -139,7 +140,7 @@ def test_views_used_stop_growing_when_all_were_seen() -> None:
     assert time.perf_counter() - start < 1
     assert len(used) == 2 * 3
     for photo, view in used:
-        assert view in all_training_views(photo, of.views, 64, of.seed)
+        assert view in all_training_views(photo, of.views, 64, of.seed, "instance")
 
 
 def test_captions_are_listed_once() -> None:
@@ -156,3 +157,33 @@ def test_the_order_is_pinned() -> None:
         (100, False),
         (22, True),
     ]
+
+
+def test_repeats_make_the_original_s_pairs() -> None:
+    of = source(num_instances=3, num_priors=8, repeats=PerRole(2, 10))
+    examples = [example for step in range(1, 4) for example in of.examples_at(step)]
+    photos = [int(one.photo.digest.removeprefix("photo")) for one in examples if one.role == "instance"]
+    others = [int(one.photo.digest.removeprefix("class")) for one in examples if one.role == "prior"]
+    assert sorted(zip(photos, others, strict=True)) == [(0, 0), (0, 3), (1, 1), (1, 4), (2, 2), (2, 5)]
+    assert of.exposures("prior", 3) == (1, 1, 1, 1, 1, 1, 0, 0)
+    assert of.exposures("instance", 3) == (2, 2, 2)
+
+
+def test_views_used_stop_growing_although_some_pictures_are_never_seen() -> None:
+    of = source(num_instances=3, num_priors=8, repeats=PerRole(2, 10), views=ViewSettings(crop="center"))
+    start = time.perf_counter()
+    used = of.views_used(10**4)
+    assert time.perf_counter() - start < 1
+    assert {photo.digest for photo, _ in used} == {f"photo{index}" for index in range(3)} | {f"class{n}" for n in range(6)}
+    assert len(used) == 2 * 9
+
+
+def test_class_images_may_be_mirrored_otherwise_than_photos() -> None:
+    of = source(views=ViewSettings(flip_probability=0, prior_flip_probability=1))
+    flips = {(one.role, one.view.flip) for step in range(1, 30) for one in of.examples_at(step)}
+    assert flips == {("instance", False), ("prior", True)}
+    assert len(source(views=ViewSettings(crop="center", flip_probability=0)).views_used(50)) == 12
+    of = source(views=ViewSettings(crop="center", flip_probability=0, prior_flip_probability=0.5))
+    start = time.perf_counter()
+    assert len(of.views_used(10**5)) == 5 + 2 * 7
+    assert time.perf_counter() - start < 1  # it knows which views there are, and stops

@@ -97,7 +97,7 @@ def test_captions_beside_photos(folder: Path) -> None:
     report = scan(folder)
     assert [photo.caption for photo in report.photos] == ["the {token} asleep", None, "the {class_word}"]
     assert found(report) == [
-        ("1.txt", "warning", "is an empty caption; the prompt of the settings is used"),
+        ("1.txt", "warning", "is an empty caption; it is not used"),
         ("lost.txt", "warning", "is a caption without a picture; it is not used"),
     ]
 

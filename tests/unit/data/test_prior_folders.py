@@ -8,7 +8,7 @@ from PIL import Image
 
 from dreambooth.data.prior_folders import PriorImages, also_prior_images, prior_images_from_folder
 from dreambooth.data.prior_sets import PriorRequest, PriorSet
-from dreambooth.data.settings import PriorSettings
+from dreambooth.data.settings import PriorSettings, SubjectSettings
 
 MakePhoto = Callable[..., Path]
 
@@ -21,8 +21,17 @@ def errors(images: PriorImages) -> list[tuple[str, str]]:
     return [(problem.path.name, problem.message) for problem in images.problems if problem.severity == "error"]
 
 
+def cat(**changes: str) -> SubjectSettings:
+    return SubjectSettings.model_validate({"photos": Path("photos"), "class_word": "cat", **changes})
+
+
 def as_cats(folder: Path) -> PriorImages:
-    return prior_images_from_folder(folder, prior=PriorSettings(), class_word="cat", resolution=64)
+    return prior_images_from_folder(folder, prior=PriorSettings(), subject=cat(), resolution=64)
+
+
+def by_name(folder: Path, class_word: str = "cat") -> PriorImages:
+    subject = cat(class_word=class_word, captions="filename")
+    return prior_images_from_folder(folder, prior=PriorSettings(prior_images=folder), subject=subject, resolution=64)
 
 
 @pytest.fixture
@@ -44,10 +53,32 @@ def test_real_photos_get_the_class_prompt_or_their_own_caption(tmp_path: Path, m
     assert images.problems == ()
 
 
+def test_names_say_the_caption_where_they_are_asked(tmp_path: Path, make_photo: MakePhoto) -> None:
+    names = ["a.jpg", "man/b.jpg", "man/outdoor/c.jpg", "man/d@one C.jpg", "z.jpg"]
+    for index, name in enumerate(names):
+        make_photo(name, seed=index)
+    (tmp_path / "photos" / "man" / "b.txt").write_text("an old {class_word}")
+    images = by_name(tmp_path / "photos")
+    expected = {"a.jpg": "cat", "b.jpg": "an old man", "d@one C.jpg": "one man", "c.jpg": "outdoor man", "z.jpg": "cat"}
+    assert captions(images) == expected
+    assert images.problems == ()
+
+
+def test_a_class_image_whose_class_has_no_name_is_an_error(tmp_path: Path, make_photo: MakePhoto) -> None:
+    for index, name in enumerate(["a.jpg", "b.jpg", "man/c.jpg"]):
+        make_photo(name, seed=index)
+    images = by_name(tmp_path / "photos", class_word="")
+    assert captions(images)["c.jpg"] == "man"
+    assert errors(images) == [("photos", "holds 2 pictures with nothing for a caption")]
+    assert images.problems[0].advice.startswith("Put each into a folder named after its class, give a --class-word")
+
+
 def test_a_made_set_keeps_the_prompt_that_made_it(made_set: Path) -> None:
     (made_set / "00001.txt").write_text("a red one")
     expected = {"00000.png": "photo of a {dog}", "00001.png": "a red one"}
     assert captions(as_cats(made_set)) == expected
+    assert captions(by_name(made_set)) == expected
+    assert captions(by_name(made_set.parent)) == expected
     assert captions(also_prior_images(made_set, resolution=64)) == expected
     assert captions(also_prior_images(made_set.parent, resolution=64)) == expected
 

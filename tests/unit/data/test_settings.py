@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from dreambooth.config import parse_settings
-from dreambooth.data.settings import ViewSettings, check_template
+from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings, check_template
 from dreambooth.errors import SettingsError
 
 ALLOWED = frozenset({"token", "class_word"})
@@ -51,6 +51,30 @@ def test_templates_that_could_not_be_filled_are_refused(template: str, message: 
     with pytest.raises(ValueError) as caught:
         check_template(template, ALLOWED)
     assert message in str(caught.value)
+
+
+def test_a_prompt_beside_captions_from_names_is_refused() -> None:
+    named = {"photos": "photos", "class_word": "dog", "captions": "filename"}
+    assert parse_settings(SubjectSettings, named, where="command line").captions == "filename"
+    with pytest.raises(SettingsError, match="captions is filename, so instance_prompt would have no effect; leave out one or"):
+        parse_settings(SubjectSettings, {**named, "instance_prompt": "a {token}"}, where="command line")
+
+
+def test_a_class_word_may_be_empty() -> None:
+    words = {"": False, " ": False, "dog": True}
+    assert {word: SubjectSettings.model_validate({"photos": "p", "class_word": word}).has_class for word in words} == words
+
+
+def test_repeats_are_of_the_original_s_pairs_alone() -> None:
+    repeats = {"photo_repeats": 7, "prior_repeats": 3}
+    assert parse_settings(PriorSettings, {**repeats, "original_pairing": True}, where="command line").photo_repeats == 7
+    with pytest.raises(SettingsError, match="photo_repeats, prior_repeats would have no effect without original_pairing; add"):
+        parse_settings(PriorSettings, repeats, where="command line")
+
+
+def test_without_class_images_there_are_no_pairs() -> None:
+    with pytest.raises(SettingsError, match="prior_weight is 0, so original_pairing would have no effect"):
+        parse_settings(PriorSettings, {"prior_weight": 0, "original_pairing": True}, where="command line")
 
 
 def test_settings_load_neither_torch_nor_pillow() -> None:

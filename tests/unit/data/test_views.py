@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dreambooth.data.captions import Role
 from dreambooth.data.photos import Photo
 from dreambooth.data.settings import Crop, ViewSettings
 from dreambooth.data.views import NUM_RANDOM_CROPS, View, all_training_views, draw_view, held_out_view, render_view
@@ -29,7 +30,7 @@ def picture(width: int, height: int) -> np.ndarray:
 def test_every_view_stays_inside_the_picture(crop: Crop, width: int, height: int) -> None:
     for seed in range(2):
         views = [
-            *all_training_views(photo(width, height), ViewSettings(crop=crop), 64, seed),
+            *all_training_views(photo(width, height), ViewSettings(crop=crop), 64, seed, "instance"),
             held_out_view(photo(width, height), 64),
         ]
         for view in views:
@@ -43,14 +44,14 @@ def test_every_view_stays_inside_the_picture(crop: Crop, width: int, height: int
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize("crop", ["center", "random"])
 def test_crops_keep_the_aspect_and_the_whole_shorter_side(crop: Crop, width: int, height: int) -> None:
-    for view in all_training_views(photo(width, height), ViewSettings(crop=crop), 64, 7):
+    for view in all_training_views(photo(width, height), ViewSettings(crop=crop), 64, 7, "instance"):
         assert view.width == view.height == min(width, height)
 
 
 def test_a_centre_crop_is_central() -> None:
-    (view,) = all_training_views(photo(640, 480), ViewSettings(flip_probability=0), 64, 0)
+    (view,) = all_training_views(photo(640, 480), ViewSettings(flip_probability=0), 64, 0, "instance")
     assert view == View(64, top=0, left=80, height=480, width=480, flip=False)
-    (view,) = all_training_views(photo(480, 641), ViewSettings(flip_probability=1), 64, 0)
+    (view,) = all_training_views(photo(480, 641), ViewSettings(flip_probability=1), 64, 0, "instance")
     assert view == View(64, top=80, left=0, height=480, width=480, flip=True)
 
 
@@ -58,7 +59,9 @@ def test_squash_gives_the_original_s_numbers() -> None:
     pixels = picture(90, 60)
     expected = Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC)
     for flip in (False, True):
-        (view,) = all_training_views(photo(90, 60), ViewSettings(crop="squash", flip_probability=float(flip)), 64, 0)
+        (view,) = all_training_views(
+            photo(90, 60), ViewSettings(crop="squash", flip_probability=float(flip)), 64, 0, "instance"
+        )
         image = expected.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else expected
         original = (np.array(image).astype(np.uint8) / 127.5 - 1.0).astype(np.float32)
         np.testing.assert_array_equal(render_view(pixels, view).numpy(), original.transpose(2, 0, 1))
@@ -79,7 +82,7 @@ def test_a_crop_of_the_training_size_copies_the_pixels() -> None:
 
 def test_small_photos_are_enlarged_without_a_border() -> None:
     pixels = np.full((20, 30, 3), 200, dtype=np.uint8)
-    for view in all_training_views(photo(30, 20), ViewSettings(crop="random"), 256, 0):
+    for view in all_training_views(photo(30, 20), ViewSettings(crop="random"), 256, 0, "instance"):
         np.testing.assert_allclose(render_view(pixels, view).numpy(), 200 / 127.5 - 1, atol=1e-6)
 
 
@@ -100,7 +103,7 @@ def test_rendering_leaves_the_pixels_alone() -> None:
 @pytest.mark.parametrize(("probability", "flips"), [(0.0, {False}), (0.5, {False, True}), (1.0, {True})])
 def test_draws_are_the_announced_views(crop: Crop, probability: float, flips: set[bool]) -> None:
     settings = ViewSettings(crop=crop, flip_probability=probability)
-    announced = all_training_views(photo(640, 480), settings, 64, 3)
+    announced = all_training_views(photo(640, 480), settings, 64, 3, "instance")
     drawn = {draw_view(photo(640, 480), settings, 64, 3, "instance", step, 0) for step in range(300)}
     assert drawn == set(announced) and len(announced) == len(set(announced))
     assert {view.flip for view in announced} == flips
@@ -108,13 +111,13 @@ def test_draws_are_the_announced_views(crop: Crop, probability: float, flips: se
 
 
 def test_a_square_picture_has_no_random_crops() -> None:
-    assert len(all_training_views(photo(500, 500), ViewSettings(crop="random"), 64, 3)) == 2
+    assert len(all_training_views(photo(500, 500), ViewSettings(crop="random"), 64, 3, "instance")) == 2
 
 
 def test_the_flip_probability_holds_and_moves_no_crop() -> None:
     def draws(probability: float) -> list[View]:
         settings = ViewSettings(crop="random", flip_probability=probability)
-        return [draw_view(photo(640, 480), settings, 64, 3, step) for step in range(2000)]
+        return [draw_view(photo(640, 480), settings, 64, 3, "instance", step) for step in range(2000)]
 
     often, never = draws(0.25), draws(0)
     assert sum(view.flip for view in often) / 2000 == pytest.approx(0.25, abs=0.03)  # 3 standard deviations
@@ -124,12 +127,12 @@ def test_the_flip_probability_holds_and_moves_no_crop() -> None:
 def test_random_crops_cover_the_longer_side_evenly() -> None:
     settings = ViewSettings(crop="random", flip_probability=0)
     for seed in range(20):
-        offsets = [view.top for view in all_training_views(photo(100, 901), settings, 64, seed)]
+        offsets = [view.top for view in all_training_views(photo(100, 901), settings, 64, seed, "instance")]
         assert [offset * NUM_RANDOM_CROPS // 802 for offset in offsets] == list(range(NUM_RANDOM_CROPS))
 
 
 def test_draws_depend_on_seed_photo_and_key_alone() -> None:
-    def draws(seed: int, digest: str, role: str, crop: Crop = "random") -> list[tuple[int, ...]]:
+    def draws(seed: int, digest: str, role: Role, crop: Crop = "random") -> list[tuple[int, ...]]:
         settings = ViewSettings(crop=crop)
         return [astuple(draw_view(photo(640, 480, digest), settings, 64, seed, role, step)) for step in range(20)]
 
@@ -144,7 +147,10 @@ def test_the_held_out_view_is_never_trained_on(width: int, height: int) -> None:
     held_out = held_out_view(photo(width, height), 64)
     for crop in CROPS:
         for seed in range(5):
-            boxes = {astuple(view)[:-1] for view in all_training_views(photo(width, height), ViewSettings(crop=crop), 64, seed)}
+            boxes = {
+                astuple(view)[:-1]
+                for view in all_training_views(photo(width, height), ViewSettings(crop=crop), 64, seed, "instance")
+            }
             assert astuple(held_out)[:-1] not in boxes
     assert held_out.width == held_out.height
     assert held_out.width / min(width, height) == pytest.approx(0.9, abs=0.5 / 16)
@@ -153,3 +159,21 @@ def test_the_held_out_view_is_never_trained_on(width: int, height: int) -> None:
 def test_the_held_out_view_of_known_sizes() -> None:
     assert held_out_view(photo(640, 480), 64) == View(64, top=0, left=80, height=432, width=432, flip=False)
     assert held_out_view(photo(100, 300), 512) == View(512, top=100, left=0, height=90, width=90, flip=False)
+
+
+@pytest.mark.parametrize("crop", CROPS)
+@pytest.mark.parametrize(("probability", "flips"), [(0.0, {False}), (0.5, {False, True}), (1.0, {True})])
+def test_class_images_have_a_flip_probability_of_their_own(crop: Crop, probability: float, flips: set[bool]) -> None:
+    settings = ViewSettings(crop=crop, flip_probability=0.25, prior_flip_probability=probability)
+    announced = all_training_views(photo(640, 480), settings, 64, 3, "prior")
+    drawn = {draw_view(photo(640, 480), settings, 64, 3, "prior", step, 0) for step in range(300)}
+    assert drawn == set(announced)
+    assert {view.flip for view in announced} == flips
+    of_photos = [draw_view(photo(640, 480), settings, 64, 3, "instance", step, 0).flip for step in range(2000)]
+    assert sum(of_photos) / 2000 == pytest.approx(0.25, abs=0.03)  # 3 standard deviations
+
+
+def test_class_images_are_mirrored_like_photos_when_nothing_is_said() -> None:
+    never, as_photos = ViewSettings(flip_probability=0), ViewSettings(flip_probability=0, prior_flip_probability=None)
+    assert {draw_view(photo(640, 480), never, 64, 3, "prior", step).flip for step in range(50)} == {False}
+    assert as_photos == never

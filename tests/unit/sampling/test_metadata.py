@@ -42,6 +42,13 @@ def test_both_chunks() -> None:
     }
 
 
+def test_start_noise_of_another_picture_is_told() -> None:
+    options = SamplingOptions(sampler="ddim", steps=1, guidance_scale=1.0, height=64, width=64, seed=0)
+    text = picture_text(Picture("x", 5, start=2), options, model_digest=DIGEST, device=torch.device("cpu"), dtype=torch.float32)
+    assert "Image index: 5, Start noise index: 2, Version" in text["parameters"]
+    assert json.loads(text["dreambooth"])["start_index"] == 2
+
+
 def test_what_was_not_asked_for_is_left_out() -> None:
     options = SamplingOptions(sampler="euler-a", steps=1, guidance_scale=10.0, height=64, width=64, seed=0)
     text = picture_text(Picture("x", 0), options, model_digest=DIGEST, device=torch.device("cpu"), dtype=torch.float32)

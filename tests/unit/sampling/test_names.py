@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from dreambooth.sampling.names import file_stem, next_number, reserved
+from dreambooth.sampling.names import file_stem, folder_problems, next_number, reserved, reserved_by
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,21 @@ def test_stems_are_short_in_characters_and_bytes() -> None:
     assert set(wide) == {"犬"}
 
 
+@pytest.mark.parametrize(
+    ("prompt", "stem"),
+    [
+        ("photo of a sks dog", "photo of a sks dog"),
+        (" a  dog, on\tthe moon! ", "a dog on the moon"),
+        ("either/or - both", "either-or both"),
+        ("", "untitled"),
+        ("nul", "nul-"),
+        ("word " * 100, "word " * 15 + "word"),
+    ],
+)
+def test_words_may_be_parted_by_spaces(prompt: str, stem: str) -> None:
+    assert file_stem(prompt, blank=" ") == stem
+
+
 def test_one_letter_has_one_name_however_it_is_written() -> None:
     assert file_stem("Ka\u0308se") == file_stem("K\u00e4se")
 
@@ -59,3 +75,21 @@ def test_a_name_is_given_back_when_writing_fails(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), reserved(tmp_path, 0, "a"):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_and_names_of_another_form(tmp_path: Path) -> None:
+    for name in ("a_0.png", "a_2.jpg", "a_x.png", "b_7.png", "00009-a_11.png"):
+        (tmp_path / name).touch()
+    number = next_number(tmp_path, re.compile(r"a_(\d+)\."))
+    assert number == 3
+    (tmp_path / "a_3.png").touch()
+    with reserved_by(lambda free: tmp_path / f"a_{free}.png", number) as path:
+        assert path == tmp_path / "a_4.png"
+
+
+def test_a_folder_is_made_and_tried(tmp_path: Path) -> None:
+    assert folder_problems(tmp_path / "a" / "b", name="output") == []
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "file").touch()
+    expected = f"--outdir is {tmp_path / 'file'}: pictures cannot be written there: File exists"
+    assert folder_problems(tmp_path / "file", name="--outdir") == [expected]

@@ -30,6 +30,11 @@ def test_files_that_hold_no_prompts(tmp_path: Path) -> None:
         assert caught.value.text.startswith(message)
 
 
+def test_messages_call_the_file_as_they_are_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"^--from-file is .*missing\.txt: cannot be read"):
+        read_prompts(tmp_path / "missing.txt", name="--from-file")
+
+
 def test_words_beyond_77_tokens_are_named_as_they_were_written() -> None:
     tokenizer = StableDiffusion1.load_tokenizer()
     assert cut_words(tokenizer, "photo of a sks dog") == ""

@@ -70,6 +70,13 @@ def test_the_start_is_the_counted_noise_of_the_picture(tiny: Components) -> None
     assert torch.equal(cast(Any, tiny.family).unet_inputs[0], torch.cat([expected, expected]))
 
 
+def test_a_picture_may_share_the_start_of_another(tiny: Components) -> None:
+    own, shared = Picture("a dog", 2), Picture("a dog", 5, start=2)
+    assert torch.equal(final(tiny, [own], OPTIONS), final(tiny, [shared], OPTIONS))
+    fresh = replace(OPTIONS, eta=1.0)
+    assert not torch.allclose(final(tiny, [own], fresh), final(tiny, [shared], fresh), atol=1e-3)
+
+
 def test_the_fresh_noise_is_counted_by_picture_and_step(tiny: Components) -> None:
     """With a model that predicts no noise at all, a step is a scale and the fresh noise."""
     for module in (tiny.unet, tiny.text_encoder):

@@ -1,0 +1,1 @@
+"""The original programs' command lines, translated into the one schema."""

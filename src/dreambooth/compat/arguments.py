@@ -1,0 +1,93 @@
+"""Command lines in the original programs' manner, taken apart. Values stay text; who translates them judges them."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from dreambooth.config import nearest
+from dreambooth.errors import SettingsError
+
+__all__ = ["Flag", "Given", "read_arguments", "unknown_option", "unknown_options"]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """An option of an original program. A text in `bare` is its value when it stands alone, as a switch does."""
+
+    names: tuple[str, ...]
+    sentence: str
+    bare: str | None = None
+    takes_value: bool = True
+    takes_many: bool = False
+    group: str = ""
+    """Heading in the help under which it stands with its like."""
+
+    @property
+    def name(self) -> str:
+        """The long name without its dashes."""
+        return next(name for name in self.names if name.startswith("--")).removeprefix("--")
+
+
+@dataclass(frozen=True)
+class Given:
+    """What stood on a command line: name of a flag to its text (texts, where it takes many), and what is no flag."""
+
+    values: Mapping[str, str]
+    lists: Mapping[str, tuple[str, ...]]
+    rest: tuple[str, ...]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print and exit with."""
+        raise SettingsError(message, hint=f"See `{self.prog} --help`.")
+
+
+def read_arguments(command: str, sentence: str, flags: Sequence[Flag], arguments: Sequence[str]) -> Given:
+    """Take arguments apart, or show the help and exit. What is no flag is left in `rest`, in its order.
+
+    Raises SettingsError when a flag lacks its value or is given twice.
+    """
+    parser = _Parser(prog=command, description=sentence, allow_abbrev=False)
+    groups = {heading: parser.add_argument_group(heading) for heading in dict.fromkeys(flag.group for flag in flags) if heading}
+    for flag in flags:
+        kwargs: dict[str, object] = {"dest": flag.name, "help": flag.sentence, "default": None}
+        if flag.takes_many:
+            kwargs |= {"nargs": "*", "action": "extend"}
+        elif not flag.takes_value:
+            kwargs |= {"action": "append_const", "const": flag.bare}
+        else:
+            kwargs |= {"action": "append", **({} if flag.bare is None else {"nargs": "?", "const": flag.bare})}
+            kwargs["metavar"] = flag.name.upper()
+        groups.get(flag.group, parser).add_argument(*flag.names, **kwargs)  # type: ignore[arg-type]
+    found, rest = parser.parse_known_args(list(arguments))
+    many = {flag.name for flag in flags if flag.takes_many}
+    given = {name: values for name, values in vars(found).items() if values is not None}
+    twice = [f"--{name} is given more than once" for name, values in given.items() if name not in many and len(values) > 1]
+    if twice:
+        raise SettingsError(twice, hint=f"See `{command} --help`.")
+    return Given(
+        values={name: values[0] for name, values in given.items() if name not in many},
+        lists={name: tuple(values) for name, values in given.items() if name in many},
+        rest=tuple(rest),
+    )
+
+
+def unknown_option(option: str, flags: Sequence[Flag], *, more: Sequence[str] = ()) -> str:
+    """What is said of an argument that no flag takes, with the nearest name, of the long options in `more` as well."""
+    name = option.partition("=")[0]
+    if not name.startswith("-"):
+        return f"unexpected argument {option!r}"
+    spelled = {known.lstrip("-"): known for flag in flags for known in flag.names} | {known: f"--{known}" for known in more}
+    near = nearest(name.lstrip("-"), spelled)
+    return f"unknown option {name}" + (f"; did you mean {spelled[near]}?" if near is not None else "")
+
+
+def unknown_options(rest: Sequence[str], flags: Sequence[Flag]) -> list[str]:
+    """A sentence for each argument that no flag takes; the value after an unknown flag goes without saying."""
+    pairs = itertools.pairwise(["", *rest])
+    return [unknown_option(option, flags) for before, option in pairs if option.startswith("-") or not before.startswith("-")]

@@ -1,0 +1,116 @@
+"""`python main.py` of the original programs: its command line translated, then the one recipe for training."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from dreambooth.cli.terminal import hush_libraries, run_command
+from dreambooth.compat.arguments import Given, read_arguments
+from dreambooth.compat.earlier import earlier_job
+from dreambooth.compat.later import is_later, later_job
+from dreambooth.compat.training_flags import EARLIER_ONLY, FLAGS
+from dreambooth.compat.translation import HINT, Collected, Job, truth
+from dreambooth.errors import RunError, SettingsError
+from dreambooth.recipes.display import Display
+
+__all__ = ["main", "read_job"]
+
+_COMMAND = "python main.py"
+_SENTENCE = "Train as the original programs did, with their options and their files."
+_STARTED = "DREAMBOOTH_STARTED"  # when the first of several processes started, so that all have one log folder
+_DEBUG = "DREAMBOOTH_DEBUG"
+_CONFIG = "config.yaml"
+_DEEPEST = 3  # folders from a model to the run's: ckpts/trainstep_ckpts in it
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train as the arguments say (those of the process when None). Returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return run_command(lambda: _run(given))
+
+
+def _run(arguments: Sequence[str]) -> None:
+    given = read_arguments(_COMMAND, _SENTENCE, FLAGS, arguments)
+    if truth(given.values.get("debug", "false"), "--debug", Collected()):  # mistakes in what follows are shown so, too
+        os.environ[_DEBUG] = "1"
+    job = read_job(given)
+    if job.is_debug:
+        os.environ[_DEBUG] = "1"
+    if len(job.gpus) > 1 and "LOCAL_RANK" not in os.environ:
+        _start_one_for_each(job.gpus, arguments)
+    hush_libraries()
+    from dreambooth.compat.training import go_on, train_job
+
+    display = Display() if os.environ.get("RANK", "0") == "0" else Display.silent()
+    for note in job.notes:
+        display.say(note)
+    if "resume" in given.values:
+        go_on(_run_folder(Path(given.values["resume"])), job, display)
+    else:
+        train_job(job, display)
+
+
+def read_job(given: Given) -> Job:
+    """Translate what was given, by the generation of the program that it is for.
+
+    Raises SettingsError with everything that is wrong.
+    """
+    if not is_later(given):
+        return earlier_job(given, started=_started(datetime.now()))
+    earlier = EARLIER_ONLY & {*given.values, *given.lists}
+    if earlier:
+        raise SettingsError(
+            f"{', '.join(sorted(f'--{name}' for name in earlier))} and "
+            f"{', '.join(sorted(f'--{name}' for name in given.values if name not in earlier))} "
+            "are options of two different programs; leave out one or the other",
+            hint=HINT,
+        )
+    return later_job(given, started=_started(datetime.now(timezone.utc)))
+
+
+def _started(now: datetime) -> str:
+    return os.environ.get(_STARTED) or now.strftime("%Y-%m-%dT%H-%M-%S")
+
+
+def _start_one_for_each(gpus: Sequence[int], arguments: Sequence[str]) -> None:
+    """Become the launcher of one process for each GPU, all with the same command line."""
+    import torch
+
+    if (count := torch.cuda.device_count()) <= max(gpus):
+        raise SettingsError(
+            f"--gpus names GPU {max(gpus)}, and this machine has {count}",
+            hint="Name GPUs that are there; `nvidia-smi -L` lists them. Without --gpus the first one is used, or the CPU.",
+        )
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")  # numbers count among those that are there already
+    chosen = [visible[gpu] if visible != [""] else str(gpu) for gpu in gpus]
+    environment = {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": ",".join(chosen),
+        _STARTED: _started(datetime.now()),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+    }
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(len(gpus)), "-m", "dreambooth.compat.main")
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, *launch, *arguments], environment)
+
+
+def _run_folder(path: Path) -> Path:
+    """The log folder that `path` is, or that a checkpoint lies in."""
+    if not path.exists():
+        raise RunError(f"{path}: no such folder or file", hint="Give a log folder, such as logs/rex2026-01-31T12-00-00_job.")
+    found = next((place for place in (path, *path.parents[:_DEEPEST]) if (place / _CONFIG).is_file()), None)
+    if found is None:
+        raise RunError(
+            f"{path}: is not of a run of this program (there is no {_CONFIG}), and the state of optimisers that the original "
+            "program wrote is not read",
+            hint=f"Start a new run from its weights: --actual_resume {path}",
+        )
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

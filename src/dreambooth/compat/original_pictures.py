@@ -1,0 +1,84 @@
+"""Pictures in the batches of the original's txt2img, made as `dreambooth generate` makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from dreambooth.compat.picture_files import PictureFiles
+from dreambooth.compat.settings import OriginalPictures
+from dreambooth.errors import SettingsError
+from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.recipes.display import Display
+from dreambooth.recipes.generate import made_pictures
+from dreambooth.runtime.device import choose_device
+from dreambooth.runtime.interrupts import Interrupts
+from dreambooth.sampling.records import Picture
+from dreambooth.weights.read import read_model
+
+__all__ = ["WrittenPictures", "make_original_pictures"]
+
+
+@dataclass(frozen=True)
+class WrittenPictures:
+    """What was written: each picture by its prompt and, unless that was left out, by its number."""
+
+    by_prompt: tuple[Path, ...]
+    by_number: tuple[Path, ...]
+    grids: tuple[Path, ...]
+
+
+def make_original_pictures(asked: OriginalPictures, prompts: Sequence[str], display: Display) -> WrittenPictures:
+    """Make one picture of each prompt, `n_iter` times over, and a grid of all.
+
+    Raises SettingsError, before the model is built, when the size, `C` or `f` does not fit it; ModelFileError when it cannot
+    be read or gives numbers that are not finite.
+    """
+    output, prompts_file = asked.sample.output, asked.sample.prompts_file
+    files = PictureFiles(output, is_numbered=not asked.skip_save)
+    with Interrupts(lambda: f"Stopped. The pictures made so far are in {output}."):
+        base = read_model(asked.base.model, config=asked.base.config, weights=asked.base.weights)
+        _check_latents(asked, base.family)
+        pictures = [
+            Picture(prompt, iteration * len(prompts) + number, start=number if asked.fixed_code else None)
+            for iteration in range(asked.n_iter)
+            for number, prompt in enumerate(prompts)
+        ]
+        with closing(made_pictures(asked, base, pictures, display, device=choose_device(None))) as made:
+            for one in made:
+                files.save(one)
+        title = prompts[0] if prompts_file is None else prompts_file.stem
+        columns = asked.n_rows or asked.sample.batch_size
+        grids = () if asked.skip_grid else files.write_grid(title, columns=columns)
+    written = WrittenPictures(tuple(files.by_prompt), tuple(files.by_number), grids)
+    _say_where(output, written, display)
+    return written
+
+
+def _check_latents(asked: OriginalPictures, family: StableDiffusion1) -> None:
+    expected = (
+        ("--C", asked.C, family.latent_channels, "channels in a latent"),
+        ("--f", asked.f, family.downsampling, "pixels for a latent"),
+    )
+    problems = [
+        f"{flag} is {wanted}: this model has {found} {what}"
+        for flag, wanted, found, what in expected
+        if wanted not in (None, found)
+    ]
+    if problems:
+        raise SettingsError(problems, hint="Leave it out: a model says this itself.")
+
+
+def _say_where(output: Path, written: WrittenPictures, display: Display) -> None:
+    display.say(f"The pictures are ready, in {output}:")
+    display.say(f"  by prompt: {_first_to_last(written.by_prompt)}")
+    if written.by_number:
+        display.say(f"  by number: {_first_to_last(written.by_number)} in {output / 'samples'}")
+    if written.grids:
+        display.say(f"  together: {_first_to_last(written.grids)}")
+
+
+def _first_to_last(files: Sequence[Path]) -> str:
+    return files[0].name if len(files) == 1 else f"{files[0].name} to {files[-1].name}"

@@ -1,0 +1,64 @@
+"""The files that the original's txt2img wrote for its pictures: by prompt, by number, and one grid; none twice."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from dreambooth.files import atomic_file
+from dreambooth.recipes.generate import FinishedPicture
+from dreambooth.sampling.images import save_picture, write_contact_sheet
+from dreambooth.sampling.names import file_stem, next_number, reserved_by
+
+__all__ = ["PictureFiles"]
+
+
+class PictureFiles:
+    """The files of one command, written as its pictures are made: `by_prompt` and, when asked for, `by_number`."""
+
+    def __init__(self, folder: Path, *, is_numbered: bool) -> None:
+        self.by_prompt: list[Path] = []
+        self.by_number: list[Path] = []
+        self._folder = folder
+        self._samples = folder / "samples" if is_numbered else None
+        self._next: dict[str, int] = {}
+
+    def save(self, finished: FinishedPicture) -> None:
+        """Write "the prompt_0.png" with the first free number, and give it the next number in the folder samples."""
+        stem = file_stem(finished.picture.prompt, blank=" ")
+        if stem not in self._next:
+            self._next[stem] = next_number(self._folder, re.compile(rf"{re.escape(stem)}_(\d+)\."))
+        with reserved_by(lambda number: self._folder / f"{stem}_{number}.png", self._next[stem]) as path:
+            save_picture(path, finished.pixels_CHW, finished.text)
+        self._next[stem] += 1
+        self.by_prompt.append(path)
+        if self._samples is not None:
+            self.by_number.append(_same_picture(path, self._samples))
+
+    def write_grid(self, title: str, *, columns: int) -> tuple[Path, ...]:
+        """Write all pictures as "the-title-0000.png" with the first free number, cut into several when it is too large."""
+        stem = file_stem(title)
+        # A grid that was cut has parts "-0000-2.png", ...; a title that goes on with a number is another title.
+        number = next_number(self._folder, re.compile(rf"{re.escape(stem)}-(\d{{4,}})(?:-[1-9]\d*)?\.(?:png|jpg)$"))
+        rows = [self.by_prompt[start : start + columns] for start in range(0, len(self.by_prompt), columns)]
+        with reserved_by(lambda free: self._folder / f"{stem}-{free:04d}.png", number) as path:
+            return write_contact_sheet(path, rows)
+
+
+def _same_picture(path: Path, folder: Path) -> Path:
+    """Give the picture a second name, the next number in `folder`; a copy where the file system has one name for a file."""
+    folder.mkdir(exist_ok=True)
+    number = next_number(folder, re.compile(r"(\d{5,})\."))
+    while True:
+        numbered = folder / f"{number:05d}.png"
+        try:
+            numbered.hardlink_to(path)
+        except FileExistsError:
+            number += 1
+        except OSError:
+            with reserved_by(lambda free: folder / f"{free:05d}.png", number) as free, atomic_file(free) as partial:
+                shutil.copyfile(path, partial)
+            return free
+        else:
+            return numbered

@@ -1,0 +1,100 @@
+"""The models of a run, side by side with their previews, and one of them chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from dreambooth.errors import RunError
+from dreambooth.notebook.markup import picture_rows
+from dreambooth.notebook.progress import preview_pictures
+from dreambooth.notebook.showing import find_widgets, show
+from dreambooth.training.run_folder import RunFolder
+
+__all__ = ["Choice", "SavedModel", "choose_model", "saved_models", "show_pictures"]
+
+_SIDE = 192
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A model that training wrote."""
+
+    step: int
+    path: Path
+    pictures: tuple[Path, ...]
+    """Its previews; empty where none were made at this step."""
+
+    @property
+    def label(self) -> str:
+        """What a list shows."""
+        return f"step {self.step}: {self.path.name}, {self.path.stat().st_size / 1e9:.2f} GB"
+
+
+@dataclass
+class Choice:
+    """The model that was chosen last; a list in the notebook may change it."""
+
+    model: SavedModel
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return self.model.path
+
+
+def saved_models(run: Path) -> tuple[SavedModel, ...]:
+    """The models of a run, of the earliest step first. What a file is named does not matter: it says its step itself."""
+    folder = RunFolder(run)
+    files = [*folder.model_at(0).parent.glob("*.safetensors"), folder.final_model]
+    steps = {path: _step_of(path) for path in files if path.is_file()}
+    models = (SavedModel(step, path, tuple(preview_pictures(folder, step))) for path, step in steps.items())
+    return tuple(sorted(models, key=lambda model: (model.step, model.path)))
+
+
+def _step_of(path: Path) -> int:
+    with safe_open(path, framework="numpy") as file:
+        return int((file.metadata() or {}).get("global_step", 0))
+
+
+def choose_model(run: str | Path, *, step: int | None = None) -> Choice:
+    """Show the models of `run` with their previews and a list to choose from; the last one stands until another is chosen.
+
+    With `step` the model of that step is taken. Without the widgets only so can another than the last be chosen. Raises
+    RunError when the run has no models, or none of that step.
+    """
+    models = saved_models(Path(run))
+    if not models:
+        raise RunError(f"{run}: no model has been written yet", hint="Let it train to its first checkpoint, or its end.")
+    choice = Choice(models[-1] if step is None else _at(step, models))
+    show(picture_rows([(model.label, model.pictures) for model in models], side=_SIDE))
+    widgets = find_widgets()
+    if widgets is not None:
+        options = [(model.label, model) for model in models]
+        box = widgets.Dropdown(options=options, value=choice.model, description="Model", layout={"width": "480px"})
+
+        def take(change: Mapping[str, Any]) -> None:
+            choice.model = change["new"]
+
+        box.observe(take, names="value")
+        show(box)
+    return choice
+
+
+def _at(step: int, models: tuple[SavedModel, ...]) -> SavedModel:
+    for model in models:
+        if model.step == step:
+            return model
+    steps = ", ".join(str(model.step) for model in models)
+    raise RunError(f"no model was written at step {step}", hint=f"There are models of the steps {steps}.")
+
+
+def show_pictures(folder: str | Path, *, newest: int = 8, side: int = 256) -> None:
+    """Show the newest pictures of a folder, and of the folders in it, as small squares."""
+    files = sorted(Path(folder).rglob("*.png"), key=lambda path: (path.stat().st_mtime, path.name))[-newest:]
+    columns = max(1, 1024 // side)
+    show(picture_rows([("", files[start : start + columns]) for start in range(0, len(files), columns)], side=side))
