@@ -229,18 +229,33 @@ def _sentence_at(path: str, settings: type[Settings]) -> str:
     return f"{sentence[:1].lower()}{sentence[1:]}"
 
 
+_UNNAMED = 'in "<unicode string>", '  # what the library calls every text
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises SettingsError when the file is missing, is not YAML or is not a mapping."""
+    """The mapping in a YAML file.
+
+    Raises SettingsError when the file is missing, is not YAML, has a key twice or is not a mapping.
+    """
     import yaml
 
+    class Strict(yaml.SafeLoader):
+        """Takes no key twice, where the library takes the last in silence."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+            if twice := [str(key) for index, key in enumerate(keys) if key in keys[:index]]:
+                raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {', '.join(twice)} is given twice")
+            return super().construct_mapping(node, deep=deep)
+
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=Strict)
     except FileNotFoundError as error:
         raise SettingsError(f"{path}: no such settings file", hint="Give an existing YAML file.") from error
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}", hint="Give a readable YAML file.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not a YAML file: {error}") from error
+        raise SettingsError(f"{path}: not a YAML file: {str(error).replace(_UNNAMED, '')}") from error
     if not isinstance(values, dict):
         found = "an empty file" if values is None else f"a {type(values).__name__}"
         raise SettingsError(f"{path}: expected a mapping of settings, found {found}")

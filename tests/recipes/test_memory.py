@@ -269,6 +269,8 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
 
 def test_a_sharded_run_is_told_how_to_go_on_in_one_process(run_settings: MakeSettings, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    assert _how_to_go_on(run).endswith(f"To go on:\n  dreambooth train --resume {run.path}")
+    assert _how_to_go_on(run, "own").endswith(f"To go on:\n  dreambooth train --resume {run.path}")
     write_yaml(run.config, run_settings(memory={"memory_preset": "fast", "shard": True}), comment="")
-    assert f"dreambooth train --resume {run.path} --no-shard\n  torchrun --nproc-per-node N -m dreambooth" in _how_to_go_on(run)
+    assert f"dreambooth train --resume {run.path} --no-shard\n  torchrun --nproc-per-node N -m dreambooth" in _how_to_go_on(
+        run, "own"
+    )

@@ -77,7 +77,7 @@ def test_two_subjects_in_two_folders_are_learned_together(
     lines = [line.split() for line in said().splitlines()]
     for row in ["rex dog 1", "zwx on grass 1", "sks cup 1", "dog 1", "backpack 1", "cup 1"]:
         assert row.split() in lines, row
-    assert "Each of 3 class images was seen 1 times" in said()
+    assert "Each of 3 class images was seen 1 time\n" in said()
     assert "3 photos of 3 subjects ('sks cup', 'rex dog', 'zwx backpack'), 3 steps" in said()
     assert "'sks' already stands for something" in said() and "'zwx' is " in said()
     made_of = metadata(result.run)["dreambooth.made_of"]
@@ -144,6 +144,15 @@ def test_previews_show_every_subject_and_class(
     ready = check_everything(settings, display, OneProcess(), is_resume=False)
     prompts = start_session(ready, gather_material(ready, display)).previewer.prompts
     assert prompts == ("sks backpack", "rex dog", "zwx backpack", "backpack", "dog")
+
+
+def test_photos_among_the_class_images_are_told(
+    run_settings: MakeSettings, photos: Path, display: Display, said: Callable[[], str]
+) -> None:
+    settings = run_settings(prior={**GIVEN, "prior_images": photos})
+    check_everything(settings, display, OneProcess(), is_resume=False)
+    first = sorted(photos.glob("*.jpg"))[0]
+    assert f"3 of the class images are photos of the subject ({first} is {first}): remove them, or give another" in said()
 
 
 def test_made_class_images_may_be_mirrored_always(run_settings: MakeSettings, display: Display) -> None:

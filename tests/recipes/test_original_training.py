@@ -181,10 +181,16 @@ def test_a_run_that_goes_on_is_the_longer_run(earlier: Callable[..., int], capsy
     assert compat.main(["-r", str(run)]) == 0
     assert "Already at its last step, 4" in capsys.readouterr().out
     assert compat.main(["-r", str(run / "checkpoints" / "last.ckpt"), "--max_steps", "6"]) == 0
-    assert "Going on from step 4" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Going on from step 4" in said
+    assert "class word is dog" not in said and "drawn apart" not in said
     assert not (run / "model.safetensors").exists()
     longer, gone_on = (weights(the_run(logs) / "checkpoints" / "last.ckpt") for logs in ("long", "short"))
     assert all(torch.equal(longer[name], gone_on[name]) for name in longer)
+    assert compat.main(["-r", str(run / "checkpoints" / "epoch=000000.ckpt"), "--max_steps", "7"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "epoch=000000.ckpt: is of step 2, and the run can only go on from step 6, whose state is kept" in said
+    assert "Or start a new run from this model: --actual_resume" in said
     names = [sorted(path.name for path in (the_run(logs) / "checkpoints").glob("*.ckpt")) for logs in ("long", "short")]
     assert names == [["epoch=000000-v1.ckpt", "epoch=000000.ckpt", "last.ckpt"], ["epoch=000000.ckpt", "last.ckpt"]]
 
@@ -289,6 +295,10 @@ def test_a_yaml_of_another_model_is_refused_before_training(
     assert earlier("model.params.unet_config.params.model_channels=320") == 1
     assert "model.params.unet_config.params.model_channels is 320; this model calls for 32" in capsys.readouterr().err
     assert not Path("logs").exists()
+    keys = ["model.params.unet_config.params.model_channels=320", "-t", "--class_word", "dog"]
+    assert compat.main([*keys, "--actual_resume", "no.ckpt", "--data_root", "nowhere"]) == 1
+    said = capsys.readouterr().err
+    assert "no.ckpt: no such file or folder" in said and "nowhere: does not exist" in said
 
 
 def test_going_on_with_something_else_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

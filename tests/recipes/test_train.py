@@ -222,7 +222,7 @@ def test_a_second_subject_keeps_the_first_ones_class_images_in_the_mix(
         output={"output": str(tmp_path / "runs" / "second")},
     )
     train(second, display)
-    assert "Each of 4 class images was seen 0 to 1 times" in said()
+    assert "Each of 4 class images was seen 0 to 1 time" in said()
     with safe_open(tmp_path / "runs" / "second" / "model.safetensors", "pt") as file:
         made_of = json.loads(file.metadata()["dreambooth.made_of"])
     captions = {value.split(" ", 1)[1] for name, value in made_of.items() if name.startswith("class image")}

@@ -200,6 +200,13 @@ def test_what_is_no_settings_file_is_refused(tmp_path: Path, content: bytes | No
     assert str(caught.value).startswith(f"{path}: {message}")
 
 
+def test_a_key_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n")
+    with pytest.raises(SettingsError, match=r"twice\.yaml: not a YAML file: line 3: c is given twice"):
+        read_yaml(path)
+
+
 def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         read_yaml(tmp_path)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from dreambooth.config import nearest
 
-__all__ = ["TRAINER", "TRAINER_OPTIONS", "Rule", "nearest_key", "rule_of"]
+__all__ = ["TRAINER", "TRAINER_OPTIONS", "Rule", "is_section", "nearest_key", "rule_of"]
 
 Kind = Literal["sets", "fixed", "structure", "class name", "idle", "unneeded", "refused"]
 
@@ -212,6 +212,11 @@ def rule_of(key: str) -> Rule | None:
     if (rule := _RULES.get(key)) is not None:
         return rule
     return next((rule for pattern, rule in _RULES.items() if "*" in pattern and fnmatchcase(key, pattern)), None)
+
+
+def is_section(key: str) -> bool:
+    """Whether a dotted key is one under which known keys stand."""
+    return any(known.startswith(f"{key}.") for known in _RULES)
 
 
 def nearest_key(key: str) -> str | None:

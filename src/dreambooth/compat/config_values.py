@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
-from dreambooth.compat.config_keys import Rule, nearest_key, rule_of
-from dreambooth.compat.translation import Collected, truth
+from dreambooth.compat.config_keys import Rule, is_section, nearest_key, rule_of
+from dreambooth.compat.translation import Collected, Key, truth
 
-__all__ = ["Key", "translate_keys"]
+__all__ = ["translate_keys"]
 
 _PRECISIONS = {"16": "fp16-mixed", "32": "fp32", "bf16": "bf16-mixed"}
+_SWITCHES = ("trainee.train_text_encoder",)
 _NO_IMAGE_LOG = "lightning.callbacks.image_logger.params.disabled"
 _EMA_DECAY = 0.9999  # of the original's LitEma
-
-
-@dataclass(frozen=True)
-class Key:
-    """A key as it was given: its value, and what to call it in messages."""
-
-    value: Any
-    name: str
 
 
 def translate_keys(keys: Mapping[str, Key], collected: Collected) -> None:
@@ -30,8 +21,7 @@ def translate_keys(keys: Mapping[str, Key], collected: Collected) -> None:
     for name, key in keys.items():
         rule = rule_of(name)
         if rule is None:
-            near = nearest_key(name)
-            collected.problems.append(f"unknown key {key.name}" + (f"; did you mean {near}?" if near else ""))
+            collected.problems.extend(_unknown(name, key))
         elif rule.kind == "idle":
             idle.append(name)
         elif rule.kind == "unneeded":
@@ -49,19 +39,31 @@ def translate_keys(keys: Mapping[str, Key], collected: Collected) -> None:
         collected.notes.append(f"Not needed here: {', '.join(unneeded)}")
 
 
+def _unknown(name: str, key: Key) -> list[str]:
+    if is_section(name):  # with nothing in it, or with something that is no section
+        return [] if key.value is None else [f"{key.name} is {key.value!r}: expected a section with keys of its own"]
+    where, _, _ = key.name.rpartition(name)
+    near = nearest_key(name)
+    return [f"{where}unknown key {name}" + (f"; did you mean {near}?" if near else "")]
+
+
 def _check_fixed(key: Key, rule: Rule, keys: Mapping[str, Key], collected: Collected) -> None:
     if rule.setting:
         photos = keys.get(rule.setting)
         if photos is None or photos.value != key.value:
             found = "not given" if photos is None else repr(photos.value)
-            collected.problems.append(f"{key.name} is {key.value!r} and {rule.setting} is {found}: expected the same of both")
+            other = rule.setting if photos is None else photos.name
+            collected.problems.append(f"{key.name} is {key.value!r} and {other} is {found}: expected the same of both")
     elif key.value not in rule.expected:
         expected = " or ".join(str(one) for one in rule.expected if one is not None)
         collected.problems.append(f"{key.name} is {key.value!r}: expected {expected}, as this program does nothing else")
 
 
 def _as_it_is(setting: str, key: Key, collected: Collected) -> None:
-    collected.set(setting, key.value, key.name)
+    if isinstance(key.value, bool) and setting not in _SWITCHES:
+        collected.problems.append(f"{key.name} is {str(key.value).lower()}: expected a number or a text")
+    else:
+        collected.set(setting, key.value, key.name)
 
 
 def _ema_decay(setting: str, key: Key, collected: Collected) -> None:

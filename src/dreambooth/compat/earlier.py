@@ -9,9 +9,9 @@ from typing import Any
 from dreambooth.cli.layers import nested
 from dreambooth.compat.arguments import Given, unknown_option
 from dreambooth.compat.config_keys import TRAINER, TRAINER_OPTIONS, rule_of
-from dreambooth.compat.config_values import Key, translate_keys
+from dreambooth.compat.config_values import translate_keys
 from dreambooth.compat.training_flags import FLAGS
-from dreambooth.compat.translation import Collected, Job, settings_of, truth
+from dreambooth.compat.translation import Collected, Job, Key, settings_of, truth, without_slashes
 from dreambooth.config import read_yaml, yaml_text, yaml_value
 from dreambooth.errors import SettingsError
 from dreambooth.weights.original_config import flat_entries
@@ -49,10 +49,11 @@ def earlier_job(given: Given, *, started: str) -> Job:
         collected.set("loop.device", f"cuda:{gpus[0]}", keys[f"{TRAINER}gpus"].name)
     said = _said(given, collected, num_gpus=max(1, len(gpus)))
     now, folder = _log_folder(given, started, collected)
-    _class_words(given, keys, collected)
-    _leave_out_what_is_off(collected)
-    _scale(given, collected, num_gpus=max(1, len(gpus)))
-    _defaults(collected)
+    if "resume" not in given.values:
+        _class_words(given, keys, collected)
+        _leave_out_what_is_off(collected)
+        _scale(given, collected, num_gpus=max(1, len(gpus)))
+        _defaults(collected)
     collected.values["output.output"] = str(folder)
     return Job(
         settings=None if "resume" in given.values else settings_of(collected),
@@ -62,7 +63,7 @@ def earlier_job(given: Given, *, started: str) -> Job:
         notes=tuple(collected.notes),
         gpus=gpus,
         beside=_config_files(now, keys),
-        structure={name: key.value for name, key in keys.items() if (rule := rule_of(name)) and rule.kind == "structure"},
+        structure={name: key for name, key in keys.items() if (rule := rule_of(name)) and rule.kind == "structure"},
     )
 
 
@@ -80,7 +81,7 @@ def _keys(given: Given, collected: Collected) -> dict[str, Key]:
         name, is_override, text = argument.partition("=")
         if argument.startswith("-"):
             collected.problems.append(unknown_option(argument, FLAGS, more=TRAINER_OPTIONS))
-        elif not is_override:
+        elif not is_override or not name:
             example = f"an override is written KEY=VALUE, such as {_BATCH_SIZE}=2"
             collected.problems.append(f"unexpected argument {argument!r}; {example}")
         else:
@@ -113,9 +114,12 @@ def _gpus(key: Key | None, collected: Collected) -> tuple[int, ...]:
     """Numbers of GPUs; none when nothing is said, and the first one or the CPU will do."""
     if key is None or key.value in (None, ""):
         return ()
-    listed = key.value if isinstance(key.value, list) else str(key.value).split(",")
+    listed = key.value if isinstance(key.value, list) else str(key.value).strip("[] ").split(",")
     numbers = [str(number).strip() for number in listed if str(number).strip()]
-    if not numbers or not all(number.isdecimal() for number in numbers) or len(set(numbers)) < len(numbers):
+    if len(set(numbers)) < len(numbers):
+        collected.problems.append(f"{key.name} is {str(key.value)!r}, which names a GPU twice")
+        return ()
+    if not numbers or not all(number.isdecimal() for number in numbers):
         collected.problems.append(f"{key.name} is {str(key.value)!r}: expected numbers of GPUs, such as 0, or 0,1")
         return ()
     return tuple(int(number) for number in numbers)
@@ -128,6 +132,8 @@ def _translate_options(given: Given, collected: Collected) -> None:
             collected.set(setting, options[option], f"--{option}")
     if not truth(options.get("train", "false"), "--train", collected) and "resume" not in options:
         collected.problems.append("without -t nothing is trained; add -t")
+    if options.get("class_word") == "":
+        collected.problems.append("--class_word is empty; --token_only lets the token alone name the subject")
     if "name" in options and "resume" in options:
         collected.problems.append(
             "--name names a new log folder and --resume goes on in an old one; leave out one or the other"
@@ -146,10 +152,11 @@ def _translate_options(given: Given, collected: Collected) -> None:
     # Repeats are only the length of an epoch; which pictures meet depends on it in the original's pairing alone.
     for setting in ("prior.photo_repeats", "prior.prior_repeats"):
         collected.values.pop(setting, None)
-    collected.notes.append(
-        "Photos and class images are drawn apart, each equally often; "
-        "--original-pairing draws them in the original's pairs, for which repeats count"
-    )
+    if "resume" not in options:
+        collected.notes.append(
+            "Photos and class images are drawn apart, each equally often; "
+            "--original-pairing draws them in the original's pairs, for which repeats count"
+        )
 
 
 def _said(given: Given, collected: Collected, *, num_gpus: int) -> dict[str, Any]:
@@ -216,10 +223,12 @@ def _whole(value: object) -> int | None:
 def _log_folder(given: Given, started: str, collected: Collected) -> tuple[str, Path]:
     """The time with the photos' folder before it, as files are called by it, and the log folder."""
     options, bases = given.values, given.lists.get("base", ())
-    name = options.get("name") or (Path(bases[0]).stem if bases else "")
+    name = without_slashes(options.get("name") or (Path(bases[0]).stem if bases else ""))
     has_prefix = truth(options.get("datadir_in_name", "true"), "--datadir_in_name", collected)
     now = f"{Path(str(collected.values.get('subject.photos', ''))).name if has_prefix else ''}{started}"
-    return now, Path(options.get("logdir", "logs")) / f"{now}{f'_{name}' if name else ''}{options.get('postfix', '')}"
+    return now, Path(
+        options.get("logdir", "logs")
+    ) / f"{now}{f'_{name}' if name else ''}{without_slashes(options.get('postfix', ''))}"
 
 
 def _config_files(now: str, keys: Mapping[str, Key]) -> dict[str, str]:

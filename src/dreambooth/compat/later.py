@@ -10,8 +10,9 @@ from typing import Any
 
 from dreambooth.compat.arguments import Given, unknown_options
 from dreambooth.compat.training_flags import FLAGS, LATER_ONLY
-from dreambooth.compat.translation import Collected, Job, settings_of, truth
+from dreambooth.compat.translation import HINT, Collected, Job, settings_of, truth, without_slashes
 from dreambooth.config import nearest
+from dreambooth.errors import SettingsError
 
 __all__ = ["is_later", "later_job"]
 
@@ -69,15 +70,22 @@ def later_job(given: Given, *, started: str) -> Job:
     if "config_file_path" in options:
         if others := [f"--{name}" for name in options if name not in ("config_file_path", *_BESIDE_A_FILE)]:
             collected.problems.append(
-                f"--config_file_path says everything, so {', '.join(others)} would have no effect; leave out"
+                f"--config_file_path says everything, so {', '.join(others)} would have no effect; leave it out"
             )
         text, options, names = _from_file(Path(options["config_file_path"]), options, collected)
+        if text is None:
+            raise SettingsError(collected.problems, hint=HINT)
     _translate(options, names, collected)
     said, is_resume = dict(collected.values), "resume" in options
     project = options.get("project_name", "")
+    if is_resume and project:
+        collected.problems.append(
+            "--project_name names a new run and --resume goes on with an old one; leave out one or the other"
+        )
     if not project and not is_resume:
         collected.problems.append("--project_name is missing: name of the run")
-    folder = Path("logs") / f"{started}_{project}".replace(" ", "_")
+    run_name = without_slashes(f"{started}_{project}".replace(" ", "_"))
+    folder = Path("logs") / run_name
     if not is_resume:
         _defaults(options, collected)
     collected.values["output.output"] = str(folder)
@@ -90,7 +98,7 @@ def later_job(given: Given, *, started: str) -> Job:
         published=_published(started, project, collected),
     )
     config = text or json.dumps(_as_file(options, started), indent=2)
-    return replace(job, beside={f"configs/{started}_{project}-config.json".replace(" ", "_"): config})
+    return replace(job, beside={f"configs/{run_name}-config.json": config})
 
 
 def _from_file(
@@ -176,7 +184,7 @@ def _published(started: str, project: str, collected: Collected) -> str:
     token, class_word = collected.values.get("subject.token", ""), collected.values.get("subject.class_word", "")
     of_class = f"_{class_word}_class_word" if class_word else ""
     name = f"{started}_{project}_{{steps}}_steps_{{photos}}_training_images_{token}_token{of_class}.ckpt"
-    return name.replace(" ", "_").replace("/", "_")
+    return without_slashes(name.replace(" ", "_"))
 
 
 def _as_file(options: Mapping[str, str], started: str) -> dict[str, Any]:

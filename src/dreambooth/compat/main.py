@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from dreambooth.cli.terminal import hush_libraries, run_command
 from dreambooth.compat.arguments import Given, read_arguments
 from dreambooth.compat.earlier import earlier_job
 from dreambooth.compat.later import is_later, later_job
-from dreambooth.compat.training_flags import EARLIER_ONLY, FLAGS
+from dreambooth.compat.training_flags import EARLIER_ONLY, FLAGS, LATER_ONLY
 from dreambooth.compat.translation import HINT, Collected, Job, truth
 from dreambooth.errors import RunError, SettingsError
 from dreambooth.recipes.display import Display
@@ -46,12 +46,14 @@ def _run(arguments: Sequence[str]) -> None:
     from dreambooth.compat.training import go_on, train_job
 
     display = Display() if os.environ.get("RANK", "0") == "0" else Display.silent()
+    resumed = Path(given.values["resume"]) if "resume" in given.values else None
+    run = None if resumed is None else _run_folder(resumed)
     for note in job.notes:
         display.say(note)
-    if "resume" in given.values:
-        go_on(_run_folder(Path(given.values["resume"])), job, display)
-    else:
+    if run is None or resumed is None:
         train_job(job, display)
+    else:
+        go_on(run, resumed, job, display)
 
 
 def read_job(given: Given) -> Job:
@@ -63,13 +65,17 @@ def read_job(given: Given) -> Job:
         return earlier_job(given, started=_started(datetime.now()))
     earlier = EARLIER_ONLY & {*given.values, *given.lists}
     if earlier:
+        later = LATER_ONLY & given.values.keys()
         raise SettingsError(
-            f"{', '.join(sorted(f'--{name}' for name in earlier))} and "
-            f"{', '.join(sorted(f'--{name}' for name in given.values if name not in earlier))} "
-            "are options of two different programs; leave out one or the other",
+            f"{_listed(earlier)} of the first program and {_listed(later)} of the second do not go together; "
+            "keep to the options of one",
             hint=HINT,
         )
     return later_job(given, started=_started(datetime.now(timezone.utc)))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(f"--{name}" for name in names))
 
 
 def _started(now: datetime) -> str:

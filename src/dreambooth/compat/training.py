@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from dreambooth.compat.translation import HINT, Job
+from dreambooth.compat.translation import HINT, Job, Key
 from dreambooth.data.listing import list_folder
-from dreambooth.errors import ModelFileError, SettingsError
+from dreambooth.errors import DreamboothError, ModelFileError, RunError, SettingsError
 from dreambooth.files import link_or_copy
-from dreambooth.recipes.display import Display
+from dreambooth.recipes.display import Display, quoted
+from dreambooth.recipes.settings import TrainSettings
 from dreambooth.recipes.train import resume, train
+from dreambooth.training.checkpoints import find_checkpoints
 from dreambooth.training.model_names import JoePennaNames
+from dreambooth.training.run_folder import RunFolder
 from dreambooth.weights.original_config import contradictions
 from dreambooth.weights.read import read_model
 
@@ -27,10 +30,7 @@ def train_job(job: Job, display: Display) -> None:
     settings = job.settings
     assert settings is not None
     if job.structure:
-        family = read_model(settings.base.model, weights=settings.base.weights).family
-        if problems := contradictions(job.structure, family):
-            hint = "Give the YAML that belongs to the checkpoint: keys that describe the model may be left out."
-            raise ModelFileError(problems, hint=hint)
+        _check_structure(job.structure, settings)
     beside = dict(job.beside)
     if job.published is not None:
         photos = len(list_folder(settings.subject.photos).pictures)
@@ -39,10 +39,31 @@ def train_job(job: Job, display: Display) -> None:
         train(settings, display, beside=beside)
 
 
-def go_on(run: Path, job: Job, display: Display) -> None:
-    """Go on with a run. Raises what `resume` raises."""
+def _check_structure(structure: Mapping[str, Key], settings: TrainSettings) -> None:
+    try:
+        family = read_model(settings.base.model, weights=settings.base.weights).family
+    except DreamboothError:
+        return  # training says so itself, together with everything else that is wrong
+    found = contradictions({name: key.value for name, key in structure.items()}, family)
+    problems = [f"{structure[name].name} is {rest}" for name, rest in (problem.split(" is ", 1) for problem in found)]
+    if problems:
+        hint = "Give the YAML that belongs to the checkpoint: keys that describe the model may be left out."
+        raise ModelFileError(problems, hint=hint)
+
+
+def go_on(run: Path, named: Path, job: Job, display: Display) -> None:
+    """Go on with a run, which the person named by its folder or by a model in it.
+
+    Raises what `resume` raises, and RunError for a model of an earlier step: only the newest state is kept.
+    """
     if job.problems:
         raise SettingsError(job.problems, hint=HINT)
+    newest = max((checkpoint.step for checkpoint in find_checkpoints(RunFolder(run))), default=0)
+    if named.is_file() and (step := _steps_of(named)) < newest:
+        raise RunError(
+            f"{named}: is of step {step}, and the run can only go on from step {newest}, whose state is kept",
+            hint=f"Go on from there: -r {quoted(run)}\nOr start a new run from this model: --actual_resume {quoted(named)}",
+        )
     with _published_at_the_end(run, display):
         resume(run, job.said, display)
 
@@ -57,8 +78,13 @@ def _published_at_the_end(run: Path, display: Display) -> Iterator[None]:
         if note.is_file():
             template = note.read_text(encoding="utf-8").strip()
             for path in sorted((run / JoePennaNames.final).parent.rglob("*.ckpt")):
-                steps = int(read_model(str(path)).report.bookkeeping["global_step"])
+                steps = _steps_of(path)
                 target = _PUBLISHED / template.replace("{steps}", f"{steps:05d}")
                 if not target.exists():
                     link_or_copy(path, target)
                     display.say(f"Also as {target}")
+
+
+def _steps_of(path: Path) -> int:
+    """How many steps a model of a run has seen."""
+    return int(read_model(str(path)).report.bookkeeping.get("global_step", 0))

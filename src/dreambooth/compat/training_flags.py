@@ -21,7 +21,7 @@ _BOTH = (
     Flag(("--class_word",), "What kind of thing the subject is; dog with --data_root."),
     Flag(("--max_training_steps",), "How many steps are trained."),
     Flag(("--flip_p",), "How often a photo is mirrored; 0.5. Use 0 for faces."),
-    Flag(("--original-pairing",), "Pair photos with class images as the original did.", bare="true"),
+    Flag(("--original-pairing",), "Pair photos with class images as the original did.", bare="true", takes_value=False),
 )
 
 _EARLIER = (

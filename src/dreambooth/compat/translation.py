@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,9 +13,18 @@ from dreambooth.config import parse_settings, without_silenced
 from dreambooth.errors import SettingsError
 from dreambooth.recipes.settings import TrainSettings
 
-__all__ = ["HINT", "Collected", "Job", "settings_of", "truth"]
+__all__ = ["HINT", "Collected", "Job", "Key", "settings_of", "truth", "without_slashes"]
 
 HINT = "See `python main.py --help`, and docs/from-the-original.md for what each option and key does."
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of the YAML files as it was given: its value, and what to call it in messages."""
+
+    value: Any
+    name: str
+    """Its dotted name behind the file it is from, or the option that stands for it."""
 
 
 @dataclass
@@ -55,10 +65,15 @@ class Job:
     gpus: tuple[int, ...] = ()
     beside: Mapping[str, str] = field(default_factory=dict)
     """Path within the run's folder to the text of a file that the original program put there."""
-    structure: Mapping[str, Any] = field(default_factory=dict)
-    """Dotted keys of the original language that the checkpoint must agree with."""
+    structure: Mapping[str, Key] = field(default_factory=dict)
+    """Keys of the original language that the checkpoint must agree with."""
     published: str | None = None
     """What models are called outside of the run's folder, too, with a place for {steps}; None where that is not done."""
+
+
+def without_slashes(name: str) -> str:
+    """A part of a file's name that stays in its folder."""
+    return re.sub(r"[/\\]", "-", name)
 
 
 def truth(value: object, name: str, collected: Collected) -> bool:

@@ -98,6 +98,10 @@ class Journal:
             self._log_images(step)
         self.view.leave_out(time.monotonic() - start)
 
+    def wrote(self, model: Path) -> None:
+        """Say which file has the model of this step."""
+        self.view.say(f"step {self.session.state.step}: model in {model}")
+
     def saved(self, checkpoint: Path) -> None:
         """Take down that a checkpoint stands."""
         self.log.add("checkpoint", step=self.session.state.step, path=str(checkpoint))
@@ -171,6 +175,9 @@ class SilentJournal:
             self._session.preview_latents()
         if logs_images:
             image_log_latents(self._session)
+
+    def wrote(self, model: Path) -> None:
+        """The main process tells."""
 
     def saved(self, checkpoint: Path) -> None:
         """The main process tells."""

@@ -15,7 +15,7 @@ from dreambooth.data.settings import Captions, PriorSettings
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.settings import TrainSettings
 
-__all__ = ["Pictures", "find_pictures", "show_captions", "show_problems", "unseen_warnings"]
+__all__ = ["Pictures", "find_pictures", "same_picture_warnings", "show_captions", "show_problems", "unseen_warnings"]
 
 _MOST_ROWS = 12
 _ADVICE: dict[Captions, str] = {
@@ -80,6 +80,16 @@ def _caption_rows(images: Sequence[CaptionedPhoto]) -> list[tuple[str, str]]:
     if more := counts[_MOST_ROWS:]:
         rows.append((f"and {len(more)} more", str(sum(num for _, num in more))))
     return rows
+
+
+def same_picture_warnings(pictures: Pictures) -> list[str]:
+    """Photos of the subject among the class images would teach that the class looks like the subject."""
+    photos = {one.photo.digest: one.photo.path for one in pictures.photos}
+    same = [one.photo for one in pictures.given_priors if one.photo.digest in photos]
+    if not same:
+        return []
+    first = f"{same[0].path} is {photos[same[0].digest]}"
+    return [f"{len(same)} of the class images are photos of the subject ({first}): remove them, or give another folder"]
 
 
 def unseen_warnings(prior: PriorSettings, num_pictures: PerRole) -> list[str]:

@@ -20,7 +20,14 @@ from dreambooth.recipes.disk_space import check_disk_space, run_bytes
 from dreambooth.recipes.display import Display, quoted
 from dreambooth.recipes.estimate import workload_of
 from dreambooth.recipes.memory_plan import ChosenPlan, choose_plan
-from dreambooth.recipes.pictures import Pictures, find_pictures, show_captions, show_problems, unseen_warnings
+from dreambooth.recipes.pictures import (
+    Pictures,
+    find_pictures,
+    same_picture_warnings,
+    show_captions,
+    show_problems,
+    unseen_warnings,
+)
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.runtime.free_memory import free_memory_bytes
 from dreambooth.runtime.lock import LOCK_NAME
@@ -122,7 +129,7 @@ def check_everything(
     assert base is not None
     if settings.subject.captions == "filename":
         show_captions(pictures, display)
-    for warning in (*chosen.warnings, *_warnings(settings, pictures, is_resume=is_resume)):
+    for warning in dict.fromkeys((*chosen.warnings, *_warnings(settings, pictures, is_resume=is_resume))):
         display.warn(warning)
     return Ready(
         settings=_filled_in(settings, chosen, resolution),
@@ -217,6 +224,7 @@ def _warnings(settings: TrainSettings, pictures: Pictures, *, is_resume: bool) -
     named = named_subjects((one.photo for one in pictures.photos), settings.subject)
     return [
         *(warning for words in named for warning in describe_token(words.token).warnings),
+        *same_picture_warnings(pictures),
         *unseen_warnings(settings.prior, _num_pictures(settings, pictures)),
         *([] if is_resume else _rate_warnings(settings)),
     ]

@@ -154,13 +154,17 @@ def _announce(ready: Ready, display: Display) -> None:
         display.say(ready.predicted)
     display.say(
         f"{len(ready.photos)} photos of {_subjects(ready)}, {settings.loop.steps} steps: "
-        f"each photo is seen about {each:.0f} times"
+        f"each photo is seen {'less than once' if each < 1 else f'about {_times(round(each))}'}"
     )
 
 
 def resume_command(run: Path, layout: FileLayout) -> str:
     """What is typed to go on with a run; by the door through which it came, when that still has something to do at the end."""
     return f"python main.py -r {quoted(run)}" if layout == "joepenna" else f"dreambooth train --resume {quoted(run)}"
+
+
+def _times(count: int) -> str:
+    return "1 time" if count == 1 else f"{count} times"
 
 
 def _subjects(ready: Ready) -> str:
@@ -242,17 +246,18 @@ def _save_what_is_due(session: Session, journal: Journal | SilentJournal, *, sto
     has_checkpoint = is_last or session.is_due(output.checkpoint_steps, is_first=False)
     if has_model or has_checkpoint or stops:
         journal.catch_up()  # raises for a step that was not finite, so that nothing is saved after it
-        _write_models(session, has_model=has_model, is_last=is_last, stops=stops)
+        _write_models(session, journal, has_model=has_model, is_last=is_last, stops=stops)
     if has_checkpoint or stops:
         _save_checkpoint(session, journal, is_scheduled=has_checkpoint)
 
 
-def _write_models(session: Session, *, has_model: bool, is_last: bool, stops: bool) -> None:
+def _write_models(session: Session, journal: Journal | SilentJournal, *, has_model: bool, is_last: bool, stops: bool) -> None:
     run, processes = session.ready.run, session.ready.processes
     if is_last:
         session.write_model(run.final_model)
     elif has_model:
         session.write_model(run.model_at(session.state.step))
+        journal.wrote(run.model_at(session.state.step))
         with processes.together():
             if processes.is_main and run.newest_model is not None:
                 link_or_copy(run.model_at(session.state.step), run.newest_model)
@@ -278,7 +283,7 @@ def _finish(session: Session, display: Display) -> TrainResult:
     for role, what in whats.items():
         if counts := session.material.source.exposures(role, step):
             fewest, most = min(counts), max(counts)
-            times = f"{fewest} times" if fewest == most else f"{fewest} to {most} times"
+            times = _times(most) if fewest == most else f"{fewest} to {_times(most)}"
             display.say(f"Each of {len(counts)} {what}s was seen {times}")
     if step < settings.loop.steps:
         display.say(f"Time is up. {_how_to_go_on(run, settings.output.file_layout)}")

@@ -29,7 +29,7 @@ def choose_device(name: str | None) -> torch.device:
     if (device.index or 0) >= found:
         raise SettingsError(
             f"device is {name!r}: this machine has {found} of the kind '{device.type}'",
-            hint="Leave --device out to use the first GPU, else the CPU.",
+            hint="Name none to use the first GPU, else the CPU.",
         )
     return device
 

@@ -301,7 +301,7 @@ def test_the_original_yaml_says_what_has_no_effect_in_two_lines(tmp_path: Path) 
     )
     assert unneeded.startswith("Not needed here: model.params.log_every_t, model.params.unet_config.params.image_size, ")
     assert "target" not in unneeded
-    assert made.structure == {
+    assert {name: key.value for name, key in made.structure.items()} == {
         "model.params.linear_start": 0.00085,
         "model.params.unet_config.params.model_channels": 320,
         "model.params.first_stage_config.params.embed_dim": 4,
@@ -336,6 +336,10 @@ def test_the_original_yaml_says_what_has_no_effect_in_two_lines(tmp_path: Path) 
             ["data.params.reg.params.size=256"],
             "data.params.reg.params.size is 256 and data.params.train.params.size is not given: expected the same of both",
         ),
+        (["=3"], "unexpected argument '=3'; an override is written KEY=VALUE"),
+        (["lightning=3"], "lightning is 3: expected a section with keys of its own"),
+        (["data.params.batch_size=yes"], "data.params.batch_size is true: expected a number or a text"),
+        (["--gpus", "0,0"], "--gpus is '0,0', which names a GPU twice"),
         (["model.params.scheduler_config.params.warm_up_steps=[10]"], "`dreambooth train --warmup-steps N` warms up"),
         (["--max_steps", "5", "--max_training_steps", "7"], "--max_steps and --max_training_steps say the same"),
         (["lightning.callbacks.image_logger.params.log_images_kwargs.N=2"], "always takes 200 steps of DDIM"),
@@ -352,6 +356,31 @@ def test_a_mistake_is_told_with_the_way_out(arguments: list[str], message: str) 
     found = problems(*arguments)
     assert message in found
     assert found.endswith("See `python main.py --help`, and docs/from-the-original.md for what each option and key does.")
+
+
+def test_a_mistake_in_a_file_is_told_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("lightning:\nmodel: {parms: 1}\ndata: {params: {reg: {params: {size: 64}}}}\n")
+    found = problems("-b", str(path), "data.params.train.params.size=128")
+    assert f"{path}: unknown key model.parms" in found
+    same = "data.params.reg.params.size is 64 and data.params.train.params.size is 128: expected the same of both"
+    assert f"{path}: {same}" in found
+    assert "unknown key lightning" not in found
+
+
+def test_an_empty_section_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("lightning:\n# trainer: {max_steps: 5}\n")
+    assert job("-b", str(path)).settings == job("-n", "mine").settings
+
+
+def test_names_stay_in_their_folder() -> None:
+    assert at(job("-n", "a/b", "-f", "\\c"), "output.output") == Path(f"logs/rex{STARTED}_a-b-c")
+
+
+def test_pairing_takes_nothing_that_follows() -> None:
+    assert at(job("--original-pairing", "data.params.batch_size=2"), "loop.batch_size") == 2
+    assert at(job("--gpus", "[1]"), "loop.device") == "cuda:1"
 
 
 def test_all_mistakes_are_told_together() -> None:
@@ -372,6 +401,11 @@ def test_without_a_class_word_it_is_dog_and_without_class_images_they_are_made()
     assert "The class word is dog, as it always was when --class_word was not given" in made.notes
     assert at(made, "prior.prior_images") is None and at(made, "prior.prior_weight") == 1
     assert at(made, "prior.num_prior_images") == 200
+
+
+def test_an_empty_class_word_is_no_way_to_leave_it_out() -> None:
+    found = problems("--class_word", "", usual=without("--class_word"))
+    assert "--class_word is empty; --token_only lets the token alone name the subject" in found
 
 
 def test_an_empty_text_leaves_an_option_out() -> None:

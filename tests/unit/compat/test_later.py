@@ -133,9 +133,8 @@ def test_mistakes_are_told_together() -> None:
 def test_options_of_two_programs_are_not_mixed() -> None:
     with pytest.raises(SettingsError) as caught:
         read_job(read_arguments("python main.py", "", FLAGS, ["--training_images", "p", "--data_root", "q", "-b", "x.yaml"]))
-    assert caught.value.text.startswith(
-        "--base, --data_root and --training_images are options of two different programs; leave out one or the other"
-    )
+    together = "--base, --data_root of the first program and --training_images of the second do not go together; keep to"
+    assert caught.value.text.startswith(f"{together} the options of one")
 
 
 def config(path: Path, **changes: Any) -> str:
@@ -195,6 +194,18 @@ def test_an_empty_text_leaves_an_option_out() -> None:
     assert (at(made, "prior.prior_weight"), at(made, "prior.prior_images")) == (0, None)
 
 
+def test_a_run_that_goes_on_has_its_name() -> None:
+    assert job("-r", "logs/x", "--project_name", "z", usual=()).problems == (
+        "--project_name names a new run and --resume goes on with an old one; leave out one or the other",
+    )
+
+
+def test_a_name_stays_in_its_folder() -> None:
+    made = job("--project_name", "a/b c", usual=USUAL[2:])
+    assert at(made, "output.output") == Path(f"logs/{STARTED}_a-b_c")
+    assert list(made.beside) == [f"configs/{STARTED}_a-b_c-config.json"]
+
+
 def test_a_run_that_goes_on_needs_nothing_said_again() -> None:
     made = job("-r", "logs/x", "--max_training_steps", "9", usual=())
     assert (made.problems, made.notes, made.settings, made.said) == ((), (), None, {"loop.steps": "9"})
@@ -223,7 +234,9 @@ def test_a_wrong_file_is_refused(tmp_path: Path, change: dict[str, Any], message
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
-    assert "no.json: cannot be read: No such file or directory" in problems("--config_file_path", "no.json", usual=())
+    found = problems("--config_file_path", "no.json", usual=())
+    assert found.startswith("no.json: cannot be read: No such file or directory\n")
+    assert "missing" not in found
     (tmp_path / "bad.json").write_text("{")
     assert "bad.json: not a JSON file" in problems("--config_file_path", str(tmp_path / "bad.json"), usual=())
     (tmp_path / "list.json").write_text("[]")
@@ -234,4 +247,4 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_says_everything(tmp_path: Path) -> None:
     found = problems("--config_file_path", config(tmp_path / "c.json"), "--seed", "1", usual=())
-    assert "--config_file_path says everything, so --seed would have no effect; leave out" in found
+    assert "--config_file_path says everything, so --seed would have no effect; leave it out" in found
