@@ -8,19 +8,10 @@ import os
 import sys
 from collections.abc import Sequence
 
+from dreambooth.cli.terminal import ENVIRONMENT
 from dreambooth.errors import DreamboothError
 
 __all__ = ["main", "make_parser"]
-
-# As the product's own command line begins: quiet libraries, and waiting threads that go to sleep.
-_ENVIRONMENT = {
-    "DIFFUSERS_VERBOSITY": "error",
-    "GOMP_SPINCOUNT": "100000",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-}
 
 _VERBS = {
     "train-step": ("train_step", "add_arguments", "measure", "a step of training: time, FLOPs, memory"),
@@ -39,7 +30,7 @@ _VERBS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; 0 when it is done, 2 when what is asked cannot be."""
-    for name, value in _ENVIRONMENT.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     chosen = make_parser().parse_args(arguments)
     try:

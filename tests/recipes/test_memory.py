@@ -14,6 +14,7 @@ from dreambooth.config import read_yaml, write_yaml
 from dreambooth.errors import SettingsError, TrainingError
 from dreambooth.memory.plan import PRESETS as PRESETS_BY_NAME
 from dreambooth.memory.plan import plan_of
+from dreambooth.recipes import previews
 from dreambooth.recipes.disk_space import run_bytes
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.estimate import workload_of
@@ -93,7 +94,10 @@ def test_levers_that_change_no_number_may_be_pulled_on_a_resume(
             torch.testing.assert_close(resumed[name], tensor, rtol=1e-3, atol=2e-4, msg=name)
 
 
-def test_streamed_blocks_give_the_same_run_and_can_be_begun_later(run_settings: MakeSettings, display: Display) -> None:
+def test_streamed_blocks_give_the_same_run_and_can_be_begun_later(
+    run_settings: MakeSettings, display: Display, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(previews, "_STEPS", 3)
     looks = {"preview_steps": 2, "preview_prompts": ["{instance_prompt}"], "validation_steps": 1}
     small: dict[str, Any] = {"memory_preset": "6gb", "states_on_host": True}
     plain = run_settings(loop={"steps": 3}, memory=small, output=looks)

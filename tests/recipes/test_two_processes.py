@@ -39,7 +39,7 @@ def arguments(photos: Path, run: Path, *, steps: int = 3, batch_size: int = 3) -
     # The large epsilon makes an update a smooth function of the gradient. Without it AdamW's first steps have the size of the
     # learning rate wherever a gradient is not exactly zero, and its rounding decides their sign.
     flags = "--preset toybox --class-word backpack --num-prior-images 4 --prior-sampling-steps 2 --prior-batch-size 1 "
-    flags += "--preview-steps 2 --validation-steps 1 --device cpu --adam-epsilon 0.01"
+    flags += "--preview-steps 2 --preview-prompts {instance_prompt} --validation-steps 1 --device cpu --adam-epsilon 0.01"
     return [*flags.split(), "--photos", photos, "--steps", steps, "--batch-size", batch_size, "--output", run]
 
 

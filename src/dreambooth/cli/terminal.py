@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 from dreambooth.errors import DreamboothError, Interrupted, SettingsError
 
-__all__ = ["hush_libraries", "run_command"]
+__all__ = ["ENVIRONMENT", "hush_libraries", "run_command"]
 
-# Libraries announce themselves, their progress and advice on every start: none of it is for the person at this command.
-_QUIET = {
+ENVIRONMENT = {
+    # Libraries announce themselves, their progress and advice on every start: none of it is for the person at this command.
     "DIFFUSERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -24,16 +24,16 @@ _QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
+    # Threads of torch on the CPU wait for each other by spinning, by default for so long that on a machine that does anything
+    # else two of them are far slower than one; with this limit they go to sleep, and lose nothing when the machine is idle.
+    "GOMP_SPINCOUNT": "100000",
 }
-
-# Threads of torch on the CPU wait for each other by spinning, by default for so long that on a machine that does anything else
-# two of them are far slower than one; with this limit they go to sleep, and lose nothing when the machine is idle.
-_PATIENCE = {"GOMP_SPINCOUNT": "100000"}
+"""What a command sets, unless the person has, before a library is loaded."""
 
 
 def run_command(work: Callable[[], None]) -> int:
     """Do the work of a command and show what went wrong with it; the exit code."""
-    for name, value in {**_QUIET, **_PATIENCE}.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
         work()
