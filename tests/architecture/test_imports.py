@@ -41,6 +41,7 @@ FENCES = {
     "peft": ["trainees/lora.py", "weights/lora.py"],
     "PIL": ["data/*", "sampling/images.py", "evaluation/report.py"],
     "pydantic": ["config.py", "*/settings.py"],
+    "ray": ["runtime/workers.py"],
     "rich": ["cli/*", "recipes/*"],
     "safetensors": ["*"],
     "tokenizers": ["families/*"],

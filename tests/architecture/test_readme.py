@@ -36,6 +36,7 @@ ROOMS = [
     "diffusion",
     "training",
     "sampling",
+    "evaluation",
     "toybox",
     "pretraining",
 ]

@@ -11,25 +11,31 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from dreambooth.errors import Interrupted, SettingsError
+from dreambooth.families.untrained import untrained_vit
 from dreambooth.pretraining.denoising import denoising_loss
 from dreambooth.pretraining.settings import STAGES, PretrainSettings
 from dreambooth.recipes import pretrain as recipe
+from dreambooth.recipes import pretrain_stage
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.pretrain import pretrain
 from dreambooth.recipes.pretrain_parts import embedded_family
+from dreambooth.toybox.eye import EYE
 from dreambooth.toybox.judge import load_judge
 from dreambooth.weights.read import read_model
 
 SMALL = {
     "num_pictures": 100,
     "num_subject_pictures": 100,
+    "num_lookalike_pictures": 32,
     "autoencoder_steps": 2,
     "clip_steps": 1,
     "unet_steps": 2,
     "judge_steps": 2,
+    "eye_steps": 1,
     "processes": 1,
     "threads": 1,
 }
@@ -56,6 +62,12 @@ def test_every_stage_runs_and_goes_on_where_it_was(tmp_path: Path, display: Disp
     average = load_file(box / "unet.safetensors")
     assert torch.equal(model.unet["conv_in.weight"], average["average.conv_in.weight"].half())
     load_judge(box / "judge.safetensors")
+    assert "step 1, held-out pictures: AUC against lookalikes" in said()
+    eye, state = load_file(box / "eye.safetensors"), load_file(box / "eye-state.safetensors")
+    assert set(eye) == {name for name, _ in untrained_vit(EYE, seed=0).named_parameters()}
+    assert all(torch.equal(tensor, state[f"average.eye.{name}"].half()) for name, tensor in eye.items())
+    with safe_open(box / "eye.safetensors", "pt") as file:
+        assert {"dreambooth.seed", "dreambooth.AUC against its class", "dreambooth.pattern"} <= set(file.metadata())
 
     with pytest.raises(SettingsError, match=r"seed is 5, and .*pictures.json says 20221") as caught:
         pretrain(settings.model_copy(update={"seed": 5}), display)
@@ -88,7 +100,7 @@ def test_a_stage_that_was_stopped_ends_where_it_would_have_ended(
         return denoising_loss(*arguments, step=step, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(recipe, "_SAVE_EVERY", 1)
+        patch.setattr(pretrain_stage, "_SAVE_EVERY", 1)
         patch.setattr(recipe, "denoising_loss", stopping)
         with pytest.raises(Interrupted):
             pretrain(box, display)

@@ -70,6 +70,29 @@ _ALL = (
         examples=('dreambooth generate --model runs/rex --prompt "a sks dog" "a boat"',),
     ),
     Verb(
+        name="evaluate",
+        sentence="Measure what a model learned: the subject, the prompts, and what was kept of the class.",
+        settings="EvaluateSettings",
+        recipe="dreambooth.recipes.evaluate:evaluate",
+        usage=("--model RUN", "--model MODEL --photos FOLDER --class-word WORD --token WORD"),
+        examples=(
+            "dreambooth evaluate --model runs/rex",
+            "dreambooth evaluate --model rex.ckpt --base sd-v1-4.ckpt \\\n    --photos photos/rex --class-word dog --token sks",
+        ),
+    ),
+    Verb(
+        name="benchmark",
+        sentence="Run the paper's protocol: learn every subject of a dataset, show it in every prompt, and measure.",
+        settings="BenchmarkSettings",
+        recipe="dreambooth.recipes.benchmark:benchmark",
+        usage=("--dataset FOLDER --model MODEL", "--dataset toybox"),
+        examples=(
+            "dreambooth benchmark --dataset dreambooth/dataset --model sd-v1-4.ckpt",
+            "dreambooth benchmark --dataset toybox --quick",
+        ),
+        without=("prompts", "num_checkpoint_images"),
+    ),
+    Verb(
         name="prior",
         sentence="Make a set of class images without training.",
         settings="PriorRecipeSettings",
@@ -156,7 +179,7 @@ _TOYBOX_VERBS = (
     ),
     Verb(
         name="train",
-        sentence="Train the embedded base model and its judge from nothing, on rendered pictures.",
+        sentence="Train the embedded base model, its judge and its eye from nothing, on rendered pictures.",
         settings="PretrainSettings",
         recipe="dreambooth.recipes.pretrain:pretrain",
         usage=("--output FOLDER",),

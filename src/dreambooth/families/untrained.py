@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers.models.clip.modeling_clip import CLIPModel
+    from transformers.models.vit.modeling_vit import ViTModel
 
-__all__ = ["untrained_clip", "untrained_unet", "untrained_vae", "without_memory"]
+__all__ = ["untrained_clip", "untrained_unet", "untrained_vae", "untrained_vit", "without_memory"]
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -45,6 +46,14 @@ def untrained_clip(family: StableDiffusion1, *, vision: dict[str, Any], projecti
     text = {**family.text_config, "projection_dim": projection}
     seen = {**vision, "projection_dim": projection}
     return _begun(lambda: CLIPModel(CLIPConfig(text_config=text, vision_config=seen, projection_dim=projection)), seed)
+
+
+def untrained_vit(config: dict[str, Any], *, seed: int) -> ViTModel:
+    """A vision transformer of `config` (a ViTConfig), without the pooler that nothing here reads."""
+    with quiet_import():
+        from transformers.models.vit.configuration_vit import ViTConfig
+        from transformers.models.vit.modeling_vit import ViTModel
+    return _begun(lambda: ViTModel(ViTConfig(**config), add_pooling_layer=False), seed)
 
 
 def without_memory(family: StableDiffusion1) -> Components:

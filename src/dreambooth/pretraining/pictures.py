@@ -19,17 +19,17 @@ import torch
 from torch import Tensor
 
 from dreambooth.files import atomic_file, remove_leftovers
+from dreambooth.pretraining.lookalikes import FIRST_SUBJECT, lookalike_scene
 from dreambooth.toybox.captions import caption
 from dreambooth.toybox.judge import truth
 from dreambooth.toybox.render import render
 from dreambooth.toybox.subjects import individuals, random_subject
 from dreambooth.toybox.world import Scene, random_scene, random_view
 
-__all__ = ["Drawn", "PictureSet", "to_pixels"]
+__all__ = ["Drawn", "PictureSet", "mirrored_at_random", "to_pixels"]
 
 _SHARD = 1000
 _HELD_OUT = 1000
-_FIRST_SUBJECT = 1_000_000  # no other subject of the project has such a high number
 _INDIVIDUAL_SHARE = 7  # every seventh picture shows a named individual
 
 
@@ -49,8 +49,8 @@ class PictureSet:
     num: int
     side: int
     seed: int
-    shows: Literal["world", "subjects"] = "world"
-    """Ordinary objects and named individuals, or a new subject in every picture."""
+    shows: Literal["world", "subjects", "lookalikes"] = "world"
+    """Ordinary objects and named individuals, or a new subject in every picture, or groups of `lookalikes.py`."""
 
     @property
     def num_seen(self) -> int:
@@ -59,10 +59,12 @@ class PictureSet:
 
     def record(self, index: int) -> Drawn:
         """What picture `index` shows."""
+        if self.shows == "lookalikes":
+            return Drawn(lookalike_scene(self.seed, index), None)
         random = np.random.default_rng([self.seed, index, 0])
         scene, name = random_scene(random), None
         if self.shows == "subjects":
-            return Drawn(Scene(random_subject(int(random.integers(_FIRST_SUBJECT, 2**31))), scene.place, scene.view), None)
+            return Drawn(Scene(random_subject(int(random.integers(FIRST_SUBJECT, 2**31))), scene.place, scene.view), None)
         if index % _INDIVIDUAL_SHARE == 0:
             named = individuals()
             name = list(named)[index // _INDIVIDUAL_SHARE % len(named)]
@@ -121,3 +123,10 @@ def _render_shard(pictures: PictureSet, shard: int) -> int:
 def to_pixels(pictures_BHWC: Tensor) -> Tensor:
     """8-bit pictures as pixels in [-1, 1], (B, C, H, W) float32."""
     return pictures_BHWC.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def mirrored_at_random(pixels_BCHW: Tensor, random: torch.Generator) -> Tensor:
+    """The same pixels, half of the pictures mirrored, in place."""
+    is_mirrored_B = torch.rand(len(pixels_BCHW), generator=random) < 0.5
+    pixels_BCHW[is_mirrored_B] = pixels_BCHW[is_mirrored_B].flip(3)
+    return pixels_BCHW

@@ -11,12 +11,12 @@ from dreambooth.config import Settings
 
 __all__ = ["STAGES", "PretrainSettings", "StageName"]
 
-StageName = Literal["pictures", "autoencoder", "clip", "unet", "judge", "model"]
-STAGES: tuple[StageName, ...] = ("pictures", "autoencoder", "clip", "unet", "judge", "model")
+StageName = Literal["pictures", "autoencoder", "clip", "unet", "judge", "eye", "model"]
+STAGES: tuple[StageName, ...] = ("pictures", "autoencoder", "clip", "unet", "judge", "eye", "model")
 
 
 class PretrainSettings(Settings):
-    """Train the embedded base model and its judge from nothing, on rendered pictures."""
+    """Train the embedded base model, its judge and its eye from nothing, on rendered pictures."""
 
     output: Path = Path("runs/toybox")
     """Folder for pictures, states to go on from, and the finished weights; the same command goes on after a stop."""
@@ -30,6 +30,9 @@ class PretrainSettings(Settings):
     num_subject_pictures: Annotated[int, Field(ge=100)] = 12_000
     """Rendered pictures of subjects that the judge learns from as well."""
 
+    num_lookalike_pictures: Annotated[int, Field(ge=32)] = 24_000
+    """Rendered pictures that the eye learns from: groups of 16, four objects seen four times each."""
+
     autoencoder_steps: Annotated[int, Field(ge=1)] = 4500
     """Updates of the autoencoder, 8 pictures each."""
 
@@ -41,6 +44,9 @@ class PretrainSettings(Settings):
 
     judge_steps: Annotated[int, Field(ge=1)] = 4000
     """Updates of the judge, 96 pictures each."""
+
+    eye_steps: Annotated[int, Field(ge=1)] = 2600
+    """Updates of the eye, two pictures of 96 objects each."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 20221
     """Number from which all randomness follows."""

@@ -29,8 +29,9 @@ def run_bytes(settings: TrainSettings, plan: MemoryPlan, *, num_trained: int, nu
     num_kept = num_checkpoints if output.keep_checkpoints is None else min(num_checkpoints, output.keep_checkpoints + 1)
     means = 0.0 if settings.optimizer.optimizer == "adafactor" else 2 * _MEAN_BYTES[plan.optimizer_states]
     checkpoint = num_trained * (plan.weight_bytes + means + (0 if loop.ema_decay is None else _FLOAT32))
-    num_models = math.ceil(loop.steps / (output.steps_between_models or loop.steps))
-    models = num_models * num_parameters * _DTYPE_BYTES[output.model_dtype]
+    intervals = (output.steps_between_models or loop.steps, settings.selection.evaluate_every or loop.steps)
+    models_at = {loop.steps}.union(*(range(interval, loop.steps, interval) for interval in intervals))
+    models = len(models_at) * num_parameters * _DTYPE_BYTES[output.model_dtype]
     return int(num_kept * checkpoint) + models + _MARGIN
 
 

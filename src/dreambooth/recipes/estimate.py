@@ -135,6 +135,7 @@ def workload_of(settings: TrainSettings, resolution: int, *, num_processes: int 
     """What the settings of a run ask of each of its processes. `resolution` is that of its training pictures."""
     prior, loop, output = settings.prior, settings.loop, settings.output
     makes_previews = output.preview_steps > 0 and bool(output.preview_prompts)
+    is_scored = settings.selection.evaluate_every > 0  # by pictures that need as much as guided previews
     num_roles = 1 if prior.prior_weight == 0 else 2
     share = math.ceil(loop.examples_per_step * num_roles / num_processes)
     num_examples = min(loop.batch_size * num_roles, share)
@@ -148,7 +149,7 @@ def workload_of(settings: TrainSettings, resolution: int, *, num_processes: int 
         class_images=Sampling(prior.prior_batch_size, prior.prior_guidance_scale != 1)
         if prior.prior_weight > 0 and prior.prior_images is None
         else None,
-        previews=Sampling(1, output.preview_guidance_scale != 1) if makes_previews else None,
+        previews=Sampling(1, is_scored or output.preview_guidance_scale != 1) if makes_previews or is_scored else None,
         num_processes=num_processes,
     )
 

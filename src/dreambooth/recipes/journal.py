@@ -11,6 +11,7 @@ from dreambooth.errors import ModelFileError
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.image_log import image_log_latents, write_image_log
 from dreambooth.recipes.live_view import LiveView
+from dreambooth.recipes.selecting import Scorer, peak_has_passed, what_was_chosen
 from dreambooth.recipes.session import Session
 from dreambooth.runtime.device import peak_memory_bytes
 from dreambooth.training.events import EventLog, NoTensorBoard, TensorBoard
@@ -29,6 +30,7 @@ class Journal:
     view: LiveView
     log: EventLog
     board: TensorBoard | NoTensorBoard
+    scorer: Scorer | None
     pending: list[tuple[float, StepResult]] = field(default_factory=list)
     """Steps whose numbers are still on the device, with the time at which each was asked for."""
 
@@ -42,8 +44,10 @@ class Journal:
             last_step=ready.settings.loop.steps,
             peak_memory=lambda: peak_memory_bytes(ready.device),
         )
+        scorer = Scorer.open(session, display)  # before the files, since it may find that something is missing
         board = TensorBoard(ready.run.tensorboard) if ready.settings.output.tensorboard else NoTensorBoard()
-        return cls(session, view, EventLog(ready.run.events, resume_step=step), board)
+        log = EventLog(ready.run.events, resume_step=step)
+        return cls(session, view, log, board, scorer)
 
     def __enter__(self) -> Journal:
         """Begin to draw."""
@@ -81,22 +85,34 @@ class Journal:
         self.view.step(result, when)
 
     def look(self, *, is_first: bool) -> None:
-        """Measure the validation loss and make previews where they are due: before the first step, and at their intervals."""
+        """Validation, scores and previews where they are due: before the first step, and at their intervals."""
         output, step = self.session.ready.settings.output, self.session.state.step
         validates = self.session.is_due(output.validation_steps, is_first=is_first)
         previews = self.session.is_due(output.preview_steps, is_first=is_first)
         logs_images = not is_first and self.session.is_due(output.image_log_steps, is_first=False)
-        if not validates and not previews and not logs_images:
+        scores = self.session.is_scored(is_first=is_first)
+        if not validates and not previews and not logs_images and not scores:
             return
         self.catch_up()
         start = time.monotonic()
         if validates:
             self._validate(step)
+        if scores:
+            self._score(step)
         if previews:
             self._preview(step)
         if logs_images:
             self._log_images(step)
         self.view.leave_out(time.monotonic() - start)
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether the scores, which must have been due at this step, say that training should end here."""
+        return peak_has_passed(self.session)
+
+    def chose(self) -> None:
+        """Take down which model became the final one."""
+        self.log.add("selection", step=self.session.state.step, **what_was_chosen(self.session))
 
     def wrote(self, model: Path) -> None:
         """Say which file has the model of this step."""
@@ -106,6 +122,22 @@ class Journal:
         """Take down that a checkpoint stands."""
         self.log.add("checkpoint", step=self.session.state.step, path=str(checkpoint))
         self.view.say(f"step {self.session.state.step}: saved {checkpoint}")
+
+    def _score(self, step: int) -> None:
+        assert self.scorer is not None, "the main process has judges where something is scored"
+        try:
+            found = self.scorer.look()
+        except ModelFileError as error:
+            if step == 0:
+                raise
+            self.view.say(f"step {step}: no scores. {error}")
+            return
+        self.log.add("evaluation", step=step, **found)
+        numbers = {**found["scores"], **{name: value for name, value in found.items() if isinstance(value, float)}}
+        self.board.add(step, {f"evaluation/{name}": value for name, value in numbers.items()})
+        self.view.balance(found["balance"])
+        each = ", ".join(f"{name} {value:.3f}" for name, value in found["scores"].items())
+        self.view.say(f"step {step}: balance {found['balance']:.3f} ({each})")
 
     def _preview(self, step: int) -> None:
         latents = self.session.preview_latents()
@@ -175,6 +207,14 @@ class SilentJournal:
             self._session.preview_latents()
         if logs_images:
             image_log_latents(self._session)
+
+    @property
+    def ends_early(self) -> bool:
+        """The main process knows."""
+        return False
+
+    def chose(self) -> None:
+        """The main process tells."""
 
     def wrote(self, model: Path) -> None:
         """The main process tells."""

@@ -94,6 +94,10 @@ class LiveView:
         names = {"instance": "photos", "prior": "class"}
         self._rows["validation"] = "  ".join(f"{names[role]} {value:.4f}" for role, value in losses.items())
 
+    def balance(self, value: float) -> None:
+        """Show how the scores of the subject, the prompts and the class add up."""
+        self._rows["balance"] = f"{value:.3f}"
+
     def leave_out(self, seconds: float) -> None:
         """Take time that went into previews and validation out of the speed of training."""
         self._times = deque(((when + seconds, step, images) for when, step, images in self._times), maxlen=_RATE_WINDOW)

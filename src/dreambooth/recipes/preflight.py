@@ -28,6 +28,8 @@ from dreambooth.recipes.pictures import (
     show_problems,
     unseen_warnings,
 )
+from dreambooth.recipes.scoring import Judges
+from dreambooth.recipes.selecting import check_can_score, judges_of_run
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.runtime.free_memory import free_memory_bytes
 from dreambooth.runtime.lock import LOCK_NAME
@@ -88,6 +90,8 @@ class Ready:
     given_priors: tuple[CaptionedPhoto, ...]
     """Class images of the folders that the person named; those that the base model makes come on top."""
     resolution: int
+    judges: Judges | None = None
+    """What scores the model while it trains; only in the main process, and when that is asked for."""
 
 
 def check_everything(
@@ -122,6 +126,8 @@ def check_everything(
     pictures = find_pictures(settings, resolution)
     show_problems(pictures, display)
     problems.attempt(lambda: raise_if_errors(pictures.problems))
+    problems.attempt(lambda: check_can_score(settings, pictures.photos))
+    judges = problems.attempt(lambda: judges_of_run(settings, side=resolution)) if processes.is_main else None
     problems.attempt(lambda: check_size(base.family.downsampling if base else 8, height=resolution, width=resolution))
     problems.raise_if_any()
     assert device is not None
@@ -143,6 +149,7 @@ def check_everything(
         photos=pictures.photos,
         given_priors=pictures.given_priors,
         resolution=resolution,
+        judges=judges,
     )
 
 
@@ -153,7 +160,7 @@ def _model_names(settings: TrainSettings, num_pictures: PerRole) -> ModelNames:
         output.file_layout,
         num_entries=num_entries(num_pictures, PerRole(settings.prior.photo_repeats, settings.prior.prior_repeats)),
         examples_per_step=loop.examples_per_step,
-        model_steps=output.steps_between_models or loop.steps,
+        model_steps=math.gcd(output.steps_between_models or loop.steps, settings.selection.evaluate_every),
     )
 
 

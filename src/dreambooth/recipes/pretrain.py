@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from dreambooth.diffusion.randomness import generator, seeded
-from dreambooth.errors import SettingsError
+from dreambooth.diffusion.randomness import generator
 from dreambooth.families.attention import use_plain_attention
 from dreambooth.families.components import Components
 from dreambooth.families.untrained import untrained_unet
 from dreambooth.pretraining.autoencoder import autoencoder_loss
 from dreambooth.pretraining.clip import attribute_heads, contrast_loss, voice
 from dreambooth.pretraining.denoising import denoising_loss, hearing
-from dreambooth.pretraining.judging import accuracies, judging_loss
-from dreambooth.pretraining.pictures import to_pixels
+from dreambooth.pretraining.pictures import mirrored_at_random, to_pixels
 from dreambooth.pretraining.settings import STAGES, PretrainSettings
 from dreambooth.pretraining.stages import Plan, Stage
-from dreambooth.recipes.display import Display, quoted
+from dreambooth.recipes.display import Display
+from dreambooth.recipes.pretrain_judges import train_eye, train_judge
 from dreambooth.recipes.pretrain_parts import Parts, check_same_pictures, fill_module
+from dreambooth.recipes.pretrain_stage import run_stage
 from dreambooth.runtime.device import choose_device
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.runtime.lock import exclusive
@@ -29,14 +28,13 @@ from dreambooth.runtime.tensor_files import write_tensors
 from dreambooth.sampling.images import to_image, write_contact_sheet
 from dreambooth.sampling.records import Picture, SamplingOptions
 from dreambooth.sampling.sampler import decode, sample
-from dreambooth.toybox.judge import ATTRIBUTES, SIDE, Judge
+from dreambooth.toybox.judge import ATTRIBUTES, SIDE
 from dreambooth.training.weight_average import NoAverage, WeightAverage
 from dreambooth.weights.model_weights import ModelWeights, ReadingReport
 from dreambooth.weights.write import write_single_file
 
 __all__ = ["pretrain"]
 
-_SAVE_EVERY = 500
 _LABELS = {"class": "class", "colour": "primary", "pattern": "pattern", "place": "place"}  # CLIP's heads: what they read
 _HEARING_TIMESTEPS = (200, 500, 800)
 _SHEET_PROMPTS = (
@@ -73,7 +71,8 @@ def pretrain(settings: PretrainSettings, display: Display) -> Path:
             "autoencoder": _train_autoencoder,
             "clip": _train_clip,
             "unet": _train_unet,
-            "judge": _train_judge,
+            "judge": train_judge,
+            "eye": train_eye,
             "model": _write_model,
         }
         for name in STAGES:
@@ -83,14 +82,15 @@ def pretrain(settings: PretrainSettings, display: Display) -> Path:
 
 
 def _render_pictures(parts: Parts) -> None:
-    for pictures, what in ((parts.world, "rendering the world"), (parts.subjects, "rendering subjects")):
+    sets = {"the world": parts.world, "subjects": parts.subjects, "lookalikes": parts.lookalikes}
+    for what, pictures in sets.items():
         if missing := pictures.num_missing():
-            with parts.display.progress(what, missing, "pictures") as advance:
+            with parts.display.progress(f"rendering {what}", missing, "pictures") as advance:
                 pictures.render_missing(processes=parts.settings.processes, advance=advance)
 
 
 def _train_autoencoder(parts: Parts) -> None:
-    settings, vae, pictures = parts.settings, parts.vae(), _pictures(parts)
+    settings, vae, pictures = parts.settings, parts.vae(), parts.rendered(parts.world)
     plan = Plan(settings.autoencoder_steps, 8, 1.5e-3, warmup=100)
     average = WeightAverage(dict(vae.named_parameters()), 0.999)
     stage = Stage(parts.file("vae.safetensors"), dict(vae.named_parameters()), average, plan)
@@ -100,11 +100,11 @@ def _train_autoencoder(parts: Parts) -> None:
         pixels = to_pixels(pictures[rows]).to(parts.device)
         return autoencoder_loss(parts.family, vae, pixels, seed=settings.seed, step=step)
 
-    _train("autoencoder", stage, loss_at, parts.display)
+    run_stage("autoencoder", stage, loss_at, parts.display)
 
 
 def _train_clip(parts: Parts) -> None:
-    settings, device, clip, pictures = parts.settings, parts.device, parts.clip(), _pictures(parts)
+    settings, device, clip, pictures = parts.settings, parts.device, parts.clip(), parts.rendered(parts.world)
     heads = attribute_heads({name: len(ATTRIBUTES[read]) for name, read in _LABELS.items()}, seed=settings.seed).to(device)
     plan = Plan(settings.clip_steps, 192, 1e-3, weight_decay=0.02, warmup=100)
     parameters = dict(nn.ModuleDict({"clip": clip, "heads": heads}).named_parameters())
@@ -116,7 +116,7 @@ def _train_clip(parts: Parts) -> None:
         random = generator(settings.seed, "clip rows", step)
         rows = torch.randint(parts.world.num_seen, (plan.batch_size,), generator=random)
         draws = torch.randint(captions.of_picture_NK.shape[1], (plan.batch_size,), generator=random)
-        pixels = _mirrored_at_random(to_pixels(pictures[rows]), random)
+        pixels = mirrored_at_random(to_pixels(pictures[rows]), random)
         ids = captions.unique_UL[captions.of_picture_NK[rows, draws]]
         longest = int((ids != parts.end_token).sum(dim=1).max()) + 1
         batch = {name: label[rows.to(device)] for name, label in asked.items()}
@@ -129,7 +129,7 @@ def _train_clip(parts: Parts) -> None:
             heard = voice(*parts.family.encode_text(clip.text_model, ids))
         parts.display.say(f"step {step}: a rare word changes the text states by {heard:.2f}")
 
-    _train("text encoder", stage, loss_at, parts.display, look=look)
+    run_stage("text encoder", stage, loss_at, parts.display, look=look)
 
 
 def _train_unet(parts: Parts) -> None:
@@ -154,44 +154,7 @@ def _train_unet(parts: Parts) -> None:
         shown = ", ".join(f"{gap:.1%}" for gap in gaps)
         parts.display.say(f"step {step}: wrong captions cost {shown} at t = {', '.join(map(str, _HEARING_TIMESTEPS))}")
 
-    _train("UNet", stage, loss_at, parts.display, look=look)
-
-
-def _train_judge(parts: Parts) -> None:
-    settings, device, sets = parts.settings, parts.device, (parts.world, parts.subjects)
-    with seeded(settings.seed):
-        judge = Judge().to(device)
-    parameters, plan = dict(judge.named_parameters()), Plan(settings.judge_steps, 96, 2e-3, weight_decay=0.05)
-    average = WeightAverage(parameters, 0.999)
-    stage = Stage(parts.file("judge-state.safetensors"), parameters, average, plan)
-    pictures = torch.cat([_pictures(parts), _pictures(parts, of_subjects=True)])
-    labels = {name: torch.cat([one.labels()[name] for one in sets]).to(device) for name in ATTRIBUTES}
-    offsets = {"the world": 0, "subjects": parts.world.num}
-    held_out = {
-        where: offset + torch.arange(one.num_seen, one.num) for (where, offset), one in zip(offsets.items(), sets, strict=True)
-    }
-    is_seen = torch.ones(len(pictures), dtype=torch.bool)
-    is_seen[torch.cat(list(held_out.values()))] = False
-    learned = is_seen.nonzero().flatten()
-
-    def loss_at(step: int) -> Tensor:
-        random = generator(settings.seed, "judge rows", step)
-        rows = learned[torch.randint(len(learned), (plan.batch_size,), generator=random)]
-        pixels = _mirrored_at_random(to_pixels(pictures[rows]), random)
-        batch = {name: label[rows.to(device)] for name, label in labels.items()}
-        return judging_loss(judge, pixels.to(device), batch, random)
-
-    def look(step: int) -> None:
-        with average.in_place():
-            for where, rows in held_out.items():
-                right = {name: label[rows.to(device)] for name, label in labels.items()}
-                found = accuracies(judge, to_pixels(pictures[rows]).to(device), right)
-                shown = ", ".join(f"{name} {share:.1%}" for name, share in found.items())
-                parts.display.say(f"step {step}, {where}: {shown}")
-
-    _train("judge", stage, loss_at, parts.display, look=look)
-    with average.in_place():
-        write_tensors(parts.file("judge.safetensors"), dict(judge.named_parameters()), dtype=torch.float16)
+    run_stage("UNet", stage, loss_at, parts.display, look=look)
 
 
 def _write_model(parts: Parts) -> None:
@@ -209,51 +172,9 @@ def _write_model(parts: Parts) -> None:
     parts.display.say(f"The model is {path}; beside it, clip-pictures.safetensors is what CLIP has beyond its text encoder")
 
 
-def _pictures(parts: Parts, *, of_subjects: bool = False) -> Tensor:
-    pictures = parts.subjects if of_subjects else parts.world
-    if missing := pictures.num_missing():
-        command = f"python -m dreambooth.toybox train --output {quoted(parts.settings.output)} --stages pictures"
-        raise SettingsError(
-            f"{pictures.folder}: {missing} of {pictures.num} pictures are not there",
-            hint=f"Render them first: {command}",
-        )
-    return pictures.load()
-
-
-def _mirrored_at_random(pixels_BCHW: Tensor, random: torch.Generator) -> Tensor:
-    is_mirrored_B = torch.rand(len(pixels_BCHW), generator=random) < 0.5
-    pixels_BCHW[is_mirrored_B] = pixels_BCHW[is_mirrored_B].flip(3)
-    return pixels_BCHW
-
-
 def _write_sheet(components: Components, path: Path) -> None:
     options = SamplingOptions("ddim", 25, 5.0, SIDE, SIDE, seed=42)
     pictures = [Picture(prompt, index) for index, prompt in enumerate(_SHEET_PROMPTS)]
     *_, final = sample(components, pictures, options, device=components.unet.device, dtype=torch.bfloat16)
     images = [to_image(pixels) for pixels in decode(components, final.x_BCHW)]
     write_contact_sheet(path, [images[:6], images[6:]])
-
-
-def _train(
-    what: str,
-    stage: Stage,
-    loss_at: Callable[[int], Tensor],
-    display: Display,
-    *,
-    look: Callable[[int], None] | None = None,
-) -> None:
-    """Make a stage's steps, saying the mean loss and looking at the result now and then."""
-    left = stage.plan.steps - stage.step
-    if left <= 0:
-        display.say(f"{what}: already at its last step, {stage.step}")
-        return
-    with display.progress(what, left, "steps") as advance:
-        losses: list[Tensor] = []
-        for loss in stage.run(loss_at, save_every=_SAVE_EVERY):
-            losses.append(loss)
-            advance(1)
-            if stage.step % _SAVE_EVERY == 0 or stage.step == stage.plan.steps:
-                display.say(f"{what}: step {stage.step}, mean loss {float(torch.stack(losses).mean()):.4f}")
-                losses.clear()
-                if look is not None:
-                    look(stage.step)

@@ -32,6 +32,8 @@ from dreambooth.toybox.judge import SIDE
 
 __all__ = ["Parts", "check_same_pictures", "embedded_family", "fill_module"]
 
+_DECIDING = ("seed", "num_pictures", "num_subject_pictures", "num_lookalike_pictures")  # what every picture follows from
+
 
 def embedded_family() -> StableDiffusion1:
     """Stable Diffusion 1 in small: 64 pixels, four of them to a latent, 10.9 million parameters in the UNet."""
@@ -59,7 +61,7 @@ def check_same_pictures(settings: PretrainSettings, *, may_begin: bool) -> None:
     """
     if not (may_begin or (settings.output / "pictures.json").exists()):
         return
-    asked = {name: getattr(settings, name) for name in ("seed", "num_pictures", "num_subject_pictures")}
+    asked = {name: getattr(settings, name) for name in _DECIDING}
     hint = "Give the same numbers to go on, or another --output to begin anew."
     check_remembered(settings.output / "pictures.json", asked, hint=hint)
 
@@ -89,6 +91,12 @@ class Parts:
         return PictureSet(self.file("subject-pictures"), num, SIDE, seed, shows="subjects")
 
     @cached_property
+    def lookalikes(self) -> PictureSet:
+        """Groups of objects that are hard to tell apart, for the eye."""
+        num, seed = self.settings.num_lookalike_pictures, self.settings.seed
+        return PictureSet(self.file("lookalike-pictures"), num, SIDE, seed, shows="lookalikes")
+
+    @cached_property
     def end_token(self) -> int:
         """The id that ends a caption and fills what is left."""
         return int(self.family.text_config["eos_token_id"])
@@ -96,6 +104,16 @@ class Parts:
     def file(self, name: str) -> Path:
         """A file or folder of the pretraining."""
         return self.settings.output / name
+
+    def rendered(self, pictures: PictureSet) -> Tensor:
+        """All pictures of a set, (N, side, side, 3) uint8. Raises SettingsError unless they are there."""
+        if missing := pictures.num_missing():
+            command = f"python -m dreambooth.toybox train --output {quoted(self.settings.output)} --stages pictures"
+            raise SettingsError(
+                f"{pictures.folder}: {missing} of {pictures.num} pictures are not there",
+                hint=f"Render them first: {command}",
+            )
+        return pictures.load()
 
     def vae(self) -> Any:
         """The autoencoder as it begins."""

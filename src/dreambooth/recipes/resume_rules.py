@@ -29,6 +29,9 @@ _MAY_CHANGE = frozenset(
         "memory.states_on_host",
         "memory.stream_blocks",
         "memory.shard",
+        "selection.select",
+        "selection.early_stop_margin",
+        "selection.early_stop_patience",
     }
 )
 _MAY_MOVE = frozenset(  # what is at these places is compared by content, so the places themselves may differ
@@ -48,8 +51,8 @@ def settings_for_resume(run: RunFolder, changes: Mapping[str, Any]) -> TrainSett
     """The run's own settings with `changes` (dotted path to value) made, when they may be made.
 
     Steps may grow, unless the learning rate depends on their number; the time limit and the device may change, so may what
-    saves memory and changes no number, and folders may have moved. Raises RunError when the folder is no run, and
-    SettingsError naming every other difference.
+    saves memory and changes no number and what chooses among the models, and folders may have moved. Raises RunError when the
+    folder is no run, and SettingsError naming every other difference.
     """
     if not run.config.is_file():
         raise RunError(

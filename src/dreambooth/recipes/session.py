@@ -98,6 +98,10 @@ class Session:
         """Whether a look that is taken every `interval` steps (never when 0) and before the first one is to be taken now."""
         return interval > 0 and (is_first or self.state.step % interval == 0)
 
+    def is_scored(self, *, is_first: bool) -> bool:
+        """Whether the model as it is now is scored, and written, or the base model before the first step."""
+        return self.is_due(self.ready.settings.selection.evaluate_every, is_first=is_first)
+
     def validation_losses(self) -> dict[str, float]:
         """The validation loss of each role, with the weights that a model written now would have."""
         with self.state.average.in_place():

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from dreambooth.config import Settings
 from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
+from dreambooth.evaluation.settings import BenchmarkSettings, EvaluationSettings, SelectionSettings
 from dreambooth.memory.settings import MemorySettings
 from dreambooth.pretraining.settings import PretrainSettings
 from dreambooth.sampling.settings import SampleSettings
@@ -18,9 +19,11 @@ from dreambooth.training.settings import LoopSettings, OptimizerName, OptimizerS
 from dreambooth.weights.settings import BaseModelSettings, WeightsChoice
 
 __all__ = [
+    "BenchmarkSettings",
     "ConvertSettings",
     "CountSettings",
     "DemoSettings",
+    "EvaluateSettings",
     "GenerateSettings",
     "InspectSettings",
     "PhotosSettings",
@@ -63,6 +66,9 @@ class TrainSettings(Settings):
 
     output: OutputSettings = Field(default_factory=OutputSettings)
     """The run folder and what is written into it."""
+
+    selection: SelectionSettings = Field(default_factory=SelectionSettings)
+    """Scores while training, and the model that they choose."""
 
     @model_validator(mode="after")
     def _class_images_have_a_class(self) -> TrainSettings:
@@ -144,6 +150,34 @@ class GenerateSettings(Settings):
 
     sample: SampleSettings = Field(default_factory=SampleSettings)
     """The pictures to make."""
+
+
+class EvaluateSettings(Settings):
+    """Measure what a model learned: the subject, the prompts, and what was kept of the class."""
+
+    model: str
+    """Model to measure: a run folder, which knows the rest, or a .ckpt or .safetensors file, a diffusers folder or a hub id."""
+
+    photos: Path | None = None
+    """Folder with photos of the subject; those that the run learned from when not given."""
+
+    class_word: str | None = None
+    """What kind of thing the subject is; the run's own word when not given."""
+
+    token: Annotated[str, Field(min_length=1)] | None = None
+    """The word that names the subject; the run's own when not given."""
+
+    base: str | None = None
+    """Model to compare with, in any of these forms or toybox; the run's base model, else none, when not given."""
+
+    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
+    """The pictures that are measured, and what measures them."""
+
+    device: str | None = None
+    """Where to work: cpu, cuda, cuda:1, mps. The first GPU, else the CPU, when not given."""
+
+    output: Path | None = None
+    """Folder for the scores, the report and the pictures; 'evaluation' in the run, or beside the model, when not given."""
 
 
 class ConvertSettings(Settings):

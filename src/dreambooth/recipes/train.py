@@ -23,6 +23,7 @@ from dreambooth.recipes.material import gather_material
 from dreambooth.recipes.memory_plan import levers_to_pull
 from dreambooth.recipes.preflight import Ready, check_everything, least_free_memory
 from dreambooth.recipes.resume_rules import check_same_material, settings_for_resume
+from dreambooth.recipes.selecting import put_chosen_model, what_was_chosen
 from dreambooth.recipes.session import Session, start_session
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.runtime.accelerated import start_processes
@@ -80,11 +81,14 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool, beside: 
             with _told_when_out_of_memory(ready):
                 session = start_session(ready, gather_material(ready, display))
                 restored = _restore(session, display)
-                if session.state.step < ready.settings.loop.steps:
-                    _train(session, display, interrupts, restored=restored)
+                is_done = session.state.step >= ready.settings.loop.steps
+                if not is_done:
+                    is_done = _train(session, display, interrupts, restored=restored)
+                elif ready.settings.selection.evaluate_every > 0:
+                    put_chosen_model(session)
                 elif not ready.run.final_model.exists():
                     session.write_model(ready.run.final_model)
-            return replace(_finish(session, display), was_asked_to_stop=interrupts.requested is not None)
+            return replace(_finish(session, display, is_done=is_done), was_asked_to_stop=interrupts.requested is not None)
 
 
 def _begin(ready: Ready, display: Display, *, is_resume: bool, beside: Mapping[str, str]) -> None:
@@ -103,7 +107,8 @@ def _check_it_can_begin(ready: Ready, *, is_resume: bool) -> None:
     if not is_resume and run.config.exists():
         hint = f"Continue it with: {resume_command(run.path, ready.settings.output.file_layout)}"
         raise RunError(f"{run.path}: already holds a run", hint=hint)
-    if is_resume and not find_checkpoints(run) and _steps_of_model(run.final_model, at_least=steps) >= steps:
+    is_finished = run.model_at(steps).exists() or _steps_of_model(run.final_model, at_least=steps) >= steps
+    if is_resume and not find_checkpoints(run) and is_finished:
         again = f"dreambooth train --model {quoted(model_name(run.path))} --output ANOTHER_FOLDER ..."
         raise RunError(
             f"{run.path}: has a finished model and no checkpoint to go on from; starting again would overwrite it",
@@ -115,7 +120,8 @@ def _steps_of_model(path: Path, *, at_least: int) -> int:
     """How many steps a model has seen: what its file says, `at_least` when it does not say, 0 when there is none."""
     if not path.exists():
         return 0
-    return int(read_model(str(path)).report.bookkeeping.get("global_step", at_least))
+    read = read_model(str(path))
+    return int(read.report.bookkeeping.get("global_step") or read.metadata.get("global_step") or at_least)
 
 
 @contextmanager
@@ -209,10 +215,12 @@ def _restore(session: Session, display: Display) -> bool:
     return True
 
 
-def _train(session: Session, display: Display, interrupts: Interrupts, *, restored: bool) -> None:
+def _train(session: Session, display: Display, interrupts: Interrupts, *, restored: bool) -> bool:
+    """Whether training is done: the last step, or the one at which the scores say that it is enough."""
     settings, state, processes = session.ready.settings, session.state, session.ready.processes
     deadline = math.inf if settings.loop.max_train_hours is None else time.monotonic() + 3600 * settings.loop.max_train_hours
     journal = Journal.open(session, display) if processes.is_main else SilentJournal(session)
+    ends = False
     with journal, interrupts.deferred(), session.trainee.train_mode():
         if not restored:
             journal.look(is_first=True)
@@ -224,25 +232,29 @@ def _train(session: Session, display: Display, interrupts: Interrupts, *, restor
                 journal.look(is_first=False)
                 # All processes meet here in every step: one may have been asked to stop, or be making previews.
                 stops = processes.any(interrupts.requested is not None or time.monotonic() >= deadline)
-                _save_what_is_due(session, journal, stops=stops)
-                if stops:
+                ends = session.is_scored(is_first=False) and processes.any(journal.ends_early)
+                _save_what_is_due(session, journal, stops=stops, ends=ends)
+                if stops or ends:
                     break
         except TrainingError as error:
             raise TrainingError(
                 error.problems, hint=f"{error.hint}\n{_how_to_go_on(session.ready.run, settings.output.file_layout)}"
             ) from error
-    if state.step < settings.loop.steps and processes.any(interrupts.requested is not None):
+    is_done = ends or state.step == settings.loop.steps
+    if not is_done and processes.any(interrupts.requested is not None):
         raise interrupts.error()
+    return is_done
 
 
-def _save_what_is_due(session: Session, journal: Journal | SilentJournal, *, stops: bool) -> None:
+def _save_what_is_due(session: Session, journal: Journal | SilentJournal, *, stops: bool, ends: bool) -> None:
     """Write the model, then the checkpoint, then remove what these make superfluous.
 
     In this order a checkpoint's model is always there, wherever the power fails. All processes come here; the main one writes.
     """
     output, step = session.ready.settings.output, session.state.step
-    is_last = step == session.ready.settings.loop.steps
-    has_model = is_last or session.is_due(output.steps_between_models, is_first=False)
+    is_last = ends or step == session.ready.settings.loop.steps
+    is_scored = session.is_scored(is_first=False)
+    has_model = is_last or is_scored or session.is_due(output.steps_between_models, is_first=False)
     has_checkpoint = is_last or session.is_due(output.checkpoint_steps, is_first=False)
     if has_model or has_checkpoint or stops:
         journal.catch_up()  # raises for a step that was not finite, so that nothing is saved after it
@@ -253,7 +265,11 @@ def _save_what_is_due(session: Session, journal: Journal | SilentJournal, *, sto
 
 def _write_models(session: Session, journal: Journal | SilentJournal, *, has_model: bool, is_last: bool, stops: bool) -> None:
     run, processes = session.ready.run, session.ready.processes
-    if is_last:
+    if is_last and session.ready.settings.selection.evaluate_every > 0:
+        session.write_model(run.model_at(session.state.step))
+        put_chosen_model(session)
+        journal.chose()
+    elif is_last:
         session.write_model(run.final_model)
     elif has_model:
         session.write_model(run.model_at(session.state.step))
@@ -276,7 +292,7 @@ def _save_checkpoint(session: Session, journal: Journal | SilentJournal, *, is_s
             journal.saved(path)
 
 
-def _finish(session: Session, display: Display) -> TrainResult:
+def _finish(session: Session, display: Display, *, is_done: bool) -> TrainResult:
     """Say what there is and how to use it."""
     settings, run, step = session.ready.settings, session.ready.run, session.state.step
     whats: dict[Role, str] = {"instance": "photo", "prior": "class image"}
@@ -285,9 +301,17 @@ def _finish(session: Session, display: Display) -> TrainResult:
             fewest, most = min(counts), max(counts)
             times = _times(most) if fewest == most else f"{fewest} to {_times(most)}"
             display.say(f"Each of {len(counts)} {what}s was seen {times}")
-    if step < settings.loop.steps:
+    if not is_done:
         display.say(f"Time is up. {_how_to_go_on(run, settings.output.file_layout)}")
         return TrainResult(run.path, None, step)
+    if step < settings.loop.steps:
+        margin, more = settings.selection.early_stop_margin, resume_command(run.path, settings.output.file_layout)
+        display.say(
+            f"Training ended at step {step} of {settings.loop.steps}: the balance of the scores stayed lower than its peak by "
+            f"more than {margin:g}. To go on all the same:\n  {more} --early-stop-margin 1"
+        )
+    if chosen := what_was_chosen(session):
+        display.say(chosen["text"])
     prompt = session.previewer.prompts[0] if session.previewer.prompts else settings.subject.token
     use = f"dreambooth generate --model {quoted(model_name(run.path))} --prompt {quoted(prompt)}"
     display.say(f"The model is {run.final_model}. To use it:\n  {use}")

@@ -25,7 +25,7 @@ class RunFolder:
 
     @property
     def events(self) -> Path:
-        """One JSON object a line: steps, validations, previews, checkpoints."""
+        """One JSON object a line: steps, validations, scores, previews, checkpoints."""
         return self.path / "events.jsonl"
 
     @property
@@ -37,6 +37,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Folders step-000500 and so on, to resume from."""
         return self.path / "checkpoints"
+
+    @property
+    def scores(self) -> Path:
+        """What scoring while training is held against: pictures of the base model, and features."""
+        return self.path / "scores"
 
     @property
     def tensorboard(self) -> Path:

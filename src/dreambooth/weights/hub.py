@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from glob import escape
 from pathlib import Path
 
 from dreambooth.errors import ModelFileError
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "fetch_encoder"]
 
 _PARTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "(?:pytorch_)?model"}
 _FOLDERS = (*_PARTS, "tokenizer", "scheduler")
 # Full precision before half: training goes on from these weights. Then safetensors before pickles.
 _PREFERENCE = (("", "safetensors"), ("", "bin"), ("fp16", "safetensors"), ("fp16", "bin"))
 _OTHER_FAMILIES = ("text_encoder_2/", "transformer/")
+_ENCODER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_ENCODER_TEXTS = ("config.json", "preprocessor_config.json")
 _SINGLE_FILE_ENDINGS = (".safetensors", ".ckpt")
 _SECONDS_TO_ANSWER = 20.0
 _GIVE_A_FILE = "Or download the model by other means and give its file or folder instead of the hub id."
@@ -30,6 +32,21 @@ def fetch(hub_id: str) -> Path:
     Raises ModelFileError when there is no connection and no earlier download, when the repository does not exist, needs an
     account, holds no Stable Diffusion 1, or several checkpoints to choose from.
     """
+    folder, wanted = _fetch(hub_id, _choose)
+    return folder / wanted[0] if len(wanted) == 1 else folder
+
+
+def fetch_encoder(hub_id: str) -> Path:
+    """Download a vision transformer or a CLIP as transformers keeps them, two small JSON files and one file of weights, into
+    the hub's cache; the folder. Without a connection, what was downloaded before is used.
+
+    Raises ModelFileError as `fetch` does, and for a repository that holds no such model.
+    """
+    return _fetch(hub_id, _choose_encoder)[0]
+
+
+def _fetch(hub_id: str, choose: Callable[[str, Sequence[str]], list[str]]) -> tuple[Path, list[str]]:
+    """The folder with those files of a repository that are chosen from their names, and the names of these."""
     from huggingface_hub import model_info, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -38,8 +55,8 @@ def fetch(hub_id: str) -> Path:
     except (HfHubHTTPError, HFValidationError) as error:
         raise _refused(hub_id, error) from error
     except Exception as error:  # the hub's library lets the errors of whichever HTTP library it uses through
-        return _fetched_before(hub_id, error)
-    wanted = _choose(hub_id, names)
+        return _fetched_before(hub_id, choose, error)
+    wanted = choose(hub_id, names)
     try:
         folder = Path(snapshot_download(hub_id, allow_patterns=[escape(name) for name in wanted]))
     except HfHubHTTPError as error:
@@ -49,7 +66,17 @@ def fetch(hub_id: str) -> Path:
             f"{hub_id}: the download broke off ({type(error).__name__}: {error})",
             hint=f"Run the same command again; it goes on where it stopped. {_GIVE_A_FILE}",
         ) from error
-    return folder / wanted[0] if len(wanted) == 1 else folder
+    return folder, wanted
+
+
+def _choose_encoder(hub_id: str, names: Sequence[str]) -> list[str]:
+    weights = [name for name in _ENCODER_WEIGHTS if name in names][:1]
+    if missing := [name for name in _ENCODER_TEXTS if name not in names] + ([] if weights else [" or ".join(_ENCODER_WEIGHTS)]):
+        raise ModelFileError(
+            f"{hub_id}: no model that sees pictures, in the form of transformers: it has no {', no '.join(missing)}",
+            hint="Give one such as facebook/dino-vits16 or openai/clip-vit-base-patch32.",
+        )
+    return [*_ENCODER_TEXTS, *weights]
 
 
 def _choose(hub_id: str, names: Sequence[str]) -> list[str]:
@@ -104,8 +131,8 @@ def _single_file(hub_id: str, names: Sequence[str]) -> str:
     )
 
 
-def _fetched_before(hub_id: str, cause: Exception) -> Path:
-    """What an earlier download left: the folder or its single checkpoint."""
+def _fetched_before(hub_id: str, choose: Callable[[str, Sequence[str]], list[str]], cause: Exception) -> tuple[Path, list[str]]:
+    """What an earlier download left: the folder, and the names of what is wanted in it."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -114,7 +141,7 @@ def _fetched_before(hub_id: str, cause: Exception) -> Path:
         raise _unreachable(hub_id, cause) from cause
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
     try:
-        wanted = _choose(hub_id, names)
+        return folder, choose(hub_id, names)
     except ModelFileError as error:
         raise ModelFileError(
             [
@@ -123,7 +150,6 @@ def _fetched_before(hub_id: str, cause: Exception) -> Path:
             ],
             hint=f"Connect and try again. {_GIVE_A_FILE}",
         ) from cause
-    return folder / wanted[0] if len(wanted) == 1 else folder
 
 
 def _refused(hub_id: str, error: Exception) -> ModelFileError:

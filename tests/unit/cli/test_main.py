@@ -129,13 +129,13 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
         assert main(arguments) == 0
         text = capsys.readouterr().out
         assert text.startswith("Usage: dreambooth VERB")
-        verbs = ["train", "generate", "prior", "plan", "convert", "inspect", "tokens", "demo"]
+        verbs = ["train", "generate", "evaluate", "benchmark", "prior", "plan", "convert", "inspect", "tokens", "demo"]
         assert [line.split()[1] for line in text.splitlines() if line.startswith("│ ") and line[2] != " "] == verbs
 
 
 def test_an_unknown_verb_is_told_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trian"]) == 2
-    known = "train, generate, prior, plan, convert, inspect, tokens, demo"
+    known = "train, generate, evaluate, benchmark, prior, plan, convert, inspect, tokens, demo"
     first, second = capsys.readouterr().err.splitlines()
     assert first == f"error: unknown verb 'trian': the verbs are {known}; did you mean 'train'?"
     assert second == "See `dreambooth --help`."

@@ -11,7 +11,7 @@ from dreambooth.families.blueprints import text_blueprint, unet_blueprint, vae_b
 from dreambooth.families.components import Components
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.shapes import shapes_of
-from dreambooth.families.untrained import untrained_clip, untrained_unet, untrained_vae, without_memory
+from dreambooth.families.untrained import untrained_clip, untrained_unet, untrained_vae, untrained_vit, without_memory
 
 VISION = {
     "hidden_size": 32,
@@ -28,6 +28,7 @@ MAKERS: dict[str, Make] = {
     "unet": lambda family, seed: untrained_unet(family, seed=seed),
     "vae": lambda family, seed: untrained_vae(family, seed=seed),
     "clip": lambda family, seed: untrained_clip(family, vision=VISION, projection=24, seed=seed),
+    "vit": lambda family, seed: untrained_vit(VISION, seed=seed),
 }
 
 
@@ -85,6 +86,15 @@ def test_a_clip_has_the_towers_asked_for(miniature: StableDiffusion1) -> None:
         states = clip.text_model(ids).last_hidden_state
         pooled = clip.text_projection(states[torch.arange(2), torch.tensor([2, 3])])
     torch.testing.assert_close(outputs.text_embeds, pooled / pooled.norm(dim=1, keepdim=True))
+
+
+def test_a_vision_transformer_is_that_of_its_configuration_without_a_pooler() -> None:
+    vit: Any = untrained_vit(VISION, seed=3)
+    with torch.no_grad():
+        outputs = vit(pixel_values=torch.zeros(2, 3, 16, 16))
+    assert outputs.last_hidden_state.shape == (2, 1 + 4, 32)  # the first token, and one for each patch
+    assert outputs.pooler_output is None
+    assert len(vit.layers) == 2
 
 
 def test_a_model_without_memory_has_every_tensor_and_no_numbers(miniature: StableDiffusion1) -> None:

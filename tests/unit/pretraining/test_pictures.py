@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from dreambooth.pretraining import pictures as module
-from dreambooth.pretraining.pictures import PictureSet, to_pixels
+from dreambooth.pretraining.lookalikes import lookalike_scene
+from dreambooth.pretraining.pictures import PictureSet, mirrored_at_random, to_pixels
 from dreambooth.toybox.captions import caption
 from dreambooth.toybox.judge import ATTRIBUTES, UNASKED
 from dreambooth.toybox.render import render
@@ -73,6 +74,20 @@ def test_a_set_of_subjects_shows_a_new_one_in_every_picture(tmp_path: Path) -> N
     assert not {one.scene.look for one in drawn} & set(individuals().values())
 
 
+def test_a_set_of_lookalikes_shows_their_groups(tmp_path: Path) -> None:
+    some = pictures(tmp_path, shows="lookalikes")
+    for index in range(40):
+        assert some.record(index) == module.Drawn(lookalike_scene(11, index), None)
+
+
+def test_half_of_the_pictures_are_mirrored() -> None:
+    pixels = torch.arange(400.0).reshape(400, 1, 1, 1) + torch.tensor([0.0, 0.25, 0.5])
+    shown = mirrored_at_random(pixels.clone(), torch.Generator().manual_seed(1))
+    is_mirrored = (shown == pixels.flip(3)).all(dim=(1, 2, 3))
+    assert ((shown == pixels).all(dim=(1, 2, 3)) ^ is_mirrored).all()
+    assert float(is_mirrored.float().mean()) == pytest.approx(0.5, abs=0.08)  # 3 standard deviations
+
+
 def test_the_last_tenth_is_held_out_but_no_more_than_a_thousand(tmp_path: Path) -> None:
     assert [pictures(tmp_path, num=num).num_seen for num in (100, 105, 9999, 10_000, 56_000)] == [90, 95, 9000, 9000, 55_000]
 
@@ -90,7 +105,7 @@ def test_captions_are_about_the_picture_and_every_draw_may_differ(tmp_path: Path
         assert drawn.name is None or any(drawn.name in text for text in said)
 
 
-@pytest.mark.parametrize("shows", ["world", "subjects"])
+@pytest.mark.parametrize("shows", ["world", "subjects", "lookalikes"])
 def test_labels_are_those_of_the_records(tmp_path: Path, shows: str) -> None:
     some = pictures(tmp_path, num=30, shows=shows)
     labels = some.labels()

@@ -19,6 +19,8 @@ def test_all_stages_are_done_in_order_when_nothing_is_said() -> None:
         ({"stages": ["vae"]}, "vae"),
         ({"unet_steps": 0}, "unet_steps"),
         ({"num_pictures": 99}, "num_pictures"),
+        ({"num_lookalike_pictures": 31}, "num_lookalike_pictures"),
+        ({"eye_steps": 0}, "eye_steps"),
         ({"seed": -1}, "seed"),
         ({"steps": 3}, "steps"),
     ],

@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
 )
 
 from dreambooth.errors import ModelFileError
-from dreambooth.weights.hub import fetch
+from dreambooth.weights.hub import fetch, fetch_encoder
 
 TEXTS = [
     *("model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json"),
@@ -209,3 +209,47 @@ def test_offline_an_earlier_download_may_be_incomplete(monkeypatch, tmp_path):
         fetch("owner/name")
     assert f"the earlier download in {tmp_path} is not complete" in caught.value.text
     assert "no weights for torch in its folder 'unet'" in caught.value.text
+
+
+ENCODER = ["config.json", "preprocessor_config.json"]
+AROUND = ["README.md", "vocab.json", "flax_model.msgpack", "tf_model.h5", "onnx/model.onnx", "model.fp16.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "taken"),
+    [
+        (["pytorch_model.bin", "model.safetensors"], "model.safetensors"),
+        (["pytorch_model.bin"], "pytorch_model.bin"),
+    ],
+)
+def test_of_an_encoder_only_what_is_read_is_taken(monkeypatch, tmp_path, weights, taken):
+    hub = Hub(monkeypatch, tmp_path, [*ENCODER, *AROUND, *weights])
+    assert fetch_encoder("owner/name") == tmp_path
+    assert sorted(hub.downloaded) == sorted([*ENCODER, taken])
+
+
+def test_what_is_no_encoder_is_not_downloaded(monkeypatch, tmp_path):
+    hub = Hub(monkeypatch, tmp_path, [*TEXTS, "preprocessor_config.json"])
+    with pytest.raises(ModelFileError) as caught:
+        fetch_encoder("owner/name")
+    assert "it has no config.json, no model.safetensors or pytorch_model.bin" in caught.value.text
+    assert "facebook/dino-vits16" in caught.value.text
+    assert hub.patterns is None
+
+
+def test_offline_an_earlier_encoder_is_used(monkeypatch, tmp_path):
+    for name in [*ENCODER, "model.safetensors"]:
+        (tmp_path / name).touch()
+    Hub(monkeypatch, tmp_path, info_error=ConnectionError("no route"), cached=tmp_path)
+    assert fetch_encoder("owner/name") == tmp_path
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ModelFileError, match=r"it has no config\.json"):
+        fetch_encoder("owner/name")
+
+
+@pytest.mark.parametrize(("error", "messages"), [*REFUSALS, *NO_ANSWER])
+def test_refusals_of_an_encoder_say_what_to_do_next(monkeypatch, tmp_path, error, messages):
+    Hub(monkeypatch, tmp_path, info_error=error)
+    with pytest.raises(ModelFileError) as caught:
+        fetch_encoder("owner/name")
+    assert all(message in caught.value.text for message in messages), caught.value.text

@@ -1,0 +1,131 @@
+"""Which step of a run is best: the balance of fidelity, prompt and prior as one number, its peak, and when it has passed.
+
+Every score is placed between two states that can be measured before training: the base model, which knows nothing of the
+subject, and the photos themselves, which is what a model shows that repeats them whatever it is asked for. So no number here
+depends on an encoder's scale:
+
+    fidelity  0 at the base model, 1 at the photos    mean of
+                  DINO      (x - base) / (photos - base)
+                  CLIP-I    (x - base) / (photos - base)
+    prompt    1 at the base model, 0 at the photos
+                  CLIP-T    (x - photos) / (base - photos)
+    prior     1 at the base model, 0 at the photos    mean of
+                  PRES      (photos - x) / (photos - base)
+                  drift     (far - x) / far, where far = 1 - PRES of the base model is how far its class images are from photos
+                  DIV       x / base, as photos repeated in every picture would differ by nothing
+
+    balance = (w_f fidelity + w_t prompt + w_p prior) / (w_f + w_t + w_p)
+
+Each fraction is held in [0, 1]: a model that is more like the photos than they are like each other is no better, and one
+measure that runs away cannot outweigh the rest. A measure whose two ends are nearer than `SMALLEST_SPAN`, or the wrong way
+round, tells nothing by these judges and is left out, as is one that was not measured; a part without any measure is left out
+with its weight. With the weights 2, 1, 1 the untrained model and a copier of photos both have exactly 0.5: a model is worth
+choosing by as much as it is above.
+
+Why a mean and not a product: scores of few pictures are noisy, and one part near 0 would make a product of the others' noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["PARTS", "SMALLEST_SPAN", "Balance", "Span", "Weights", "balance", "best", "has_passed_peak", "spans"]
+
+SMALLEST_SPAN = 0.02
+"""Distance between a measure's two ends, in its own units, below which it is left out: a few pictures move it by more."""
+
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "fidelity": ("DINO", "CLIP-I"),
+    "prompt": ("CLIP-T",),
+    "prior": ("PRES", "drift", "DIV"),
+}
+"""The parts of the balance, and the measures that each is the mean of."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much each part counts, at least 0 each and not all 0."""
+
+    fidelity: float
+    prompt: float
+    prior: float
+
+
+@dataclass(frozen=True)
+class Span:
+    """A measure's ends: its value where it counts nothing, and where it counts fully."""
+
+    worst: float
+    best: float
+
+    def fraction(self, value: float) -> float:
+        """How far `value` is from the worst to the best end, in [0, 1]."""
+        return min(1.0, max(0.0, (value - self.worst) / (self.best - self.worst)))
+
+
+@dataclass(frozen=True)
+class Balance:
+    """One number for a step, and the parts that it is the weighted mean of."""
+
+    value: float
+    fidelity: float | None
+    """None, as the other parts, where nothing measures it."""
+    prompt: float | None
+    prior: float | None
+
+
+def spans(base: Mapping[str, float], photos: Mapping[str, float]) -> dict[str, Span]:
+    """The ends of every measure that can tell the base model from the photos, see the formula above.
+
+    `base` has the base model's scores by name, `photos` the photos' own: DINO and CLIP-I with each other, CLIP-T with the
+    prompts. For a single photo DINO and CLIP-I are 1, the photo with itself.
+    """
+    ends = {name: (base.get(name), photos.get(name)) for name in ("DINO", "CLIP-I")}
+    ends["CLIP-T"] = (photos.get("CLIP-T"), base.get("CLIP-T"))
+    pres = base.get("PRES")
+    ends["PRES"] = (photos.get("DINO"), pres)
+    ends["drift"] = (None if pres is None else 1 - pres, 0.0)
+    ends["DIV"] = (0.0, base.get("DIV"))
+    is_lower_better = {"PRES", "drift"}
+    found = {}
+    for name, (worst, best_end) in ends.items():
+        if worst is None or best_end is None:
+            continue
+        way = worst - best_end if name in is_lower_better else best_end - worst
+        if way >= SMALLEST_SPAN:
+            found[name] = Span(worst, best_end)
+    return found
+
+
+def balance(scores: Mapping[str, float], between: Mapping[str, Span], weights: Weights) -> Balance | None:
+    """The balance of a step's scores, by name. None where no measure of a part with a weight can be placed."""
+    parts = {
+        part: _mean([between[name].fraction(scores[name]) for name in names if name in scores and name in between])
+        for part, names in PARTS.items()
+    }
+    weighed = [(getattr(weights, part), value) for part, value in parts.items() if value is not None]
+    total = sum(weight for weight, _ in weighed)
+    if total == 0:
+        return None
+    return Balance(sum(weight * value for weight, value in weighed) / total, **parts)
+
+
+def best(history: Mapping[int, float]) -> int:
+    """The step with the highest balance; the first of equals, which has forgotten least. There must be one step or more."""
+    return min(history, key=lambda step: (-history[step], step))
+
+
+def has_passed_peak(history: Mapping[int, float], *, margin: float, patience: int) -> bool:
+    """Whether each of the last `patience` values, by step, is more than `margin` below the highest value before them.
+
+    One bad look is often chance, so `patience` of them in a row are waited for. A later step changes nothing about an earlier
+    answer: the same history gives the same step to stop at, whether or not the run was stopped and resumed on the way.
+    """
+    values = [history[step] for step in sorted(history)]
+    before, last = values[:-patience], values[-patience:]
+    return bool(before) and max(last) < max(before) - margin
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,70 @@
+"""The pictures by which models are measured, kept as files: what is there already is not made again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dreambooth.data.photos import read_pixels
+from dreambooth.recipes.display import Display
+from dreambooth.recipes.generate import made_pictures
+from dreambooth.recipes.settings import GenerateSettings
+from dreambooth.runtime.device import release_memory
+from dreambooth.sampling.images import save_picture
+from dreambooth.sampling.names import file_stem
+from dreambooth.sampling.records import Picture
+from dreambooth.sampling.settings import SampleSettings
+from dreambooth.weights.model_weights import ModelWeights
+from dreambooth.weights.settings import BaseModelSettings
+
+__all__ = ["Album"]
+
+_KEY_LETTERS = 10
+
+
+@dataclass(frozen=True)
+class Album:
+    """The pictures of one model. A file's name ends in a key of everything that decides the picture."""
+
+    folder: Path
+    model: ModelWeights
+    name: str
+    """What the model is called where it is said which one makes pictures."""
+    sample: SampleSettings
+    device: torch.device
+
+    def path(self, picture: Picture) -> Path:
+        """The file of a picture, whether or not it is there."""
+        asked = self.sample
+        made_of = (picture.prompt, picture.index, self.model.digest(), self.model.family.resolution)
+        how = (asked.sampler, asked.steps, asked.guidance_scale, asked.seed)
+        key = hashlib.sha256(json.dumps([*made_of, *how]).encode()).hexdigest()[:_KEY_LETTERS]
+        return self.folder / f"{file_stem(picture.prompt)}-{picture.index:02d}-{key}.png"
+
+    def missing(self, pictures: Sequence[Picture]) -> list[Picture]:
+        """Those of the pictures that have no file yet."""
+        return [picture for picture in dict.fromkeys(pictures) if not self.path(picture).is_file()]
+
+    def make(self, pictures: Sequence[Picture], display: Display) -> list[Tensor]:
+        """The pixels of all, in [0, 1], (3, H, W), from their files; the model is built only when one is missing.
+
+        Each is written as soon as it is made, so stopping loses one batch at most.
+        """
+        if missing := self.missing(pictures):
+            settings = GenerateSettings(base=BaseModelSettings(model=self.name), sample=self.sample)
+            with closing(made_pictures(settings, self.model, missing, display, device=self.device)) as made:
+                for one in made:
+                    save_picture(self.path(one.picture), one.pixels_CHW, one.text)
+            release_memory(self.device)
+        return [_pixels(self.path(picture)) for picture in pictures]
+
+
+def _pixels(path: Path) -> Tensor:
+    return torch.from_numpy(read_pixels(path, background="white")).permute(2, 0, 1).float() / 255

@@ -1,0 +1,261 @@
+"""`dreambooth benchmark`: the paper's protocol over a whole dataset, subject by subject, and one table.
+
+Each subject is a task of its own, and everything that it writes stands in a folder of its own: what is lost with a worker is
+the step that it was in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dreambooth import presets
+from dreambooth.config import nearest, parse_settings, read_yaml, without_silenced
+from dreambooth.data.photos import scan_photos
+from dreambooth.data.problems import raise_if_errors
+from dreambooth.errors import Interrupted, RunError, SettingsError
+from dreambooth.evaluation.dataset import BenchmarkSubject, chosen, read_dataset, toybox_dataset
+from dreambooth.evaluation.settings import BenchmarkSettings, EvaluationSettings
+from dreambooth.files import write_json, write_text
+from dreambooth.recipes.benchmark_subject import SubjectJob, benchmark_subject, read_scores
+from dreambooth.recipes.benchmark_table import SUMMARY_TITLES, as_markdown, benchmark_record, summary_rows
+from dreambooth.recipes.display import Display
+from dreambooth.recipes.judges import choose_judges
+from dreambooth.recipes.remembered import check_remembered
+from dreambooth.recipes.settings import TrainSettings
+from dreambooth.recipes.toybox import write_photos
+from dreambooth.runtime.device import choose_device
+from dreambooth.runtime.interrupts import Interrupts
+from dreambooth.runtime.lock import exclusive
+from dreambooth.runtime.workers import InThisProcess, Outcome, OverRay, Workers, has_ray
+from dreambooth.toybox.files import EMBEDDED_MODEL
+from dreambooth.toybox.judge import SIDE
+from dreambooth.weights.read import is_embedded, read_model
+
+__all__ = ["BenchmarkResult", "benchmark"]
+
+_PAPER: Mapping[str, Mapping[str, Any]] = {
+    "subject": {"instance_prompt": "a {token} {class_word}"},
+    "prior": {"class_prompt": "a {class_word}", "num_prior_images": 200},
+    "optimizer": {"learning_rate": 5e-6},
+    "loop": {"steps": 1000},
+    "output": {"checkpoint_steps": 250},
+}
+"""What the paper says of Stable Diffusion, which takes about 1000 class images "but less can be used"."""
+
+_UNWATCHED: Mapping[str, Any] = {"preview_steps": 0, "validation_steps": 0, "model_steps": 0, "keep_checkpoints": 1}
+_QUICK_STEPS, _QUICK_CLASS_IMAGES = 100, 16
+_QUICK_EVALUATION = {"num_images": 2, "num_class_images": 4, "sampling_steps": 15}
+_GUIDANCE_SCALE, _SMALL_GUIDANCE_SCALE = 7.5, 3.0
+_DECIDES_NOTHING = {
+    "base": ("model",),  # its digest does
+    "subject": ("photos", "class_word"),
+    "prior": ("prior_folder",),
+    "loop": ("device",),
+    "output": ("output",),
+    "evaluation": ("batch_size",),
+}
+"""What differs from subject to subject, or says only where and how quickly."""
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """What was found, and where it is written."""
+
+    record: Mapping[str, Any]
+    table: Path
+
+
+def benchmark(settings: BenchmarkSettings, display: Display) -> BenchmarkResult:
+    """Learn, show and measure every subject; the numbers stand in `benchmark.json` and `benchmark.md`.
+
+    Raises SettingsError with everything that is wrong before any work; RunError at the end when subjects failed, with the
+    others done and the table of them written; Interrupted when somebody asked to stop.
+    """
+    settings = settings.model_copy(update={"output": settings.output.expanduser().absolute()})
+    output, stopped = settings.output, "Stopped. What is done is kept; the same command goes on from there."
+    with Interrupts(lambda: stopped), ExitStack() as stack:
+        jobs, asked = _jobs(settings)
+        stack.enter_context(exclusive(output))
+        _begin(settings, jobs, asked)
+        left = [name for name, job in jobs.items() if not job.scores_file.is_file()]
+        display.say(f"Benchmark of {_subjects_in_words(len(jobs))} into {output}: {len(left)} still to be done")
+        failed: list[Outcome] = []
+        workers = _workers(settings, len(left), display)
+        try:
+            with closing(workers.outcomes(benchmark_subject, {name: jobs[name] for name in left})) as outcomes:
+                for outcome in outcomes:
+                    failed += [outcome] if outcome.error is not None else []
+                    _tell(outcome, jobs[outcome.name], display)
+                    _write_table(jobs, asked, output)
+        except Interrupted as stop:
+            raise Interrupted(stopped, exit_code=stop.exit_code) from stop
+        record = _write_table(jobs, asked, output)
+        if record is not None:
+            display.table(f"Mean of {_subjects_in_words(len(record['subjects']))}", SUMMARY_TITLES, summary_rows(record))
+            display.say("Numbers from different encoders do not compare: which these are by stands below the table.")
+            display.say(f"Wrote {output / 'benchmark.json'} and {output / 'benchmark.md'}")
+    if failed or record is None:
+        done = f"{len(jobs) - len(failed)} of {_subjects_in_words(len(jobs))} done"
+        raise RunError(
+            [f"{one.name}: {one.error}" for one in failed], hint=f"{done}. The same command tries only the others again."
+        )
+    return BenchmarkResult(record, output / "benchmark.md")
+
+
+def _jobs(settings: BenchmarkSettings) -> tuple[dict[str, SubjectJob], dict[str, Any]]:
+    """A job for each subject by its name, and what was asked that decides the numbers; all checked."""
+    subjects = _subjects(settings)
+    trainings = {one.name: _training(settings, one) for one in subjects}
+    training = next(iter(trainings.values()))
+    choose_device(settings.device)
+    base = read_model(training.base.model, config=training.base.config, weights=training.base.weights)
+    side = training.views.resolution or base.family.resolution
+    evaluation = _evaluation(settings, side)
+    # an encoder that cannot be had is told of before the first subject is learned
+    choose_judges(evaluation, side=side, device=torch.device("cpu"), cache=settings.output / "features")
+    asked = {
+        "dataset": EMBEDDED_MODEL if is_embedded(settings.dataset) else "DreamBooth",
+        "base model": base.digest(),
+        "training": _deciding(training.model_dump(mode="json")),
+        "evaluation": _deciding({"evaluation": evaluation.model_dump(mode="json")})["evaluation"],
+    }
+    jobs = {
+        one.name: SubjectJob(
+            one, _folder(settings, one.name), settings.output / "class-before", trainings[one.name], evaluation
+        )
+        for one in subjects
+    }
+    return jobs, asked
+
+
+def _begin(settings: BenchmarkSettings, jobs: Mapping[str, SubjectJob], asked: Mapping[str, Any]) -> None:
+    """What is done in a folder is not done again, so it must answer the same question. Raises SettingsError when not."""
+    check_remembered(settings.output / "asked.json", asked, hint="Give another --output to measure anew.")
+    if is_embedded(settings.dataset):
+        for name, job in jobs.items():
+            write_photos(name, job.subject.photos)
+
+
+def _deciding(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        section: {name: value for name, value in below.items() if name not in _DECIDES_NOTHING.get(section, ())}
+        for section, below in values.items()
+    }
+
+
+def _folder(settings: BenchmarkSettings, name: str) -> Path:
+    return settings.output / "subjects" / name
+
+
+def _subjects(settings: BenchmarkSettings) -> tuple[BenchmarkSubject, ...]:
+    """The subjects, and every photo of a folder looked at. Raises SettingsError with everything that is wrong."""
+    if is_embedded(settings.dataset):
+        return chosen(toybox_dataset(settings.output / "photos"), settings.subjects)
+    subjects = read_dataset(Path(settings.dataset).expanduser().absolute(), settings.subjects)
+    reports = [scan_photos(one.photos, role="instance", resolution=1) for one in subjects]
+    raise_if_errors([problem for report in reports for problem in report.errors])
+    return subjects
+
+
+def _training(settings: BenchmarkSettings, subject: BenchmarkSubject) -> TrainSettings:
+    """The paper's settings, over them a preset's, over them what is asked here."""
+    below = _preset("toybox") if is_embedded(settings.dataset) else _PAPER
+    layers = [below, {"prior": {"prior_folder": settings.output / "class-images"}}]
+    if settings.preset is not None:
+        layers.append(_preset(settings.preset))
+    if settings.quick:
+        layers.append({"loop": {"steps": _QUICK_STEPS}, "prior": {"num_prior_images": _QUICK_CLASS_IMAGES}})
+    asked: dict[str, dict[str, Any]] = {
+        "subject": {"photos": subject.photos, "class_word": subject.class_word},
+        "output": {**_UNWATCHED, "output": _folder(settings, subject.name) / "run"},
+    }
+    if settings.model is not None:
+        asked["base"] = {"model": _as_seen_from_elsewhere(settings.model)}
+    loop = {"steps": settings.steps, "device": settings.device}
+    asked["loop"] = {name: value for name, value in loop.items() if value is not None}
+    values = _layered([*layers, asked])
+    if "model" not in values.get("base", {}):
+        raise SettingsError("model is not given", hint="Name the base model: --model sd-v1-4.ckpt")
+    return parse_settings(TrainSettings, values, where=f"benchmark of {subject.name}")
+
+
+def _layered(layers: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Sections' values laid over each other, without those that a higher layer leaves no effect."""
+    values: dict[str, dict[str, Any]] = {}
+    for layer in layers:
+        below = without_silenced(TrainSettings, values, layer)
+        values = {name: {**below.get(name, {}), **layer.get(name, {})} for name in {**below, **layer}}
+    return values
+
+
+def _preset(name: str) -> dict[str, Any]:
+    """The values of a shipped preset or of a YAML file."""
+    shipped = {file.stem: file for file in Path(presets.__path__[0]).glob("*.yaml")}
+    path = shipped.get(name, Path(name))
+    if path.suffix not in (".yaml", ".yml"):
+        near = nearest(name, shipped)
+        raise SettingsError(
+            f"preset is {name!r}: expected {', '.join(sorted(shipped))} or a YAML file"
+            + (f"; did you mean {near!r}?" if near else "")
+        )
+    return read_yaml(path)
+
+
+def _as_seen_from_elsewhere(model: str) -> str:
+    """A path that holds in whatever folder a worker stands; other names as they are."""
+    path = Path(model).expanduser()
+    return str(path.absolute()) if path.exists() and not is_embedded(model) else model
+
+
+def _evaluation(settings: BenchmarkSettings, side: int) -> EvaluationSettings:
+    """With the choices written down that depend on the model and on `quick`."""
+    asked = settings.evaluation
+    changes: dict[str, Any] = {}
+    if asked.guidance_scale is None:
+        changes["guidance_scale"] = _SMALL_GUIDANCE_SCALE if side == SIDE else _GUIDANCE_SCALE
+    if settings.quick:
+        changes |= {name: value for name, value in _QUICK_EVALUATION.items() if not asked.is_changed(name)}
+    return asked.model_copy(update=changes)
+
+
+def _workers(settings: BenchmarkSettings, num_jobs: int, display: Display) -> Workers:
+    """Ray where it is asked for, or where several GPUs have work; else this process."""
+    if settings.ray is not None:
+        return OverRay(settings.ray, needs_gpu=settings.device is None or settings.device == "cuda")
+    num_devices = torch.cuda.device_count() if settings.device is None else 1
+    if min(num_devices, num_jobs) < 2:
+        return InThisProcess()
+    if not has_ray():
+        display.warn(f"One of {num_devices} GPUs does all; with Ray they share it: pip install 'dreambooth[ray]'")
+        return InThisProcess()
+    return OverRay(None)
+
+
+def _tell(outcome: Outcome, job: SubjectJob, display: Display) -> None:
+    if outcome.error is None:
+        display.say(f"{outcome.name}: done")
+        return
+    display.warn(f"{outcome.name}: {outcome.error}")
+    if outcome.traceback is not None:
+        write_text(job.folder / "error.txt", outcome.traceback)
+
+
+def _write_table(jobs: Mapping[str, SubjectJob], asked: Mapping[str, Any], output: Path) -> dict[str, Any] | None:
+    """The numbers of the subjects that are done; None, and no file, where none is."""
+    found = {name: scores for name, job in jobs.items() if (scores := read_scores(job)) is not None}
+    if not found:
+        return None
+    record = benchmark_record(found, asked)
+    write_json(output / "benchmark.json", record)
+    write_text(output / "benchmark.md", as_markdown(record))
+    return record
+
+
+def _subjects_in_words(num: int) -> str:
+    return "1 subject" if num == 1 else f"{num} subjects"

@@ -1,0 +1,172 @@
+"""One subject of a benchmark: learned, shown in every prompt, measured. What is done already is not done again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dreambooth.data.captions import fill, without_gaps
+from dreambooth.errors import Interrupted
+from dreambooth.evaluation.dataset import BenchmarkSubject
+from dreambooth.evaluation.intervals import Score
+from dreambooth.evaluation.settings import EvaluationSettings
+from dreambooth.files import write_json
+from dreambooth.recipes.album import Album
+from dreambooth.recipes.display import Display
+from dreambooth.recipes.evaluated import Evaluated
+from dreambooth.recipes.judges import choose_judges
+from dreambooth.recipes.scoring import Answers, Exam, Judges, Measured, Questions
+from dreambooth.recipes.settings import TrainSettings
+from dreambooth.recipes.train import resume, train
+from dreambooth.runtime.device import choose_device
+from dreambooth.sampling.records import Picture
+from dreambooth.sampling.settings import SampleSettings
+from dreambooth.training.run_folder import RunFolder
+from dreambooth.weights.read import model_name, read_model
+
+__all__ = ["SubjectJob", "benchmark_subject", "read_scores"]
+
+
+@dataclass(frozen=True)
+class SubjectJob:
+    """All that a worker must know, on whatever machine."""
+
+    subject: BenchmarkSubject
+    folder: Path
+    """For everything of this subject."""
+    shared: Path
+    """For what subjects of one class have in common: the base model's pictures of it."""
+    training: TrainSettings
+    evaluation: EvaluationSettings
+
+    @property
+    def run(self) -> RunFolder:
+        """Where the subject is learned."""
+        return RunFolder(self.training.output.output)
+
+    @property
+    def scores_file(self) -> Path:
+        """Written last, so that whoever finds it has everything."""
+        return self.folder / "scores.json"
+
+
+def benchmark_subject(job: SubjectJob) -> None:
+    """Do what is missing of a subject; its numbers stand in its `scores_file` then.
+
+    Raises a DreamboothError of whatever step failed, Interrupted when somebody asked to stop.
+    """
+    if job.scores_file.is_file():
+        return
+    display = Display()
+    display.say(f"{job.subject.name}, a {job.subject.class_word}:")
+    _learn(job, display)
+    write_json(job.scores_file, _scores(job, display))
+    shutil.rmtree(job.run.checkpoints, ignore_errors=True)  # larger than all else, and nothing is left to resume
+
+
+def read_scores(job: SubjectJob) -> Mapping[str, Any] | None:
+    """What was found of a subject; None where it is not done."""
+    if not job.scores_file.is_file():
+        return None
+    found: Mapping[str, Any] = json.loads(job.scores_file.read_text(encoding="utf-8"))
+    return found
+
+
+def _learn(job: SubjectJob, display: Display) -> None:
+    """Train, or go on where a stopped run was, or do nothing when the model is there."""
+    if job.run.final_model.exists():
+        return
+    trained = resume(job.run.path, {}, display) if job.run.config.exists() else train(job.training, display)
+    if trained.was_asked_to_stop:
+        raise Interrupted("Stopped after training.", exit_code=130)
+
+
+def _scores(job: SubjectJob, display: Display) -> dict[str, Any]:
+    training, device = job.training, choose_device(job.training.loop.device)
+    model, base = read_model(model_name(job.run.path)), read_model(training.base.model, **_how_to_read(training))
+    side = model.family.resolution
+    evaluated = _evaluated(job)
+    exam = Exam(
+        _questions(job, evaluated.class_prompt),
+        evaluated.photo_pixels(side),
+        choose_judges(job.evaluation, side=side, device=device, cache=job.folder / "features"),
+        job.evaluation.seed,
+    )
+    sample = _sample(job)
+    after = Album(job.folder / "pictures", model, model_name(job.run.path), sample, device)
+    before = Album(job.shared, base.made_for(side), training.base.model, sample, device)
+    answers = exam.answers(lambda pictures: after.make(pictures, display))
+    measured = exam.score(answers, before=_class_before(exam.questions, before, display))
+    return _record(job, exam.judges, measured, exam.photo_scores().values(), digest=model.digest())
+
+
+def _how_to_read(training: TrainSettings) -> dict[str, Any]:
+    return {"config": training.base.config, "weights": training.base.weights}
+
+
+def _evaluated(job: SubjectJob) -> Evaluated:
+    training = job.training
+    return Evaluated(
+        model=str(job.run.path),
+        base=training.base,
+        subject=training.subject,
+        class_prompt=fill(training.prior.class_prompt, token="", class_word=training.subject.class_word),
+        background=training.views.background,
+        output=job.folder,
+        run=training,
+        has_own_photos=True,
+    )
+
+
+def _questions(job: SubjectJob, class_prompt: str | None) -> Questions:
+    words = job.training.subject
+    return Questions(
+        prompts=tuple(fill(one, token=words.token, class_word=words.class_word) for one in job.subject.prompts),
+        descriptions=tuple(without_gaps(fill(one, token="", class_word=words.class_word)) for one in job.subject.prompts),
+        class_prompt=class_prompt,
+        num_images=job.evaluation.num_images,
+        num_class_images=job.evaluation.num_class_images,
+    )
+
+
+def _sample(job: SubjectJob) -> SampleSettings:
+    asked = job.evaluation
+    assert asked.guidance_scale is not None, "filled in"
+    return SampleSettings(
+        steps=asked.sampling_steps,
+        guidance_scale=asked.guidance_scale,
+        sampler=asked.sampler,
+        seed=asked.seed,
+        batch_size=asked.batch_size,
+        device=job.training.loop.device,
+    )
+
+
+def _class_before(questions: Questions, base: Album, display: Display) -> Answers:
+    """What the base model makes of the class: of its answers only these are looked at."""
+    assert questions.class_prompt is not None, "every subject of a dataset has a class"
+    pictures = [Picture(questions.class_prompt, index) for index in range(questions.num_class_images)]
+    return Answers(subject_PSCHW=torch.empty(0), class_NCHW=torch.stack(base.make(pictures, display)))
+
+
+def _record(job: SubjectJob, judges: Judges, measured: Measured, photos: Iterable[Score], *, digest: str) -> dict[str, Any]:
+    return {
+        "subject": job.subject.name,
+        "class_word": job.subject.class_word,
+        "is_live": job.subject.is_live,
+        "scores": {name: asdict(one) for name, one in measured.scores.items()},
+        "photos": {one.name: asdict(one) for one in photos},
+        "copying": None if measured.copying is None else measured.copying.share,
+        "encoders": {
+            "dino": {"name": judges.dino.name, "digest": judges.dino.digest},
+            "clip": {"name": judges.clip.name, "digest": judges.clip.digest},
+            "distance": {"name": judges.distance_name},
+        },
+        "model": digest,
+    }

@@ -1,0 +1,184 @@
+"""What is evaluated: the models, the photos and the words, as a run remembers them or as they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dreambooth.config import parse_settings, read_yaml
+from dreambooth.data.captions import fill, named_subjects
+from dreambooth.data.drawing import PerRole, drawing, repeats_of
+from dreambooth.data.photos import Photo, read_pixels, scan_photos
+from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings, check_template
+from dreambooth.data.views import View, render_view
+from dreambooth.errors import SettingsError
+from dreambooth.recipes.display import quoted
+from dreambooth.recipes.pictures import find_pictures
+from dreambooth.recipes.scoring import Questions
+from dreambooth.recipes.settings import EvaluateSettings, TrainSettings
+from dreambooth.sampling.prompts import read_prompts
+from dreambooth.toybox.judge import SIDE
+from dreambooth.toybox.world import PLACES
+from dreambooth.training.run_folder import RunFolder
+from dreambooth.weights.model_weights import ModelWeights
+from dreambooth.weights.read import read_model
+from dreambooth.weights.settings import BaseModelSettings
+
+__all__ = ["Evaluated", "earlier_models", "evaluated", "steps_of", "usual_guidance_scale"]
+
+_PLACES = (
+    *("on a sandy beach", "in fresh snow", "on a cobbled street", "in front of a mountain lake"),
+    *("on a sunlit wooden floor", "on a striped blanket", "among autumn leaves", "in a city at night"),
+)
+_GUIDANCE_SCALE, _SMALL_GUIDANCE_SCALE = 7.5, 3.0
+_WORDS = ("photos", "class_word", "token")
+_MODELS = ("models/*.safetensors", "checkpoints/*.ckpt", "ckpts/trainstep_ckpts/*.ckpt")  # in each layout of a run's files
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Everything that is asked about a model, before anything is built."""
+
+    model: str
+    base: BaseModelSettings | None
+    """What it is compared with; None where nobody says."""
+    subject: SubjectSettings
+    class_prompt: str | None
+    """None where the subject's class has no name."""
+    background: str
+    output: Path
+    run: TrainSettings | None
+    """The settings of the run that made the model; None for a model from elsewhere."""
+    has_own_photos: bool
+    """Whether the photos are those that the run learned from."""
+
+    def questions(self, settings: EvaluateSettings, side: int) -> Questions:
+        """The prompts: those of a file, or the subject in eight places. Raises SettingsError for a file that is none."""
+        asked, subject = settings.evaluation, self.subject
+        places = PLACES.values() if side == SIDE else _PLACES
+        templates: Sequence[str] = [f"photo of a {{token}} {{class_word}} {place}" for place in places]
+        if asked.prompts is not None:
+            templates = _checked(read_prompts(asked.prompts, name="prompts"), asked.prompts)
+        return Questions(
+            prompts=tuple(fill(one, token=subject.token, class_word=subject.class_word) for one in templates),
+            descriptions=tuple(" ".join(fill(one, token="", class_word=subject.class_word).split()) for one in templates),
+            class_prompt=self.class_prompt,
+            num_images=asked.num_images,
+            num_class_images=asked.num_class_images,
+        )
+
+    @cached_property
+    def photos(self) -> tuple[Photo, ...]:
+        """The photos. Raises PhotoError with everything that is wrong with them."""
+        report = scan_photos(self.subject.photos, role="instance", resolution=1)
+        report.raise_if_errors()
+        return report.photos
+
+    def photo_pixels(self, side: int) -> list[Tensor]:
+        """The largest square in the middle of each photo, (3, side, side) in [0, 1]."""
+        pixels = [read_pixels(photo.path, background=self.background) for photo in self.photos]
+        return [(render_view(one, _middle(photo, side)) + 1) / 2 for one, photo in zip(pixels, self.photos, strict=True)]
+
+    def exposures(self, steps: int, resolution: int) -> list[tuple[str, int]]:
+        """Each photo's name and how often so many steps of the run showed it; empty where these are not its photos."""
+        if self.run is None or not self.has_own_photos:
+            return []
+        prior, loop = self.run.prior, self.run.loop
+        repeats = repeats_of(prior)
+        made = 0 if prior.prior_weight == 0 or prior.prior_images is not None else prior.num_prior_images
+        given = 0 if repeats is None else len(find_pictures(self.run, resolution).given_priors)
+        order = drawing(PerRole(len(self.photos), made + given), repeats, seed=loop.seed)
+        counts = order.exposures("instance", steps * loop.examples_per_step)
+        return [(photo.path.name, count) for photo, count in zip(self.photos, counts, strict=True)]
+
+
+def evaluated(settings: EvaluateSettings) -> Evaluated:
+    """Put what is given over what the run remembers. Raises SettingsError with everything that is still missing."""
+    folder = Path(settings.model).expanduser()
+    config = RunFolder(folder).config
+    is_run = folder.is_dir() and config.is_file()
+    run = parse_settings(TrainSettings, read_yaml(config), where=str(config)) if is_run else None
+    given = {name: value for name in _WORDS if (value := getattr(settings, name)) is not None}
+    subject = _given_alone(settings, given) if run is None else _over_the_run(settings, given, run)
+    if not subject.has_class and settings.evaluation.is_changed("num_class_images"):
+        raise SettingsError("class_word is empty, so num_class_images would have no effect; leave it out")
+    base = None if settings.base is None else BaseModelSettings(model=settings.base)
+    prior, views = (PriorSettings(), ViewSettings()) if run is None else (run.prior, run.views)
+    return Evaluated(
+        model=settings.model,
+        base=base or (None if run is None else run.base),
+        subject=subject,
+        class_prompt=fill(prior.class_prompt, token="", class_word=subject.class_word) if subject.has_class else None,
+        background=views.background,
+        output=settings.output or (folder if is_run else folder.parent) / "evaluation",
+        run=run,
+        has_own_photos=run is not None and settings.photos is None,
+    )
+
+
+def earlier_models(run: Path, *, before: int, side: int) -> dict[int, ModelWeights]:
+    """The models that a run wrote before step `before`, by their steps, which the files say themselves."""
+    files = sorted(path for pattern in _MODELS for path in run.glob(pattern))
+    models = [read_model(str(path)).made_for(side) for path in files]
+    steps = {steps_of(model) or 0: model for model in models}
+    return {step: steps[step] for step in sorted(steps) if 0 < step < before}
+
+
+def usual_guidance_scale(side: int) -> float:
+    """How strongly the prompt pulls in pictures that are measured, when nothing else is asked for."""
+    return _SMALL_GUIDANCE_SCALE if side == SIDE else _GUIDANCE_SCALE
+
+
+def steps_of(model: ModelWeights) -> int | None:
+    """How many steps of training a model has seen, where its file says it."""
+    said = model.metadata.get("global_step", model.report.bookkeeping.get("global_step"))
+    return None if said is None else int(said)
+
+
+def _given_alone(settings: EvaluateSettings, given: Mapping[str, Any]) -> SubjectSettings:
+    """The subject of a model from elsewhere. Raises SettingsError for what is missing and for options without effect."""
+    missing = [name for name in _WORDS if name not in given]
+    problems = [f"{name} is not given, and {settings.model} is no run folder that would know" for name in missing]
+    if settings.evaluation.is_changed("num_checkpoint_images"):
+        problems.append(f"{settings.model} is no run folder, so num_checkpoint_images would have no effect; leave it out")
+    if problems:
+        raise SettingsError(problems, hint=_typed(settings) if missing else None)
+    return SubjectSettings(**given)
+
+
+def _over_the_run(settings: EvaluateSettings, given: Mapping[str, Any], run: TrainSettings) -> SubjectSettings:
+    """The subject of a run, with what is given over it. Raises SettingsError when it has several to choose from."""
+    subject = run.subject.model_copy(update=given)
+    if run.subject.captions == "prompt" or len(given) == len(_WORDS):
+        return subject
+    photos = scan_photos(run.subject.photos, role="instance", resolution=1).photos
+    named = named_subjects(photos, run.subject)
+    if len(named) > 1:
+        names = ", ".join(f"{words.token} {words.class_word}".strip() for words in named)
+        raise SettingsError(
+            f"{settings.model}: learned several subjects ({names}), and one is measured at a time", hint=_typed(settings)
+        )
+    said = {"token": words.token, "class_word": words.class_word} if (words := next(iter(named), None)) else {}
+    return subject.model_copy(update={**said, **given})
+
+
+def _typed(settings: EvaluateSettings) -> str:
+    return f"Type: dreambooth evaluate --model {quoted(settings.model)} --photos FOLDER --class-word WORD --token WORD"
+
+
+def _checked(templates: Sequence[str], path: Path) -> Sequence[str]:
+    try:
+        return [check_template(template, frozenset({"token", "class_word"})) for template in templates]
+    except ValueError as error:
+        raise SettingsError(f"prompts is {path}: {error}") from error
+
+
+def _middle(photo: Photo, side: int) -> View:
+    square = min(photo.width, photo.height)
+    top, left = (photo.height - square) // 2, (photo.width - square) // 2
+    return View(side, top=top, left=left, height=square, width=square, flip=False)

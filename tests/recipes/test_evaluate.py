@@ -1,0 +1,180 @@
+"""`dreambooth evaluate` on a run of a few steps: numbers, pictures and a page, and what a browser makes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dreambooth.cli.main import main
+from dreambooth.recipes.toybox import write_photos
+
+Capture = pytest.CaptureFixture[str]
+
+TRAINING = [
+    *("--preset", "toybox", "--class-word", "mug", "--steps", "2", "--checkpoint-steps", "1", "--batch-size", "1"),
+    *("--num-prior-images", "2", "--prior-sampling-steps", "1", "--preview-steps", "0", "--validation-steps", "1"),
+]
+MEASURING = ["--sampling-steps", "2", "--num-images", "2", "--num-class-images", "5"]
+PROMPTS = ["photo of a {token} {class_word} on the moon", "a {token} {class_word} & a <ball>"]
+SCORES = ["DINO", "CLIP-I", "CLIP-T", "PRES", "drift", "DIV"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two steps of the small model, and its evaluation."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    write_photos("zigzag-mug", folder / "photos", num=3)
+    (folder / "prompts.txt").write_text("\n".join(PROMPTS), encoding="utf-8")
+    run = folder / "runs" / "mug"
+    assert main(["train", *TRAINING, "--photos", str(folder / "photos"), "--output", str(run)]) == 0
+    assert main(["evaluate", "--model", str(run), "--prompts", str(folder / "prompts.txt"), *MEASURING]) == 0
+    return run
+
+
+@pytest.fixture
+def numbers(run: Path) -> Any:
+    return json.loads((run / "evaluation" / "scores.json").read_text(encoding="utf-8"))
+
+
+def test_every_score_says_what_it_was_made_of(numbers: Any, run: Path) -> None:
+    assert [one["name"] for one in numbers["scores"]["model"]] == SCORES
+    assert [one["name"] for one in numbers["scores"]["base"]] == [name for name in SCORES if name != "drift"]
+    assert [one["name"] for one in numbers["scores"]["photos"]] == ["DINO", "CLIP-I"]
+    assert all(one["encoder"] for ones in numbers["scores"].values() for one in ones)
+    assert all(one["low"] <= one["value"] <= one["high"] for one in numbers["scores"]["model"])
+    assert numbers["prompts"] == ["photo of a sks mug on the moon", "a sks mug & a <ball>"]
+    assert numbers["descriptions"] == ["photo of a mug on the moon", "a mug & a <ball>"]
+    assert numbers["class_prompt"] == "photo of a mug"
+    assert numbers["step"] == 2
+    assert (numbers["settings"]["sampling_steps"], numbers["settings"]["guidance_scale"]) == (2, 3.0)
+    assert [len(one["sha256"]) for one in numbers["photos"]] == [64] * 3
+    assert {role: len(one["digest"]) for role, one in numbers["models"].items()} == {"model": 64, "base": 64}
+    assert numbers["copying"]["distance"] == "the toybox judge's levels (not LPIPS)"
+    assert [path.name for path in (run / "evaluation").glob(".*")] == []
+
+
+def test_two_steps_moved_the_class_a_little(numbers: Any) -> None:
+    by_step = {int(step): {one["name"]: one["value"] for one in found["scores"]} for step, found in numbers["by_step"].items()}
+    assert [*by_step] == [0, 1, 2]
+    assert by_step[0]["drift"] == pytest.approx(0, abs=1e-6), "the base model is where it is"
+    assert 1e-6 < by_step[1]["drift"] < 1
+    assert by_step[1]["DINO"] != by_step[2]["DINO"]
+
+
+def test_each_picture_is_a_file_that_says_how_it_was_made(run: Path) -> None:
+    folder = run / "evaluation" / "pictures"
+    assert {path.name: len(list(path.glob("*.png"))) for path in folder.iterdir()} == {
+        "model": 9,
+        "base": 9,
+        "step-000001": 6,
+    }
+    with Image.open(min((folder / "base").glob("photo-of-a-sks-mug-on-the-moon-01-*.png"))) as picture:
+        made = json.loads(picture.text["dreambooth"])
+    assert (made["prompt"], made["index"], made["seed"]) == ("photo of a sks mug on the moon", 1, 42)
+
+
+def test_nothing_is_made_twice_and_only_what_changed_anew(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    before = (run / "evaluation" / "scores.json").read_bytes()
+    again = ["evaluate", "--model", str(run), "--prompts", str(run.parents[1] / "prompts.txt"), *MEASURING]
+    assert main(again) == 0
+    said = capsys.readouterr().out
+    assert "2 prompts x 2 pictures and 5 of the class, with the model and its base, fewer with 1 earlier model:" in said
+    assert "24 pictures, of which 0 are still to be made" in said
+    assert (run / "evaluation" / "scores.json").read_bytes() == before
+    (path,) = (run / "evaluation" / "pictures" / "model").glob("photo-of-a-mug-04-*.png")
+    path.unlink()
+    elsewhere = ["--output", str(run / "evaluation")]
+    assert main([*again, *elsewhere]) == 0
+    assert "of which 1 are still to be made" in capsys.readouterr().out
+    assert path.is_file()
+    assert json.loads((run / "evaluation" / "scores.json").read_bytes())["scores"] == json.loads(before)["scores"]
+
+
+def test_a_file_without_a_base_is_measured_alone(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    words = ["--photos", str(run.parents[1] / "photos"), "--class-word", "mug", "--token", "sks", "--output", str(tmp_path)]
+    fewer = ["--sampling-steps", "1", "--num-images", "1", "--num-class-images", "2"]
+    assert main(["evaluate", "--model", str(run / "model.safetensors"), *words, *fewer]) == 0
+    said = capsys.readouterr().out
+    assert "8 prompts x 1 pictures and 2 of the class, with the model: 10 pictures, of which 10" in said
+    found = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert [one["name"] for one in found["scores"]["model"]] == ["DINO", "CLIP-I", "CLIP-T", "PRES"]
+    assert (found["scores"]["base"], found["by_step"], [*found["models"]]) == (None, {}, ["model"])
+    assert "before" not in re.findall(r"<h2>(.*?)</h2>", (tmp_path / "report.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_tells_the_whole_story(run: Path) -> None:
+    markup = (run / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r"<h2>(.*?)</h2>", markup) == [
+        *("Scores", "The photos", "The subject", "&quot;photo of a mug&quot;, before", "&quot;photo of a mug&quot;, after"),
+        *("The subject, over the steps", "The prompts, over the steps", "The class, over the steps", "Copies, over the steps"),
+        *("Loss on fixed noise and held-out views", "Loss in training"),
+        *("How often each photo was seen", "How it was measured"),
+    ]
+    assert markup.count("data:image/png;base64,") == 3 + 4 + 5 + 5
+    assert markup.count("<svg") == 6
+    assert "a sks mug &amp; a &lt;ball&gt;" in markup
+    assert "learning_rate: 0.0002" in markup
+    assert re.findall(r"https?:|<script", markup) == []
+
+
+def test_a_file_from_elsewhere_says_what_it_needs(capsys: Capture) -> None:
+    assert main(["evaluate", "--model", "rex.ckpt", "--class-word", "dog"]) == 2
+    said = capsys.readouterr().err
+    assert "photos is not given, and rex.ckpt is no run folder" in said
+    assert "token is not given" in said
+    assert "Type: dreambooth evaluate --model rex.ckpt --photos FOLDER --class-word WORD --token WORD" in said
+
+
+def test_a_base_model_that_has_gone_is_asked_for(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    text = (run / "config.yaml").read_text(encoding="utf-8").replace("model: toybox", "model: /gone/sd.ckpt")
+    (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "model.safetensors").symlink_to(run / "model.safetensors")
+    assert main(["evaluate", "--model", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "/gone/sd.ckpt: no such file or folder" in said
+    assert "say where it is now with --base MODEL" in said
+
+
+def browser() -> str | None:
+    """A Chromium on this machine, or one that Playwright brought."""
+    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
+    brought = Path.home() / ".cache" / "ms-playwright"
+    return next(iter([*found, *map(str, sorted(brought.glob("chromium-*/chrome-linux*/chrome")))]), None)
+
+
+def seen(page: Path, scheme: str, folder: Path) -> np.ndarray:
+    """The page as a browser without a network shows it, light or dark."""
+    program, picture = browser(), folder / f"{scheme}.png"
+    assert program is not None
+    preferred = {"dark": 0, "light": 1}[scheme]
+    command = [
+        *(program, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder / scheme}"),
+        *(f"--blink-settings=preferredColorScheme={preferred}", "--host-resolver-rules=MAP * ~NOTFOUND"),
+        *("--window-size=900,1600", f"--screenshot={picture}", page.as_uri()),
+    ]
+    subprocess.run(command, capture_output=True, check=True, timeout=60, env={**os.environ, "HOME": str(folder)})
+    with Image.open(picture) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.skipif(browser() is None, reason="there is no browser")
+def test_a_browser_shows_it_in_light_and_in_dark(run: Path, tmp_path: Path) -> None:
+    light, dark = (seen(run / "evaluation" / "report.html", scheme, tmp_path) for scheme in ("light", "dark"))
+    assert light.shape == dark.shape == (1600, 900, 3)
+    assert light[3, 3].min() > 240 and dark[3, 3].max() < 40, "paper"
+    assert light[:400].min() < 60 and dark[:400].max() > 200, "ink"
+    photos = [np.abs(one[400:].astype(int) - one[3, 3].astype(int)).max(axis=2) > 60 for one in (light, dark)]
+    assert all(0.05 < share.mean() < 0.9 for share in photos), "pictures and words, and room around them"
+    colours = {tuple(colour) for colour in light[400:].reshape(-1, 3)[::7].tolist()}
+    assert len(colours) > 500, "photos have many colours"

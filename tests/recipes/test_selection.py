@@ -1,0 +1,198 @@
+"""Scores while a run trains: which model becomes the final one, when training ends early, and that resuming changes neither.
+
+What looks at the pictures is a stand-in that compares them coarsely; where the outcome is to be known, the balances are given.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from dreambooth.data.drawing import PerRole
+from dreambooth.diffusion.randomness import normal
+from dreambooth.errors import DreamboothError, RunError
+from dreambooth.evaluation.features import FeatureCache
+from dreambooth.evaluation.selection import Balance
+from dreambooth.families.components import Components
+from dreambooth.memory.plan import PRESETS
+from dreambooth.recipes import preflight, selecting
+from dreambooth.recipes.disk_space import run_bytes
+from dreambooth.recipes.display import Display
+from dreambooth.recipes.estimate import workload_of
+from dreambooth.recipes.memory_traces import Sampling
+from dreambooth.recipes.scoring import Judges
+from dreambooth.recipes.settings import TrainSettings
+from dreambooth.recipes.train import TrainResult, resume, train
+from dreambooth.sampling.records import SamplingState
+from dreambooth.sampling.sampler import sample
+from dreambooth.training.events import read_events
+from dreambooth.weights.read import read_model
+
+MakeSettings = Callable[..., TrainSettings]
+SCORED: dict[str, Any] = {"evaluate_every": 1, "evaluation_sampling_steps": 1, "select": "best"}
+PEAK = {1: 0.55, 2: 0.7, 3: 0.6, 4: 0.9}
+
+
+@dataclass(frozen=True)
+class CoarseEncoder:
+    """The feature of a picture is the picture in 4 x 4 places; that of a caption, noise that follows from its words."""
+
+    name: str = "coarse"
+    digest: str = "0"
+
+    def encode(self, pixels_BCHW: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(pixels_BCHW - 0.5, 4).flatten(1)
+
+    def encode_text(self, captions: Sequence[str]) -> Tensor:
+        return torch.stack([normal((48,), 0, caption) for caption in captions])
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    def choose(asked: object, *, side: int, device: torch.device, cache: Path) -> Judges:
+        return Judges(CoarseEncoder(), CoarseEncoder(), None, FeatureCache(cache))
+
+    monkeypatch.setattr(selecting, "choose_judges", choose)
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The balance is that of the table `PEAK` for the last step that the run has taken down, whatever the pictures show."""
+
+    def balance(*_: object) -> Balance:
+        steps = [event["step"] for event in read_events(tmp_path / "runs" / "dog" / "events.jsonl") if event["event"] == "step"]
+        return Balance(PEAK.get(max(steps, default=0), 0.5), 0.1, 0.2, 0.3)
+
+    monkeypatch.setattr(selecting, "balance", balance)
+
+
+def entries(result: TrainResult, event: str) -> list[dict[str, Any]]:
+    return [entry for entry in read_events(result.run / "events.jsonl") if entry["event"] == event]
+
+
+def step_of(model: Path | None) -> int:
+    assert model is not None
+    return int(read_model(str(model)).metadata["global_step"])
+
+
+@pytest.mark.usefixtures("known")
+def test_the_best_model_becomes_the_final_one(run_settings: MakeSettings, display: Display, said: Callable[[], str]) -> None:
+    settings = run_settings(loop={"steps": 3}, selection=SCORED)
+    result = train(settings, display)
+    assert (result.step, step_of(result.model)) == (3, 2)
+    assert [path.name for path in sorted((result.run / "models").iterdir())] == [f"step-{n:06d}.safetensors" for n in (1, 2, 3)]
+    assert (result.run / "model.safetensors").read_bytes() == (result.run / "models" / "step-000002.safetensors").read_bytes()
+    assert [entry["step"] for entry in entries(result, "evaluation")] == [0, 1, 2, 3]
+    (chosen,) = entries(result, "selection")
+    assert (chosen["step"], chosen["chosen"], chosen["best"]) == (3, 2, 2)
+    assert chosen["balances"] == {"1": 0.55, "2": 0.7, "3": 0.6}
+    text = " ".join(said().split())
+    assert "Scores every 1 steps: 12 pictures of 1 denoising steps each time, 3 times and once before training" in text
+    assert "the 3 times to come will take" in text
+    assert "The final model is that of step 2, whose balance of 0.700 (fidelity 0.10, prompt 0.20, prior 0.30)" in text
+    assert "the last one, step 3, has 0.600" in text
+
+    again = resume(result.run, {"selection.select": "last"}, display)
+    assert (step_of(again.model), "By the scores step 2" in said()) == (3, True)
+    with pytest.raises(DreamboothError, match=r"selection\.evaluate_every was 1"):
+        resume(result.run, {"selection.evaluate_every": 3}, display)
+    (result.run / "models" / "step-000002.safetensors").unlink()
+    with pytest.raises(RunError, match="it was the best model of the run"):
+        resume(result.run, {"selection.select": "best"}, display)
+
+
+@pytest.mark.usefixtures("known")
+def test_training_ends_when_the_peak_has_passed_and_can_go_on(
+    run_settings: MakeSettings, display: Display, said: Callable[[], str]
+) -> None:
+    stopping = {**SCORED, "early_stop_margin": 0.05, "early_stop_patience": 1}
+    result = train(run_settings(loop={"steps": 4}, selection=stopping), display)
+    assert (result.step, step_of(result.model), result.was_asked_to_stop) == (3, 2, False)
+    assert (result.run / "checkpoints" / "step-000003").is_dir()
+    assert "Training ended at step 3 of 4" in said() and "--early-stop-margin 1" in said()
+    further = resume(result.run, {"selection.early_stop_margin": 1.0}, display)
+    assert (further.step, step_of(further.model)) == (4, 4)
+
+
+def test_a_resumed_run_scores_and_chooses_as_one_that_never_stopped(
+    run_settings: MakeSettings, display: Display, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sections: dict[str, Any] = {"loop": {"steps": 3, "ema_decay": 0.5}, "selection": SCORED, "output": {"checkpoint_steps": 2}}
+    sections["optimizer"] = {"learning_rate": 1e-2}  # so that pictures of 8 bits differ from step to step
+    scored: list[Tensor] = []
+
+    def sampled(components: Components, *arguments: Any, **options: Any) -> Iterator[SamplingState]:
+        scored.append(components.unet.get_parameter("conv_in.weight").detach().clone())
+        return sample(components, *arguments, **options)
+
+    monkeypatch.setattr(selecting, "sample", sampled)
+    whole = train(run_settings(**sections), display)
+    written = load_file(whole.run / "models" / "step-000003.safetensors")["model.diffusion_model.input_blocks.0.0.weight"]
+    assert torch.equal(scored[-1].half(), written), "what is scored is what is written: the average"
+    kept = numbers(whole)
+    assert all(0 <= entry["balance"] <= 1 for entry in kept.values()) and len(kept) == 4
+    assert len({entry["balance"] for entry in kept.values()}) == 4, "every step scores otherwise"
+    assert kept[0]["scores"]["drift"] == pytest.approx(0, abs=1e-6) and kept[3]["scores"]["drift"] > 1e-6
+    model = (whole.run / "model.safetensors").read_bytes()
+
+    shutil.rmtree(whole.run / "checkpoints" / "step-000003")
+    for name in ("models/step-000003.safetensors", "model.safetensors"):
+        (whole.run / name).unlink()
+    shutil.rmtree(whole.run / "scores" / "features")
+    again = resume(whole.run, {}, display)
+    assert numbers(again) == kept
+    assert (again.run / "model.safetensors").read_bytes() == model
+
+    (whole.run / "scores" / "base.safetensors").unlink()
+    shutil.rmtree(whole.run / "checkpoints" / "step-000003")
+    (whole.run / "models" / "step-000003.safetensors").unlink()
+    events = (whole.run / "events.jsonl").read_text()
+    with pytest.raises(RunError, match="what the base model made before the first step"):
+        resume(whole.run, {}, display)
+    assert (whole.run / "events.jsonl").read_text() == events, "nothing was done before it was missed"
+
+
+def numbers(result: TrainResult) -> Mapping[int, dict[str, Any]]:
+    return {
+        entry["step"]: {name: value for name, value in entry.items() if name != "time"}
+        for entry in entries(result, "evaluation")
+    }
+
+
+def test_what_cannot_be_scored_is_refused_before_training(run_settings: MakeSettings, display: Display) -> None:
+    settings = run_settings(loop={"steps": 3}, selection={"evaluate_every": 4}, memory={"shard": True})
+    with pytest.raises(DreamboothError) as caught:
+        train(settings, display)
+    assert "evaluate_every is 4 and steps is 3, so no step would be scored" in caught.value.text
+    assert "evaluate_every scores with one process" in caught.value.text
+    assert not settings.output.output.exists()
+
+
+def test_judges_that_see_nothing_cannot_choose(
+    run_settings: MakeSettings, display: Display, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CoarseEncoder, "encode", lambda self, pixels_BCHW: torch.ones(len(pixels_BCHW), 48))
+    with pytest.raises(DreamboothError, match="nothing to choose by"):
+        train(run_settings(selection=SCORED), display)
+
+
+def test_what_is_scored_needs_room_on_the_disk_and_the_memory_of_a_preview(run_settings: MakeSettings) -> None:
+    def settings(every: int, layout: str = "own") -> TrainSettings:
+        output = {"checkpoint_steps": 50, "keep_checkpoints": 1, "file_layout": layout, "preview_steps": 0}
+        return run_settings(loop={"steps": 100}, output=output, selection={"evaluate_every": every})
+
+    without, scored = (run_bytes(settings(every), PRESETS["cpu"], num_trained=0, num_parameters=1000) for every in (0, 20))
+    assert scored - without == 4 * 2000, "models of the steps 20, 40, 60 and 80 beside those of 50 and 100"
+    assert workload_of(settings(0), 64).previews is None
+    assert workload_of(settings(20), 64).previews == Sampling(1, is_guided=True)
+    names = preflight._model_names(settings(20, "xavierxiao"), PerRole(1000, 0))
+    assert len({names.at(step) for step in (20, 40, 50, 60, 80)}) == 5, "all fall into one epoch, and none has another's name"

@@ -1,0 +1,131 @@
+"""The report as a page: whole, closed, without anything from outside, and with every number in it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dreambooth.evaluation.intervals import Score
+from dreambooth.evaluation.report import Curve, Pictures, Report, ScoreRow, report_html, score_text
+
+_VOID = {"meta", "img"}
+
+
+class Checker(HTMLParser):
+    """Every tag that is opened is closed, in order; keeps what a page loads and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loaded: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loaded += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "xlink:href")]
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def checked(markup: str) -> Checker:
+    checker = Checker()
+    checker.feed(markup)
+    checker.close()
+    assert checker.open == []
+    return checker
+
+
+def row(name: str, value: float) -> ScoreRow:
+    model = Score(name, value, value - 0.01, value + 0.01, "encoder <one>")
+    return ScoreRow(
+        name, f"What {name} says.", is_higher_better=name == "DINO", model=model, base=replace(model, value=0.111), photos=None
+    )
+
+
+@pytest.fixture
+def report() -> Report:
+    small, large = np.full((64, 64, 3), 90, np.uint8), np.full((512, 512, 3), 200, np.uint8)
+    return Report(
+        title="What was learned of <sks> & co",
+        summary="A summary.",
+        scores=[row("DINO", 0.668), row("PRES", 0.412), ScoreRow("drift", "Moved.", False, None, None, None)],
+        alarm="Alarm: copies.",
+        is_alarming=True,
+        pictures=[
+            Pictures("Photos", "Small.", [("", [small, small])]),
+            Pictures("Subject", "Large.", [("a <prompt>", [large])]),
+        ],
+        curves=[Curve("Curve", "A sentence.", {"DINO": {0: 0.1, 5: 0.4}})],
+        exposures=[("one.png", 24), ("two.png", 25)],
+        facts={"seed": "42"},
+        settings="base:\n  model: <toybox>\n",
+    )
+
+
+def test_the_page_is_whole_and_loads_nothing(report: Report) -> None:
+    markup = report_html(report)
+    found = checked(markup)
+    assert len(found.loaded) == 3
+    assert all(source.startswith("data:image/") for source in found.loaded)
+    assert re.findall(r"https?:|<script|@import|url\(", markup) == []
+    assert "prefers-color-scheme: dark" in markup
+
+
+def test_every_number_and_word_is_there(report: Report) -> None:
+    text = "\n".join(checked(report_html(report)).text).replace("\u00a0", " ")
+    for expected in (
+        *("0.668 [0.658, 0.678]", "0.412 [0.402, 0.422]", "0.111 [", "encoder <one>", "What DINO says.", "not measured"),
+        *("higher", "lower", "Alarm: copies.", "a <prompt>", "one.png", "24", "two.png", "25", "42", "model: <toybox>"),
+    ):
+        assert expected in text
+    assert "What was learned of <sks> & co" in text
+
+
+def test_words_of_a_person_are_not_markup(report: Report) -> None:
+    markup = report_html(report)
+    assert "<sks>" not in markup and "<prompt>" not in markup and "<one>" not in markup and "<toybox>" not in markup
+
+
+def test_only_an_alarm_looks_like_one(report: Report) -> None:
+    assert '<p class="alarm">Alarm: copies.</p>' in report_html(report)
+    assert 'class="alarm"' not in report_html(replace(report, is_alarming=False))
+
+
+def test_what_nobody_knows_has_no_section(report: Report) -> None:
+    markup = report_html(replace(report, exposures=[], settings=""))
+    assert "How often each photo was seen" not in markup
+    assert "<details>" not in markup
+
+
+def test_large_pictures_become_smaller_and_small_ones_stay_exact(report: Report) -> None:
+    found = re.findall(r"data:image/(\w+);base64,([^\"]+)", report_html(report))
+    assert [kind for kind, _ in found] == ["png", "png", "jpeg"]
+    sizes = []
+    for _, data in found:
+        with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
+            sizes.append(picture.size)
+    assert sizes == [(64, 64), (64, 64), (256, 256)]
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        (None, "-"),
+        (Score("DINO", 0.7, None, None, "e"), "0.700"),
+        (Score("DINO", 0.7, 0.6, 0.8, "e"), "0.700 [0.600, 0.800]"),
+    ],
+)
+def test_a_cell_says_what_is_known(score: Score | None, text: str) -> None:
+    assert score_text(score) == text

@@ -1,0 +1,181 @@
+"""What is evaluated: what a run remembers, what is given over it, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from shutil import copy
+from typing import Any
+
+import pytest
+
+from dreambooth.config import write_yaml
+from dreambooth.data.drawing import repeats_of
+from dreambooth.data.examples import ExampleSource
+from dreambooth.errors import PhotoError, SettingsError
+from dreambooth.evaluation.settings import EvaluationSettings
+from dreambooth.recipes.evaluated import earlier_models, evaluated, steps_of
+from dreambooth.recipes.pictures import find_pictures
+from dreambooth.recipes.settings import EvaluateSettings, TrainSettings
+from dreambooth.weights.read import read_model
+from dreambooth.weights.write import write_single_file
+
+Make = Callable[..., TrainSettings]
+
+
+@pytest.fixture
+def run(run_settings: Make, tmp_path: Path) -> Callable[..., Path]:
+    """A folder with the settings of a run and nothing else; sections given by name are laid over them."""
+
+    def make(**sections: dict[str, Any]) -> Path:
+        folder = tmp_path / "run"
+        write_yaml(folder / "config.yaml", run_settings(**sections), comment="")
+        return folder
+
+    return make
+
+
+def test_a_run_knows_everything(run: Callable[..., Path], photos: Path, small_model: Path) -> None:
+    folder = run(prior={"class_prompt": "a {class_word} somewhere"}, views={"background": "black"})
+    found = evaluated(EvaluateSettings(model=str(folder)))
+    assert (found.subject.photos, found.subject.token, found.subject.class_word) == (photos, "sks", "backpack")
+    assert found.class_prompt == "a backpack somewhere"
+    assert found.base is not None and found.base.model == str(small_model)
+    assert found.background == "black"
+    assert found.output == folder / "evaluation"
+    assert found.has_own_photos
+
+
+def test_what_is_given_goes_before_what_a_run_knows(run: Callable[..., Path], tmp_path: Path) -> None:
+    given = EvaluateSettings(
+        model=str(run()), photos=tmp_path, class_word="bag", token="mwf", base="toybox", output=tmp_path / "here"
+    )
+    found = evaluated(given)
+    assert (found.subject.photos, found.subject.token, found.subject.class_word) == (tmp_path, "mwf", "bag")
+    assert found.class_prompt == "photo of a bag"
+    assert found.base is not None and found.base.model == "toybox"
+    assert found.output == tmp_path / "here"
+    assert not found.has_own_photos
+    assert found.exposures(10, 64) == []
+
+
+def test_everything_that_a_file_does_not_know_is_asked_for_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        evaluated(EvaluateSettings(model="a b.ckpt", token="sks", evaluation=EvaluationSettings(num_checkpoint_images=2)))
+    assert [problem.split(" ")[0] for problem in caught.value.problems[:2]] == ["photos", "class_word"]
+    assert "num_checkpoint_images would have no effect" in caught.value.problems[2]
+    assert caught.value.hint == ("Type: dreambooth evaluate --model 'a b.ckpt' --photos FOLDER --class-word WORD --token WORD")
+
+
+def test_a_file_is_measured_beside_itself_and_without_a_base(photos: Path) -> None:
+    found = evaluated(EvaluateSettings(model="models/rex.ckpt", photos=photos, class_word="backpack", token="sks"))
+    assert found.base is None
+    assert found.output == Path("models/evaluation")
+    assert found.exposures(10, 64) == []
+
+
+def test_a_subject_without_a_class_has_no_class_images(photos: Path) -> None:
+    given = {"model": "rex.ckpt", "photos": photos, "class_word": "", "token": "sks"}
+    found = evaluated(EvaluateSettings(**given))
+    assert found.class_prompt is None
+    questions = found.questions(EvaluateSettings(**given), 64)
+    assert questions.prompts[0] == "photo of a sks on the beach"
+    with pytest.raises(SettingsError, match="num_class_images would have no effect"):
+        evaluated(EvaluateSettings(**given, evaluation=EvaluationSettings(num_class_images=2)))
+
+
+def test_names_of_files_say_what_the_subject_is_called(run: Callable[..., Path], photos: Path, tmp_path: Path) -> None:
+    for subject in ("rex dog", "tom cat"):
+        (tmp_path / "named" / subject).mkdir(parents=True)
+    picture = min(photos.glob("*.jpg"))
+    copy(picture, tmp_path / "named" / "rex dog" / "S C.jpg")
+    folder = run(subject={"photos": str(tmp_path / "named"), "captions": "filename"})
+    one = evaluated(EvaluateSettings(model=str(folder))).subject
+    copy(picture, tmp_path / "named" / "tom cat" / "S C.jpg")
+    with pytest.raises(SettingsError) as caught:
+        evaluated(EvaluateSettings(model=str(folder), token="rex"))
+    assert "learned several subjects" in caught.value.text
+    assert "--photos FOLDER --class-word WORD --token WORD" in caught.value.text
+    given = EvaluateSettings(model=str(folder), photos=tmp_path / "named" / "rex dog", class_word="dog", token="rex")
+    assert evaluated(given).subject.token == "rex"
+    assert one.token != "" and f"{one.token} {one.class_word}" in caught.value.text
+
+
+def test_prompts_are_asked_with_the_token_and_described_without(run: Callable[..., Path], tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("a {token} {class_word} asleep\n\na red {class_word}\n", encoding="utf-8")
+    settings = EvaluateSettings(model=str(run()), evaluation=EvaluationSettings(prompts=file, num_images=3, num_class_images=5))
+    questions = evaluated(settings).questions(settings, 512)
+    assert questions.prompts == ("a sks backpack asleep", "a red backpack")
+    assert questions.descriptions == ("a backpack asleep", "a red backpack")
+    assert (questions.class_prompt, questions.num_images, questions.num_class_images) == ("photo of a backpack", 3, 5)
+
+
+def test_a_file_of_prompts_with_an_unknown_placeholder_is_refused(run: Callable[..., Path], tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("a {tokn} dog\n", encoding="utf-8")
+    settings = EvaluateSettings(model=str(run()), evaluation=EvaluationSettings(prompts=file))
+    with pytest.raises(SettingsError, match=r"prompts is .*prompts.txt: .*\{tokn\}; known are \{class_word\} and \{token\}"):
+        evaluated(settings).questions(settings, 512)
+
+
+def test_the_subject_is_asked_for_in_places_that_its_model_knows(run: Callable[..., Path]) -> None:
+    settings = EvaluateSettings(model=str(run()))
+    small, large = (evaluated(settings).questions(settings, side).prompts for side in (64, 512))
+    assert len(small) == len(large) == 8
+    assert "photo of a sks backpack on the moon" in small
+    assert "photo of a sks backpack among autumn leaves" in large
+
+
+def test_photos_are_seen_as_their_middle_squares(run: Callable[..., Path]) -> None:
+    pixels = evaluated(EvaluateSettings(model=str(run()))).photo_pixels(48)
+    assert [tuple(one.shape) for one in pixels] == [(3, 48, 48)] * 3
+    assert all(0 <= float(one.min()) < 0.2 and 0.8 < float(one.max()) <= 1 for one in pixels)
+
+
+def test_photos_that_are_gone_are_told(run: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(PhotoError, match="gone"):
+        _ = evaluated(EvaluateSettings(model=str(run()), photos=tmp_path / "gone")).photos
+
+
+@pytest.mark.parametrize("is_paired", [False, True])
+def test_photos_were_seen_as_often_as_training_showed_them(
+    run: Callable[..., Path], run_settings: Make, is_paired: bool
+) -> None:
+    pairing = {"original_pairing": True, "photo_repeats": 2, "prior_repeats": 3} if is_paired else {}
+    sections: dict[str, Any] = {"prior": pairing, "loop": {"batch_size": 2}}
+    found = evaluated(EvaluateSettings(model=str(run(**sections)))).exposures(7, 64)
+    settings = run_settings(**sections)
+    pictures = find_pictures(settings, 64)
+    repeats = repeats_of(settings.prior)
+    priors = pictures.photos[:2]  # as many as the settings make; which they are does not matter for the photos
+    source = ExampleSource(pictures.photos, priors, settings.views, 64, 2, settings.loop.seed, repeats)
+    counts = dict.fromkeys((one.photo.path.name for one in pictures.photos), 0)
+    for step in range(1, 8):
+        for example in source.examples_at(step):
+            counts[example.photo.path.name] += example.role == "instance"
+    assert dict(found) == counts
+    assert sum(counts.values()) == 14
+
+
+def test_the_models_of_a_run_say_their_steps_themselves(small_model: Path, tmp_path: Path) -> None:
+    read = read_model(str(small_model))
+    places = {
+        "models/b.safetensors": "3",
+        "models/a.safetensors": "7",
+        "checkpoints/last.ckpt": "9",
+        "ckpts/trainstep_ckpts/epoch=0-step=5.ckpt": "5",
+    }
+    for place, step in places.items():
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        write_single_file(tmp_path / place, read, dtype=None, metadata={"global_step": step})
+    (tmp_path / "models" / "unknown.safetensors").write_bytes(small_model.read_bytes())
+    found = earlier_models(tmp_path, before=9, side=128)
+    assert {step: model.report.source.name for step, model in found.items()} == {
+        3: "b.safetensors",
+        5: "epoch=0-step=5.ckpt",
+        7: "a.safetensors",
+    }
+    assert [*found] == [3, 5, 7]
+    assert {model.family.resolution for model in found.values()} == {128}
+    assert steps_of(read) is None

@@ -1,0 +1,40 @@
+"""What is said of copies, and how losses become a line that can be read."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from dreambooth.evaluation.metrics import Copying
+from dreambooth.recipes.findings import _thinned, alarm_text
+
+
+def evaluation(found: Copying | None, *, has_own_photos: bool = True) -> Any:
+    measured = SimpleNamespace(last=SimpleNamespace(copying=found))
+    return SimpleNamespace(found=measured, asked=SimpleNamespace(has_own_photos=has_own_photos))
+
+
+def test_an_alarm_says_what_to_do() -> None:
+    said = alarm_text(evaluation(Copying(torch.zeros(4), 0.5, share=0.75)))
+    assert said.startswith("Alarm: 75% of the pictures are nearer to a photo than half of what lies between")
+    assert "train for fewer steps" in said
+
+
+def test_no_alarm_is_said_as_well() -> None:
+    few = Copying(torch.zeros(4), 0.5, share=0.25)
+    assert alarm_text(evaluation(few)).startswith("No alarm about copies: 25% of the pictures")
+    assert "that it learned from" not in alarm_text(evaluation(few))
+    assert "Of photos that it learned from" in alarm_text(evaluation(few, has_own_photos=False))
+    assert "a single photo has no spread" in alarm_text(evaluation(None))
+
+
+def test_many_losses_become_means_of_neighbours() -> None:
+    line = _thinned({step: float(step) for step in range(1, 101)})
+    assert len(line) <= 40
+    assert line[3] == 2.0, "steps 1, 2 and 3"
+    assert [*line][-1] == 100
+    assert sum(line.values()) / len(line) == pytest.approx(50.5, rel=0.02)
+    assert _thinned({5: 1.0, 2: 3.0}) == {2: 3.0, 5: 1.0}
