@@ -242,8 +242,9 @@ def test_killed_before_its_first_checkpoint_it_begins_again(
     run = the_run()
     expected = weights(run / "checkpoints" / "last.ckpt")
     shutil.rmtree(next((run / "checkpoints").glob("step-*")))
-    assert compat.main(["-r", str(run)]) == 1
-    assert "has a finished model and no checkpoint to go on from" in " ".join(capsys.readouterr().err.split())
+    for more in ([], ["--max_steps", "9"]):
+        assert compat.main(["-r", str(run), *more]) == 1
+        assert "has a finished model and no checkpoint to go on from" in " ".join(capsys.readouterr().err.split())
     (run / "checkpoints" / "last.ckpt").unlink()
     (run / "checkpoints" / "epoch=000000-v1.ckpt").rename(run / "checkpoints" / "last.ckpt")  # as it was after step 2
     assert compat.main(["-r", str(run)]) == 0

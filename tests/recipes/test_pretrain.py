@@ -86,6 +86,7 @@ def box(tmp_path: Path, display: Display) -> PretrainSettings:
     return settings.model_copy(update={"stages": ("unet",)})
 
 
+@pytest.mark.slow
 def test_a_stage_that_was_stopped_ends_where_it_would_have_ended(
     box: PretrainSettings, tmp_path: Path, display: Display, monkeypatch: pytest.MonkeyPatch
 ) -> None:

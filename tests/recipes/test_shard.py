@@ -132,6 +132,7 @@ def test_one_process_goes_on_with_a_spread_run(runs: tuple[Path, Path, str], tmp
     assert_same_state(run, alone)
 
 
+@pytest.mark.slow
 def test_a_run_of_one_process_goes_on_spread_and_recomputed_in_small_passes(
     runs: tuple[Path, Path, str], tmp_path: Path
 ) -> None:

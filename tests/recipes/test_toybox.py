@@ -172,6 +172,7 @@ def test_words_are_obeyed(tmp_path: Path, display: Display) -> None:
     assert shares["primary"] >= 0.6
 
 
+@pytest.mark.slow
 def test_subjects_are_measured_and_what_is_done_is_not_done_again(
     tmp_path: Path, display: Display, monkeypatch: pytest.MonkeyPatch
 ) -> None:

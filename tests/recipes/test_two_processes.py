@@ -107,6 +107,7 @@ def test_mistakes_end_all_processes(photos: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_launcher_saves_the_step_and_the_run_goes_on_in_one_process(photos: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = launch(*arguments(photos, run, steps=2000), processes=2, cwd=tmp_path)

@@ -103,12 +103,11 @@ def _begin(ready: Ready, display: Display, *, is_resume: bool, beside: Mapping[s
 
 def _check_it_can_begin(ready: Ready, *, is_resume: bool) -> None:
     """What only the process that holds the folder can know: nobody began here meanwhile, and nothing finished is lost."""
-    run, steps = ready.run, ready.settings.loop.steps
+    run = ready.run
     if not is_resume and run.config.exists():
         hint = f"Continue it with: {resume_command(run.path, ready.settings.output.file_layout)}"
         raise RunError(f"{run.path}: already holds a run", hint=hint)
-    is_finished = run.model_at(steps).exists() or _steps_of_model(run.final_model, at_least=steps) >= steps
-    if is_resume and not find_checkpoints(run) and is_finished:
+    if is_resume and not find_checkpoints(run) and _is_finished(run):
         again = f"dreambooth train --model {quoted(model_name(run.path))} --output ANOTHER_FOLDER ..."
         raise RunError(
             f"{run.path}: has a finished model and no checkpoint to go on from; starting again would overwrite it",
@@ -116,12 +115,13 @@ def _check_it_can_begin(ready: Ready, *, is_resume: bool) -> None:
         )
 
 
-def _steps_of_model(path: Path, *, at_least: int) -> int:
-    """How many steps a model has seen: what its file says, `at_least` when it does not say, 0 when there is none."""
-    if not path.exists():
-        return 0
-    read = read_model(str(path))
-    return int(read.report.bookkeeping.get("global_step") or read.metadata.get("global_step") or at_least)
+def _is_finished(run: RunFolder) -> bool:
+    """Whether the model of the last step that was asked for stands; where its name is also the newest model's, it says so."""
+    if not run.final_model.exists() or not run.names.final_is_newest:
+        return run.final_model.exists()
+    steps = int(read_yaml(run.config)["loop"]["steps"])
+    seen = read_model(str(run.final_model)).report.bookkeeping.get("global_step", steps)
+    return run.model_at(steps).exists() or int(seen) >= steps
 
 
 @contextmanager
