@@ -41,6 +41,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 def test_every_stage_runs_and_goes_on_where_it_was(tmp_path: Path, display: Display, said: Callable[[], str]) -> None:
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
     command = [sys.executable, "-m", "dreambooth.toybox", "train", "--output", "box", "--stages", "pictures", *flags]

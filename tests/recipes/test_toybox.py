@@ -160,6 +160,7 @@ def test_rare_words_are_heard(token: str) -> None:
     assert voice(with_word, without) > 0.4
 
 
+@pytest.mark.slow
 def test_words_are_obeyed(tmp_path: Path, display: Display) -> None:
     """A fortieth of what docs/toybox.md measures: one picture of every prompt, in few steps, and so with wide limits."""
     shares = count(CountSettings(num_images=1, sampling_steps=10, output=tmp_path), display)
