@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from dreambooth.recipes.display import Display
 from dreambooth.recipes.journal import Journal
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.recipes.train import train
-from dreambooth.sampling.records import SamplingOptions, SamplingState
+from dreambooth.sampling.records import SamplingOptions
 from dreambooth.training.loop import StepResult
 from dreambooth.weights.read import read_model
 from dreambooth.weights.write import write_single_file
@@ -43,13 +43,13 @@ LIGHTNING_KEYS = {"epoch", "global_step", "pytorch-lightning_version", "state_di
 def sampled(monkeypatch: pytest.MonkeyPatch) -> list[SamplingOptions]:
     """What the image log asks of the sampler, which then takes two steps to save time."""
     asked: list[SamplingOptions] = []
-    sample = image_log.sample
+    final_latents = image_log.final_latents
 
-    def quick(components: Any, pictures: Any, options: SamplingOptions, **place: Any) -> Iterator[SamplingState]:
+    def quick(components: Any, pictures: Any, options: SamplingOptions, **place: Any) -> torch.Tensor:
         asked.append(options)
-        return sample(components, pictures, replace(options, steps=2), **place)
+        return final_latents(components, pictures, replace(options, steps=2), **place)
 
-    monkeypatch.setattr(image_log, "sample", quick)
+    monkeypatch.setattr(image_log, "final_latents", quick)
     return asked
 
 

@@ -6,7 +6,7 @@ What looks at the pictures is a stand-in that compares them coarsely; where the 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,7 @@ from dreambooth.recipes.memory_traces import Sampling
 from dreambooth.recipes.scoring import Judges
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.recipes.train import TrainResult, resume, train
-from dreambooth.sampling.records import SamplingState
-from dreambooth.sampling.sampler import sample
+from dreambooth.sampling.sampler import final_latents
 from dreambooth.training.events import read_events
 from dreambooth.weights.read import read_model
 
@@ -130,11 +129,11 @@ def test_a_resumed_run_scores_and_chooses_as_one_that_never_stopped(
     sections["optimizer"] = {"learning_rate": 1e-2}  # so that pictures of 8 bits differ from step to step
     scored: list[Tensor] = []
 
-    def sampled(components: Components, *arguments: Any, **options: Any) -> Iterator[SamplingState]:
+    def sampled(components: Components, *arguments: Any, **options: Any) -> Tensor:
         scored.append(components.unet.get_parameter("conv_in.weight").detach().clone())
-        return sample(components, *arguments, **options)
+        return final_latents(components, *arguments, **options)
 
-    monkeypatch.setattr(selecting, "sample", sampled)
+    monkeypatch.setattr(selecting, "final_latents", sampled)
     whole = train(run_settings(**sections), display)
     written = load_file(whole.run / "models" / "step-000003.safetensors")["model.diffusion_model.input_blocks.0.0.weight"]
     assert torch.equal(scored[-1].half(), written), "what is scored is what is written: the average"

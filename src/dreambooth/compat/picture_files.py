@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
-from dreambooth.files import atomic_file
+from dreambooth.files import link_or_copy
 from dreambooth.recipes.generate import FinishedPicture
 from dreambooth.sampling.images import save_picture, write_contact_sheet
 from dreambooth.sampling.names import file_stem, next_number, reserved_by
@@ -50,15 +49,6 @@ def _same_picture(path: Path, folder: Path) -> Path:
     """Give the picture a second name, the next number in `folder`; a copy where the file system has one name for a file."""
     folder.mkdir(exist_ok=True)
     number = next_number(folder, re.compile(r"(\d{5,})\."))
-    while True:
-        numbered = folder / f"{number:05d}.png"
-        try:
-            numbered.hardlink_to(path)
-        except FileExistsError:
-            number += 1
-        except OSError:
-            with reserved_by(lambda free: folder / f"{free:05d}.png", number) as free, atomic_file(free) as partial:
-                shutil.copyfile(path, partial)
-            return free
-        else:
-            return numbered
+    with reserved_by(lambda free: folder / f"{free:05d}.png", number) as numbered:
+        link_or_copy(path, numbered)
+    return numbered

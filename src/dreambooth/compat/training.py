@@ -59,7 +59,7 @@ def go_on(run: Path, named: Path, job: Job, display: Display) -> None:
     if job.problems:
         raise SettingsError(job.problems, hint=HINT)
     newest = max((checkpoint.step for checkpoint in find_checkpoints(RunFolder(run))), default=0)
-    if named.is_file() and (step := _steps_of(named)) < newest:
+    if named.is_file() and (step := read_model(str(named)).num_steps or 0) < newest:
         raise RunError(
             f"{named}: is of step {step}, and the run can only go on from step {newest}, whose state is kept",
             hint=f"Go on from there: -r {quoted(run)}\nOr start a new run from this model: --actual_resume {quoted(named)}",
@@ -78,13 +78,8 @@ def _published_at_the_end(run: Path, display: Display) -> Iterator[None]:
         if note.is_file():
             template = note.read_text(encoding="utf-8").strip()
             for path in sorted((run / JoePennaNames.final).parent.rglob("*.ckpt")):
-                steps = _steps_of(path)
+                steps = read_model(str(path)).num_steps or 0
                 target = _PUBLISHED / template.replace("{steps}", f"{steps:05d}")
                 if not target.exists():
                     link_or_copy(path, target)
                     display.say(f"Also as {target}")
-
-
-def _steps_of(path: Path) -> int:
-    """How many steps a model of a run has seen."""
-    return int(read_model(str(path)).report.bookkeeping.get("global_step", 0))

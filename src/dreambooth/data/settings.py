@@ -169,6 +169,11 @@ class PriorSettings(Settings):
     prior_repeats: Annotated[int, Field(ge=1)] = 10
     """With original_pairing: an epoch has at most so many pairs for each class image."""
 
+    @property
+    def num_made(self) -> int:
+        """Class images that the base model makes: none where they have no weight or a folder of them is given."""
+        return 0 if self.prior_weight == 0 or self.prior_images is not None else self.num_prior_images
+
     @field_validator("class_prompt")
     @classmethod
     def _class_prompt(cls, template: str) -> str:

@@ -146,9 +146,7 @@ def workload_of(settings: TrainSettings, resolution: int, *, num_processes: int 
         trainee=settings.trainee,
         keeps_average=loop.ema_decay is not None,
         optimizer=settings.optimizer.optimizer,
-        class_images=Sampling(prior.prior_batch_size, prior.prior_guidance_scale != 1)
-        if prior.prior_weight > 0 and prior.prior_images is None
-        else None,
+        class_images=Sampling(prior.prior_batch_size, prior.prior_guidance_scale != 1) if prior.num_made else None,
         previews=Sampling(1, is_scored or output.preview_guidance_scale != 1) if makes_previews or is_scored else None,
         num_processes=num_processes,
     )

@@ -14,7 +14,7 @@ from dreambooth.evaluation.report import report_html, score_text
 from dreambooth.files import write_json, write_text
 from dreambooth.recipes.album import Album
 from dreambooth.recipes.display import Display
-from dreambooth.recipes.evaluated import Evaluated, earlier_models, evaluated, steps_of, usual_guidance_scale
+from dreambooth.recipes.evaluated import Evaluated, earlier_models, evaluated, usual_guidance_scale
 from dreambooth.recipes.findings import Evaluation, Found, alarm_text, encoders_text, report_of, scores_record
 from dreambooth.recipes.judges import choose_judges
 from dreambooth.recipes.scoring import MEASURES, Answers, Exam, Questions
@@ -103,7 +103,7 @@ def _filled_in(settings: EvaluateSettings, side: int) -> EvaluateSettings:
 
 
 def _last_step(asked: Evaluated, last: ModelWeights) -> int:
-    return steps_of(last) or (0 if asked.run is None else asked.run.loop.steps)
+    return last.num_steps or (0 if asked.run is None else asked.run.loop.steps)
 
 
 @dataclass(frozen=True)

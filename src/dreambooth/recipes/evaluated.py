@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from dreambooth.config import parse_settings, read_yaml
-from dreambooth.data.captions import fill, named_subjects
+from dreambooth.data.captions import fill, named_subjects, without_gaps
 from dreambooth.data.drawing import PerRole, drawing, repeats_of
 from dreambooth.data.photos import Photo, read_pixels, scan_photos
 from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings, check_template
@@ -24,12 +24,13 @@ from dreambooth.recipes.settings import EvaluateSettings, TrainSettings
 from dreambooth.sampling.prompts import read_prompts
 from dreambooth.toybox.judge import SIDE
 from dreambooth.toybox.world import PLACES
+from dreambooth.training.model_names import EARLIER_MODELS
 from dreambooth.training.run_folder import RunFolder
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import read_model
 from dreambooth.weights.settings import BaseModelSettings
 
-__all__ = ["Evaluated", "earlier_models", "evaluated", "steps_of", "usual_guidance_scale"]
+__all__ = ["Evaluated", "earlier_models", "evaluated", "usual_guidance_scale"]
 
 _PLACES = (
     *("on a sandy beach", "in fresh snow", "on a cobbled street", "in front of a mountain lake"),
@@ -37,7 +38,6 @@ _PLACES = (
 )
 _GUIDANCE_SCALE, _SMALL_GUIDANCE_SCALE = 7.5, 3.0
 _WORDS = ("photos", "class_word", "token")
-_MODELS = ("models/*.safetensors", "checkpoints/*.ckpt", "ckpts/trainstep_ckpts/*.ckpt")  # in each layout of a run's files
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Evaluated:
             templates = _checked(read_prompts(asked.prompts, name="prompts"), asked.prompts)
         return Questions(
             prompts=tuple(fill(one, token=subject.token, class_word=subject.class_word) for one in templates),
-            descriptions=tuple(" ".join(fill(one, token="", class_word=subject.class_word).split()) for one in templates),
+            descriptions=tuple(without_gaps(fill(one, token="", class_word=subject.class_word)) for one in templates),
             class_prompt=self.class_prompt,
             num_images=asked.num_images,
             num_class_images=asked.num_class_images,
@@ -90,9 +90,8 @@ class Evaluated:
             return []
         prior, loop = self.run.prior, self.run.loop
         repeats = repeats_of(prior)
-        made = 0 if prior.prior_weight == 0 or prior.prior_images is not None else prior.num_prior_images
         given = 0 if repeats is None else len(find_pictures(self.run, resolution).given_priors)
-        order = drawing(PerRole(len(self.photos), made + given), repeats, seed=loop.seed)
+        order = drawing(PerRole(len(self.photos), prior.num_made + given), repeats, seed=loop.seed)
         counts = order.exposures("instance", steps * loop.examples_per_step)
         return [(photo.path.name, count) for photo, count in zip(self.photos, counts, strict=True)]
 
@@ -123,21 +122,15 @@ def evaluated(settings: EvaluateSettings) -> Evaluated:
 
 def earlier_models(run: Path, *, before: int, side: int) -> dict[int, ModelWeights]:
     """The models that a run wrote before step `before`, by their steps, which the files say themselves."""
-    files = sorted(path for pattern in _MODELS for path in run.glob(pattern))
+    files = sorted(path for pattern in EARLIER_MODELS for path in run.glob(pattern))
     models = [read_model(str(path)).made_for(side) for path in files]
-    steps = {steps_of(model) or 0: model for model in models}
+    steps = {model.num_steps or 0: model for model in models}
     return {step: steps[step] for step in sorted(steps) if 0 < step < before}
 
 
 def usual_guidance_scale(side: int) -> float:
     """How strongly the prompt pulls in pictures that are measured, when nothing else is asked for."""
     return _SMALL_GUIDANCE_SCALE if side == SIDE else _GUIDANCE_SCALE
-
-
-def steps_of(model: ModelWeights) -> int | None:
-    """How many steps of training a model has seen, where its file says it."""
-    said = model.metadata.get("global_step", model.report.bookkeeping.get("global_step"))
-    return None if said is None else int(said)
 
 
 def _given_alone(settings: EvaluateSettings, given: Mapping[str, Any]) -> SubjectSettings:

@@ -21,7 +21,7 @@ from dreambooth.data.views import render_view
 from dreambooth.recipes.previews import visiting
 from dreambooth.sampling.images import caption_image, to_image, write_contact_sheet
 from dreambooth.sampling.records import Picture, SamplingOptions
-from dreambooth.sampling.sampler import decode, sample
+from dreambooth.sampling.sampler import decode, final_latents
 
 if TYPE_CHECKING:
     from dreambooth.recipes.session import Session
@@ -80,8 +80,7 @@ def _latent(session: Session, picture: Picture, scale: float) -> Tensor:
     size = session.ready.resolution
     options = SamplingOptions("ddim", _STEPS, guidance_scale=scale, height=size, width=size, seed=_SEED, eta=1.0)
     dtype = session.ready.policy.compute_dtype
-    *_, final = sample(session.components, [picture], options, device=session.ready.device, dtype=dtype)
-    return final.x_BCHW
+    return final_latents(session.components, [picture], options, device=session.ready.device, dtype=dtype)
 
 
 def _decoded(session: Session, latents: Sequence[Tensor]) -> Images:

@@ -100,7 +100,7 @@ def _made_priors(
     None when the prior has no weight or a folder was named.
     """
     prior, loop = ready.settings.prior, ready.settings.loop
-    if prior.prior_weight == 0 or prior.prior_images is not None:
+    if not prior.num_made:
         return (), {}
     assert prior.prior_folder is not None, "filled in by preflight"
     is_exact = ready.device.type == "cpu" and ready.policy.weight_dtype == torch.float32

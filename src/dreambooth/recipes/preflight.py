@@ -166,9 +166,7 @@ def _model_names(settings: TrainSettings, num_pictures: PerRole) -> ModelNames:
 
 def _num_pictures(settings: TrainSettings, pictures: Pictures) -> PerRole:
     """Photos and class images of a run, those that are still to be made among them."""
-    prior = settings.prior
-    made = 0 if prior.prior_weight == 0 or prior.prior_images is not None else prior.num_prior_images
-    return PerRole(len(pictures.photos), made + len(pictures.given_priors))
+    return PerRole(len(pictures.photos), settings.prior.num_made + len(pictures.given_priors))
 
 
 def least_free_memory(settings: TrainSettings, processes: Processes) -> int | None:
@@ -273,7 +271,7 @@ def _filled_in(settings: TrainSettings, chosen: ChosenPlan, resolution: int) -> 
         "prior_images": None if prior.prior_images is None else prior.prior_images.absolute(),
         "also_prior": tuple(folder.absolute() for folder in prior.also_prior),
     }
-    if prior.prior_weight > 0 and prior.prior_images is None:
+    if prior.num_made:
         folders["prior_folder"] = (prior.prior_folder or settings.output.output.parent / "class-images").absolute()
     return settings.model_copy(
         update={

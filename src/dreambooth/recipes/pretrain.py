@@ -27,7 +27,7 @@ from dreambooth.runtime.lock import exclusive
 from dreambooth.runtime.tensor_files import write_tensors
 from dreambooth.sampling.images import to_image, write_contact_sheet
 from dreambooth.sampling.records import Picture, SamplingOptions
-from dreambooth.sampling.sampler import decode, sample
+from dreambooth.sampling.sampler import decode, final_latents
 from dreambooth.toybox.judge import ATTRIBUTES, SIDE
 from dreambooth.training.weight_average import NoAverage, WeightAverage
 from dreambooth.weights.model_weights import ModelWeights, ReadingReport
@@ -175,6 +175,6 @@ def _write_model(parts: Parts) -> None:
 def _write_sheet(components: Components, path: Path) -> None:
     options = SamplingOptions("ddim", 25, 5.0, SIDE, SIDE, seed=42)
     pictures = [Picture(prompt, index) for index, prompt in enumerate(_SHEET_PROMPTS)]
-    *_, final = sample(components, pictures, options, device=components.unet.device, dtype=torch.bfloat16)
-    images = [to_image(pixels) for pixels in decode(components, final.x_BCHW)]
+    latents_BCHW = final_latents(components, pictures, options, device=components.unet.device, dtype=torch.bfloat16)
+    images = [to_image(pixels) for pixels in decode(components, latents_BCHW)]
     write_contact_sheet(path, [images[:6], images[6:]])

@@ -15,7 +15,7 @@ from dreambooth.sampling.images import save_picture, write_contact_sheet
 from dreambooth.sampling.metadata import picture_text
 from dreambooth.sampling.names import file_stem
 from dreambooth.sampling.records import Picture, SamplingOptions
-from dreambooth.sampling.sampler import decode, sample
+from dreambooth.sampling.sampler import decode, final_latents
 from dreambooth.training.run_folder import RunFolder
 
 __all__ = ["Previewer", "visiting"]
@@ -57,8 +57,7 @@ class Previewer:
             return [self._latent(Picture(prompt, index)) for index, prompt in enumerate(self.prompts)]
 
     def _latent(self, picture: Picture) -> Tensor:
-        *_, final = sample(self.components, [picture], self._options, device=self.device, dtype=self.dtype)
-        return final.x_BCHW
+        return final_latents(self.components, [picture], self._options, device=self.device, dtype=self.dtype)
 
     def write(self, step: int, latents: Sequence[Tensor]) -> Path:
         """Write the pictures of this step and the sheet over time; the sheet's path. The VAE comes to the device for it.

@@ -32,7 +32,7 @@ from dreambooth.recipes.scoring import Answers, Exam, Judges
 from dreambooth.recipes.settings import EvaluateSettings, TrainSettings
 from dreambooth.runtime.tensor_files import write_tensors
 from dreambooth.sampling.records import Picture, SamplingOptions
-from dreambooth.sampling.sampler import decode, sample
+from dreambooth.sampling.sampler import decode, final_latents
 from dreambooth.training.events import read_events
 from dreambooth.training.run_folder import RunFolder
 
@@ -167,8 +167,7 @@ class Scorer:
             seed=_SEED,
         )
         dtype = ready.policy.compute_dtype
-        *_, final = sample(self.session.components, [picture], options, device=ready.device, dtype=dtype)
-        return final.x_BCHW
+        return final_latents(self.session.components, [picture], options, device=ready.device, dtype=dtype)
 
     @property
     def _file(self) -> Path:

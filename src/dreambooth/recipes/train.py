@@ -120,8 +120,8 @@ def _is_finished(run: RunFolder) -> bool:
     if not run.final_model.exists() or not run.names.final_is_newest:
         return run.final_model.exists()
     steps = int(read_yaml(run.config)["loop"]["steps"])
-    seen = read_model(str(run.final_model)).report.bookkeeping.get("global_step", steps)
-    return run.model_at(steps).exists() or int(seen) >= steps
+    seen = read_model(str(run.final_model)).num_steps
+    return run.model_at(steps).exists() or seen is None or seen >= steps
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from dreambooth.families.components import Components
 from dreambooth.sampling.records import Picture, SamplingOptions, SamplingState
 from dreambooth.sampling.solvers import PredictNoise, Solver, make_solver
 
-__all__ = ["check_size", "decode", "denoise", "guided_noise", "sample"]
+__all__ = ["check_size", "decode", "denoise", "final_latents", "guided_noise", "sample"]
 
 
 def sample(
@@ -57,6 +57,19 @@ def sample(
         yield from denoise(solver, solver.start(eps_BCHW.to(device)), predict, generators)
 
     return run()
+
+
+def final_latents(
+    components: Components,
+    pictures: Sequence[Picture],
+    options: SamplingOptions,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Tensor:
+    """The latents (B, C, H, W) of one batch of pictures, as `sample` leaves them in its last state."""
+    *_, final = sample(components, pictures, options, device=device, dtype=dtype)
+    return final.x_BCHW
 
 
 def denoise(

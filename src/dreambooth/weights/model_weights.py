@@ -96,6 +96,12 @@ class ModelWeights:
         """The modules with copies of these tensors in `dtype`, on the CPU."""
         return self.family.build(self.unet, self.vae, self.text_encoder, dtype=dtype)
 
+    @property
+    def num_steps(self) -> int | None:
+        """How many steps of training the model has seen, where its file says it."""
+        said = self.metadata.get("global_step", self.report.bookkeeping.get("global_step"))
+        return None if said is None else int(said)
+
     def digest(self) -> str:
         """SHA-256 over names, number formats, shapes and bytes of all tensors, in hexadecimal; computed once."""
         return self._digest

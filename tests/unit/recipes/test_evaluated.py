@@ -14,7 +14,7 @@ from dreambooth.data.drawing import repeats_of
 from dreambooth.data.examples import ExampleSource
 from dreambooth.errors import PhotoError, SettingsError
 from dreambooth.evaluation.settings import EvaluationSettings
-from dreambooth.recipes.evaluated import earlier_models, evaluated, steps_of
+from dreambooth.recipes.evaluated import earlier_models, evaluated
 from dreambooth.recipes.pictures import find_pictures
 from dreambooth.recipes.settings import EvaluateSettings, TrainSettings
 from dreambooth.weights.read import read_model
@@ -178,4 +178,4 @@ def test_the_models_of_a_run_say_their_steps_themselves(small_model: Path, tmp_p
     }
     assert [*found] == [3, 5, 7]
     assert {model.family.resolution for model in found.values()} == {128}
-    assert steps_of(read) is None
+    assert read.num_steps is None
