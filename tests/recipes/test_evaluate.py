@@ -16,6 +16,7 @@ from PIL import Image
 
 from dreambooth.cli.main import main
 from dreambooth.recipes.toybox import write_photos
+from dreambooth.training.events import EventLog
 
 Capture = pytest.CaptureFixture[str]
 
@@ -87,7 +88,9 @@ def test_nothing_is_made_twice_and_only_what_changed_anew(run: Path, monkeypatch
     again = ["evaluate", "--model", str(run), "--prompts", str(run.parents[1] / "prompts.txt"), *MEASURING]
     assert main(again) == 0
     said = capsys.readouterr().out
-    assert "2 prompts x 2 pictures and 5 of the class, with the model and its base, fewer with 1 earlier model:" in said
+    assert (
+        "2 prompts x 2 pictures and 5 of the class, with the model and its base, fewer with 1 other model of the run:" in said
+    )
     assert "24 pictures, of which 0 are still to be made" in said
     assert (run / "evaluation" / "scores.json").read_bytes() == before
     (path,) = (run / "evaluation" / "pictures" / "model").glob("photo-of-a-mug-04-*.png")
@@ -144,6 +147,95 @@ def test_a_base_model_that_has_gone_is_asked_for(run: Path, tmp_path: Path, caps
     said = capsys.readouterr().err
     assert "/gone/sd.ckpt: no such file or folder" in said
     assert "say where it is now with --base MODEL" in said
+
+
+@pytest.fixture
+def chosen(run: Path, tmp_path: Path) -> Path:
+    """The run as if it had scored its steps and chosen the first of them: that is its final model, the second is there too."""
+    folder = tmp_path / "chosen"
+    (folder / "models").mkdir(parents=True)
+    shutil.copy(run / "config.yaml", folder)
+    for source, places in {
+        "models/step-000001.safetensors": ("models/step-000001.safetensors", "model.safetensors"),
+        "model.safetensors": ("models/step-000002.safetensors",),
+    }.items():
+        for place in places:
+            os.link(run / source, folder / place)
+    log = EventLog(folder / "events.jsonl")
+    for step, balance in enumerate([0.5, 0.625, 0.25]):
+        log.add("evaluation", step=step, balance=balance, fidelity=balance / 2, prompt=1.0, prior=None, scores={})
+    text = "The final model is that of step 1, whose balance is the highest"
+    log.add("selection", step=2, chosen=1, best=1, text=text, balances={"1": 0.625, "2": 0.25})
+    log.close()
+    return folder
+
+
+def test_curves_run_over_the_steps_after_the_chosen_one_as_well(chosen: Path) -> None:
+    fewer = ["--sampling-steps", "1", "--num-images", "1", "--num-class-images", "1"]
+    prompts = chosen.parent / "prompts.txt"
+    prompts.write_text(PROMPTS[0], encoding="utf-8")
+    assert main(["evaluate", "--model", str(chosen), "--prompts", str(prompts), *fewer]) == 0
+    found = json.loads((chosen / "evaluation" / "scores.json").read_text(encoding="utf-8"))
+    assert (found["step"], [*found["by_step"]]) == (1, ["0", "1", "2"])
+    assert found["by_step"]["1"]["scores"] == found["scores"]["model"], "the same pictures"
+    pictures = chosen / "evaluation" / "pictures"
+    assert {path.name: len(list(path.glob("*.png"))) for path in pictures.iterdir()} == {
+        "model": 2,
+        "base": 2,
+        "step-000002": 2,
+    }
+    markup = (chosen / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r"<h2>The balance, over the steps</h2><p>.*? is chosen\. (.*?)</p>", markup) == [
+        "The final model is that of step 1, whose balance is the highest."
+    ]
+    assert "balance: 0.500 at step 0, 0.250 at step 2, lowest 0.250, highest 0.625; fidelity: " in markup
+
+
+@pytest.fixture(scope="module")
+def joint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two steps of the small model with two subjects, each in a folder that names it."""
+    folder = tmp_path_factory.mktemp("joint")
+    write_photos("zigzag-mug", folder / "photos" / "mwf" / "mug", num=3)
+    write_photos("marked-ball", folder / "photos" / "sks" / "ball", num=2)
+    training = [*TRAINING, "--photos", str(folder / "photos"), "--captions", "filename", "--output", str(folder / "both")]
+    assert main(["train", *training]) == 0
+    return folder / "both"
+
+
+def test_several_subjects_are_measured_at_once_and_told_apart(joint: Path, capsys: Capture, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS), encoding="utf-8")
+    asked = ["evaluate", "--model", str(joint), "--prompts", str(tmp_path / "prompts.txt"), *MEASURING]
+    assert main(asked) == 0
+    said = capsys.readouterr().out
+    assert "For each of 2 subjects 2 prompts x 2 pictures and 5 of the class, with the model and its base" in said
+    assert ": 48 pictures, of which 48 are still to be made" in said
+    assert said.count("Stable Diffusion 1 from toybox on cpu") == 1, "a model is built once for all subjects"
+    assert "Scores of mwf mug" in said and "sks ball: No alarm about copies" in said
+    found = json.loads((joint / "evaluation" / "scores.json").read_text(encoding="utf-8"))
+    mug, ball = found["subjects"]["mwf mug"], found["subjects"]["sks ball"]
+    assert [one["prompts"][0] for one in (mug, ball)] == ["photo of a mwf mug on the moon", "photo of a sks ball on the moon"]
+    assert [one["class_prompt"] for one in (mug, ball)] == ["photo of a mug", "photo of a ball"]
+    assert [len(one["photos"]) for one in (mug, ball)] == [3, 2]
+    assert [[one["name"] for one in each["scores"]["model"]] for each in (mug, ball)] == [SCORES, SCORES]
+    assert [[*one["by_step"]] for one in (mug, ball)] == [["0", "1", "2"]] * 2
+    assert found["confusion"]["encoder"] == mug["encoders"]["dino"]["name"]
+    shares = found["confusion"]["shares"]
+    assert {name: sum(row.values()) for name, row in shares.items()} == {"mwf mug": 1.0, "sks ball": 1.0}
+    assert shares["mwf mug"]["mwf mug"] == shares["sks ball"]["sks ball"] == 1.0, "a mug and a ball, though not yet these"
+    assert re.search(r"mwf mug +100% +0%", said)
+    markup = (joint / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r"<h[12]>(.*?)</h[12]>", markup) == [
+        *("What was learned of mwf mug and sks ball", "Told apart", "mwf mug", "sks ball"),
+        *("mwf mug, over the steps", "sks ball, over the steps", "The run"),
+    ]
+    assert "2 subjects, measured by 3 and 2 photos" in markup
+    assert markup.count("learning_rate: 0.0002") == markup.count("<details>") == 1
+    assert "sks ball: marked-ball-02.png" in markup
+    alone = tmp_path / "alone"
+    shutil.copytree(joint / "evaluation" / "pictures", alone / "pictures")
+    assert main([*asked, "--token", "sks", "--output", str(alone)]) == 0
+    assert "24 pictures, of which 0 are still to be made" in capsys.readouterr().out
+    assert json.loads((alone / "scores.json").read_text(encoding="utf-8")) == ball
 
 
 def browser() -> str | None:

@@ -17,7 +17,7 @@ from dreambooth.errors import SettingsError
 from dreambooth.toybox.subjects import SUBJECTS
 from dreambooth.toybox.world import PLACES
 
-__all__ = ["PROMPTS_FILE", "BenchmarkSubject", "chosen", "read_dataset", "toybox_dataset"]
+__all__ = ["PROMPTS_FILE", "TOYBOX_COLOURS", "BenchmarkSubject", "chosen", "read_dataset", "toybox_dataset"]
 
 PROMPTS_FILE = "prompts_and_classes.txt"
 
@@ -30,7 +30,8 @@ _WORDS = {"unique_token": "{token}", "class_token": "{class_word}"}
 _LISTS = re.compile(r"^(Object|Live Subject) Prompts\s+prompt_list = (\[.*?^\])", re.MULTILINE | re.DOTALL)
 _HINT = f"Get the dataset from https://github.com/google/dreambooth and give the folder in which {PROMPTS_FILE} is."
 
-_TOYBOX_COLOURS = ("red", "yellow", "green", "blue")
+TOYBOX_COLOURS = ("red", "yellow", "green", "blue")
+"""Colours of the prompts that ask for the subject in another one."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def read_dataset(folder: Path, names: Sequence[str] = ()) -> tuple[BenchmarkSubj
 def toybox_dataset(photos: Path) -> tuple[BenchmarkSubject, ...]:
     """Five fixed subjects, of five classes and patterns, in every place and in four colours; `photos` is for their folders."""
     prompts = [f"photo of a {{token}} {{class_word}} {place}" for place in PLACES.values()]
-    prompts += [f"photo of a {colour} {{token}} {{class_word}}" for colour in _TOYBOX_COLOURS]
+    prompts += [f"photo of a {colour} {{token}} {{class_word}}" for colour in TOYBOX_COLOURS]
     return tuple(
         BenchmarkSubject(name, SUBJECTS[name].class_word, is_live=False, photos=photos / name, prompts=tuple(prompts))
         for name in [*SUBJECTS][:5]

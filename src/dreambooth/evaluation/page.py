@@ -17,7 +17,10 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
        max-width: 60rem; }
 h1 { font-size: 1.5rem; }
 h2 { font-size: 1.05rem; margin: 1.6rem 0 .3rem; }
-h3 { font-size: .9rem; margin: .6rem 0 0; }
+h3, h4 { font-size: .9rem; margin: .6rem 0 0; }
+section { border-top: 1px solid var(--rule); margin-top: 2rem; }
+section h2 { font-size: 1.25rem; }
+section h3 { font-size: 1.05rem; margin: 1.6rem 0 .3rem; }
 p { margin: .2rem 0 .6rem; color: var(--soft); }
 p.alarm { color: var(--alarm); font-weight: 600; }
 .row { display: flex; flex-wrap: wrap; gap: .4rem; }
@@ -56,15 +59,16 @@ def figure(data: bytes, *, kind: str, alternative: str, caption: str = "") -> st
     return f'<figure><img alt="{html.escape(alternative)}" src="data:image/{kind};base64,{inline}">{below}</figure>'
 
 
-def table(rows: Sequence[Sequence[str]], *, columns: Sequence[str] = ()) -> str:
-    """Rows of texts, whose first cells are headings; all texts are escaped."""
+def table(rows: Sequence[Sequence[str]], *, columns: Sequence[str] = (), is_wide: bool = True) -> str:
+    """Rows of texts, whose first cells are headings; all texts are escaped. With columns it fills the page where `is_wide`."""
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
     body = "".join(
         f'<tr><th scope="row">{html.escape(first)}</th>{"".join(f"<td>{html.escape(cell)}</td>" for cell in rest)}</tr>'
         for first, *rest in rows
     )
-    opened = f'<table class="headed"><thead><tr>{head}</tr></thead>' if columns else "<table>"
-    return f'<div class="wide">{opened}<tbody>{body}</tbody></table></div>'
+    opened = f"<thead><tr>{head}</tr></thead>" if columns else ""
+    kind = ' class="headed"' if columns and is_wide else ""
+    return f'<div class="wide"><table{kind}>{opened}<tbody>{body}</tbody></table></div>'
 
 
 def chart(lines: Mapping[str, Mapping[int, float]]) -> str:

@@ -17,7 +17,7 @@ from PIL import Image
 from dreambooth.evaluation.intervals import CONFIDENCE, Score
 from dreambooth.evaluation.page import chart, figure, page, table
 
-__all__ = ["Curve", "Pictures", "Report", "ScoreRow", "report_html", "score_text"]
+__all__ = ["Confusion", "Curve", "Pictures", "Report", "ScoreRow", "SubjectPart", "report_html", "score_text"]
 
 _LARGEST = 256  # pixels: twice what a picture takes on the page, for screens with fine pixels
 _QUALITY = 85
@@ -25,6 +25,11 @@ _ABOUT_INTERVALS = (
     f"In brackets the range that holds the true value {CONFIDENCE:.0%} of the time, over other prompts and other noise. "
     "Scores of different encoders do not compare. The photos' own score is what a perfect imitation would reach: above it "
     "pictures are no better, but copies."
+)
+_ABOUT_CONFUSION = (
+    "A row is of the pictures that were made for one subject: how many of them look most like the photos of each subject. From "
+    "the upper left to the lower right are those that were told apart; the others look like another subject. A column with "
+    "more than 100% in all is a subject that leaks into others."
 )
 
 
@@ -59,17 +64,39 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Report:
-    """Everything that the page shows."""
+class Confusion:
+    """Whether the subjects are told apart: for each subject's pictures, the shares that look most like whose photos."""
 
-    title: str
-    summary: str
+    names: Sequence[str]
+    shares: Sequence[Sequence[float]]
+    """Row i, column j: of the pictures of subject i, those most like photos of subject j."""
+    encoder: str
+
+
+@dataclass(frozen=True)
+class SubjectPart:
+    """What the page shows of one subject."""
+
+    name: str
     scores: Sequence[ScoreRow]
     alarm: str
     """What was found of copies, in words."""
     is_alarming: bool
     pictures: Sequence[Pictures]
     curves: Sequence[Curve]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the page shows."""
+
+    title: str
+    summary: str
+    confusion: Confusion | None
+    """None for one subject, which has no other to be taken for."""
+    subjects: Sequence[SubjectPart]
+    curves: Sequence[Curve]
+    """Of the run as a whole."""
     exposures: Sequence[tuple[str, int]]
     """Each photo's name and how often it was seen; empty where nobody knows."""
     facts: Mapping[str, str]
@@ -87,21 +114,63 @@ def score_text(score: Score | None) -> str:
 
 
 def report_html(report: Report) -> str:
-    """The page, which needs nothing but itself."""
-    curves = "".join(
-        f"<h2>{html.escape(curve.title)}</h2><p>{html.escape(curve.sentence)}</p>{chart(curve.lines)}"
-        for curve in report.curves
+    """The page, which needs nothing but itself. One subject has the page to itself, several have a section each."""
+    if len(report.subjects) == 1:
+        (part,) = report.subjects
+        shown = f"{_subject(part, level=2, is_first=True)}{_curves(part.curves, level=2)}{_run(report, level=2)}"
+    else:
+        shown = f"{_sections(report.subjects)}{_section('The run', _run(report, level=3))}"
+    return page(report.title, f"<p>{html.escape(report.summary)}</p>{_confusion(report.confusion)}{shown}")
+
+
+def _confusion(found: Confusion | None) -> str:
+    if found is None:
+        return ""
+    rows = [
+        (f"pictures of {name}", *(f"{share:.0%}" for share in shares))
+        for name, shares in zip(found.names, found.shares, strict=True)
+    ]
+    marked = table(rows, columns=("", *(f"like {name}" for name in found.names)), is_wide=False)
+    about = f"{_ABOUT_CONFUSION} Judged by {found.encoder}."
+    return f"{_heading('Told apart', 2)}<p>{html.escape(about)}</p>{marked}"
+
+
+def _sections(parts: Sequence[SubjectPart]) -> str:
+    shown = [(one.name, _subject(one, level=3, is_first=one is parts[0])) for one in parts]
+    drawn = [(f"{one.name}, over the steps", _curves(one.curves, level=3)) for one in parts if one.curves]
+    return "".join(_section(title, markup) for title, markup in [*shown, *drawn])
+
+
+def _section(title: str, markup: str) -> str:
+    return f"<section>{_heading(title, 2)}{markup}</section>"
+
+
+def _subject(part: SubjectPart, *, level: int, is_first: bool) -> str:
+    about = f"<p>{html.escape(_ABOUT_INTERVALS)}</p>" if is_first else ""
+    alarmed = ' class="alarm"' if part.is_alarming else ""
+    return (
+        f"{_heading('Scores', level)}{about}{_scores(part.scores)}<p{alarmed}>{html.escape(part.alarm)}</p>"
+        f"{''.join(_pictures(one, level=level) for one in part.pictures)}"
     )
+
+
+def _run(report: Report, *, level: int) -> str:
+    """What is the same for all subjects."""
     settings = f"<details><summary>Settings of the run</summary><pre>{html.escape(report.settings)}</pre></details>"
-    alarmed = ' class="alarm"' if report.is_alarming else ""
-    body = (
-        f"<p>{html.escape(report.summary)}</p>"
-        f"<h2>Scores</h2><p>{html.escape(_ABOUT_INTERVALS)}</p>{_scores(report.scores)}"
-        f"<p{alarmed}>{html.escape(report.alarm)}</p>"
-        f"{''.join(_pictures(one) for one in report.pictures)}{curves}{_exposures(report.exposures)}"
-        f"<h2>How it was measured</h2>{table(list(report.facts.items()))}{settings if report.settings else ''}"
+    return (
+        f"{_curves(report.curves, level=level)}{_exposures(report.exposures, level=level)}"
+        f"{_heading('How it was measured', level)}{table(list(report.facts.items()))}{settings if report.settings else ''}"
     )
-    return page(report.title, body)
+
+
+def _heading(text: str, level: int) -> str:
+    return f"<h{level}>{html.escape(text)}</h{level}>"
+
+
+def _curves(curves: Sequence[Curve], *, level: int) -> str:
+    return "".join(
+        f"{_heading(curve.title, level)}<p>{html.escape(curve.sentence)}</p>{chart(curve.lines)}" for curve in curves
+    )
 
 
 def _scores(rows: Sequence[ScoreRow]) -> str:
@@ -125,13 +194,13 @@ def _unbroken(text: str) -> str:
     return text.replace(" ", "\u00a0")
 
 
-def _pictures(shown: Pictures) -> str:
-    rows = "".join(_row(shown.title, label, images) for label, images in shown.rows)
-    return f"<h2>{html.escape(shown.title)}</h2><p>{html.escape(shown.sentence)}</p>{rows}"
+def _pictures(shown: Pictures, *, level: int) -> str:
+    rows = "".join(_row(shown.title, label, images, level=level + 1) for label, images in shown.rows)
+    return f"{_heading(shown.title, level)}<p>{html.escape(shown.sentence)}</p>{rows}"
 
 
-def _row(title: str, label: str, images: Sequence[NDArray[np.uint8]]) -> str:
-    above = f"<h3>{html.escape(label)}</h3>" if label else ""
+def _row(title: str, label: str, images: Sequence[NDArray[np.uint8]], *, level: int) -> str:
+    above = _heading(label, level) if label else ""
     figures = "".join(
         figure(data, kind=kind, alternative=f"{label or title}, {number} of {len(images)}")
         for number, (kind, data) in enumerate(map(_encoded, images), start=1)
@@ -150,7 +219,7 @@ def _encoded(image: NDArray[np.uint8]) -> tuple[str, bytes]:
     return "jpeg", buffer.getvalue()
 
 
-def _exposures(exposures: Sequence[tuple[str, int]]) -> str:
+def _exposures(exposures: Sequence[tuple[str, int]], *, level: int) -> str:
     if not exposures:
         return ""
-    return f"<h2>How often each photo was seen</h2>{table([(name, str(times)) for name, times in exposures])}"
+    return f"{_heading('How often each photo was seen', level)}{table([(name, str(times)) for name, times in exposures])}"

@@ -12,7 +12,7 @@ from dreambooth.config import Settings
 __all__ = ["CLASS_IMAGES_EACH", "BenchmarkSettings", "EvaluationSettings", "SelectionSettings"]
 
 CLASS_IMAGES_EACH = 4
-"""Class images made with an earlier model of a run, for each picture of a subject prompt."""
+"""Class images made with another model of a run, for each picture of a subject prompt."""
 
 
 class EvaluationSettings(Settings):
@@ -37,7 +37,7 @@ class EvaluationSettings(Settings):
     """Pictures of the class alone."""
 
     num_checkpoint_images: Annotated[int, Field(ge=0)] = 1
-    """Pictures of each prompt, and four times as many of the class, for earlier models of a run; 0 measures the last alone."""
+    """Pictures of each prompt, and four times as many of the class, for other models of the run; 0 leaves these out."""
 
     sampler: Literal["ddim", "dpm++", "euler", "euler-a", "plms"] = "ddim"
     """How noise is removed."""
@@ -55,11 +55,11 @@ class EvaluationSettings(Settings):
     """Number from which the pictures and the intervals follow."""
 
     @model_validator(mode="after")
-    def _earlier_models_have_no_more(self) -> EvaluationSettings:
+    def _other_models_have_no_more(self) -> EvaluationSettings:
         if self.num_checkpoint_images > self.num_images:
             raise ValueError(
-                f"num_checkpoint_images is {self.num_checkpoint_images} and num_images is {self.num_images}: the earlier "
-                "models are compared with the last by pictures that it has as well; lower the one or raise the other"
+                f"num_checkpoint_images is {self.num_checkpoint_images} and num_images is {self.num_images}: the run's "
+                "other models are compared with its final one by pictures that it has as well; lower the one or raise the other"
             )
         return self
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -17,27 +16,23 @@ from dreambooth.data.photos import Photo, read_pixels, scan_photos
 from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings, check_template
 from dreambooth.data.views import View, render_view
 from dreambooth.errors import SettingsError
-from dreambooth.recipes.display import quoted
+from dreambooth.recipes.learned_subjects import chosen_subjects, name_of
 from dreambooth.recipes.pictures import find_pictures
 from dreambooth.recipes.scoring import Questions
 from dreambooth.recipes.settings import EvaluateSettings, TrainSettings
 from dreambooth.sampling.prompts import read_prompts
 from dreambooth.toybox.judge import SIDE
 from dreambooth.toybox.world import PLACES
-from dreambooth.training.model_names import EARLIER_MODELS
 from dreambooth.training.run_folder import RunFolder
-from dreambooth.weights.model_weights import ModelWeights
-from dreambooth.weights.read import read_model
 from dreambooth.weights.settings import BaseModelSettings
 
-__all__ = ["Evaluated", "earlier_models", "evaluated", "usual_guidance_scale"]
+__all__ = ["Evaluated", "all_evaluated", "evaluated", "usual_guidance_scale"]
 
 _PLACES = (
     *("on a sandy beach", "in fresh snow", "on a cobbled street", "in front of a mountain lake"),
     *("on a sunlit wooden floor", "on a striped blanket", "among autumn leaves", "in a city at night"),
 )
 _GUIDANCE_SCALE, _SMALL_GUIDANCE_SCALE = 7.5, 3.0
-_WORDS = ("photos", "class_word", "token")
 
 
 @dataclass(frozen=True)
@@ -56,6 +51,13 @@ class Evaluated:
     """The settings of the run that made the model; None for a model from elsewhere."""
     has_own_photos: bool
     """Whether the photos are those that the run learned from."""
+    among: tuple[Photo, ...] | None = None
+    """All photos of a run of several subjects, some of which show this one; None where a folder shows this one alone."""
+
+    @property
+    def name(self) -> str:
+        """The subject as a prompt names it."""
+        return name_of(self.subject)
 
     def questions(self, settings: EvaluateSettings, side: int) -> Questions:
         """The prompts: those of a file, or the subject in eight places. Raises SettingsError for a file that is none."""
@@ -74,10 +76,16 @@ class Evaluated:
 
     @cached_property
     def photos(self) -> tuple[Photo, ...]:
-        """The photos. Raises PhotoError with everything that is wrong with them."""
+        """The photos of this subject. Raises PhotoError with everything that is wrong with them."""
+        if self.among is not None:
+            return tuple(photo for photo in self.among if self._is_shown_by(photo))
         report = scan_photos(self.subject.photos, role="instance", resolution=1)
         report.raise_if_errors()
         return report.photos
+
+    def _is_shown_by(self, photo: Photo) -> bool:
+        assert self.run is not None, "only a run has several subjects"
+        return self.name in map(name_of, named_subjects((photo,), self.run.subject))
 
     def photo_pixels(self, side: int) -> list[Tensor]:
         """The largest square in the middle of each photo, (3, side, side) in [0, 1]."""
@@ -91,77 +99,53 @@ class Evaluated:
         prior, loop = self.run.prior, self.run.loop
         repeats = repeats_of(prior)
         given = 0 if repeats is None else len(find_pictures(self.run, resolution).given_priors)
-        order = drawing(PerRole(len(self.photos), prior.num_made + given), repeats, seed=loop.seed)
+        seen = self.photos if self.among is None else self.among
+        order = drawing(PerRole(len(seen), prior.num_made + given), repeats, seed=loop.seed)
         counts = order.exposures("instance", steps * loop.examples_per_step)
-        return [(photo.path.name, count) for photo, count in zip(self.photos, counts, strict=True)]
+        own = {photo.path for photo in self.photos}
+        return [(photo.path.name, count) for photo, count in zip(seen, counts, strict=True) if photo.path in own]
 
 
-def evaluated(settings: EvaluateSettings) -> Evaluated:
-    """Put what is given over what the run remembers. Raises SettingsError with everything that is still missing."""
+def all_evaluated(settings: EvaluateSettings) -> tuple[Evaluated, ...]:
+    """Every subject that is asked for, what is given put over what the run remembers.
+
+    Raises SettingsError with everything that is still missing, and PhotoError for broken photos of several subjects.
+    """
     folder = Path(settings.model).expanduser()
     config = RunFolder(folder).config
     is_run = folder.is_dir() and config.is_file()
     run = parse_settings(TrainSettings, read_yaml(config), where=str(config)) if is_run else None
-    given = {name: value for name in _WORDS if (value := getattr(settings, name)) is not None}
-    subject = _given_alone(settings, given) if run is None else _over_the_run(settings, given, run)
-    if not subject.has_class and settings.evaluation.is_changed("num_class_images"):
+    chosen = chosen_subjects(settings, run)
+    if settings.evaluation.is_changed("num_class_images") and not any(one.has_class for one in chosen.subjects):
         raise SettingsError("class_word is empty, so num_class_images would have no effect; leave it out")
     base = None if settings.base is None else BaseModelSettings(model=settings.base)
     prior, views = (PriorSettings(), ViewSettings()) if run is None else (run.prior, run.views)
-    return Evaluated(
-        model=settings.model,
-        base=base or (None if run is None else run.base),
-        subject=subject,
-        class_prompt=fill(prior.class_prompt, token="", class_word=subject.class_word) if subject.has_class else None,
-        background=views.background,
-        output=settings.output or (folder if is_run else folder.parent) / "evaluation",
-        run=run,
-        has_own_photos=run is not None and settings.photos is None,
+    return tuple(
+        Evaluated(
+            model=settings.model,
+            base=base or (None if run is None else run.base),
+            subject=subject,
+            class_prompt=fill(prior.class_prompt, token="", class_word=subject.class_word) if subject.has_class else None,
+            background=views.background,
+            output=settings.output or (folder if is_run else folder.parent) / "evaluation",
+            run=run,
+            has_own_photos=run is not None and settings.photos is None,
+            among=chosen.among,
+        )
+        for subject in chosen.subjects
     )
 
 
-def earlier_models(run: Path, *, before: int, side: int) -> dict[int, ModelWeights]:
-    """The models that a run wrote before step `before`, by their steps, which the files say themselves."""
-    files = sorted(path for pattern in EARLIER_MODELS for path in run.glob(pattern))
-    models = [read_model(str(path)).made_for(side) for path in files]
-    steps = {model.num_steps or 0: model for model in models}
-    return {step: steps[step] for step in sorted(steps) if 0 < step < before}
+def evaluated(settings: EvaluateSettings) -> Evaluated:
+    """The subject of a run that learned one; see `all_evaluated`."""
+    found = all_evaluated(settings)
+    assert len(found) == 1, "whoever asks for one has looked that there are not several"
+    return found[0]
 
 
 def usual_guidance_scale(side: int) -> float:
     """How strongly the prompt pulls in pictures that are measured, when nothing else is asked for."""
     return _SMALL_GUIDANCE_SCALE if side == SIDE else _GUIDANCE_SCALE
-
-
-def _given_alone(settings: EvaluateSettings, given: Mapping[str, Any]) -> SubjectSettings:
-    """The subject of a model from elsewhere. Raises SettingsError for what is missing and for options without effect."""
-    missing = [name for name in _WORDS if name not in given]
-    problems = [f"{name} is not given, and {settings.model} is no run folder that would know" for name in missing]
-    if settings.evaluation.is_changed("num_checkpoint_images"):
-        problems.append(f"{settings.model} is no run folder, so num_checkpoint_images would have no effect; leave it out")
-    if problems:
-        raise SettingsError(problems, hint=_typed(settings) if missing else None)
-    return SubjectSettings(**given)
-
-
-def _over_the_run(settings: EvaluateSettings, given: Mapping[str, Any], run: TrainSettings) -> SubjectSettings:
-    """The subject of a run, with what is given over it. Raises SettingsError when it has several to choose from."""
-    subject = run.subject.model_copy(update=given)
-    if run.subject.captions == "prompt" or len(given) == len(_WORDS):
-        return subject
-    photos = scan_photos(run.subject.photos, role="instance", resolution=1).photos
-    named = named_subjects(photos, run.subject)
-    if len(named) > 1:
-        names = ", ".join(f"{words.token} {words.class_word}".strip() for words in named)
-        raise SettingsError(
-            f"{settings.model}: learned several subjects ({names}), and one is measured at a time", hint=_typed(settings)
-        )
-    said = {"token": words.token, "class_word": words.class_word} if (words := next(iter(named), None)) else {}
-    return subject.model_copy(update={**said, **given})
-
-
-def _typed(settings: EvaluateSettings) -> str:
-    return f"Type: dreambooth evaluate --model {quoted(settings.model)} --photos FOLDER --class-word WORD --token WORD"
 
 
 def _checked(templates: Sequence[str], path: Path) -> Sequence[str]:

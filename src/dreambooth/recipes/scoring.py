@@ -18,6 +18,7 @@ from dreambooth.evaluation.features import FeatureCache, PictureSource, features
 from dreambooth.evaluation.intervals import Score, score
 from dreambooth.evaluation.metrics import (
     Copying,
+    confusion_matrix,
     copying,
     cosines,
     div_parts,
@@ -39,6 +40,7 @@ __all__ = [
     "Measure",
     "Measured",
     "Questions",
+    "confusion",
 ]
 
 MakePictures = Callable[[Sequence[Picture]], Iterable[Tensor]]
@@ -126,6 +128,11 @@ class Measured:
     copying: Copying | None
     """None where there is one photo, which has no spread."""
 
+    @property
+    def is_copying(self) -> bool:
+        """Whether most pictures are known to repeat a photo."""
+        return self.copying is not None and self.copying.is_alarming
+
 
 @dataclass(frozen=True)
 class Exam:
@@ -193,6 +200,10 @@ class Exam:
             copying(from_photos_NM, of_photos_MM) if len(self.photos) > 1 else None,
         )
 
+    def dino_features(self, pictures: Sequence[Tensor]) -> Tensor:
+        """Of pictures in [0, 1], (3, H, W) each, by the encoder that tells individuals apart, (N, D)."""
+        return self._features(self.judges.dino, pictures)
+
     def _features(self, encoder: ImageEncoder, pictures: Sequence[Tensor]) -> Tensor:
         return features_of(encoder, [PictureSource.of_pixels(pixels_CHW) for pixels_CHW in pictures], self.judges.cache)
 
@@ -209,3 +220,9 @@ class Exam:
         among_PSS = torch.stack([block[:num_each, :num_each] for block in blocks])
         from_photos_NM = torch.cat([block[:num_each, num_each:] for block in blocks])
         return among_PSS, from_photos_NM, blocks[0][num_each:, num_each:]
+
+
+def confusion(exams: Sequence[Exam], answers: Sequence[Answers]) -> Tensor:
+    """Whether a model tells its subjects apart, by DINO: see `confusion_matrix`, (K, K) for K exams of one model."""
+    generated = [exam.dino_features(list(one.subject_PSCHW.flatten(0, 1))) for exam, one in zip(exams, answers, strict=True)]
+    return confusion_matrix(generated, [exam.dino_features(exam.photos) for exam in exams])

@@ -59,7 +59,7 @@ def check_can_score(settings: TrainSettings, photos: Sequence[CaptionedPhoto]) -
     if len(named) > 1:
         names = ", ".join(f"{words.token} {words.class_word}".strip() for words in named)
         problems.append(f"evaluate_every scores one subject, and the photos show several: {names}")
-        hints.append("Use --evaluate-every 0 and dreambooth evaluate afterwards, subject by subject.")
+        hints.append("Use --evaluate-every 0 and dreambooth evaluate afterwards, which measures all of them.")
     if problems:
         raise SettingsError(problems, hint="\n".join(hints))
 

@@ -162,10 +162,10 @@ class EvaluateSettings(Settings):
     """Folder with photos of the subject; those that the run learned from when not given."""
 
     class_word: str | None = None
-    """What kind of thing the subject is; the run's own word when not given."""
+    """What kind of thing the subject is; the run's own word when not given. It may pick one of several subjects of a run."""
 
     token: Annotated[str, Field(min_length=1)] | None = None
-    """The word that names the subject; the run's own when not given."""
+    """The word that names the subject; the run's own when not given. It may pick one of several subjects of a run."""
 
     base: str | None = None
     """Model to compare with, in any of these forms or toybox; the run's base model, else none, when not given."""

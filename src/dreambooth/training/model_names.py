@@ -12,8 +12,8 @@ from typing import Protocol
 from dreambooth.training.settings import FileLayout
 
 __all__ = [
-    "EARLIER_MODELS",
     "FINAL_MODELS",
+    "MODELS_BY_STEP",
     "JoePennaNames",
     "ModelNames",
     "OwnNames",
@@ -25,8 +25,8 @@ __all__ = [
 FINAL_MODELS = ("model.safetensors", "checkpoints/last.ckpt", "ckpts/last.ckpt")
 """Where a run of each layout has its final model; `weights.read` looks in these places."""
 
-EARLIER_MODELS = ("models/*.safetensors", "checkpoints/*.ckpt", "ckpts/trainstep_ckpts/*.ckpt")
-"""Where a run of each layout has the models of earlier steps; the second one's has the final model there as well."""
+MODELS_BY_STEP = ("models/*.safetensors", "checkpoints/*.ckpt", "ckpts/trainstep_ckpts/*.ckpt")
+"""Where a run of each layout has the models of single steps; the second one's has the final model there as well."""
 
 
 class ModelNames(Protocol):

@@ -62,3 +62,10 @@ def test_every_text_is_escaped() -> None:
 
 def test_a_picture_lies_in_the_page() -> None:
     assert 'src="data:image/jpeg;base64,eA=="' in figure(b"x", kind="jpeg", alternative="x")
+
+
+def test_a_table_fills_the_page_when_it_has_much_to_say() -> None:
+    rows = [("a", "1")]
+    assert table(rows, columns=("name", "number")).count('<table class="headed"><thead>') == 1
+    assert table(rows, columns=("name", "number"), is_wide=False).count("<table><thead>") == 1
+    assert "<thead>" not in table(rows) and "headed" not in table(rows)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from dreambooth.evaluation.intervals import Score
-from dreambooth.evaluation.report import Curve, Pictures, Report, ScoreRow, report_html, score_text
+from dreambooth.evaluation.report import Confusion, Curve, Pictures, Report, ScoreRow, SubjectPart, report_html, score_text
 
 _VOID = {"meta", "img"}
 
@@ -55,11 +55,10 @@ def row(name: str, value: float) -> ScoreRow:
 
 
 @pytest.fixture
-def report() -> Report:
+def part() -> SubjectPart:
     small, large = np.full((64, 64, 3), 90, np.uint8), np.full((512, 512, 3), 200, np.uint8)
-    return Report(
-        title="What was learned of <sks> & co",
-        summary="A summary.",
+    return SubjectPart(
+        name="<sks> one",
         scores=[row("DINO", 0.668), row("PRES", 0.412), ScoreRow("drift", "Moved.", False, None, None, None)],
         alarm="Alarm: copies.",
         is_alarming=True,
@@ -68,10 +67,33 @@ def report() -> Report:
             Pictures("Subject", "Large.", [("a <prompt>", [large])]),
         ],
         curves=[Curve("Curve", "A sentence.", {"DINO": {0: 0.1, 5: 0.4}})],
+    )
+
+
+@pytest.fixture
+def report(part: SubjectPart) -> Report:
+    return Report(
+        title="What was learned of <sks> & co",
+        summary="A summary.",
+        confusion=None,
+        subjects=[part],
+        curves=[Curve("Loss", "Another sentence.", {"photos": {0: 0.2, 5: 0.3}})],
         exposures=[("one.png", 24), ("two.png", 25)],
         facts={"seed": "42"},
         settings="base:\n  model: <toybox>\n",
     )
+
+
+@pytest.fixture
+def joint(report: Report, part: SubjectPart) -> Report:
+    """The same page with a second subject, of which there are no curves and no alarm."""
+    other = replace(part, name="mwf two", alarm="No alarm.", is_alarming=False, curves=[])
+    confusion = Confusion([part.name, other.name], [[0.875, 0.125], [0.0, 1.0]], "encoder <one>")
+    return replace(report, confusion=confusion, subjects=[part, other])
+
+
+def headings(markup: str) -> list[str]:
+    return [f"{level} {text}" for level, text in re.findall(r"<h(\d)>(.*?)</h\1>", markup)]
 
 
 def test_the_page_is_whole_and_loads_nothing(report: Report) -> None:
@@ -98,9 +120,41 @@ def test_words_of_a_person_are_not_markup(report: Report) -> None:
     assert "<sks>" not in markup and "<prompt>" not in markup and "<one>" not in markup and "<toybox>" not in markup
 
 
-def test_only_an_alarm_looks_like_one(report: Report) -> None:
+def test_only_an_alarm_looks_like_one(report: Report, part: SubjectPart) -> None:
     assert '<p class="alarm">Alarm: copies.</p>' in report_html(report)
-    assert 'class="alarm"' not in report_html(replace(report, is_alarming=False))
+    assert 'class="alarm"' not in report_html(replace(report, subjects=[replace(part, is_alarming=False)]))
+
+
+def test_one_subject_has_the_page_to_itself(report: Report) -> None:
+    assert headings(report_html(report))[1:] == [
+        *("2 Scores", "2 Photos", "2 Subject", "3 a &lt;prompt&gt;", "2 Curve"),
+        *("2 Loss", "2 How often each photo was seen", "2 How it was measured"),
+    ]
+    assert "<section>" not in report_html(report)
+
+
+def test_several_subjects_stand_below_each_other_and_the_run_is_told_once(joint: Report) -> None:
+    markup = report_html(joint)
+    checked(markup)
+    each = ["3 Scores", "3 Photos", "3 Subject", "4 a &lt;prompt&gt;"]
+    assert headings(markup)[1:] == [
+        *("2 Told apart", "2 &lt;sks&gt; one", *each, "2 mwf two", *each),
+        *("2 &lt;sks&gt; one, over the steps", "3 Curve"),
+        *("2 The run", "3 Loss", "3 How often each photo was seen", "3 How it was measured"),
+    ]
+    assert markup.count("In brackets the range") == 1
+    assert '<p class="alarm">Alarm: copies.</p>' in markup and "<p>No alarm.</p>" in markup
+
+
+def test_whose_photos_pictures_look_like_is_a_table(joint: Report) -> None:
+    markup = report_html(joint)
+    rows = re.findall(r"<tr>(.*?)</tr>", markup)[:3]
+    assert [re.findall(r">([^<]+)</t[hd]>", row) for row in rows] == [
+        ["like &lt;sks&gt; one", "like mwf two"],
+        ["pictures of &lt;sks&gt; one", "88%", "12%"],
+        ["pictures of mwf two", "0%", "100%"],
+    ]
+    assert "Judged by encoder &lt;one&gt;." in markup
 
 
 def test_what_nobody_knows_has_no_section(report: Report) -> None:

@@ -14,11 +14,9 @@ from dreambooth.data.drawing import repeats_of
 from dreambooth.data.examples import ExampleSource
 from dreambooth.errors import PhotoError, SettingsError
 from dreambooth.evaluation.settings import EvaluationSettings
-from dreambooth.recipes.evaluated import earlier_models, evaluated
+from dreambooth.recipes.evaluated import all_evaluated, evaluated
 from dreambooth.recipes.pictures import find_pictures
 from dreambooth.recipes.settings import EvaluateSettings, TrainSettings
-from dreambooth.weights.read import read_model
-from dreambooth.weights.write import write_single_file
 
 Make = Callable[..., TrainSettings]
 
@@ -85,20 +83,69 @@ def test_a_subject_without_a_class_has_no_class_images(photos: Path) -> None:
 
 
 def test_names_of_files_say_what_the_subject_is_called(run: Callable[..., Path], photos: Path, tmp_path: Path) -> None:
-    for subject in ("rex dog", "tom cat"):
-        (tmp_path / "named" / subject).mkdir(parents=True)
-    picture = min(photos.glob("*.jpg"))
-    copy(picture, tmp_path / "named" / "rex dog" / "S C.jpg")
+    (tmp_path / "named" / "rex" / "dog").mkdir(parents=True)
+    copy(min(photos.glob("*.jpg")), tmp_path / "named" / "rex" / "dog" / "S C.jpg")
     folder = run(subject={"photos": str(tmp_path / "named"), "captions": "filename"})
-    one = evaluated(EvaluateSettings(model=str(folder))).subject
-    copy(picture, tmp_path / "named" / "tom cat" / "S C.jpg")
-    with pytest.raises(SettingsError) as caught:
-        evaluated(EvaluateSettings(model=str(folder), token="rex"))
-    assert "learned several subjects" in caught.value.text
-    assert "--photos FOLDER --class-word WORD --token WORD" in caught.value.text
-    given = EvaluateSettings(model=str(folder), photos=tmp_path / "named" / "rex dog", class_word="dog", token="rex")
-    assert evaluated(given).subject.token == "rex"
-    assert one.token != "" and f"{one.token} {one.class_word}" in caught.value.text
+    found = evaluated(EvaluateSettings(model=str(folder)))
+    assert (found.name, found.class_prompt) == ("rex dog", "photo of a dog")
+    assert len(found.photos) == 1
+
+
+@pytest.fixture
+def two_subjects(photos: Path, tmp_path: Path) -> Path:
+    """Two photos of one subject in a folder of its own; beside it one of the subject that the settings name."""
+    places = ["rex/dog/1.jpg", "2.jpg", "rex/dog/3.jpg"]
+    for source, place in zip(sorted(photos.glob("*.jpg")), places, strict=True):
+        (tmp_path / "named" / place).parent.mkdir(parents=True, exist_ok=True)
+        copy(source, tmp_path / "named" / place)
+    return tmp_path / "named"
+
+
+def test_each_of_several_subjects_has_its_own_words_and_photos(run: Callable[..., Path], two_subjects: Path) -> None:
+    settings = EvaluateSettings(model=str(run(subject={"photos": str(two_subjects), "captions": "filename"})))
+    found = {one.name: one for one in all_evaluated(settings)}
+    assert {name: [photo.path.name for photo in one.photos] for name, one in found.items()} == {
+        "sks backpack": ["2.jpg"],
+        "rex dog": ["1.jpg", "3.jpg"],
+    }
+    assert {one.class_prompt for one in found.values()} == {"photo of a backpack", "photo of a dog"}
+    assert found["rex dog"].questions(settings, 64).prompts[0] == "photo of a rex dog on the beach"
+    assert len(found["rex dog"].photo_pixels(48)) == 2
+    assert found["rex dog"].has_own_photos
+
+
+def test_photos_of_several_subjects_were_seen_as_training_showed_all_of_them(
+    run: Callable[..., Path], run_settings: Make, two_subjects: Path
+) -> None:
+    sections: dict[str, Any] = {"subject": {"photos": str(two_subjects), "captions": "filename"}, "loop": {"batch_size": 2}}
+    found = all_evaluated(EvaluateSettings(model=str(run(**sections))))
+    settings = run_settings(**sections)
+    pictures = find_pictures(settings, 64)
+    source = ExampleSource(pictures.photos, pictures.photos[:2], settings.views, 64, 2, settings.loop.seed, None)
+    counts = dict.fromkeys((one.photo.path.name for one in pictures.photos), 0)
+    for step in range(1, 5):
+        for example in source.examples_at(step):
+            counts[example.photo.path.name] += example.role == "instance"
+    assert len(set(counts.values())) > 1, "the case tells one photo's count from another's"
+    assert [dict(one.exposures(4, 64)) for one in found] == [
+        {name: counts[name] for name in names} for names in (["2.jpg"], ["1.jpg", "3.jpg"])
+    ]
+
+
+def test_class_images_are_asked_for_where_one_of_several_subjects_has_a_class(
+    run: Callable[..., Path], photos: Path, tmp_path: Path
+) -> None:
+    asked = EvaluationSettings(num_class_images=2)
+    for place in ("rex/1.jpg", "tom/cat/1.jpg"):
+        (tmp_path / "named" / place).parent.mkdir(parents=True, exist_ok=True)
+        copy(min(photos.glob("*.jpg")), tmp_path / "named" / place)
+    subject = {"photos": str(tmp_path / "named"), "captions": "filename", "class_word": ""}
+    no_prior = {"prior_weight": 0, "num_prior_images": 200, "prior_sampling_steps": 50}  # the defaults: nothing is made
+    folder = run(subject=subject, prior=no_prior)
+    found = all_evaluated(EvaluateSettings(model=str(folder), evaluation=asked))
+    assert {one.name: one.class_prompt for one in found} == {"rex": None, "tom cat": "photo of a cat"}
+    with pytest.raises(SettingsError, match="num_class_images would have no effect"):
+        all_evaluated(EvaluateSettings(model=str(folder), token="rex", evaluation=asked))
 
 
 def test_prompts_are_asked_with_the_token_and_described_without(run: Callable[..., Path], tmp_path: Path) -> None:
@@ -156,26 +203,3 @@ def test_photos_were_seen_as_often_as_training_showed_them(
             counts[example.photo.path.name] += example.role == "instance"
     assert dict(found) == counts
     assert sum(counts.values()) == 14
-
-
-def test_the_models_of_a_run_say_their_steps_themselves(small_model: Path, tmp_path: Path) -> None:
-    read = read_model(str(small_model))
-    places = {
-        "models/b.safetensors": "3",
-        "models/a.safetensors": "7",
-        "checkpoints/last.ckpt": "9",
-        "ckpts/trainstep_ckpts/epoch=0-step=5.ckpt": "5",
-    }
-    for place, step in places.items():
-        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-        write_single_file(tmp_path / place, read, dtype=None, metadata={"global_step": step})
-    (tmp_path / "models" / "unknown.safetensors").write_bytes(small_model.read_bytes())
-    found = earlier_models(tmp_path, before=9, side=128)
-    assert {step: model.report.source.name for step, model in found.items()} == {
-        3: "b.safetensors",
-        5: "epoch=0-step=5.ckpt",
-        7: "a.safetensors",
-    }
-    assert [*found] == [3, 5, 7]
-    assert {model.family.resolution for model in found.values()} == {128}
-    assert read.num_steps is None

@@ -1,19 +1,18 @@
-"""What is said of copies, and how losses become a line that can be read."""
+"""What is said of copies."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 import torch
 
 from dreambooth.evaluation.metrics import Copying
-from dreambooth.recipes.findings import _thinned, alarm_text
+from dreambooth.recipes.findings import alarm_text
 
 
 def evaluation(found: Copying | None, *, has_own_photos: bool = True) -> Any:
-    measured = SimpleNamespace(last=SimpleNamespace(copying=found))
+    measured = SimpleNamespace(model=SimpleNamespace(copying=found))
     return SimpleNamespace(found=measured, asked=SimpleNamespace(has_own_photos=has_own_photos))
 
 
@@ -29,12 +28,3 @@ def test_no_alarm_is_said_as_well() -> None:
     assert "that it learned from" not in alarm_text(evaluation(few))
     assert "Of photos that it learned from" in alarm_text(evaluation(few, has_own_photos=False))
     assert "a single photo has no spread" in alarm_text(evaluation(None))
-
-
-def test_many_losses_become_means_of_neighbours() -> None:
-    line = _thinned({step: float(step) for step in range(1, 101)})
-    assert len(line) <= 40
-    assert line[3] == 2.0, "steps 1, 2 and 3"
-    assert [*line][-1] == 100
-    assert sum(line.values()) / len(line) == pytest.approx(50.5, rel=0.02)
-    assert _thinned({5: 1.0, 2: 3.0}) == {2: 3.0, 5: 1.0}

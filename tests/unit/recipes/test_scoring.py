@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from dreambooth.evaluation.features import FeatureCache
+from dreambooth.evaluation.metrics import Copying
 from dreambooth.evaluation.perceptual import PerceptualDistance
-from dreambooth.recipes.scoring import MEASURES, Answers, Exam, Judges, Questions
+from dreambooth.recipes.scoring import MEASURES, Answers, Exam, Judges, Measured, Questions, confusion
 from dreambooth.sampling.records import Picture
 
 RED, GREEN, BLUE = torch.eye(3)
@@ -162,3 +163,18 @@ def test_fewer_pictures_are_the_first_ones(exam: Exam, after: Answers) -> None:
 
 def test_the_photos_own_prompt_score_is_that_of_every_photo_with_every_prompt(exam: Exam) -> None:
     assert exam.photos_on_prompts() == pytest.approx((1 + 0 + HALF + HALF) / 4)
+
+
+def test_pictures_of_several_subjects_are_held_against_the_photos_of_all(exam: Exam, after: Answers) -> None:
+    blue = replace(exam, photos=[colour(BLUE)])
+    pictures = Answers(
+        torch.stack([colour(BLUE), colour(BLUE), colour(RED), colour(BLUE)]).view(2, 2, 3, 8, 8), after.class_NCHW
+    )
+    assert confusion([exam, blue], [after, pictures]).tolist() == [[0.75, 0.25], [0.25, 0.75]]
+    assert confusion([blue, exam], [pictures, after]).tolist() == [[0.75, 0.25], [0.25, 0.75]]
+    assert confusion([exam, blue], [after, after]).tolist() == [[0.75, 0.25]] * 2
+
+
+def test_most_pictures_must_be_copies_to_say_so() -> None:
+    few, many = (Copying(torch.zeros(1), 1.0, share) for share in (0.5, 0.6))
+    assert [Measured({}, one).is_copying for one in (None, few, many)] == [False, False, True]
