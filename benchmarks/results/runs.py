@@ -62,6 +62,8 @@ class Scale:
     """Pictures of each prompt."""
     num_class_images: int = 16
     """Pictures of the class alone, and of the subject without anything else."""
+    num_renderings: int = 1000
+    """From which the judges read."""
     held_out_looks: int = 6
     """Times that a chosen model is looked at anew, with other noise than that which chose it."""
     num_prior_images: int = 48

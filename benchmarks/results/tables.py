@@ -18,6 +18,7 @@ def as_markdown(record: Found) -> str:
     """All tables below each other."""
     subjects, choices = record["subjects"], record["choices"]
     parts = [
+        ("What the judges read", _judges(record["judges"])),
         ("The subject is learned", _learned(subjects)),
         ("The class is kept", _kept(subjects)),
         ("Prompts still change it", _edited(subjects)),
@@ -27,6 +28,14 @@ def as_markdown(record: Found) -> str:
         *((f"{' and '.join(pair['pair'])}: taken for", _confusion(pair)) for pair in record["pairs"]),
     ]
     return "\n".join(f"## {title}\n\n{table}\n" for title, table in parts)
+
+
+def _judges(found: Found) -> str:
+    rows = [
+        (name, str(one["pictures"]), *(_text(one[judge], is_share=True) for judge in ("CLIP", "judge")), f"{one['luck']:.0%}")
+        for name, one in found.items()
+    ]
+    return _table(("", "pictures", "CLIP", "judge", "luck"), rows)
 
 
 def _learned(subjects: Sequence[Found]) -> str:

@@ -18,6 +18,7 @@ import torch
 from benchmarks.records import environment, say
 from benchmarks.results.chosen import measure_choice, scored_steps
 from benchmarks.results.figure import sweep_figure
+from benchmarks.results.judges import measure_judges
 from benchmarks.results.pairs import measure_pair
 from benchmarks.results.runs import FULL, PRESET_RATE, Place, Scale, learn_at_rates, learn_pair, learn_with_prior
 from benchmarks.results.subject import measure_subject
@@ -56,6 +57,7 @@ def measure_all(output: Path, scale: Scale, *, workers: int) -> dict[str, Any]:
     _do([(learn_at_rates, (place, scale, name)) for name in scale.subjects], workers)
     _do([(learn_pair, (place, scale, pair)) for pair in scale.pairs], workers)
     record = {
+        "judges": measure_judges(place, scale),
         "subjects": _do([(measure_subject, (place, scale, name)) for name in scale.subjects], workers),
         "choices": _do([(measure_choice, (place, scale, name)) for name in scale.subjects], workers),
         "pairs": _do([(measure_pair, (place, scale, pair)) for pair in scale.pairs], workers),

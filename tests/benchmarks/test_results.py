@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from benchmarks.results import chosen, runs, subject, tables
 from benchmarks.results.figure import sweep_figure
+from benchmarks.results.judges import QUESTIONS
 from benchmarks.results.looking import number, over_subjects
 from benchmarks.results.runs import Pair, Place, Scale
 from benchmarks.results.verb import measure_all
 from dreambooth.errors import RunError
 from dreambooth.recipes.scoring import Answers
 from dreambooth.toybox.judge import ATTRIBUTES
+from dreambooth.toybox.world import Look, random_scene
 from dreambooth.training.run_folder import RunFolder
 
 TYPED = list[list[str]]
@@ -111,6 +115,25 @@ def test_the_judge_must_read_what_was_asked_for() -> None:
     assert right.tolist() == [[1, 0], [0, 1]]
 
 
+def test_a_question_varies_one_thing_and_leaves_the_rest_true() -> None:
+    look = Look("mug", "striped", "red", "blue", "white")
+    scene = replace(random_scene(np.random.default_rng(0)), look=look, place="moon")
+    asked = {name: one for name, one in QUESTIONS.items() if one.is_asked(scene)}
+    assert {name: one.truth(scene) for name, one in asked.items()} == {
+        "class": "mug",
+        "pattern of others": "striped",
+        "place": "moon",
+    }
+    assert {name: one.text(scene, one.answers[1]) for name, one in asked.items()} == {
+        "class": "photo of a mug",
+        "pattern of others": "photo of a red and blue dotted mug",
+        "place": "photo of a mug on the moon",
+    }
+    plain = replace(scene, look=replace(look, pattern="plain"))
+    assert QUESTIONS["colour of plain objects"].is_asked(plain)
+    assert QUESTIONS["colour of plain objects"].text(plain, "green") == "photo of a green mug"
+
+
 def test_an_interval_over_subjects_draws_subjects() -> None:
     found = over_subjects([{"value": 0.0}, {"value": 1.0}], "DINO")
     assert found == {"value": 0.5, "low": 0.0, "high": 1.0}
@@ -138,6 +161,7 @@ def test_a_table_says_values_with_their_intervals() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a minute on an idle machine
 def test_everything_is_made_and_measured(tmp_path: Path) -> None:
     hurry = {"num_prior_images": 2, "prior_sampling_steps": 1, "evaluation_sampling_steps": 1}
     few: dict[str, Any] = {
@@ -158,6 +182,7 @@ def test_everything_is_made_and_measured(tmp_path: Path) -> None:
         **hurry,
     )
     record = measure_all(tmp_path, scale, workers=1)
+    assert (record["judges"]["class"]["pictures"], record["judges"]["class"]["luck"]) == (12, 0.1)
     (one,) = record["subjects"]
     measures = one["measures"]
     assert measures[subject.BASE]["drift"]["value"] == pytest.approx(0, abs=1e-9)
@@ -168,7 +193,7 @@ def test_everything_is_made_and_measured(tmp_path: Path) -> None:
     assert [*record["rates"]["balance"]["0.0004"]] == [0, 2, 4]
     assert sum(record["pairs"][0]["models"]["both at once"]["confusion"][0]) == pytest.approx(1)
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
-    assert re.findall("^## (.*)$", text, re.MULTILINE)[:3] == [
+    assert re.findall("^## (.*)$", text, re.MULTILINE)[1:4] == [
         "The subject is learned",
         "The class is kept",
         "Prompts still change it",
