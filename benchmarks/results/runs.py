@@ -55,6 +55,8 @@ class Scale:
     long_steps: int = 1600
     """Of runs that are trained too long."""
     rates: tuple[float, ...] = (5e-5, 1e-4, PRESET_RATE, 4e-4)
+    rate_subjects: tuple[str, ...] = ("banded-container", "zigzag-mug", "marked-ball")
+    """Which of the subjects are learned at every rate; the others at the preset's."""
     rate_steps: int = 800
     evaluate_every: int = 50
     sampling_steps: int = 50
@@ -126,7 +128,7 @@ def learn_at_rates(place: Place, scale: Scale, name: str) -> None:
     """A subject at every learning rate, scored on the way; at the preset's rate first as long as it says, then too long."""
     shown = ("--evaluation-sampling-steps", scale.evaluation_sampling_steps)
     scored = ("--evaluate-every", scale.evaluate_every, "--select", "best", *shown)
-    for rate in scale.rates:
+    for rate in scale.rates if name in scale.rate_subjects else (PRESET_RATE,):
         run, is_presets = place.at_rate(name, rate), rate == PRESET_RATE
         steps = scale.steps if is_presets else scale.rate_steps
         _train(place, scale, name, run, *scored, "--learning-rate", rate, "--steps", steps)

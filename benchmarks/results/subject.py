@@ -22,7 +22,7 @@ from dreambooth.toybox.files import EMBEDDED_MODEL, JUDGE_FILE
 from dreambooth.toybox.judge import ATTRIBUTES, load_judge
 from dreambooth.toybox.world import PLACES
 
-__all__ = ["BASE", "WITH", "WITHOUT", "Shown", "measure_subject", "show"]
+__all__ = ["BASE", "WITH", "WITHOUT", "Shown", "measure_subject", "models_of", "show"]
 
 BASE, WITH, WITHOUT = "base model", "prior weight 1", "prior weight 0"
 _SEED = 42  # the benchmark's, so its pictures serve here as well
@@ -46,7 +46,7 @@ def measure_subject(place: Place, scale: Scale, name: str) -> dict[str, Any]:
     """Numbers of the base model and of both trained ones, and differences between them, picture by picture."""
     word, judges = subject_look(name).class_word, judges_in(place.output / "features")
     photos_NCHW = photo_pixels(place.photos(name))
-    models = {BASE: EMBEDDED_MODEL, **{kind: str(place.learned_with_prior(name, weight)) for kind, weight in _WEIGHTS.items()}}
+    models = models_of(place, name)
     shown = {kind: show(place, scale, model, word, "" if kind == BASE else TOKENS[0]) for kind, model in models.items()}
     values = {kind: _values(judges, one, shown[BASE], photos_NCHW, word) for kind, one in shown.items()}
     return {
@@ -64,7 +64,13 @@ def measure_subject(place: Place, scale: Scale, name: str) -> dict[str, Any]:
     }
 
 
-_WEIGHTS = {WITH: 1, WITHOUT: 0}
+def models_of(place: Place, name: str) -> dict[str, str]:
+    """The base model and the two that learned the subject."""
+    return {
+        BASE: EMBEDDED_MODEL,
+        WITH: str(place.learned_with_prior(name, 1)),
+        WITHOUT: str(place.learned_with_prior(name, 0)),
+    }
 
 
 def show(place: Place, scale: Scale, model: str, class_word: str, token: str) -> Shown:

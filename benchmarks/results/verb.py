@@ -21,6 +21,7 @@ from benchmarks.results.figure import sweep_figure
 from benchmarks.results.judges import measure_judges
 from benchmarks.results.pairs import measure_pair
 from benchmarks.results.runs import FULL, PRESET_RATE, Place, Scale, learn_at_rates, learn_pair, learn_with_prior
+from benchmarks.results.sheet import write_sheet
 from benchmarks.results.subject import measure_subject
 from benchmarks.results.tables import as_markdown
 from dreambooth.cli.terminal import hush_libraries
@@ -48,7 +49,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def measure_all(output: Path, scale: Scale, *, workers: int) -> dict[str, Any]:
-    """Make the runs, measure them, and write `results.json`, `results.md` and `sweep.svg` into `output`; the numbers."""
+    """Make the runs, measure them, and write numbers, tables, figure and pictures into `output`; the numbers."""
     place = Place(output)
     output.mkdir(parents=True, exist_ok=True)
     for name in scale.subjects:
@@ -68,7 +69,8 @@ def measure_all(output: Path, scale: Scale, *, workers: int) -> dict[str, Any]:
     write_json(output / "results.json", record)
     write_text(output / "results.md", as_markdown(record))
     write_text(output / "sweep.svg", sweep_figure(record["rates"]))
-    say(f"Wrote results.json, results.md and sweep.svg into {output}")
+    write_sheet(place, scale)
+    say(f"Wrote results.json, results.md, sweep.svg and sheet.png into {output}")
     return record
 
 
@@ -90,7 +92,7 @@ def _rates(place: Place, scale: Scale) -> dict[str, dict[str, dict[int, float]]]
     """Balance, fidelity, prompt and prior to the rates to the mean over subjects by step."""
     panels: dict[str, dict[str, dict[int, float]]] = {}
     for rate in scale.rates:
-        histories = [scored_steps(place.at_rate(name, rate)) for name in scale.subjects]
+        histories = [scored_steps(place.at_rate(name, rate)) for name in scale.rate_subjects]
         steps = [step for step in sorted(histories[0]) if step <= scale.rate_steps]
         for part in histories[0][steps[0]]:
             means = {step: _mean_of(histories, step, part) for step in steps}

@@ -6,6 +6,7 @@ new one, never a part. A folder is published the same way.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -15,9 +16,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_directory", "atomic_file", "link_or_copy", "remove_leftovers", "write_json", "write_text"]
+__all__ = ["atomic_directory", "atomic_file", "is_no_room", "link_or_copy", "remove_leftovers", "write_json", "write_text"]
 
 _MARK = ".partial-"
+_NO_ROOM = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)}  # Windows lacks one
+
+
+def is_no_room(error: OSError) -> bool:
+    """Whether it says that a file does not fit: a full disk, a quota that is used up, a file larger than may be."""
+    return error.errno in _NO_ROOM
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let an error say that `path` did not fit: one while writing names no file, and one before that the temporary name.
+
+    torch.save raises an error of its own after that of the file, and speaks of positions.
+    """
+    try:
+        yield
+    except OSError as error:
+        if is_no_room(error):
+            error.filename = str(path)
+        raise
+    except RuntimeError as error:
+        cause = error.__context__
+        if isinstance(cause, OSError) and is_no_room(cause):
+            raise OSError(cause.errno, cause.strerror, str(path)) from error
+        raise
 
 
 def _beside(path: Path) -> Path:
@@ -46,15 +72,16 @@ def atomic_file(path: Path) -> Iterator[Path]:
     On an error, what was written is removed and an older file at `path` is untouched. The suffix of the temporary name is
     not that of `path`: pass an explicit format to writers that guess from the name.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(path)
-    try:
-        yield partial
-        _flush(partial)
-        partial.replace(path)
-        _flush_directory(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            _flush(partial)
+            partial.replace(path)
+            _flush_directory(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -66,17 +93,18 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     if path.exists():
         raise FileExistsError(path)
     partial = _beside(path)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        for entry in sorted(partial.rglob("*")):
-            if entry.is_file():
-                _flush(entry)
-        _flush_directory(partial)
-        partial.rename(path)
-        _flush_directory(path.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with _named(path):
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            for entry in sorted(partial.rglob("*")):
+                if entry.is_file():
+                    _flush(entry)
+            _flush_directory(partial)
+            partial.rename(path)
+            _flush_directory(path.parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def link_or_copy(source: Path, destination: Path) -> None:

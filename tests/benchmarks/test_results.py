@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from benchmarks.results import chosen, runs, subject, tables
 from benchmarks.results.figure import sweep_figure
@@ -69,6 +70,9 @@ def test_a_subject_is_learned_at_every_rate_and_once_too_long(typed: TYPED, tmp_
     assert first == ["5e-05", "0.0001", "0.0002", "0.0004"]
     assert [value(one, "--steps") for one in typed] == ["800", "800", "4", "8", "800"]
     assert typed[3] == ["train", "--resume", str(tmp_path / "rates" / "2e-4" / "marked-ball"), "--steps", "8"]
+    typed.clear()
+    runs.learn_at_rates(Place(tmp_path), SMALL, "belted-vase")
+    assert [value(one, "--learning-rate") for one in typed if "--learning-rate" in one] == ["0.0002"]
     typed.clear()
     runs.learn_at_rates(Place(tmp_path), SMALL, "marked-ball")
     assert [one[1] for one in typed] == ["--resume"], "what is done is not done again"
@@ -173,6 +177,7 @@ def test_everything_is_made_and_measured(tmp_path: Path) -> None:
     }
     scale = Scale(
         subjects=("marked-ball",),
+        rate_subjects=("marked-ball",),
         pairs=SMALL.pairs,
         steps=2,
         long_steps=4,
@@ -199,3 +204,4 @@ def test_everything_is_made_and_measured(tmp_path: Path) -> None:
         "Prompts still change it",
     ]
     ElementTree.parse(tmp_path / "sweep.svg")
+    assert Image.open(tmp_path / "sheet.png").width > 11 * 64, "eleven pictures in a row"

@@ -97,7 +97,7 @@ def test_nothing_is_made_twice_and_only_what_changed_anew(run: Path, monkeypatch
     path.unlink()
     elsewhere = ["--output", str(run / "evaluation")]
     assert main([*again, *elsewhere]) == 0
-    assert "of which 1 are still to be made" in capsys.readouterr().out
+    assert "of which 1 is still to be made" in capsys.readouterr().out
     assert path.is_file()
     assert json.loads((run / "evaluation" / "scores.json").read_bytes())["scores"] == json.loads(before)["scores"]
 
@@ -109,7 +109,7 @@ def test_a_file_without_a_base_is_measured_alone(
     fewer = ["--sampling-steps", "1", "--num-images", "1", "--num-class-images", "2"]
     assert main(["evaluate", "--model", str(run / "model.safetensors"), *words, *fewer]) == 0
     said = capsys.readouterr().out
-    assert "8 prompts x 1 pictures and 2 of the class, with the model: 10 pictures, of which 10" in said
+    assert "8 prompts x 1 picture and 2 of the class, with the model: 10 pictures, of which 10" in said
     found = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert [one["name"] for one in found["scores"]["model"]] == ["DINO", "CLIP-I", "CLIP-T", "PRES"]
     assert (found["scores"]["base"], found["by_step"], [*found["models"]]) == (None, {}, ["model"])
@@ -134,7 +134,7 @@ def test_the_page_tells_the_whole_story(run: Path) -> None:
 def test_a_file_from_elsewhere_says_what_it_needs(capsys: Capture) -> None:
     assert main(["evaluate", "--model", "rex.ckpt", "--class-word", "dog"]) == 2
     said = capsys.readouterr().err
-    assert "photos is not given, and rex.ckpt is no run folder" in said
+    assert said.index("rex.ckpt: no such file or folder") < said.index("photos is not given, and rex.ckpt is no run folder")
     assert "token is not given" in said
     assert "Type: dreambooth evaluate --model rex.ckpt --photos FOLDER --class-word WORD --token WORD" in said
 
@@ -147,6 +147,44 @@ def test_a_base_model_that_has_gone_is_asked_for(run: Path, tmp_path: Path, caps
     said = capsys.readouterr().err
     assert "/gone/sd.ckpt: no such file or folder" in said
     assert "say where it is now with --base MODEL" in said
+
+
+def test_a_base_model_that_is_another_one_now_is_refused(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    other = run / "models" / "step-000001.safetensors"
+    text = (run / "config.yaml").read_text(encoding="utf-8").replace("model: toybox", f"model: {other}")
+    (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "model.safetensors").symlink_to(run / "model.safetensors")
+    assert main(["evaluate", "--model", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert f"{other}: not the model that {tmp_path} was trained from" in said
+    assert f"dreambooth evaluate --model {tmp_path} --base {other}" in said
+    assert not (tmp_path / "evaluation" / "pictures").exists()
+
+
+def test_photos_that_have_changed_and_repeat_themselves_are_told_of(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    photos = shutil.copytree(run.parents[1] / "photos", tmp_path / "photos")
+    first, second, third = sorted(photos.iterdir())
+    shutil.copy(second, first)
+    third.unlink()
+    write_photos("marked-ball", tmp_path / "balls", num=1)
+    (tmp_path / "balls" / "marked-ball-01.png").rename(third)
+    text = (run / "config.yaml").read_text(encoding="utf-8").replace(str(run.parents[1] / "photos"), str(photos))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "run" / "model.safetensors").symlink_to(run / "model.safetensors")
+    (tmp_path / "prompts.txt").write_text(PROMPTS[0], encoding="utf-8")
+    asked = ["evaluate", "--model", str(tmp_path / "run"), "--prompts", str(tmp_path / "prompts.txt"), "--sampling-steps", "1"]
+    assert main([*asked, "--output", str(photos / "scores")]) == 2
+    assert "it lies in the folder of the photos" in capsys.readouterr().err
+    assert not (photos / "scores").exists()
+    assert main([*asked, "--num-images", "1", "--num-class-images", "1"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "file problem what to do" in said and "warning: is the" in said
+    assert "learned from: 1 is new and 2 are missing." in said
+    assert "No alarm about copies" in said and "Of photos that it learned from and that are not among these" in said
+    markup = (tmp_path / "run" / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert "How often each photo was seen" not in markup, "these were not"
+    assert "1, 1 picture each" in markup and "measured by 3 photos" in markup
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from dreambooth.evaluation.selection import Balance
 from dreambooth.families.components import Components
 from dreambooth.memory.plan import PRESETS
 from dreambooth.recipes import preflight, selecting
+from dreambooth.recipes import train as recipe
 from dreambooth.recipes.disk_space import run_bytes
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.estimate import workload_of
@@ -105,8 +107,62 @@ def test_the_best_model_becomes_the_final_one(run_settings: MakeSettings, displa
     with pytest.raises(DreamboothError, match=r"selection\.evaluate_every was 1"):
         resume(result.run, {"selection.evaluate_every": 3}, display)
     (result.run / "models" / "step-000002.safetensors").unlink()
-    with pytest.raises(RunError, match="it was the best model of the run"):
+    with pytest.raises(RunError, match="it was the best model of the run\nPut it back, or --select last"):
         resume(result.run, {"selection.select": "best"}, display)
+
+
+@pytest.mark.usefixtures("known")
+def test_a_best_model_that_is_gone_is_missed_before_training_goes_on(run_settings: MakeSettings, display: Display) -> None:
+    result = train(run_settings(loop={"steps": 3}, selection=SCORED), display)
+    best = result.run / "models" / "step-000002.safetensors"
+    best.unlink()
+    files = {name: (result.run / name).read_bytes() for name in ("config.yaml", "events.jsonl", "model.safetensors")}
+    with pytest.raises(RunError) as caught:
+        resume(result.run, {"loop.steps": 4}, display)
+    assert caught.value.problems == (f"{best}: no such file; it was the best model of the run",)
+    assert caught.value.hint == f"It is {result.run / 'model.safetensors'} as well: copy that there, or --select last."
+    assert {name: (result.run / name).read_bytes() for name in files} == files, "nothing was done before it was missed"
+    shutil.copy(result.run / "model.safetensors", best)
+    (result.run / "models" / "step-000003.safetensors").unlink()  # the checkpoint has it as well
+    assert step_of(resume(result.run, {"loop.steps": 4}, display).model) == 4, "the best of all by now"
+    assert step_of(result.run / "models" / "step-000003.safetensors") == 3
+
+
+@pytest.mark.usefixtures("known")
+def test_a_finished_run_whose_models_were_cleared_away_still_has_its_last(run_settings: MakeSettings, display: Display) -> None:
+    result = train(run_settings(loop={"steps": 3}, selection={**SCORED, "select": "last"}), display)
+    model = (result.run / "model.safetensors").read_bytes()
+    shutil.rmtree(result.run / "models")
+    assert resume(result.run, {}, display).step == 3
+    assert (result.run / "model.safetensors").read_bytes() == model
+
+
+@pytest.mark.parametrize(("highest", "is_told"), [(0.5, True), (0.51, False)])
+@pytest.mark.usefixtures("known")
+def test_a_best_step_that_is_no_better_than_no_training_is_told_of(
+    run_settings: MakeSettings, display: Display, monkeypatch: pytest.MonkeyPatch, highest: float, is_told: bool
+) -> None:
+    monkeypatch.setitem(PEAK, 1, 0.41)
+    monkeypatch.setitem(PEAK, 2, highest)
+    result = train(run_settings(loop={"steps": 2}, selection=SCORED), display)
+    told = (
+        "No scored step is above the 0.500 of the base model: by these scores, what was learned of the subject is worth no more"
+    )
+    assert (told in entries(result, "selection")[0]["text"]) is is_told
+
+
+def test_all_processes_end_a_finished_run_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def answer_of_the_main_process(flag: bool) -> bool:
+        asked.append(flag)
+        return True
+
+    monkeypatch.setattr(recipe, "peak_has_passed", lambda session: pytest.fail("the main process looks"))
+    processes = SimpleNamespace(is_main=False, any=answer_of_the_main_process)
+    session: Any = SimpleNamespace(ready=SimpleNamespace(processes=processes), is_scored=lambda *, is_first: not is_first)
+    assert recipe._has_ended_early(session)
+    assert asked == [False]
 
 
 @pytest.mark.usefixtures("known")
@@ -118,8 +174,27 @@ def test_training_ends_when_the_peak_has_passed_and_can_go_on(
     assert (result.step, step_of(result.model), result.was_asked_to_stop) == (3, 2, False)
     assert (result.run / "checkpoints" / "step-000003").is_dir()
     assert "Training ended at step 3 of 4" in said() and "--early-stop-margin 1" in said()
+
+    events, checkpoints = (result.run / "events.jsonl").read_bytes(), [*(result.run / "checkpoints").iterdir()]
+    told = said().count("Training ended at step 3 of 4")
+    again = resume(result.run, {}, display)
+    assert (again.step, step_of(again.model)) == (3, 2)
+    assert said().count("Training ended at step 3 of 4") == told + 1
+    assert "Going on from step" not in said()
+    assert (result.run / "events.jsonl").read_bytes() == events
+    assert [*(result.run / "checkpoints").iterdir()] == checkpoints
+
     further = resume(result.run, {"selection.early_stop_margin": 1.0}, display)
     assert (further.step, step_of(further.model)) == (4, 4)
+    assert "Going on from step 3" in said()
+
+
+@pytest.mark.usefixtures("known")
+def test_a_run_that_ended_early_goes_on_with_more_patience(run_settings: MakeSettings, display: Display) -> None:
+    stopping = {**SCORED, "early_stop_margin": 0.05, "early_stop_patience": 1}
+    result = train(run_settings(loop={"steps": 4}, selection=stopping), display)
+    assert resume(result.run, {"loop.steps": 5}, display).step == 3, "more steps are no reason"
+    assert resume(result.run, {"selection.early_stop_patience": 2}, display).step == 5
 
 
 def test_a_resumed_run_scores_and_chooses_as_one_that_never_stopped(

@@ -255,6 +255,7 @@ def test_terminate_finishes_the_step_saves_and_says_how_to_go_on(
     last = steps_of(run)[-1]
     assert f"The run is saved at step {last}." in output + errors
     assert f"dreambooth train --resume {run}" in output + errors
+    assert errors.startswith("Asked to stop: it does so after this step") and errors.count("Asked to stop") == 1
     assert [path.name for path in (run / "checkpoints").iterdir()] == [f"step-{last:06d}"]
     assert "Traceback" not in errors
 
@@ -272,21 +273,23 @@ def test_everything_wrong_is_said_at_once_and_before_any_model_is_built(
 ) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "letter.txt").write_text("keep me")
+    full = tmp_path / "photos" / "full"
+    full.mkdir()
+    (full / "letter.txt").write_text("keep me")
     settings = run_settings(
         base={"model": str(tmp_path / "no.ckpt")},
         subject={"photos": str(tmp_path / "photos")},
         prior={"also_prior": [str(tmp_path / "nowhere")]},
         loop={"device": "cuda:77"},
-        output={"output": str(tmp_path / "full")},
+        output={"output": str(full)},
     )
     with pytest.raises(DreamboothError) as caught:
         train(settings, display)
     text = str(caught.value)
     for part in ("device is 'cuda:77'", "full: already holds other files", "no.ckpt: no such file", "a.jpg: ", "nowhere: "):
         assert part in text, text
-    assert [path.name for path in (tmp_path / "full").iterdir()] == ["letter.txt"]
+    assert f"output is {full}: it lies in the folder of the photos" in text
+    assert [path.name for path in full.iterdir()] == ["letter.txt"]
 
 
 def test_a_full_disk_is_seen_before_the_run(

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth.files import atomic_directory, atomic_file, link_or_copy, remove_leftovers, write_json, write_text
+from dreambooth.files import (
+    atomic_directory,
+    atomic_file,
+    is_no_room,
+    link_or_copy,
+    remove_leftovers,
+    write_json,
+    write_text,
+)
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -72,6 +80,37 @@ def test_leftovers_deep_in_a_folder_are_removed_when_asked_for(tmp_path: Path) -
     assert remove_leftovers(tmp_path) == []
     assert remove_leftovers(tmp_path, is_deep=True) == [".00-dog.png.partial-0123456789ab"]
     assert list(inside.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT])
+def test_what_does_not_fit_is_named(tmp_path: Path, number: int) -> None:
+    with pytest.raises(OSError, match="the disk") as caught, atomic_file(tmp_path / "model.bin"):
+        raise OSError(number, "the disk")
+    assert (caught.value.filename, is_no_room(caught.value)) == (str(tmp_path / "model.bin"), True)
+    with pytest.raises(OSError, match="the disk") as caught, atomic_directory(tmp_path / "step-000001") as partial:
+        write_text(partial / "state.json", "{}")
+        raise OSError(number, "the disk", str(partial / "weights"))
+    assert caught.value.filename == str(tmp_path / "step-000001")
+
+
+def test_what_does_not_fit_is_known_behind_another_error(tmp_path: Path) -> None:
+    def save(number: int) -> None:
+        try:
+            raise OSError(number, "the disk")
+        finally:
+            raise RuntimeError("unexpected position")
+
+    with pytest.raises(OSError, match="the disk") as caught, atomic_file(tmp_path / "model.ckpt"):
+        save(errno.ENOSPC)
+    assert (caught.value.filename, is_no_room(caught.value)) == (str(tmp_path / "model.ckpt"), True)
+    with pytest.raises(RuntimeError, match="unexpected position"), atomic_file(tmp_path / "model.ckpt"):
+        save(errno.EACCES)
+
+
+def test_other_errors_stay_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="may not") as caught, atomic_file(tmp_path / "model.bin"):
+        raise PermissionError(errno.EACCES, "may not", "elsewhere")
+    assert (caught.value.filename, is_no_room(caught.value)) == ("elsewhere", False)
 
 
 def test_text_and_json_are_utf8(tmp_path: Path) -> None:

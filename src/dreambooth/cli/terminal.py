@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 
 from dreambooth.errors import DreamboothError, Interrupted, SettingsError
+from dreambooth.files import is_no_room
 
 __all__ = ["ENVIRONMENT", "hush_libraries", "run_command"]
 
@@ -29,6 +30,11 @@ ENVIRONMENT = {
     "GOMP_SPINCOUNT": "100000",
 }
 """What a command sets, unless the person has, before a library is loaded."""
+
+_MAKE_ROOM = (
+    "Make room on that disk, then type the same command again. A training run that has begun goes on with:\n"
+    "  dreambooth train --resume FOLDER"
+)
 
 
 def run_command(work: Callable[[], None]) -> int:
@@ -58,7 +64,8 @@ def run_command(work: Callable[[], None]) -> int:
         if os.environ.get("DREAMBOOTH_DEBUG") == "1":
             raise
         place = f"{error.filename}: " if error.filename is not None else ""
-        _show("error: ", f"{place}{error.strerror or error}", "red")
+        what = error.strerror or str(error)
+        _show("error: ", f"{place}no room to write it ({what})\n{_MAKE_ROOM}" if is_no_room(error) else f"{place}{what}", "red")
         return 1
     return 0
 

@@ -66,10 +66,10 @@ def read_dataset(folder: Path, names: Sequence[str] = ()) -> tuple[BenchmarkSubj
     ]
     unknown = _unknown(names, [*classes]) if classes else []
     wanted = [one for one in subjects if not names or one.name in names]
-    problems = [f"{path}: {problem}" for problem in problems] + unknown
-    problems += [problem for one in wanted for problem in _photo_problems(one)]
-    if problems:
-        raise SettingsError(problems, hint=_HINT)
+    of_file = [f"{path}: {problem}" for problem in problems]
+    of_photos = [problem for one in wanted for problem in _photo_problems(one)]
+    if problems := of_file + unknown + of_photos:
+        raise SettingsError(problems, hint=_HINT if of_file or of_photos else None)
     return tuple(wanted)
 
 
@@ -91,11 +91,11 @@ def chosen(subjects: Sequence[BenchmarkSubject], names: Sequence[str]) -> tuple[
 
 
 def _unknown(names: Sequence[str], known: Sequence[str]) -> list[str]:
-    problems = []
+    problems, lower = [], {name.lower(): name for name in known}
     for name in names:
         if name not in known:
-            near = nearest(name, known)
-            asked = f"; did you mean '{near}'?" if near else f"; there are {', '.join(known)}"
+            near = nearest(name.lower(), lower)
+            asked = f"; did you mean '{lower[near]}'?" if near else f"; there are {', '.join(known)}"
             problems.append(f"subjects: no subject is called {name!r}{asked}")
     return problems
 

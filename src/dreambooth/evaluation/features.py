@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from dreambooth.errors import ModelFileError
@@ -60,17 +60,21 @@ class FeatureCache:
         return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
     def get(self, key: str) -> Tensor | None:
-        """The features put under `key`, (D,) float32; None when there are none or the file is damaged."""
+        """The features put under `key`, (D,) float32; None when there are none, or the file is damaged or not ours."""
         try:
-            features_D = load_file(self._path(key))["features"]
-        except (OSError, SafetensorError, KeyError):
+            with safe_open(self._path(key), "pt") as file:
+                width = (file.metadata() or {}).get(key)
+                features_D: Tensor = file.get_tensor("features")
+        except (OSError, SafetensorError):
             return None
-        is_whole = features_D.dtype == torch.float32 and features_D.ndim == 1 and bool(features_D.isfinite().all())
+        is_own = features_D.dtype == torch.float32 and features_D.ndim == 1 and str(len(features_D)) == width
+        is_whole = is_own and bool(features_D.isfinite().all())
         return features_D if is_whole else None
 
     def put(self, key: str, features_D: Tensor) -> None:
         """Keep the features of one picture. The file is there whole or not at all."""
-        data = save({"features": features_D.detach().to("cpu", torch.float32).clone().contiguous()})
+        kept_D = features_D.detach().to("cpu", torch.float32).clone().contiguous()
+        data = save({"features": kept_D}, {key: str(len(kept_D))})
         with atomic_file(self._path(key)) as partial:
             partial.write_bytes(data)
 

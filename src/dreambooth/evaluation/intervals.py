@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dreambooth.diffusion.randomness import generator
 
-__all__ = ["CONFIDENCE", "Score", "bootstrap_interval", "score"]
+__all__ = ["CONFIDENCE", "Score", "bootstrap_interval", "number_text", "score"]
 
 CONFIDENCE = 0.95
 """How often an interval is meant to hold the true value."""
@@ -35,8 +35,14 @@ class Score:
     def text(self) -> str:
         """For people: `DINO 0.668 [0.641, 0.693] by facebook/dino-vits16`."""
         if self.low is None or self.high is None:
-            return f"{self.name} {self.value:.3f} by {self.encoder} (one picture: no interval)"
-        return f"{self.name} {self.value:.3f} [{self.low:.3f}, {self.high:.3f}] by {self.encoder}"
+            return f"{self.name} {number_text(self.value)} by {self.encoder} (one picture: no interval)"
+        between = f"[{number_text(self.low)}, {number_text(self.high)}]"
+        return f"{self.name} {number_text(self.value)} {between} by {self.encoder}"
+
+
+def number_text(value: float) -> str:
+    """With three decimals; a rounding error below zero is not shown as -0.000."""
+    return f"{round(value, 3) + 0.0:.3f}"
 
 
 def score(name: str, values_PS: Tensor, *, encoder: str, seed: int) -> Score:

@@ -6,6 +6,8 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 
+from dreambooth.evaluation.intervals import number_text
+
 __all__ = ["chart", "figure", "page", "table"]
 
 _STYLE = """
@@ -78,7 +80,7 @@ def chart(lines: Mapping[str, Mapping[int, float]]) -> str:
     if not steps:
         return "<p>Not measured.</p>"
     if len(steps) == 1:
-        said = ", ".join(f"{_number(values[steps[0]])}{_of(name, drawn)}" for name, values in drawn.items())
+        said = ", ".join(f"{number_text(values[steps[0]])}{_of(name, drawn)}" for name, values in drawn.items())
         return f"<p>Measured once: {html.escape(said)} at step {steps[0]}.</p>"
     values = [value for one in drawn.values() for value in one.values()]
     low, high = min(values), max(values)
@@ -87,8 +89,8 @@ def chart(lines: Mapping[str, Mapping[int, float]]) -> str:
     labels = "".join(
         f'<text x="{x}" y="{y}" text-anchor="{anchor}">{text}</text>'
         for x, y, anchor, text in (
-            (_LEFT - 6, _TOP + 5, "end", _number(high)),
-            (_LEFT - 6, _TOP + 5 + _HEIGHT, "end", _number(low)),
+            (_LEFT - 6, _TOP + 5, "end", number_text(high)),
+            (_LEFT - 6, _TOP + 5 + _HEIGHT, "end", number_text(low)),
             (_LEFT, _TOP + 22 + _HEIGHT, "start", f"step {steps[0]}"),
             (_LEFT + _WIDTH, _TOP + 22 + _HEIGHT, "end", f"step {steps[-1]}"),
         )
@@ -131,10 +133,6 @@ def _in_words(name: str, values: Mapping[int, float]) -> str:
     first, last = min(values), max(values)
     lowest, highest = min(values.values()), max(values.values())
     return (
-        f"{name}: {_number(values[first])} at step {first}, {_number(values[last])} at step {last}, "
-        f"lowest {_number(lowest)}, highest {_number(highest)}"
+        f"{name}: {number_text(values[first])} at step {first}, {number_text(values[last])} at step {last}, "
+        f"lowest {number_text(lowest)}, highest {number_text(highest)}"
     )
-
-
-def _number(value: float) -> str:
-    return f"{round(value, 3) + 0.0:.3f}"  # + 0.0: a rounding error below zero is not shown as -0.000

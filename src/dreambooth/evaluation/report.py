@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dreambooth.evaluation.intervals import CONFIDENCE, Score
+from dreambooth.evaluation.intervals import CONFIDENCE, Score, number_text
 from dreambooth.evaluation.page import chart, figure, page, table
 
 __all__ = ["Confusion", "Curve", "Pictures", "Report", "ScoreRow", "SubjectPart", "report_html", "score_text"]
@@ -109,8 +109,8 @@ def score_text(score: Score | None) -> str:
     if score is None:
         return "-"
     if score.low is None or score.high is None:
-        return f"{score.value:.3f}"
-    return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
+        return number_text(score.value)
+    return f"{number_text(score.value)} [{number_text(score.low)}, {number_text(score.high)}]"
 
 
 def report_html(report: Report) -> str:

@@ -28,7 +28,7 @@ class EvaluationSettings(Settings):
     """Folder with alexnet-owt-7be5be79.pth and alex.pth, to measure DIV by LPIPS; by toybox or by DINO when not given."""
 
     prompts: Path | None = None
-    """A text file with one prompt a line, in which {token} and {class_word} may stand; eight of our own when not given."""
+    """A text file with one prompt a line, each with {token} and perhaps {class_word}; eight of our own when not given."""
 
     num_images: Annotated[int, Field(ge=1)] = 4
     """Pictures of each prompt with the subject; number k starts from noise k, with every model."""
@@ -49,7 +49,7 @@ class EvaluationSettings(Settings):
     """How strongly the prompt pulls; 7.5, or 3 for pictures of 64 pixels, when not given."""
 
     batch_size: Annotated[int, Field(ge=1)] = 4
-    """Pictures made at once; the pictures do not depend on it."""
+    """Pictures made at once; a picture changes with it by rounding at most."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
     """Number from which the pictures and the intervals follow."""

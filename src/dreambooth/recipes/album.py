@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dreambooth.data.photos import read_pixels
+from dreambooth.errors import PhotoError
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.generate import made_pictures
 from dreambooth.recipes.settings import GenerateSettings
@@ -49,8 +50,16 @@ class Album:
         return self.folder / f"{file_stem(picture.prompt)}-{picture.index:02d}-{key}.png"
 
     def missing(self, pictures: Sequence[Picture]) -> list[Picture]:
-        """Those of the pictures that have no file yet."""
-        return [picture for picture in dict.fromkeys(pictures) if not self.path(picture).is_file()]
+        """Those of the pictures that have no file yet, or one that cannot be theirs."""
+        return [picture for picture in dict.fromkeys(pictures) if not self._is_there(picture)]
+
+    def _is_there(self, picture: Picture) -> bool:
+        """Whether its file holds a picture of the size that the model makes: somebody may have put another one there."""
+        side = self.model.family.resolution
+        try:
+            return self.path(picture).is_file() and _pixels(self.path(picture)).shape == (3, side, side)
+        except PhotoError:
+            return False
 
     def make(self, pictures: Sequence[Picture], display: Display) -> list[Tensor]:
         """The pixels of all, in [0, 1], (3, H, W), from their files; the model is built only when one is missing.

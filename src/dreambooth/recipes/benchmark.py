@@ -6,7 +6,7 @@ the step that it was in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,13 @@ from dreambooth import presets
 from dreambooth.config import nearest, parse_settings, read_yaml, without_silenced
 from dreambooth.data.photos import scan_photos
 from dreambooth.data.problems import raise_if_errors
-from dreambooth.errors import Interrupted, RunError, SettingsError
+from dreambooth.errors import Interrupted, PhotoError, RunError, SettingsError
 from dreambooth.evaluation.dataset import BenchmarkSubject, chosen, read_dataset, toybox_dataset
 from dreambooth.evaluation.settings import BenchmarkSettings, EvaluationSettings
 from dreambooth.files import write_json, write_text
-from dreambooth.recipes.benchmark_subject import SubjectJob, benchmark_subject, read_scores
+from dreambooth.recipes.benchmark_subject import SubjectJob, benchmark_subject, photos_that_changed, read_scores
 from dreambooth.recipes.benchmark_table import SUMMARY_TITLES, as_markdown, benchmark_record, summary_rows
-from dreambooth.recipes.display import Display
+from dreambooth.recipes.display import Display, quoted
 from dreambooth.recipes.judges import choose_judges
 from dreambooth.recipes.remembered import check_remembered
 from dreambooth.recipes.settings import TrainSettings
@@ -82,8 +82,8 @@ def benchmark(settings: BenchmarkSettings, display: Display) -> BenchmarkResult:
     with Interrupts(lambda: stopped), ExitStack() as stack:
         jobs, asked = _jobs(settings)
         stack.enter_context(exclusive(output))
-        _begin(settings, jobs, asked)
-        left = [name for name, job in jobs.items() if not job.scores_file.is_file()]
+        is_new = _begin(settings, jobs, asked)
+        left = [name for name, job in jobs.items() if read_scores(job) is None]
         display.say(f"Benchmark of {_subjects_in_words(len(jobs))} into {output}: {len(left)} still to be done")
         failed: list[Outcome] = []
         workers = _workers(settings, len(left), display)
@@ -95,6 +95,10 @@ def benchmark(settings: BenchmarkSettings, display: Display) -> BenchmarkResult:
                     _write_table(jobs, asked, output)
         except Interrupted as stop:
             raise Interrupted(stopped, exit_code=stop.exit_code) from stop
+        except SettingsError:  # Ray cannot be had: nothing was begun, so the folder is still free for another question
+            if is_new:
+                _asked_file(output).unlink()
+            raise
         record = _write_table(jobs, asked, output)
         if record is not None:
             display.table(f"Mean of {_subjects_in_words(len(record['subjects']))}", SUMMARY_TITLES, summary_rows(record))
@@ -111,6 +115,7 @@ def benchmark(settings: BenchmarkSettings, display: Display) -> BenchmarkResult:
 def _jobs(settings: BenchmarkSettings) -> tuple[dict[str, SubjectJob], dict[str, Any]]:
     """A job for each subject by its name, and what was asked that decides the numbers; all checked."""
     subjects = _subjects(settings)
+    photos = _digests(settings, subjects)
     trainings = {one.name: _training(settings, one) for one in subjects}
     training = next(iter(trainings.values()))
     choose_device(settings.device)
@@ -127,19 +132,49 @@ def _jobs(settings: BenchmarkSettings) -> tuple[dict[str, SubjectJob], dict[str,
     }
     jobs = {
         one.name: SubjectJob(
-            one, _folder(settings, one.name), settings.output / "class-before", trainings[one.name], evaluation
+            subject=one,
+            folder=_folder(settings, one.name),
+            shared=settings.output / "class-before",
+            training=trainings[one.name],
+            evaluation=evaluation,
+            photos=photos[one.name],
         )
         for one in subjects
     }
     return jobs, asked
 
 
-def _begin(settings: BenchmarkSettings, jobs: Mapping[str, SubjectJob], asked: Mapping[str, Any]) -> None:
-    """What is done in a folder is not done again, so it must answer the same question. Raises SettingsError when not."""
-    check_remembered(settings.output / "asked.json", asked, hint="Give another --output to measure anew.")
-    if is_embedded(settings.dataset):
-        for name, job in jobs.items():
+def _begin(settings: BenchmarkSettings, jobs: Mapping[str, SubjectJob], asked: Mapping[str, Any]) -> bool:
+    """What is done in a folder is not done again, so it must answer the same question. Whether nothing was asked of it before.
+
+    Raises SettingsError when the question is another, PhotoError when it is of other photos, with every difference.
+    """
+    path = _asked_file(settings.output)
+    is_new = not path.exists()
+    _check_photos(jobs)
+    check_remembered(path, asked, hint="Give another --output to measure anew.")
+    for name, job in jobs.items():
+        if is_embedded(settings.dataset):
             write_photos(name, job.subject.photos)
+        else:
+            write_json(job.photos_file, dict(job.photos))
+    return is_new
+
+
+def _check_photos(jobs: Mapping[str, SubjectJob]) -> None:
+    hint = "Put them back as they were, give another --output, or remove {} to do it anew."
+    found = {
+        name: problems
+        for name, job in jobs.items()
+        if (problems := photos_that_changed(job, hint=hint.format(quoted(job.folder))))
+    }
+    if found:
+        folders = " and ".join(quoted(jobs[name].folder) for name in found)
+        raise PhotoError([problem for problems in found.values() for problem in problems], hint=hint.format(folders))
+
+
+def _asked_file(output: Path) -> Path:
+    return output / "asked.json"
 
 
 def _deciding(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -154,13 +189,25 @@ def _folder(settings: BenchmarkSettings, name: str) -> Path:
 
 
 def _subjects(settings: BenchmarkSettings) -> tuple[BenchmarkSubject, ...]:
-    """The subjects, and every photo of a folder looked at. Raises SettingsError with everything that is wrong."""
+    """The subjects asked for. Raises SettingsError with everything that is wrong."""
     if is_embedded(settings.dataset):
         return chosen(toybox_dataset(settings.output / "photos"), settings.subjects)
-    subjects = read_dataset(Path(settings.dataset).expanduser().absolute(), settings.subjects)
-    reports = [scan_photos(one.photos, role="instance", resolution=1) for one in subjects]
-    raise_if_errors([problem for report in reports for problem in report.errors])
-    return subjects
+    return read_dataset(Path(settings.dataset).expanduser().absolute(), settings.subjects)
+
+
+def _digests(settings: BenchmarkSettings, subjects: Iterable[BenchmarkSubject]) -> dict[str, dict[str, str]]:
+    """The photos of each subject by their names, with the SHA-256 of each; none of those that are rendered.
+
+    Every photo is decoded. Raises PhotoError with everything that is wrong with them.
+    """
+    if is_embedded(settings.dataset):
+        return {one.name: {} for one in subjects}
+    reports = {one: scan_photos(one.photos, role="instance", resolution=1) for one in subjects}
+    raise_if_errors([problem for report in reports.values() for problem in report.errors])
+    return {
+        one.name: {photo.path.relative_to(one.photos).as_posix(): photo.digest for photo in report.photos}
+        for one, report in reports.items()
+    }
 
 
 def _training(settings: BenchmarkSettings, subject: BenchmarkSubject) -> TrainSettings:

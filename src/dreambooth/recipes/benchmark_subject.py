@@ -21,6 +21,7 @@ from dreambooth.recipes.album import Album
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.evaluated import Evaluated
 from dreambooth.recipes.judges import choose_judges
+from dreambooth.recipes.remembered import read_remembered
 from dreambooth.recipes.scoring import Answers, Exam, Judges, Measured, Questions
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.recipes.train import resume, train
@@ -30,7 +31,9 @@ from dreambooth.sampling.settings import SampleSettings
 from dreambooth.training.run_folder import RunFolder
 from dreambooth.weights.read import model_name, read_model
 
-__all__ = ["SubjectJob", "benchmark_subject", "read_scores"]
+__all__ = ["SubjectJob", "benchmark_subject", "photos_that_changed", "read_scores"]
+
+_PARTS = {"subject", "class_word", "is_live", "scores", "photos", "copying", "encoders", "model"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class SubjectJob:
     """For what subjects of one class have in common: the base model's pictures of it."""
     training: TrainSettings
     evaluation: EvaluationSettings
+    photos: Mapping[str, str]
+    """The photos by name, each with its SHA-256; none where they are rendered, and so cannot be others."""
 
     @property
     def run(self) -> RunFolder:
@@ -55,13 +60,18 @@ class SubjectJob:
         """Written last, so that whoever finds it has everything."""
         return self.folder / "scores.json"
 
+    @property
+    def photos_file(self) -> Path:
+        """`photos` as they were when the subject was begun."""
+        return self.folder / "photos.json"
+
 
 def benchmark_subject(job: SubjectJob) -> None:
     """Do what is missing of a subject; its numbers stand in its `scores_file` then.
 
     Raises a DreamboothError of whatever step failed, Interrupted when somebody asked to stop.
     """
-    if job.scores_file.is_file():
+    if read_scores(job) is not None:
         return
     display = Display()
     display.say(f"{job.subject.name}, a {job.subject.class_word}:")
@@ -71,11 +81,30 @@ def benchmark_subject(job: SubjectJob) -> None:
 
 
 def read_scores(job: SubjectJob) -> Mapping[str, Any] | None:
-    """What was found of a subject; None where it is not done."""
+    """What was found of a subject; None where it is not done, or the file is damaged: then it is measured again."""
     if not job.scores_file.is_file():
         return None
-    found: Mapping[str, Any] = json.loads(job.scores_file.read_text(encoding="utf-8"))
-    return found
+    try:
+        found = json.loads(job.scores_file.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and found.keys() >= _PARTS else None
+
+
+def photos_that_changed(job: SubjectJob, *, hint: str) -> list[str]:
+    """What differs between a subject's photos and those that it was begun with; nothing where it was not begun.
+
+    Raises RunError when what is known of those cannot be read; `hint` says how to do without.
+    """
+    if not job.photos or not (job.run.path.exists() or job.scores_file.exists()):
+        return []
+    now, before = job.photos, read_remembered(job.photos_file, hint=hint) or job.photos
+    return [
+        f"{job.subject.photos / name}: {'is gone' if name not in now else 'is new' if name not in before else 'has changed'} "
+        f"since {job.subject.name} was begun"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
 
 
 def _learn(job: SubjectJob, display: Display) -> None:

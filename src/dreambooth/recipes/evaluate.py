@@ -6,24 +6,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dreambooth.data.problems import PROBLEM_COLUMNS, problem_rows
 from dreambooth.errors import SettingsError
 from dreambooth.evaluation.intervals import Score
 from dreambooth.evaluation.report import report_html, score_text
 from dreambooth.files import write_json, write_text
 from dreambooth.recipes.album import Album
 from dreambooth.recipes.display import Display
-from dreambooth.recipes.evaluated import all_evaluated, usual_guidance_scale
-from dreambooth.recipes.findings import Evaluation, Findings, Found, alarm_text, encoders_text, scores_record
+from dreambooth.recipes.evaluated import Evaluated, all_evaluated, usual_guidance_scale
+from dreambooth.recipes.findings import Evaluation, Findings, Found, alarm_text, counted, encoders_text, scores_record
 from dreambooth.recipes.findings_page import report_of
 from dreambooth.recipes.judges import choose_judges
+from dreambooth.recipes.learned_from import held_against_origins
 from dreambooth.recipes.model_albums import ModelAlbums, albums_of, read_models
+from dreambooth.recipes.pictures import check_apart
 from dreambooth.recipes.scoring import MEASURES, Answers, Exam, Questions, confusion
 from dreambooth.recipes.settings import EvaluateSettings
 from dreambooth.runtime.device import choose_device
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.sampling.names import folder_problems
 
-__all__ = ["EvaluateResult", "evaluate"]
+__all__ = ["EvaluateResult", "evaluate", "stopped_text"]
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,12 @@ def evaluate(settings: EvaluateSettings, display: Display) -> EvaluateResult:
     """
     asked = all_evaluated(settings)
     output, device = asked[0].output, choose_device(settings.device)
-    with Interrupts(lambda: f"Stopped. The pictures made so far are in {output}; the same command goes on from there."):
+    for one in asked:
+        check_apart(output, one.subject.photos)
+    with Interrupts(lambda: stopped_text(output)):
         models = read_models(settings, asked[0])
+        asked, warnings = held_against_origins(asked, models, settings)
+        _show_what_is_doubtful(asked, warnings, display)
         settings = _filled_in(settings, models.side)
         questions = [one.questions(settings, models.side) for one in asked]
         photos = [one.photo_pixels(models.side) for one in asked]
@@ -67,6 +74,21 @@ def evaluate(settings: EvaluateSettings, display: Display) -> EvaluateResult:
     return _tell(Findings(evaluations, shares_KK), display)
 
 
+def stopped_text(output: Path) -> str:
+    """What is said when somebody stops the work: what there is in the folder `output`, and what the same command does."""
+    if any((output / "pictures").glob("*/*.png")):
+        return f"Stopped. The pictures made so far are in {output}; the same command goes on from there."
+    return "Stopped before the first picture was made; the same command starts again."
+
+
+def _show_what_is_doubtful(asked: Sequence[Evaluated], warnings: Sequence[str], display: Display) -> None:
+    """Nothing that keeps the work from starting, but whoever reads the scores must know it."""
+    if problems := tuple(dict.fromkeys(problem for one in asked for problem in one.photo_warnings)):
+        display.table("Pictures", PROBLEM_COLUMNS, problem_rows(problems))
+    for warning in warnings:
+        display.warn(warning)
+
+
 def _filled_in(settings: EvaluateSettings, side: int) -> EvaluateSettings:
     """With the choice written down that depends on the model."""
     asked = settings.evaluation
@@ -83,10 +105,10 @@ def _say_what_it_costs(albums: ModelAlbums, questions: Sequence[Questions], num_
     of_class = max(0 if one.class_prompt is None else one.num_class_images for one in questions)
     display.say(
         ("" if len(questions) == 1 else f"For each of {len(questions)} subjects ")
-        + f"{len(first.prompts)} prompts x {first.num_images} pictures and {of_class} of the class, "
+        + f"{counted(len(first.prompts), 'prompt')} x {counted(first.num_images, 'picture')} and {of_class} of the class, "
         f"with the model{'' if albums.base is None else ' and its base'}"
-        + (f", fewer with {num_others} other model{'s' if num_others > 1 else ''} of the run" if num_others else "")
-        + f": {total} pictures, of which {missing} are still to be made"
+        + (f", fewer with {counted(num_others, 'other model')} of the run" if num_others else "")
+        + f": {counted(total, 'picture')}, of which {missing} {'is' if missing == 1 else 'are'} still to be made"
     )
 
 

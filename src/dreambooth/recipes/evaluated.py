@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,17 +9,18 @@ from pathlib import Path
 from torch import Tensor
 
 from dreambooth.config import parse_settings, read_yaml
-from dreambooth.data.captions import fill, named_subjects, without_gaps
+from dreambooth.data.captions import fill, named_subjects
 from dreambooth.data.drawing import PerRole, drawing, repeats_of
-from dreambooth.data.photos import Photo, read_pixels, scan_photos
-from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings, check_template
+from dreambooth.data.photos import Photo, PhotoReport, read_pixels, scan_photos
+from dreambooth.data.problems import PhotoProblem
+from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
 from dreambooth.data.views import View, render_view
 from dreambooth.errors import SettingsError
+from dreambooth.recipes.asked_prompts import asked_prompt, asked_prompts
 from dreambooth.recipes.learned_subjects import chosen_subjects, name_of
 from dreambooth.recipes.pictures import find_pictures
 from dreambooth.recipes.scoring import Questions
 from dreambooth.recipes.settings import EvaluateSettings, TrainSettings
-from dreambooth.sampling.prompts import read_prompts
 from dreambooth.toybox.judge import SIDE
 from dreambooth.toybox.world import PLACES
 from dreambooth.training.run_folder import RunFolder
@@ -53,6 +53,8 @@ class Evaluated:
     """Whether the photos are those that the run learned from."""
     among: tuple[Photo, ...] | None = None
     """All photos of a run of several subjects, some of which show this one; None where a folder shows this one alone."""
+    among_warnings: tuple[PhotoProblem, ...] = ()
+    """What was found wrong with these."""
 
     @property
     def name(self) -> str:
@@ -60,15 +62,16 @@ class Evaluated:
         return name_of(self.subject)
 
     def questions(self, settings: EvaluateSettings, side: int) -> Questions:
-        """The prompts: those of a file, or the subject in eight places. Raises SettingsError for a file that is none."""
+        """The prompts: those of a file, or the subject in eight places. Raises SettingsError with all that is wrong there."""
         asked, subject = settings.evaluation, self.subject
         places = PLACES.values() if side == SIDE else _PLACES
-        templates: Sequence[str] = [f"photo of a {{token}} {{class_word}} {place}" for place in places]
-        if asked.prompts is not None:
-            templates = _checked(read_prompts(asked.prompts, name="prompts"), asked.prompts)
+        if asked.prompts is None:
+            prompts = tuple(asked_prompt(f"photo of a {{token}} {{class_word}} {place}", subject) for place in places)
+        else:
+            prompts = asked_prompts(asked.prompts, subject)
         return Questions(
-            prompts=tuple(fill(one, token=subject.token, class_word=subject.class_word) for one in templates),
-            descriptions=tuple(without_gaps(fill(one, token="", class_word=subject.class_word)) for one in templates),
+            prompts=tuple(one.prompt for one in prompts),
+            descriptions=tuple(one.description for one in prompts),
             class_prompt=self.class_prompt,
             num_images=asked.num_images,
             num_class_images=asked.num_class_images,
@@ -79,9 +82,18 @@ class Evaluated:
         """The photos of this subject. Raises PhotoError with everything that is wrong with them."""
         if self.among is not None:
             return tuple(photo for photo in self.among if self._is_shown_by(photo))
+        return self._scanned.photos
+
+    @property
+    def photo_warnings(self) -> tuple[PhotoProblem, ...]:
+        """What is wrong with the photos and keeps nothing from being measured, such as one that is there twice."""
+        return self._scanned.warnings if self.among is None else self.among_warnings
+
+    @cached_property
+    def _scanned(self) -> PhotoReport:
         report = scan_photos(self.subject.photos, role="instance", resolution=1)
         report.raise_if_errors()
-        return report.photos
+        return report
 
     def _is_shown_by(self, photo: Photo) -> bool:
         assert self.run is not None, "only a run has several subjects"
@@ -131,6 +143,7 @@ def all_evaluated(settings: EvaluateSettings) -> tuple[Evaluated, ...]:
             run=run,
             has_own_photos=run is not None and settings.photos is None,
             among=chosen.among,
+            among_warnings=chosen.warnings,
         )
         for subject in chosen.subjects
     )
@@ -146,13 +159,6 @@ def evaluated(settings: EvaluateSettings) -> Evaluated:
 def usual_guidance_scale(side: int) -> float:
     """How strongly the prompt pulls in pictures that are measured, when nothing else is asked for."""
     return _SMALL_GUIDANCE_SCALE if side == SIDE else _GUIDANCE_SCALE
-
-
-def _checked(templates: Sequence[str], path: Path) -> Sequence[str]:
-    try:
-        return [check_template(template, frozenset({"token", "class_word"})) for template in templates]
-    except ValueError as error:
-        raise SettingsError(f"prompts is {path}: {error}") from error
 
 
 def _middle(photo: Photo, side: int) -> View:

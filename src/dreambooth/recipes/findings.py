@@ -17,7 +17,7 @@ from dreambooth.recipes.scoring import Answers, Exam, Judges, Measured
 from dreambooth.recipes.settings import EvaluateSettings
 from dreambooth.weights.model_weights import ModelWeights
 
-__all__ = ["Evaluation", "Findings", "Found", "alarm_text", "encoders_text", "scores_record"]
+__all__ = ["Evaluation", "Findings", "Found", "alarm_text", "counted", "encoders_text", "scores_record"]
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,12 @@ def alarm_text(evaluation: Evaluation) -> str:
     """What was found of copies, in words."""
     found = evaluation.found.model.copying
     if found is None:
-        return "Whether pictures are copies of photos was not looked at: a single photo has no spread to measure by."
-    share = f"{found.share:.0%} of the pictures are nearer to a photo than half of what lies between the two most alike photos"
+        alone = "a single photo has" if len(evaluation.exam.photos) == 1 else "the photos are all the same one, which has"
+        return f"Whether pictures are copies of photos was not looked at: {alone} no spread to measure by."
+    share = (
+        f"{found.share:.0%} of the pictures are nearer to a photo than half of what lies between the two most alike photos "
+        "that are not the same"
+    )
     if found.is_alarming:
         return (
             f"Alarm: {share}. The model repeats its photos instead of showing the subject anew: take an earlier model of the "
@@ -105,6 +109,11 @@ def alarm_text(evaluation: Evaluation) -> str:
         else " Of photos that it learned from and that are not among these nothing is known."
     )
     return f"No alarm about copies: {share}.{whose}"
+
+
+def counted(num: int, what: str) -> str:
+    """A number with its thing, as a person says it: 1 picture, 2 pictures."""
+    return f"{num} {what}{'' if num == 1 else 's'}"
 
 
 def _record(evaluation: Evaluation) -> dict[str, Any]:

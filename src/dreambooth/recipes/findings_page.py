@@ -12,7 +12,7 @@ from torch import Tensor
 from dreambooth import __version__
 from dreambooth.config import yaml_text
 from dreambooth.evaluation.report import Confusion, Curve, Pictures, Report, ScoreRow, SubjectPart
-from dreambooth.recipes.findings import Evaluation, Findings, Found, alarm_text, encoders_text
+from dreambooth.recipes.findings import Evaluation, Findings, Found, alarm_text, counted, encoders_text
 from dreambooth.recipes.run_curves import run_curves
 from dreambooth.recipes.scoring import MEASURES
 from dreambooth.sampling.images import to_image
@@ -54,9 +54,10 @@ def _summary(findings: Findings) -> str:
     asked, found = findings.subjects[0].asked, findings.subjects[0].found
     step = f", step {found.step}" if found.step else ""
     beside = "" if asked.base is None else f", beside {asked.base.model}, from the same noise"
-    photos = [str(len(one.asked.photos)) for one in findings.subjects]
-    each = "" if len(photos) == 1 else f"{len(photos)} subjects, "
-    return f"{asked.model}{step}, {each}measured by {_listed(photos)} photos{beside}."
+    *others, last = (len(one.asked.photos) for one in findings.subjects)
+    photos = _listed([*map(str, others), counted(last, "photo")])
+    each = "" if not others else f"{len(findings.subjects)} subjects, "
+    return f"{asked.model}{step}, {each}measured by {photos}{beside}."
 
 
 def _part(evaluation: Evaluation) -> SubjectPart:
@@ -126,7 +127,7 @@ def _facts(findings: Findings) -> dict[str, str]:
     has_class = any(one.exam.questions.class_prompt is not None for one in findings.subjects)
     return {
         **encoders_text(first.exam.judges),
-        "prompts": f"{len(questions.prompts)}, {questions.num_images} pictures each; CLIP-T leaves the token out",
+        "prompts": f"{len(questions.prompts)}, {counted(questions.num_images, 'picture')} each; CLIP-T leaves the token out",
         "pictures of the class": str(questions.num_class_images if has_class else 0),
         "pictures by": f"{wanted.sampler}, {wanted.sampling_steps} steps, guidance {wanted.guidance_scale:g}",
         "seed": str(wanted.seed),

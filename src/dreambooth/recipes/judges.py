@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -42,16 +44,25 @@ def choose_judges(asked: EvaluationSettings, *, side: int, device: torch.device,
             [f"{field} is toybox, which knows pictures of {SIDE} pixels; those of this model have {side}" for field in wrong],
             hint="Leave it out, or give a folder or a hub id.",
         )
-    return Judges(
-        dino=embedded_eye(device=device) if is_embedded(dino) else load_vit(_folder(dino), name=dino, device=device),
-        clip=(
+    with _told_what_for("dino", "DINO, PRES and drift", side):
+        eye = embedded_eye(device=device) if is_embedded(dino) else load_vit(_folder(dino), name=dino, device=device)
+    with _told_what_for("clip", "CLIP-I and CLIP-T", side):
+        both = (
             embedded_clip(read_model(EMBEDDED_MODEL).family, device=device)
             if is_embedded(clip)
             else load_clip(_folder(clip), name=clip, device=device)
-        ),
-        distance=_distance(asked.lpips, is_small=is_small, device=device),
-        cache=FeatureCache(cache),
-    )
+        )
+    return Judges(eye, both, _distance(asked.lpips, is_small=is_small, device=device), FeatureCache(cache))
+
+
+@contextmanager
+def _told_what_for(field: str, scores: str, side: int) -> Iterator[None]:
+    """Nobody may have asked for the encoder, so an error says what it is there for and how to have another one."""
+    try:
+        yield
+    except ModelFileError as error:
+        what = f"It is wanted as the encoder of {scores}, for pictures of {side} pixels. Another one: --{field} FOLDER."
+        raise ModelFileError(error.problems, hint="\n".join(filter(None, (what, error.hint)))) from error
 
 
 def _folder(name: str) -> Path:

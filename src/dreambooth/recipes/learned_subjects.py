@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dreambooth.data.captions import named_subjects
 from dreambooth.data.file_name_captions import Words
 from dreambooth.data.photos import Photo, scan_photos
+from dreambooth.data.problems import PhotoProblem
 from dreambooth.data.settings import SubjectSettings
 from dreambooth.errors import SettingsError
 from dreambooth.recipes.display import quoted
 from dreambooth.recipes.settings import EvaluateSettings, TrainSettings
+from dreambooth.weights.read import is_embedded
 
 __all__ = ["ChosenSubjects", "chosen_subjects", "name_of"]
 
 _WORDS = ("photos", "class_word", "token")
+_EXPECTED = "a run folder, which knows the rest, or a .ckpt or .safetensors file, a diffusers folder or a hub id"
+_SUFFIXES = (".ckpt", ".safetensors", ".bin", ".pt")  # of what can be no run folder
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,8 @@ class ChosenSubjects:
     subjects: tuple[SubjectSettings, ...]
     among: tuple[Photo, ...] | None
     """All photos of a run of several subjects, where each is measured by its own; None where a folder shows one subject."""
+    warnings: tuple[PhotoProblem, ...] = ()
+    """What was found wrong with these."""
 
 
 def name_of(subject: SubjectSettings | Words) -> str:
@@ -52,13 +61,21 @@ def chosen_subjects(settings: EvaluateSettings, run: TrainSettings | None) -> Ch
         meant = [{**_as_settings(words), **given} for words in learned.values()] or [given]
     has_own_photos = len(learned) > 1 and "photos" not in given
     subjects = tuple(run.subject.model_copy(update=one) for one in meant)
-    return ChosenSubjects(subjects, report.photos if has_own_photos else None)
+    return ChosenSubjects(subjects, report.photos, report.warnings) if has_own_photos else ChosenSubjects(subjects, None)
 
 
 def _given_alone(settings: EvaluateSettings, given: Mapping[str, Any]) -> SubjectSettings:
     """The subject of a model from elsewhere. Raises SettingsError for what is missing and for options without effect."""
-    missing = [name for name in _WORDS if name not in given]
-    problems = [f"{name} is not given, and {settings.model} is no run folder that would know" for name in missing]
+    missing, path = [name for name in _WORDS if name not in given], Path(settings.model).expanduser()
+    is_nothing = not (path.exists() or is_embedded(settings.model))
+    may_be_elsewhere = _HUB_ID.fullmatch(settings.model) is not None and not path.parent.exists()
+    nothing = f"model is {settings.model}: no such file or folder; expected {_EXPECTED}"
+    if is_nothing and missing and not (may_be_elsewhere or path.suffix in _SUFFIXES):
+        raise SettingsError(nothing, hint="Give the folder that an earlier --output of dreambooth train made.")
+    also = "file or folder here and no " if is_nothing and may_be_elsewhere else ""
+    who = f"{settings.model} is no {also}run folder that would know"
+    problems = [nothing] if is_nothing and missing and not may_be_elsewhere else []
+    problems += [f"{name} is not given, and {who}" for name in missing]
     if settings.evaluation.is_changed("num_checkpoint_images"):
         problems.append(f"{settings.model} is no run folder, so num_checkpoint_images would have no effect; leave it out")
     if problems:

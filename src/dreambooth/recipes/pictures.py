@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from dreambooth.data.captions import CaptionedPhoto, empty_captions, instance_caption
 from dreambooth.data.drawing import PerRole, drawing, repeats_of
@@ -12,10 +13,19 @@ from dreambooth.data.photos import scan_photos
 from dreambooth.data.prior_folders import PriorImages, also_prior_images, prior_images_from_folder
 from dreambooth.data.problems import PROBLEM_COLUMNS, PhotoProblem, problem_rows
 from dreambooth.data.settings import Captions, PriorSettings
+from dreambooth.errors import SettingsError
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.settings import TrainSettings
 
-__all__ = ["Pictures", "find_pictures", "same_picture_warnings", "show_captions", "show_problems", "unseen_warnings"]
+__all__ = [
+    "Pictures",
+    "check_apart",
+    "find_pictures",
+    "same_picture_warnings",
+    "show_captions",
+    "show_problems",
+    "unseen_warnings",
+]
 
 _MOST_ROWS = 12
 _ADVICE: dict[Captions, str] = {
@@ -114,3 +124,13 @@ def unseen_warnings(prior: PriorSettings, num_pictures: PerRole) -> list[str]:
             f"--prior-repeats {enough} reaches all"
         )
     return warnings
+
+
+def check_apart(output: Path, photos: Path) -> None:
+    """Raise SettingsError when pictures would be written where photos are looked for, which is in all folders below as well."""
+    if output.resolve().is_relative_to(photos.resolve()):
+        raise SettingsError(
+            f"output is {output}: it lies in the folder of the photos, {photos}, so what is written there would be taken for "
+            "photos the next time",
+            hint="Choose another --output.",
+        )

@@ -22,6 +22,7 @@ from dreambooth.recipes.estimate import workload_of
 from dreambooth.recipes.memory_plan import ChosenPlan, choose_plan
 from dreambooth.recipes.pictures import (
     Pictures,
+    check_apart,
     find_pictures,
     same_picture_warnings,
     show_captions,
@@ -108,6 +109,7 @@ def check_everything(
     problems.attempt(lambda: _check_can_shard(settings, processes))
     if not is_resume:
         problems.attempt(lambda: _check_output_is_free(run.path))
+        problems.attempt(lambda: check_apart(run.path, settings.subject.photos))
     if settings.output.tensorboard:
         problems.attempt(check_tensorboard)
     base_settings = settings.base

@@ -3,26 +3,60 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from dreambooth.errors import SettingsError
+from dreambooth.errors import RunError, SettingsError
 from dreambooth.files import write_json
 
-__all__ = ["check_remembered"]
+__all__ = ["check_remembered", "read_remembered"]
 
 
 def check_remembered(path: Path, asked: Mapping[str, object], *, hint: str) -> None:
     """Write what is asked to the JSON file `path`, or hold it against what is written there.
 
-    Raises SettingsError that names every difference.
+    Raises SettingsError that names every difference, within a mapping by its dotted key; RunError as `read_remembered` does.
     """
-    if not path.exists():
+    there = read_remembered(path, hint=hint)
+    if there is None:
         write_json(path, asked)
         return
-    there = json.loads(path.read_text(encoding="utf-8"))
+    now = dict(_leaves(asked))
+    before = dict(_leaves({name: value for name, value in there.items() if name in asked}))
     problems = [
-        f"{name} is {value}, and {path} says {there.get(name)}" for name, value in asked.items() if there.get(name) != value
+        f"{key} is {now.get(key)}, and {path} says {before.get(key)}"
+        for key in {**now, **before}
+        if now.get(key) != before.get(key)
     ]
     if problems:
         raise SettingsError(problems, hint=hint)
+
+
+def read_remembered(path: Path, *, hint: str) -> dict[str, Any] | None:
+    """What was written to the JSON file `path`; None where it is not there. Raises RunError when it is damaged.
+
+    `hint` says how to do without.
+    """
+    if not path.exists():
+        return None
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        there, what = None, f"cannot be read ({error})"
+    else:
+        what = "holds nothing that was asked"
+    if not isinstance(there, dict) or not there:
+        raise RunError(
+            f"{path}: {what}; it should say what this folder was made from",
+            hint=f"{hint} Or remove that file, if nothing has changed since.",
+        )
+    return there
+
+
+def _leaves(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dreambooth.evaluation.intervals import number_text
 from dreambooth.evaluation.report import Curve
 from dreambooth.training.events import read_events
 from dreambooth.training.run_folder import RunFolder
@@ -49,7 +50,7 @@ def _choice(events: Sequence[Mapping[str, Any]], step: int) -> list[str]:
     best, balances = last["best"], last["balances"]
     return [
         f"The final model is that of step {step}. Of {len(balances)} scored steps, step {best} has the highest balance, "
-        f"{balances[str(best)]:.3f}."
+        f"{number_text(balances[str(best)])}."
     ]
 
 

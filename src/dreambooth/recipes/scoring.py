@@ -126,7 +126,7 @@ class Measured:
 
     scores: Mapping[str, Score]
     copying: Copying | None
-    """None where there is one photo, which has no spread."""
+    """None where no two photos differ, so that there is no spread."""
 
     @property
     def is_copying(self) -> bool:
@@ -197,7 +197,7 @@ class Exam:
             found["DIV"] = (div_parts(among_PSS), self.judges.distance_name)
         return Measured(
             {name: score(name, values_PS, encoder=encoder, seed=self.seed) for name, (values_PS, encoder) in found.items()},
-            copying(from_photos_NM, of_photos_MM) if len(self.photos) > 1 else None,
+            copying(from_photos_NM, of_photos_MM),
         )
 
     def dino_features(self, pictures: Sequence[Tensor]) -> Tensor:

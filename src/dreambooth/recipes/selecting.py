@@ -35,11 +35,21 @@ from dreambooth.sampling.records import Picture, SamplingOptions
 from dreambooth.sampling.sampler import decode, final_latents
 from dreambooth.training.events import read_events
 from dreambooth.training.run_folder import RunFolder
+from dreambooth.weights.read import read_model
 
 if TYPE_CHECKING:
     from dreambooth.recipes.session import Session
 
-__all__ = ["Scorer", "check_can_score", "judges_of_run", "peak_has_passed", "put_chosen_model", "what_was_chosen"]
+__all__ = [
+    "Scorer",
+    "check_best_is_there",
+    "check_can_score",
+    "judges_of_run",
+    "peak_has_passed",
+    "put_back_model",
+    "put_chosen_model",
+    "what_was_chosen",
+]
 
 _SEED = 42
 
@@ -189,6 +199,29 @@ def peak_has_passed(session: Session) -> bool:
     return step in values and has_passed_peak(values, margin=chosen.early_stop_margin, patience=chosen.early_stop_patience)
 
 
+def put_back_model(session: Session) -> None:
+    """Write the model of the restored step again where it should be among the others and is not; all processes together."""
+    ready, step = session.ready, session.state.step
+    if session.is_scored(is_first=False) or step >= ready.settings.loop.steps:
+        model = ready.run.model_at(step)
+        if ready.processes.any(ready.processes.is_main and not model.is_file()):
+            session.write_model(model)
+
+
+def check_best_is_there(run: RunFolder, chosen: SelectionSettings, *, last: int) -> None:
+    """Raise RunError when the best model of the steps up to `last` is wanted and is not there.
+
+    That of step `last` itself is no matter: its weights are those of the checkpoint, see `put_back_model`.
+    """
+    peak = _wanted_step(run, chosen, last)
+    if peak == last or run.model_at(peak).is_file():
+        return
+    final = run.final_model
+    is_final = final.is_file() and read_model(str(final)).num_steps == peak
+    where = f"It is {final} as well: copy that there" if is_final else "Put it back"
+    raise RunError(f"{run.model_at(peak)}: no such file; it was the best model of the run", hint=f"{where}, or --select last.")
+
+
 def put_chosen_model(session: Session) -> None:
     """Let the final model be that of the step that was asked for: the last, or the best. All processes call this together.
 
@@ -197,12 +230,8 @@ def put_chosen_model(session: Session) -> None:
     run = session.ready.run
     with session.ready.processes.together():
         if session.ready.processes.is_main:
-            model = run.model_at(_chosen_step(session))
-            if not model.is_file():
-                raise RunError(
-                    f"{model}: no such file; it was the best model of the run", hint="Put it back, or --select last."
-                )
-            link_or_copy(model, run.final_model)
+            check_best_is_there(run, session.ready.settings.selection, last=session.state.step)
+            link_or_copy(run.model_at(_chosen_step(session)), run.final_model)
 
 
 def what_was_chosen(session: Session) -> dict[str, Any]:
@@ -218,20 +247,35 @@ def what_was_chosen(session: Session) -> dict[str, Any]:
         text = f"The final model is that of {of_peak}{of_last}. The others are in {run.model_at(peak).parent}"
     else:
         text = f"The final model is that of the last step, {last}. By the scores {of_peak}: {run.model_at(peak)}"
+    base = _balance_of_base(run)
+    if base is not None and history[peak].value <= base:
+        text += (
+            f". No scored step is above the {base:.3f} of the base model: by these scores, what was learned of the subject is "
+            "worth no more than what was lost of prompts and class"
+        )
     found: dict[str, Any] = {"chosen": chosen, "best": peak, "text": text}
     return {**found, "balances": {str(step): one.value for step, one in history.items()}}
 
 
 def _chosen_step(session: Session) -> int:
-    history = _history(session.ready.run, session.state.step)
-    wants_best = session.ready.settings.selection.select == "best"
-    return best({step: one.value for step, one in history.items()}) if wants_best and history else session.state.step
+    return _wanted_step(session.ready.run, session.ready.settings.selection, session.state.step)
+
+
+def _wanted_step(run: RunFolder, chosen: SelectionSettings, last: int) -> int:
+    history = _history(run, last)
+    return best({step: one.value for step, one in history.items()}) if chosen.select == "best" and history else last
 
 
 def _history(run: RunFolder, last: int) -> dict[int, Balance]:
     """The balances of the steps that were scored, up to step `last`; the base model's is none of them."""
     events = [event for event in read_events(run.events) if event["event"] == "evaluation" and 0 < event["step"] <= last]
     return {one["step"]: Balance(one["balance"], one["fidelity"], one["prompt"], one["prior"]) for one in events}
+
+
+def _balance_of_base(run: RunFolder) -> float | None:
+    """What was scored before the first step; None where that is not taken down."""
+    events = (event for event in read_events(run.events) if event["event"] == "evaluation" and event["step"] == 0)
+    return next((float(event["balance"]) for event in events), None)
 
 
 def _weights(chosen: SelectionSettings) -> Weights:

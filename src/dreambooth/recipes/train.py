@@ -23,7 +23,13 @@ from dreambooth.recipes.material import gather_material
 from dreambooth.recipes.memory_plan import levers_to_pull
 from dreambooth.recipes.preflight import Ready, check_everything, least_free_memory
 from dreambooth.recipes.resume_rules import check_same_material, settings_for_resume
-from dreambooth.recipes.selecting import put_chosen_model, what_was_chosen
+from dreambooth.recipes.selecting import (
+    check_best_is_there,
+    peak_has_passed,
+    put_back_model,
+    put_chosen_model,
+    what_was_chosen,
+)
 from dreambooth.recipes.session import Session, start_session
 from dreambooth.recipes.settings import TrainSettings
 from dreambooth.runtime.accelerated import start_processes
@@ -40,6 +46,10 @@ from dreambooth.weights.read import model_name, read_model
 __all__ = ["TrainResult", "resume", "resume_command", "train"]
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+_STOPPING = (
+    "Asked to stop: it does so after this step, with the scores and previews that belong to it, and saves. "
+    "Ask again to quit at once, without saving."
+)
 
 
 @dataclass(frozen=True)
@@ -81,8 +91,12 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool, beside: 
             with _told_when_out_of_memory(ready):
                 session = start_session(ready, gather_material(ready, display))
                 restored = _restore(session, display)
-                is_done = session.state.step >= ready.settings.loop.steps
+                if restored and ready.settings.selection.evaluate_every > 0:
+                    put_back_model(session)
+                is_done = session.state.step >= ready.settings.loop.steps or (restored and _has_ended_early(session))
                 if not is_done:
+                    if restored:
+                        display.say(f"Going on from step {session.state.step}")
                     is_done = _train(session, display, interrupts, restored=restored)
                 elif ready.settings.selection.evaluate_every > 0:
                     put_chosen_model(session)
@@ -113,6 +127,8 @@ def _check_it_can_begin(ready: Ready, *, is_resume: bool) -> None:
             f"{run.path}: has a finished model and no checkpoint to go on from; starting again would overwrite it",
             hint=f"To train further from it: {again}",
         )
+    if is_resume and (found := find_checkpoints(run)):
+        check_best_is_there(run, ready.settings.selection, last=found[-1].step)
 
 
 def _is_finished(run: RunFolder) -> bool:
@@ -210,9 +226,13 @@ def _restore(session: Session, display: Display) -> bool:
     if session.state.step >= steps:
         more = f"dreambooth train --resume {quoted(session.ready.run.path)} --steps {2 * steps}"
         display.say(f"Already at its last step, {steps}. To train longer: {more}")
-    else:
-        display.say(f"Going on from step {session.state.step}")
     return True
+
+
+def _has_ended_early(session: Session) -> bool:
+    """Whether the restored step is one at which the scores say that it is enough, by the margin and patience of now."""
+    processes = session.ready.processes
+    return session.is_scored(is_first=False) and processes.any(processes.is_main and peak_has_passed(session))
 
 
 def _train(session: Session, display: Display, interrupts: Interrupts, *, restored: bool) -> bool:
@@ -221,7 +241,7 @@ def _train(session: Session, display: Display, interrupts: Interrupts, *, restor
     deadline = math.inf if settings.loop.max_train_hours is None else time.monotonic() + 3600 * settings.loop.max_train_hours
     journal = Journal.open(session, display) if processes.is_main else SilentJournal(session)
     ends = False
-    with journal, interrupts.deferred(), session.trainee.train_mode():
+    with journal, interrupts.deferred(_STOPPING if processes.is_main else ""), session.trainee.train_mode():
         if not restored:
             journal.look(is_first=True)
         try:

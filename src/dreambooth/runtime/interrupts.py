@@ -2,15 +2,20 @@
 
 The first SIGINT or SIGTERM asks: inside `deferred` the work goes on until the caller looks at `requested`, elsewhere an
 Interrupted is raised on the spot (files are atomic, so any spot is safe). The second signal quits at once.
+
+A handler comes between any two instructions, perhaps in the middle of a line that is being drawn. So it writes nothing itself:
+a thread, which waits for its turn as every other writer does, says that the signal was heard.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from types import FrameType
 
 from dreambooth.errors import Interrupted
@@ -28,6 +33,7 @@ class Interrupts:
         self.requested: signal.Signals | None = None
         self._describe = describe
         self._deferring = False
+        self._heard: SimpleQueue[bool]
         self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Interrupts:
@@ -49,13 +55,26 @@ class Interrupts:
         return Interrupted(self._describe(), exit_code=128 + int(self.requested or signal.SIGTERM))
 
     @contextmanager
-    def deferred(self) -> Iterator[None]:
-        """Inside, a signal only sets `requested`; the caller finishes its step, saves, and raises `error()`."""
+    def deferred(self, announcement: str = "") -> Iterator[None]:
+        """Inside, a signal only sets `requested`; the caller finishes its step, saves, and raises `error()`.
+
+        What it finishes may take minutes, so `announcement` is said on stderr at once; nothing is when it is empty.
+        """
+        self._heard = SimpleQueue()  # the one queue that a handler may put into at any moment
+        speaker = threading.Thread(target=self._say_when_heard, args=(announcement,), daemon=True)
+        speaker.start()
         self._deferring = True
         try:
             yield
         finally:
+            self._heard.put(False)
+            speaker.join()
             self._deferring = False
+
+    def _say_when_heard(self, announcement: str) -> None:
+        if self._heard.get() and announcement and sys.stderr is not None:
+            sys.stderr.write(f"{announcement}\n")
+            sys.stderr.flush()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested is not None:
@@ -63,3 +82,4 @@ class Interrupts:
         self.requested = signal.Signals(number)
         if not self._deferring:
             raise self.error()
+        self._heard.put(True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -89,6 +90,23 @@ def test_what_a_recipe_raises_becomes_a_text_and_a_code(
     recipe.error = error
     assert main(["tokens"]) == code
     assert capsys.readouterr() == ("", text)
+
+
+@pytest.mark.parametrize(
+    ("place", "said"), [(None, "error: "), ("runs/dog/model.safetensors", "error: runs/dog/model.safetensors: ")]
+)
+def test_a_full_disk_is_told_with_what_to_do(
+    recipe: Recipe, capsys: pytest.CaptureFixture[str], place: str | None, said: str
+) -> None:
+    recipe.error = OSError(errno.ENOSPC, "No space left on device", place)
+    assert main(["tokens"]) == 1
+    first, *more = capsys.readouterr().err.splitlines()
+    assert first == f"{said}no room to write it (No space left on device)"
+    assert more[0].startswith("Make room on that disk, then type the same command again.")
+    assert more[1] == "  dreambooth train --resume FOLDER"
+    recipe.error = PermissionError(errno.EACCES, "Permission denied", "runs")
+    assert main(["tokens"]) == 1
+    assert capsys.readouterr().err == "error: runs: Permission denied\n"
 
 
 def test_errors_are_red_on_a_terminal(

@@ -70,6 +70,20 @@ def test_folders_that_are_missing_or_nearly_empty_are_all_told(tmp_path: Path) -
     )
 
 
+def test_a_name_of_another_case_is_near_and_is_no_fault_of_the_dataset(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as raised:
+        read_dataset(folder(tmp_path), ("DOG6", "can"))
+    assert raised.value.problems == ("subjects: no subject is called 'DOG6'; did you mean 'dog6'?",)
+    assert raised.value.hint is None
+
+
+def test_where_to_get_the_dataset_is_told_when_photos_are_missing(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as raised:
+        read_dataset(folder(tmp_path, names=("can",)), ("dog6",))
+    assert raised.value.hint is not None
+    assert raised.value.hint.startswith("Get the dataset from")
+
+
 BROKEN: list[tuple[Callable[[str], str], str]] = [
     (lambda text: text.replace("subject_name,class", "subjects"), "there is no table that begins with subject_name,class"),
     (lambda text: text.replace("clock,clock\n", ""), "the table has 29 subjects; expected 30"),

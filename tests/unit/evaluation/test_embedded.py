@@ -106,7 +106,11 @@ def test_a_copied_photo_raises_the_alarm_and_a_new_one_does_not(photos: dict[str
         beside = rendered([replace(scene, view=replace(scene.view, turn=scene.view.turn + 0.1)) for scene in scenes])
         for pictures, is_copy in ((beside, True), (held_out[name], False)):
             matrix = distance.between(torch.cat([photos[name], pictures]))
-            assert copying(matrix[4:, :4], matrix[:4, :4]).is_alarming == is_copy, name
+            found = copying(matrix[4:, :4], matrix[:4, :4])
+            assert found is not None and found.is_alarming == is_copy, name
+            repeated = [0, 1, 2, 3, 3]
+            again = copying(matrix[4:, repeated], matrix[repeated][:, repeated])
+            assert again is not None and (again.spread, again.share) == (found.spread, found.share), name
 
 
 def test_the_distance_finds_more_diversity_among_more_diverse_pictures(photos: dict[str, Tensor]) -> None:

@@ -110,6 +110,9 @@ def _damages() -> dict[str, Callable[[Path], None]]:
         "names": lambda path: save_file({"mean": torch.zeros(3)}, path),
         "type": lambda path: save_file({"features": torch.zeros(3).half()}, path),
         "shape": lambda path: save_file({"features": torch.zeros(1, 3)}, path),
+        "width": lambda path: save_file({"features": torch.zeros(5)}, path),
+        "another's": lambda path: save_file({"features": torch.zeros(3)}, path, {"ab" * 32: "3"}),
+        "another width": lambda path: save_file({"features": torch.zeros(5)}, path, {path.stem: "3"}),
         "numbers": lambda path: save_file({"features": torch.tensor([0.0, torch.nan, 0.0])}, path),
     }
 

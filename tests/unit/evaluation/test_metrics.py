@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dreambooth.diffusion.randomness import normal
 from dreambooth.evaluation.metrics import (
+    Copying,
     clip_t,
     confusion_matrix,
     copying,
@@ -43,6 +44,12 @@ def cosine(a: Sequence[float], b: Sequence[float]) -> float:
 
 def mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
+
+
+def copied(distances: Tensor, among: Tensor) -> Copying:
+    found = copying(distances, among)
+    assert found is not None
+    return found
 
 
 def close(value: float) -> object:
@@ -115,21 +122,41 @@ def test_drift_is_one_minus_the_cosine_of_pairs_of_one_seed() -> None:
 def test_a_copy_is_nearer_than_half_the_spread_of_the_photos() -> None:
     among = torch.tensor([[0.0, 4.0, 6.0], [4.0, 0.0, 5.0], [6.0, 5.0, 0.0]])
     far = torch.tensor([[9.0, 1.9, 9.0], [2.1, 9.0, 9.0], [9.0, 9.0, 7.0], [9.0, 9.0, 0.0]])
-    found = copying(far, among)
+    found = copied(far, among)
     assert found.spread == 4.0
     assert found.nearest_N.tolist() == pytest.approx([1.9, 2.1, 7.0, 0.0], rel=1e-6)
     assert found.share == 0.5 and not found.is_alarming
-    assert copying(far[[0, 1, 3]], among).is_alarming, "two of three are copies"
-    scaled = copying(7 * far, 7 * among)
+    assert copied(far[[0, 1, 3]], among).is_alarming, "two of three are copies"
+    scaled = copied(7 * far, 7 * among)
     assert scaled.share == found.share, "the measure's scale does not matter"
 
 
 def test_copying_by_cosines_finds_the_photos_themselves() -> None:
     photos = features(4, "photos")
-    found = copying(1 - cosines(photos * 3, photos), 1 - cosines(photos, photos))
+    found = copied(1 - cosines(photos * 3, photos), 1 - cosines(photos, photos))
     assert found.share == 1.0 and found.is_alarming
     nearest = min(1 - cosine(a, b) for i, a in enumerate(photos.tolist()) for b in photos.tolist()[:i])
     assert found.spread == close(nearest)
+
+
+@pytest.mark.parametrize(("repeats", "apart"), [(1, 0.0), (2, 0.0), (7, 0.0), (1, 0.3)])
+def test_a_repeated_photo_leaves_the_alarm_as_it_was(repeats: int, apart: float) -> None:
+    """With seven repetitions most pairs of photos are of one with itself; 0.3 is a photo that was saved again."""
+    among = torch.tensor([[0.0, 4.0, 6.0], [4.0, 0.0, 5.0], [6.0, 5.0, 0.0]])
+    far = torch.tensor([[9.0, 1.9, 9.0], [2.1, 9.0, 9.0], [9.0, 9.0, 0.0]])
+    which = [0, 1, 2, *[2] * repeats]
+    repeated = among[which][:, which]
+    repeated[2, 3:] = repeated[3:, 2] = apart
+    found, before = copied(far[:, which], repeated), copied(far, among)
+    assert (found.spread, found.share) == (before.spread, before.share) == (4.0, pytest.approx(2 / 3))
+
+
+def test_photos_that_are_one_photo_have_no_spread_to_measure_by() -> None:
+    photo = features(1, "photos")
+    same = 1 - cosines(photo.expand(3, 6), photo.expand(3, 6))
+    assert copying(same, same + 1e-15) is None
+    assert copying(same[:, :1], same[:1, :1]) is None, "a single photo"
+    assert copying(same[:, :2], torch.tensor([[0.0, 2.0], [2.0, 0.0]])) is not None
 
 
 def test_the_confusion_matrix_counts_whom_each_picture_is_most_like() -> None:

@@ -179,6 +179,9 @@ def test_large_pictures_become_smaller_and_small_ones_stay_exact(report: Report)
         (None, "-"),
         (Score("DINO", 0.7, None, None, "e"), "0.700"),
         (Score("DINO", 0.7, 0.6, 0.8, "e"), "0.700 [0.600, 0.800]"),
+        (Score("drift", -1e-9, -0.0004, 0.0, "e"), "0.000 [0.000, 0.000]"),
+        (Score("drift", -0.0, None, None, "e"), "0.000"),
+        (Score("DINO", -0.0006, None, None, "e"), "-0.001"),
     ],
 )
 def test_a_cell_says_what_is_known(score: Score | None, text: str) -> None:

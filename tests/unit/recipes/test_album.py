@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from dreambooth.recipes.album import Album
+from dreambooth.sampling.images import save_picture
 from dreambooth.sampling.records import Picture
 from dreambooth.sampling.settings import SampleSettings
 
@@ -45,5 +46,13 @@ def test_only_what_has_no_file_is_missing(tmp_path: Path) -> None:
     album = replace(ALBUM, folder=tmp_path)
     other = Picture("a cat", 0)
     assert album.missing([PICTURE, other, PICTURE]) == [PICTURE, other], "once each"
-    album.path(PICTURE).touch()
+    save_picture(album.path(PICTURE), torch.zeros(3, 64, 64), {})
     assert album.missing([PICTURE, other]) == [other]
+
+
+def test_a_picture_of_another_size_or_of_none_is_made_anew(tmp_path: Path) -> None:
+    album = replace(ALBUM, folder=tmp_path)
+    save_picture(album.path(PICTURE), torch.zeros(3, 128, 128), {})
+    assert album.missing([PICTURE]) == [PICTURE]
+    album.path(PICTURE).write_bytes(b"no picture")
+    assert album.missing([PICTURE]) == [PICTURE]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from dreambooth.errors import Interrupted, ModelFileError, RunError, SettingsError
+from dreambooth.errors import Interrupted, ModelFileError, PhotoError, RunError, SettingsError
 from dreambooth.evaluation.intervals import Score
 from dreambooth.evaluation.settings import BenchmarkSettings
 from dreambooth.recipes import benchmark as recipe
@@ -205,11 +206,30 @@ def test_nothing_is_written_where_every_subject_fails(world: World) -> None:
 
 def test_a_folder_answers_one_question(world: World) -> None:
     run(world, subjects=NAMES[:1])
-    with pytest.raises(SettingsError, match="evaluation is"):
+    with pytest.raises(SettingsError, match=r"evaluation\.num_images is 2, and .*asked\.json says 4"):
         run(world, subjects=NAMES[:1], evaluation={"num_images": 2})
-    with pytest.raises(SettingsError, match="training is"):
+    with pytest.raises(SettingsError, match=r"^training\.loop\.steps is 7, and .*asked\.json says 400\nGive another"):
         run(world, subjects=NAMES[:1], steps=7)
     run(world, subjects=NAMES[1:2], device="cpu", evaluation={"batch_size": 2})
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "3", "\xff"])
+def test_a_subject_whose_scores_are_damaged_is_measured_again(world: World, text: str) -> None:
+    first = run(world, subjects=NAMES[:2])
+    (world.output / "subjects" / "zigzag-mug" / "scores.json").write_text(text, encoding="latin-1")
+    assert run(world, subjects=NAMES[:2])["subjects"] == first["subjects"]
+    assert (len(world.trained), len(world.exams)) == (2, 3)
+
+
+def test_a_question_that_ray_could_not_begin_blocks_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dreambooth.runtime.workers.has_ray", lambda: False)
+    with pytest.raises(SettingsError, match="Ray is not installed"):
+        run(world, subjects=NAMES[:1], ray="local")
+    assert not (world.output / "asked.json").exists()
+    run(world, subjects=NAMES[:1], steps=3)
+    with pytest.raises(SettingsError, match="Ray is not installed"):
+        run(world, subjects=NAMES[:2], steps=3, ray="local")
+    assert (world.output / "asked.json").exists(), "what was measured stays an answer to what was asked"
 
 
 def test_a_folder_that_was_moved_still_answers(world: World, tmp_path: Path) -> None:
@@ -235,6 +255,58 @@ def dataset(folder: Path) -> Path:
 def training_of(world: World, tmp_path: Path, **changes: Any) -> TrainSettings:
     run(world, dataset=str(dataset(tmp_path / "data")), subjects=["dog6"], model="sd.ckpt", **changes)
     return world.trained[0]
+
+
+def test_photos_that_are_others_now_are_all_told(world: World, tmp_path: Path) -> None:
+    data = dataset(tmp_path / "data")
+    photos_of("can", data / "can")
+    MEANS.update(dog6=0.5, can=0.6)
+    asked: dict[str, Any] = {"dataset": str(data), "model": "sd.ckpt"}
+    run(world, **asked, subjects=["dog6"])
+    Image.new("L", (32, 32)).save(data / "can" / "4.png")  # not begun, so it may change
+    run(world, **asked, subjects=["dog6", "can"])
+    (data / "dog6" / "0.png").rename(data / "dog6" / "9.png")
+    Image.new("L", (32, 32), 9).save(data / "can" / "3.png")
+    before = json.loads((world.output / "subjects" / "can" / "photos.json").read_text(encoding="utf-8"))
+    with pytest.raises(PhotoError) as raised:
+        run(world, **asked, subjects=["dog6", "can"])
+    assert raised.value.problems == (
+        f"{data / 'can' / '3.png'}: has changed since can was begun",
+        f"{data / 'dog6' / '0.png'}: is gone since dog6 was begun",
+        f"{data / 'dog6' / '9.png'}: is new since dog6 was begun",
+    )
+    folders = " and ".join(str(world.output / "subjects" / name) for name in ("can", "dog6"))
+    assert raised.value.hint == f"Put them back as they were, give another --output, or remove {folders} to do it anew."
+    assert json.loads((world.output / "subjects" / "can" / "photos.json").read_text(encoding="utf-8")) == before
+    for name in ("can", "dog6"):
+        shutil.rmtree(world.output / "subjects" / name)
+    run(world, **asked, subjects=["dog6", "can"])
+    assert len(world.trained) == 4
+
+
+def test_photos_that_cannot_be_compared_are_told_of(world: World, tmp_path: Path) -> None:
+    MEANS["dog6"] = 0.5
+    asked: dict[str, Any] = {"dataset": str(dataset(tmp_path / "data")), "model": "sd.ckpt", "subjects": ["dog6"]}
+    run(world, **asked)
+    remembered = world.output / "subjects" / "dog6" / "photos.json"
+    remembered.write_text("{", encoding="utf-8")
+    with pytest.raises(RunError, match=r"photos\.json: cannot be read"):
+        run(world, **asked)
+    remembered.unlink()
+    assert [*run(world, **asked)["subjects"]] == ["dog6"], "as in folders of before this file was written"
+    assert len(json.loads(remembered.read_text(encoding="utf-8"))) == 5
+
+
+def test_photos_of_a_subject_that_was_not_begun_may_change(world: World, tmp_path: Path) -> None:
+    MEANS.update(dog6=0.5, can=0.6)
+    data = dataset(tmp_path / "data")
+    photos_of("can", data / "can")
+    asked: dict[str, Any] = {"dataset": str(data), "model": "sd.ckpt", "subjects": ["dog6", "can"]}
+    world.fail["can"] = Interrupted("before the others", exit_code=130)
+    with pytest.raises(Interrupted):
+        run(world, **asked)
+    Image.new("L", (32, 32)).save(data / "dog6" / "4.png")
+    assert [*run(world, **asked)["subjects"]] == ["can", "dog6"]
 
 
 def test_the_paper_says_how_its_dataset_is_learned(world: World, tmp_path: Path) -> None:

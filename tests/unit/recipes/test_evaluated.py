@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from shutil import copy
 from typing import Any
@@ -15,7 +16,7 @@ from dreambooth.data.examples import ExampleSource
 from dreambooth.errors import PhotoError, SettingsError
 from dreambooth.evaluation.settings import EvaluationSettings
 from dreambooth.recipes.evaluated import all_evaluated, evaluated
-from dreambooth.recipes.pictures import find_pictures
+from dreambooth.recipes.pictures import check_apart, find_pictures
 from dreambooth.recipes.settings import EvaluateSettings, TrainSettings
 
 Make = Callable[..., TrainSettings]
@@ -60,8 +61,9 @@ def test_what_is_given_goes_before_what_a_run_knows(run: Callable[..., Path], tm
 def test_everything_that_a_file_does_not_know_is_asked_for_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         evaluated(EvaluateSettings(model="a b.ckpt", token="sks", evaluation=EvaluationSettings(num_checkpoint_images=2)))
-    assert [problem.split(" ")[0] for problem in caught.value.problems[:2]] == ["photos", "class_word"]
-    assert "num_checkpoint_images would have no effect" in caught.value.problems[2]
+    assert caught.value.problems[0].startswith("model is a b.ckpt: no such file or folder; expected a run folder")
+    assert [problem.split(" ")[0] for problem in caught.value.problems[1:3]] == ["photos", "class_word"]
+    assert "num_checkpoint_images would have no effect" in caught.value.problems[3]
     assert caught.value.hint == ("Type: dreambooth evaluate --model 'a b.ckpt' --photos FOLDER --class-word WORD --token WORD")
 
 
@@ -150,11 +152,11 @@ def test_class_images_are_asked_for_where_one_of_several_subjects_has_a_class(
 
 def test_prompts_are_asked_with_the_token_and_described_without(run: Callable[..., Path], tmp_path: Path) -> None:
     file = tmp_path / "prompts.txt"
-    file.write_text("a {token} {class_word} asleep\n\na red {class_word}\n", encoding="utf-8")
+    file.write_text("a {token} {class_word} asleep\n\na red Sks, a {class_word}\n", encoding="utf-8")
     settings = EvaluateSettings(model=str(run()), evaluation=EvaluationSettings(prompts=file, num_images=3, num_class_images=5))
     questions = evaluated(settings).questions(settings, 512)
-    assert questions.prompts == ("a sks backpack asleep", "a red backpack")
-    assert questions.descriptions == ("a backpack asleep", "a red backpack")
+    assert questions.prompts == ("a sks backpack asleep", "a red Sks, a backpack")
+    assert questions.descriptions == ("a backpack asleep", "a red , a backpack")
     assert (questions.class_prompt, questions.num_images, questions.num_class_images) == ("photo of a backpack", 3, 5)
 
 
@@ -162,7 +164,9 @@ def test_a_file_of_prompts_with_an_unknown_placeholder_is_refused(run: Callable[
     file = tmp_path / "prompts.txt"
     file.write_text("a {tokn} dog\n", encoding="utf-8")
     settings = EvaluateSettings(model=str(run()), evaluation=EvaluationSettings(prompts=file))
-    with pytest.raises(SettingsError, match=r"prompts is .*prompts.txt: .*\{tokn\}; known are \{class_word\} and \{token\}"):
+    with pytest.raises(
+        SettingsError, match=r"prompts is .*prompts.txt: line 1: .*\{tokn\}; known are \{class_word\} and \{token\}"
+    ):
         evaluated(settings).questions(settings, 512)
 
 
@@ -178,6 +182,33 @@ def test_photos_are_seen_as_their_middle_squares(run: Callable[..., Path]) -> No
     pixels = evaluated(EvaluateSettings(model=str(run()))).photo_pixels(48)
     assert [tuple(one.shape) for one in pixels] == [(3, 48, 48)] * 3
     assert all(0 <= float(one.min()) < 0.2 and 0.8 < float(one.max()) <= 1 for one in pixels)
+
+
+@pytest.mark.parametrize("place", [".", "evaluation", "a/b/../c"])
+def test_pictures_are_not_written_among_the_photos(tmp_path: Path, place: str) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (tmp_path / "link").symlink_to(photos)
+    for folder in (photos, tmp_path / "link"):
+        with pytest.raises(SettingsError, match=r"output is .*: it lies in the folder of the photos(.|\n)*another --output"):
+            check_apart(folder / place, photos)
+    check_apart(tmp_path / "photos of it", photos)
+    check_apart(tmp_path, photos)
+
+
+def test_a_photo_that_is_there_twice_is_told_of(
+    run: Callable[..., Path], photos: Path, two_subjects: Path, tmp_path: Path
+) -> None:
+    for name in ("1.jpg", "2.jpg"):
+        (tmp_path / "twice").mkdir(exist_ok=True)
+        copy(min(photos.glob("*.jpg")), tmp_path / "twice" / name)
+    alone = evaluated(EvaluateSettings(model=str(run()), photos=tmp_path / "twice"))
+    assert [one.path.name for one in alone.photo_warnings if "the same picture as" in one.message] == ["2.jpg"]
+    copy(two_subjects / "rex" / "dog" / "1.jpg", two_subjects / "rex" / "dog" / "4.jpg")
+    several = all_evaluated(EvaluateSettings(model=str(run(subject={"photos": str(two_subjects), "captions": "filename"}))))
+    for one in several:
+        assert [warning.path.name for warning in one.photo_warnings if "the same picture" in warning.message] == ["4.jpg"]
+        assert replace(one, among_warnings=()).photo_warnings == (), "all photos are not looked at again for each subject"
 
 
 def test_photos_that_are_gone_are_told(run: Callable[..., Path], tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from dreambooth.evaluation.metrics import Copying
-from dreambooth.recipes.findings import alarm_text
+from dreambooth.recipes.findings import alarm_text, counted
 
 
-def evaluation(found: Copying | None, *, has_own_photos: bool = True) -> Any:
+def evaluation(found: Copying | None, *, has_own_photos: bool = True, num_photos: int = 1) -> Any:
     measured = SimpleNamespace(model=SimpleNamespace(copying=found))
-    return SimpleNamespace(found=measured, asked=SimpleNamespace(has_own_photos=has_own_photos))
+    asked, exam = SimpleNamespace(has_own_photos=has_own_photos), SimpleNamespace(photos=[None] * num_photos)
+    return SimpleNamespace(found=measured, asked=asked, exam=exam)
 
 
 def test_an_alarm_says_what_to_do() -> None:
@@ -28,3 +29,8 @@ def test_no_alarm_is_said_as_well() -> None:
     assert "that it learned from" not in alarm_text(evaluation(few))
     assert "Of photos that it learned from" in alarm_text(evaluation(few, has_own_photos=False))
     assert "a single photo has no spread" in alarm_text(evaluation(None))
+    assert "the photos are all the same one, which has no spread" in alarm_text(evaluation(None, num_photos=3))
+
+
+def test_one_thing_is_not_called_several() -> None:
+    assert [counted(num, "picture") for num in (0, 1, 2)] == ["0 pictures", "1 picture", "2 pictures"]

@@ -67,6 +67,22 @@ def test_a_folder_that_is_not_there_is_no_hub_id(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.usefixtures("loaded")
+def test_an_encoder_that_cannot_be_had_says_what_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(hub_id: str) -> Path:
+        raise ModelFileError(f"{hub_id}: not here", hint="Connect.")
+
+    monkeypatch.setattr(recipe, "fetch_encoder", fetch)
+    for asked, field, hub_id, scores in (
+        (EvaluationSettings(clip=str(tmp_path)), "dino", "facebook/dino-vits16", "DINO, PRES and drift"),
+        (EvaluationSettings(dino=str(tmp_path)), "clip", "openai/clip-vit-base-patch32", "CLIP-I and CLIP-T"),
+    ):
+        with pytest.raises(ModelFileError) as caught:
+            choose_judges(asked, side=128, device=CPU, cache=tmp_path)
+        wanted = f"It is wanted as the encoder of {scores}, for pictures of 128 pixels. Another one: --{field} FOLDER."
+        assert (caught.value.problems, caught.value.hint) == ((f"{hub_id}: not here",), f"{wanted}\nConnect.")
+
+
+@pytest.mark.usefixtures("loaded")
 def test_what_ships_does_not_judge_large_pictures(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         choose_judges(EvaluationSettings(dino="toybox", clip="toybox"), side=512, device=CPU, cache=tmp_path)

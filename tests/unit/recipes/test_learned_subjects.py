@@ -86,6 +86,28 @@ def test_it_is_said_what_does_not_pick_one(choose: Choose, given: dict[str, Any]
     )
 
 
+def test_a_path_that_is_not_there_is_told_before_what_it_would_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(SettingsError) as caught:
+        chosen_subjects(EvaluateSettings(model="runs/nosuch"), None)
+    assert caught.value.problems == (
+        "model is runs/nosuch: no such file or folder; expected a run folder, which knows the rest, or a .ckpt or .safetensors "
+        "file, a diffusers folder or a hub id",
+    )
+    assert "--output of dreambooth train" in caught.value.text
+    with pytest.raises(SettingsError) as caught:
+        chosen_subjects(EvaluateSettings(model="rnus/nosuch", token="sks"), None)
+    assert caught.value.problems == tuple(
+        f"{name} is not given, and rnus/nosuch is no file or folder here and no run folder that would know"
+        for name in ("photos", "class_word")
+    ), "it may be a hub id"
+    given = EvaluateSettings(model="runs/nosuch", photos=tmp_path, class_word="dog", token="sks")
+    assert names(chosen_subjects(given, None)) == ["sks dog"], "reading the model says what is wrong with it"
+    with pytest.raises(SettingsError, match="photos is not given, and runs is no run folder that would know"):
+        chosen_subjects(EvaluateSettings(model="runs"), None)
+
+
 def test_a_broken_photo_is_no_subject_less(choose: Choose, folder: Path) -> None:
     (folder / "tom" / "cat" / "1.jpg").write_bytes(b"no picture")
     with pytest.raises(PhotoError, match=r"tom.cat.1\.jpg"):

@@ -31,6 +31,25 @@ def test_inside_a_step_the_signal_waits() -> None:
         assert interrupts.error().text == "saved"
 
 
+def test_a_signal_that_waits_is_acknowledged_at_once_and_once() -> None:
+    program = (
+        "import os, signal, time\n"
+        "from dreambooth.runtime.interrupts import Interrupts\n"
+        "with Interrupts(lambda: 'x') as interrupts, interrupts.deferred('Stopping soon.'):\n"
+        "    os.kill(os.getpid(), signal.SIGINT); time.sleep(0.5); os.write(2, b'still at it\\n')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=20, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "Stopping soon.\nstill at it\n")
+
+
+def test_nothing_is_acknowledged_without_a_signal_or_without_words(capfd: pytest.CaptureFixture[str]) -> None:
+    with Interrupts(lambda: "x") as interrupts, interrupts.deferred("Stopping soon."):
+        pass
+    with Interrupts(lambda: "x") as interrupts, interrupts.deferred():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert capfd.readouterr().err == ""
+
+
 def test_the_second_signal_quits_at_once() -> None:
     program = (
         "import os, signal, time\n"

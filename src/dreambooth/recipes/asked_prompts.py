@@ -1,0 +1,79 @@
+"""The prompts of a file that a model is measured by, and what is wrong with them: all of it at once, by its line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dreambooth.data.captions import fill, without_gaps
+from dreambooth.data.settings import SubjectSettings, check_template
+from dreambooth.errors import SettingsError
+from dreambooth.sampling.prompts import read_prompts
+
+__all__ = ["AskedPrompt", "asked_prompt", "asked_prompts"]
+
+_CLASS = "\ue000"  # stands for the class word while the token is looked for; in no text, and no part of a word
+_IN_WORDS = rf"(?:[^\W_]|{_CLASS})"
+_HINT = "Expected is one prompt a line, each once, that names the subject: photo of a {token} {class_word} in fresh snow"
+
+
+@dataclass(frozen=True)
+class AskedPrompt:
+    """A prompt of the subject, as the model is told and as CLIP is."""
+
+    prompt: str
+    description: str
+    """Without the token, also where it is spelled out: CLIP has never heard that word."""
+    names_subject: bool
+
+
+def asked_prompt(template: str, subject: SubjectSettings) -> AskedPrompt:
+    """A template with the subject's words put in; it must be a good one, see `check_template`."""
+    words = r"\s+".join(map(re.escape, subject.token.split()))
+    token = f"(?<!{_IN_WORDS}){words}(?!{_IN_WORDS})"
+    marked = template.format(token=subject.token, class_word=_CLASS)
+    described, num_found = re.subn(token, "", marked, flags=re.IGNORECASE)
+    return AskedPrompt(
+        prompt=fill(template, token=subject.token, class_word=subject.class_word),
+        description=without_gaps(described.replace(_CLASS, subject.class_word)),
+        names_subject=num_found > 0,
+    )
+
+
+def asked_prompts(path: Path, subject: SubjectSettings) -> tuple[AskedPrompt, ...]:
+    """Those of a text file, one a line. Raises SettingsError with everything that is wrong, by the numbers of the lines."""
+    read_prompts(path, name="prompts")  # says what is wrong with the file as a whole
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    found, problems = dict[int, AskedPrompt](), list[str]()
+    for number, line in enumerate(lines, start=1):
+        if template := line.strip():
+            try:
+                found[number] = asked_prompt(check_template(template, frozenset({"token", "class_word"})), subject)
+            except ValueError as error:
+                problems.append(f"line {number}: {error}")
+    problems += [*_problems(found), *_repeated(found)]
+    if problems:
+        raise SettingsError([f"prompts is {path}: {problem}" for problem in problems], hint=_HINT)
+    return tuple(found.values())
+
+
+def _problems(found: Mapping[int, AskedPrompt]) -> Iterator[str]:
+    for number, one in found.items():
+        if not one.names_subject:
+            yield f"line {number}: {one.prompt!r} does not name the subject; write {{token}} where it is to be, as a word"
+        elif not re.search(r"\w", one.description):
+            yield f"line {number}: {one.prompt!r} says nothing but the token, which CLIP has never heard; CLIP-T needs more"
+
+
+def _repeated(found: Mapping[int, AskedPrompt]) -> Iterator[str]:
+    """The same prompt twice is the same pictures twice, which makes scores look surer than they are."""
+    lines: dict[str, list[int]] = {}
+    for number, one in found.items():
+        lines.setdefault(without_gaps(one.prompt).casefold(), []).append(number)
+    for numbers in lines.values():
+        if len(numbers) > 1:
+            listed = f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
+            times = f"its pictures would count {len(numbers)} times"
+            yield f"lines {listed}: the same prompt, {found[numbers[0]].prompt!r}; {times}"
