@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.results.looking import Gallery, judges_in, number, photo_pixels
 from benchmarks.results.runs import PRESET_RATE, TOKENS, Place, Scale
-from dreambooth.evaluation.selection import PARTS, Span, Weights, balance, has_passed_peak, spans
+from dreambooth.evaluation.selection import PARTS, Span, Weights, balance, best, has_passed_peak, spans
 from dreambooth.evaluation.settings import CLASS_IMAGES_EACH, SelectionSettings
 from dreambooth.recipes.scoring import Answers, Exam, Questions
 from dreambooth.recipes.toybox import subject_look
@@ -41,18 +41,19 @@ def scored_steps(run: RunFolder) -> dict[int, dict[str, float | None]]:
 def measure_choice(place: Place, scale: Scale, name: str) -> dict[str, Any]:
     """For the usual and the too long run: the step that was chosen, and how it and the last one look by other noise."""
     run, looks = place.at_rate(name, PRESET_RATE), _Looks.of(place, scale, name)
-    chosen = {event["step"]: event["chosen"] for event in read_events(run.events) if event["event"] == "selection"}
     scored = {step: one["balance"] for step, one in scored_steps(run).items()}
     found: dict[str, Any] = {"subject": name}
     for last in (scale.steps, scale.long_steps):
-        best_G, last_G = (looks.balances(run, step) for step in (chosen[last], last))
+        history = {step: value for step, value in scored.items() if 0 < step <= last and value is not None}
+        chosen = best(history)
+        best_G, last_G = (looks.balances(run, step) for step in (chosen, last))
         found[str(last)] = {
-            "chosen": chosen[last],
-            "scored": {"chosen": scored[chosen[last]], "last": scored[last]},
+            "chosen": chosen,
+            "scored": {"chosen": scored[chosen], "last": scored[last]},
             "balance of chosen": number(best_G[None], "balance"),
             "balance of last": number(last_G[None], "balance"),
             "gain": number((best_G - last_G)[None], "gain"),
-            "would have ended at": _early_stop({step: one for step, one in scored.items() if 0 < step <= last and one}),
+            "would have ended at": _early_stop(history),
         }
     return found
 

@@ -100,7 +100,10 @@ def test_the_best_model_becomes_the_final_one(run_settings: MakeSettings, displa
     assert "Scores every 1 steps: 12 pictures of 1 denoising steps each time, 3 times and once before training" in text
     assert "the 3 times to come will take" in text
     assert "The final model is that of step 2, whose balance of 0.700 (fidelity 0.10, prompt 0.20, prior 0.30)" in text
-    assert "the last one, step 3, has 0.600" in text
+    assert (
+        "is, with those of the steps beside it, the highest of 3 scored steps: 0.637; that of the last one, step 3, is 0.625"
+        in text
+    )
 
     again = resume(result.run, {"selection.select": "last"}, display)
     assert (step_of(again.model), "By the scores step 2" in said()) == (3, True)
@@ -142,7 +145,7 @@ def test_a_finished_run_whose_models_were_cleared_away_still_has_its_last(run_se
 def test_a_best_step_that_is_no_better_than_no_training_is_told_of(
     run_settings: MakeSettings, display: Display, monkeypatch: pytest.MonkeyPatch, highest: float, is_told: bool
 ) -> None:
-    monkeypatch.setitem(PEAK, 1, 0.41)
+    monkeypatch.setitem(PEAK, 1, highest)
     monkeypatch.setitem(PEAK, 2, highest)
     result = train(run_settings(loop={"steps": 2}, selection=SCORED), display)
     told = (

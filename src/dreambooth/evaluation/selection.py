@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["PARTS", "SMALLEST_SPAN", "Balance", "Span", "Weights", "balance", "best", "has_passed_peak", "spans"]
+__all__ = ["PARTS", "SMALLEST_SPAN", "Balance", "Span", "Weights", "balance", "best", "has_passed_peak", "smoothed", "spans"]
 
 SMALLEST_SPAN = 0.02
 """Distance between a measure's two ends, in its own units, below which it is left out: a few pictures move it by more."""
@@ -111,9 +111,22 @@ def balance(scores: Mapping[str, float], between: Mapping[str, Span], weights: W
     return Balance(sum(weight * value for weight, value in weighed) / total, **parts)
 
 
+def smoothed(history: Mapping[int, float]) -> dict[int, float]:
+    """Each balance with those of the scored steps before and after it: `(before + 2 x + after) / 4`.
+
+    Beyond its ends the history goes on as it ends. A dozen pictures move a balance by about as much as a hundred steps of
+    training do, and the highest of many such numbers is mostly luck; a model that is good is good a little earlier and later.
+    """
+    steps = sorted(history)
+    values = [history[step] for step in steps]
+    beside = zip([*values[:1], *values[:-1]], [*values[1:], *values[-1:]], strict=True)
+    return {step: (before + 2 * history[step] + after) / 4 for step, (before, after) in zip(steps, beside, strict=True)}
+
+
 def best(history: Mapping[int, float]) -> int:
-    """The step with the highest balance; the first of equals, which has forgotten least. There must be one step or more."""
-    return min(history, key=lambda step: (-history[step], step))
+    """The step with the highest smoothed balance; the first of equals, which has forgotten least. There must be one or more."""
+    values = smoothed(history)
+    return min(values, key=lambda step: (-values[step], step))
 
 
 def has_passed_peak(history: Mapping[int, float], *, margin: float, patience: int) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dreambooth.evaluation.intervals import number_text
 from dreambooth.evaluation.report import Curve
 from dreambooth.training.events import read_events
 from dreambooth.training.run_folder import RunFolder
@@ -47,11 +46,7 @@ def _choice(events: Sequence[Mapping[str, Any]], step: int) -> list[str]:
     last = chosen[-1]
     if last["chosen"] == step:
         return [f"{last['text']}."]
-    best, balances = last["best"], last["balances"]
-    return [
-        f"The final model is that of step {step}. Of {len(balances)} scored steps, step {best} has the highest balance, "
-        f"{number_text(balances[str(best)])}."
-    ]
+    return [f"The final model is that of step {step}. Of {len(last['balances'])} scored steps the best one is {last['best']}."]
 
 
 def _losses(events: Sequence[Mapping[str, Any]]) -> list[Curve]:

@@ -7,7 +7,7 @@ look from the CPU: a look needs no more memory of a GPU than a preview does, und
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dreambooth.data.captions import CaptionedPhoto, named_subjects
 from dreambooth.errors import RunError, SettingsError
-from dreambooth.evaluation.selection import Balance, Span, Weights, balance, best, has_passed_peak, spans
+from dreambooth.evaluation.selection import Balance, Span, Weights, balance, best, has_passed_peak, smoothed, spans
 from dreambooth.evaluation.settings import EvaluationSettings, SelectionSettings
 from dreambooth.files import link_or_copy
 from dreambooth.recipes.display import Display, format_duration
@@ -240,15 +240,19 @@ def what_was_chosen(session: Session) -> dict[str, Any]:
     history = _history(run, last)
     if not history:
         return {}
-    peak, chosen = best({step: one.value for step, one in history.items()}), _chosen_step(session)
-    of_peak = f"step {peak}, whose balance of {_in_words(history[peak])} is the highest of {len(history)} scored steps"
-    of_last = f"; the last one, step {last}, has {history[last].value:.3f}" if last in history and last != peak else ""
+    values = smoothed(_values(history))
+    peak, chosen = best(_values(history)), _chosen_step(session)
+    of_peak = (
+        f"step {peak}, whose balance of {_in_words(history[peak])} is, with those of the steps beside it, the highest of "
+        f"{len(history)} scored steps: {values[peak]:.3f}"
+    )
+    of_last = f"; that of the last one, step {last}, is {values[last]:.3f}" if last in values and last != peak else ""
     if chosen == peak:
         text = f"The final model is that of {of_peak}{of_last}. The others are in {run.model_at(peak).parent}"
     else:
-        text = f"The final model is that of the last step, {last}. By the scores {of_peak}: {run.model_at(peak)}"
+        text = f"The final model is that of the last step, {last}. By the scores {of_peak}{of_last}: {run.model_at(peak)}"
     base = _balance_of_base(run)
-    if base is not None and history[peak].value <= base:
+    if base is not None and values[peak] <= base:
         text += (
             f". No scored step is above the {base:.3f} of the base model: by these scores, what was learned of the subject is "
             "worth no more than what was lost of prompts and class"
@@ -263,13 +267,17 @@ def _chosen_step(session: Session) -> int:
 
 def _wanted_step(run: RunFolder, chosen: SelectionSettings, last: int) -> int:
     history = _history(run, last)
-    return best({step: one.value for step, one in history.items()}) if chosen.select == "best" and history else last
+    return best(_values(history)) if chosen.select == "best" and history else last
 
 
 def _history(run: RunFolder, last: int) -> dict[int, Balance]:
     """The balances of the steps that were scored, up to step `last`; the base model's is none of them."""
     events = [event for event in read_events(run.events) if event["event"] == "evaluation" and 0 < event["step"] <= last]
     return {one["step"]: Balance(one["balance"], one["fidelity"], one["prompt"], one["prior"]) for one in events}
+
+
+def _values(history: Mapping[int, Balance]) -> dict[int, float]:
+    return {step: one.value for step, one in history.items()}
 
 
 def _balance_of_base(run: RunFolder) -> float | None:

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from dreambooth.evaluation.selection import PARTS, Balance, Span, Weights, balance, best, has_passed_peak, spans
+from dreambooth.evaluation.selection import PARTS, Balance, Span, Weights, balance, best, has_passed_peak, smoothed, spans
 
 BASE = {"DINO": 0.2, "CLIP-I": 0.6, "CLIP-T": 0.30, "PRES": 0.2, "DIV": 0.5}
 PHOTOS = {"DINO": 0.7, "CLIP-I": 0.8, "CLIP-T": 0.20}
@@ -66,10 +66,23 @@ def test_measures_that_cannot_tell_the_base_model_from_the_photos_are_left_out()
     assert spans(BASE, PHOTOS)["drift"] == Span(worst=0.8, best=0.0)
 
 
+def test_a_balance_is_smoothed_by_those_beside_it() -> None:
+    found = smoothed({300: 0.8, 100: 0.2, 200: 0.6, 450: 0.1})
+    assert found == pytest.approx({100: 0.3, 200: 0.55, 300: 0.575, 450: 0.275})
+    assert smoothed({100: 0.25}) == {100: 0.25}
+    assert smoothed({}) == {}
+
+
 def test_the_best_step_is_the_first_of_the_highest() -> None:
-    assert best({300: 0.4, 100: 0.5, 200: 0.6}) == 200
-    assert best({300: 0.6, 100: 0.5, 200: 0.6}) == 200
+    assert best({300: 0.4, 100: 0.4, 200: 0.6}) == 200
+    assert best({100: 0.4, 200: 0.6}) == 200
+    assert best({100: 0.6, 200: 0.4}) == 100
+    assert best({300: 0.6, 100: 0.6, 200: 0.6}) == 100
     assert best({100: 0.1}) == 100
+
+
+def test_one_lucky_look_is_not_the_best() -> None:
+    assert best({50: 0.4, 100: 0.7, 150: 0.4, 200: 0.6, 250: 0.65, 300: 0.6}) == 250
 
 
 def test_a_peak_has_passed_when_all_of_the_last_looks_are_lower_by_more_than_the_margin() -> None:

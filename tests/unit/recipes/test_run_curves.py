@@ -54,7 +54,7 @@ def test_a_model_that_was_put_in_place_later_is_not_said_to_be_another(tmp_path:
     write_events(tmp_path, scored(2, 0.75), ("selection", 3, CHOSEN))
     sentence = run_curves(tmp_path, step=3)[0].sentence
     assert "Step 2 is best" not in sentence
-    assert sentence.endswith("model is that of step 3. Of 3 scored steps, step 2 has the highest balance, 0.750.")
+    assert sentence.endswith("model is that of step 3. Of 3 scored steps the best one is 2.")
 
 
 def test_a_run_without_scores_has_its_losses_alone(tmp_path: Path) -> None:
