@@ -21,13 +21,18 @@ from dreambooth.toybox.world import PLACES
 from dreambooth.training.events import read_events
 from dreambooth.training.run_folder import RunFolder
 
-__all__ = ["MARGIN", "PATIENCE", "measure_choice", "scored_steps"]
+__all__ = ["CHOOSING", "MARGIN", "PATIENCE", "measure_choice", "scored_steps"]
 
 MARGIN, PATIENCE = 0.03, 2
 """Of the early stop that is asked about: the margin of docs/evaluation.md, and the default patience."""
 
-_SEED = 1234  # the runs chose by noise of seed 42
-_IMAGES = 2  # of each prompt in one look, so that DIV can be measured
+CHOOSING = (1, 4)
+"""Pictures of each prompt by which a step is chosen: as few as can be, which the runs scored themselves by, and the default."""
+
+_MOST_LOOKS = 8  # of which one is chosen
+_CHOOSING_SEED, _SEED = 42, 1234  # what chooses and what measures it see nothing that is the same
+_MOST_CLASS_IMAGES = 16  # as a run that scores itself has
+_IMAGES = 2  # of each prompt in one look that measures, so that there is DIV
 _DEFAULTS = SelectionSettings()
 _WEIGHTS = Weights(_DEFAULTS.balance_fidelity, _DEFAULTS.balance_prompt, _DEFAULTS.balance_prior)
 
@@ -39,23 +44,36 @@ def scored_steps(run: RunFolder) -> dict[int, dict[str, float | None]]:
 
 
 def measure_choice(place: Place, scale: Scale, name: str) -> dict[str, Any]:
-    """For the usual and the too long run: the step that was chosen, and how it and the last one look by other noise."""
-    run, looks = place.at_rate(name, PRESET_RATE), _Looks.of(place, scale, name)
-    scored = {step: one["balance"] for step, one in scored_steps(run).items()}
+    """For the usual and the too long run: the steps that are chosen, and how they and the last one look by other noise."""
+    run = place.at_rate(name, PRESET_RATE)
+    looks = _Looks.of(place, scale, name, seed=_SEED, num_images=_IMAGES, num=scale.held_out_looks)
     found: dict[str, Any] = {"subject": name}
     for last in (scale.steps, scale.long_steps):
-        history = {step: value for step, value in scored.items() if 0 < step <= last and value is not None}
-        chosen = best(history)
-        best_G, last_G = (looks.balances(run, step) for step in (chosen, last))
+        histories = _histories(place, scale, name, last)
+        last_G = looks.balances(run, last)
         found[str(last)] = {
-            "chosen": chosen,
-            "scored": {"chosen": scored[chosen], "last": scored[last]},
-            "balance of chosen": number(best_G[None], "balance"),
-            "balance of last": number(last_G[None], "balance"),
-            "gain": number((best_G - last_G)[None], "gain"),
-            "would have ended at": _early_stop(history),
+            "last": number(last_G[None], "balance"),
+            "would have ended at": _early_stop(histories[CHOOSING[0]]),
         }
+        for num, history in histories.items():
+            chosen_G = looks.balances(run, best(history))
+            found[str(last)][f"by {num}"] = {
+                "chosen": best(history),
+                "balance": number(chosen_G[None], "balance"),
+                "gain": number((chosen_G - last_G)[None], "gain"),
+                "history": history,
+            }
     return found
+
+
+def _histories(place: Place, scale: Scale, name: str, last: int) -> dict[int, dict[int, float]]:
+    """By how many pictures of each prompt, to the balances of at most eight steps: the run's own, and looks at its models."""
+    run = place.at_rate(name, PRESET_RATE)
+    scored = {step: one["balance"] for step, one in scored_steps(run).items() if 0 < step <= last}
+    every = math.ceil(len(scored) / _MOST_LOOKS)
+    own = {step: value for step in sorted(scored)[every - 1 :: every] if (value := scored[step]) is not None}
+    more = _Looks.of(place, scale, name, seed=_CHOOSING_SEED, num_images=CHOOSING[1], num=1)
+    return {CHOOSING[0]: own, CHOOSING[1]: {step: float(more.balances(run, step)) for step in own}}
 
 
 def _early_stop(history: Mapping[int, float]) -> int | None:
@@ -79,38 +97,34 @@ class _Looks:
     between: Mapping[str, Span]
 
     @classmethod
-    def of(cls, place: Place, scale: Scale, name: str) -> _Looks:
-        """With the base model's pictures made, all of which say where 0 and 1 are."""
+    def of(cls, place: Place, scale: Scale, name: str, *, seed: int, num_images: int, num: int) -> _Looks:
+        """With the base model's pictures made, all of which say where 0 and 1 are; `num_images` are of a prompt, in a look."""
         word = subject_look(name).class_word
         questions = Questions(
             prompts=tuple(f"photo of a {TOKENS[0]} {word} {where}" for where in PLACES.values()),
             descriptions=tuple(f"photo of a {word} {where}" for where in PLACES.values()),
             class_prompt=f"photo of a {word}",
-            num_images=_IMAGES,
-            num_class_images=CLASS_IMAGES_EACH,
+            num_images=num_images,
+            num_class_images=min(_MOST_CLASS_IMAGES, CLASS_IMAGES_EACH * num_images),
         )
-        exam = Exam(questions, list(photo_pixels(place.photos(name))), judges_in(place.output / "features"), _SEED)
-        gallery = Gallery(place.output / "pictures", scale.sampling_steps // 2, _SEED)
-        before = _answers(gallery, EMBEDDED_MODEL, questions, scale.held_out_looks)
-        every = replace(
-            exam,
-            questions=replace(
-                questions,
-                num_images=_IMAGES * scale.held_out_looks,
-                num_class_images=CLASS_IMAGES_EACH * scale.held_out_looks,
-            ),
-        )
+        exam = Exam(questions, list(photo_pixels(place.photos(name))), judges_in(place.output / "features"), seed)
+        gallery = Gallery(place.output / "pictures", scale.evaluation_sampling_steps, seed)
+        before = _answers(gallery, EMBEDDED_MODEL, questions, num)
+        in_all = replace(questions, num_images=num * questions.num_images, num_class_images=num * questions.num_class_images)
+        every = replace(exam, questions=in_all)
         base = {title: one.value for title, one in every.score(before, before=None).scores.items()}
         own = {title: one.value for title, one in exam.photo_scores().items()}
         between = spans(base, {**own, "CLIP-T": exam.photos_on_prompts()})
-        return cls(exam, gallery, scale.held_out_looks, before, between)
+        return cls(exam, gallery, num, before, between)
 
     def balances(self, run: RunFolder, step: int) -> Tensor:
         """The balance of a step's model in each look, (looks,)."""
         answers = _answers(self.gallery, str(run.model_at(step)), self.exam.questions, self.num)
         found = []
         for look in range(self.num):
-            measured = self.exam.score(_part(answers, look), before=_part(self.before, look))
+            measured = self.exam.score(
+                _part(answers, self.exam.questions, look), before=_part(self.before, self.exam.questions, look)
+            )
             one = balance({name: score.value for name, score in measured.scores.items()}, self.between, _WEIGHTS)
             found.append(math.nan if one is None else one.value)
         return torch.tensor(found, dtype=torch.float64)
@@ -124,9 +138,9 @@ def _answers(gallery: Gallery, model: str, questions: Questions, num: int) -> An
     )
 
 
-def _part(answers: Answers, look: int) -> Answers:
+def _part(answers: Answers, questions: Questions, look: int) -> Answers:
     """The pictures of one look."""
+    few, of_class = questions.num_images, questions.num_class_images
     return Answers(
-        answers.subject_PSCHW[:, look * _IMAGES : (look + 1) * _IMAGES],
-        answers.class_NCHW[look * CLASS_IMAGES_EACH : (look + 1) * CLASS_IMAGES_EACH],
+        answers.subject_PSCHW[:, look * few : (look + 1) * few], answers.class_NCHW[look * of_class : (look + 1) * of_class]
     )

@@ -126,7 +126,7 @@ def learn_with_prior(place: Place, scale: Scale, weight: int) -> None:
 
 def learn_at_rates(place: Place, scale: Scale, name: str) -> None:
     """A subject at every learning rate, scored on the way; at the preset's rate first as long as it says, then too long."""
-    shown = ("--evaluation-sampling-steps", scale.evaluation_sampling_steps)
+    shown = ("--evaluation-images", 1, "--evaluation-sampling-steps", scale.evaluation_sampling_steps)
     scored = ("--evaluate-every", scale.evaluate_every, "--select", "best", *shown)
     for rate in scale.rates if name in scale.rate_subjects else (PRESET_RATE,):
         run, is_presets = place.at_rate(name, rate), rate == PRESET_RATE

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from benchmarks.results.chosen import CHOOSING
 from benchmarks.results.looking import over_subjects
 from benchmarks.results.pairs import MODELS
 from benchmarks.results.subject import BASE, WITH, WITHOUT
@@ -88,15 +89,25 @@ def _edited(subjects: Sequence[Found]) -> str:
 
 
 def _chosen(choices: Sequence[Found], last: int) -> str:
-    titles = ("", "chosen step", "balance of it", "of the last", "chosen less last", "would have ended at")
+    by = [f"by {num}" for num in CHOOSING]
+    titles = (
+        "",
+        "last step",
+        *(f"{one}: {what}" for one in by for what in ("step", "balance", "less last")),
+        "would have ended at",
+    )
     rows = []
     for one in choices:
         found = one[str(last)]
+        cells = [_text(found["last"])]
+        for choice in (found[name] for name in by):
+            cells += [str(choice["chosen"]), _text(choice["balance"]), _text(choice["gain"])]
         ended = found["would have ended at"]
-        cells = (_text(found[name]) for name in ("balance of chosen", "balance of last", "gain"))
-        rows.append((one["subject"], str(found["chosen"]), *cells, "" if ended is None else str(ended)))
-    names = ("balance of chosen", "balance of last", "gain")
-    rows.append((f"mean of {len(choices)}", "", *(_mean(choices, str(last), name) for name in names), ""))
+        rows.append((one["subject"], *cells, "" if ended is None else str(ended)))
+    means = [_mean(choices, str(last), "last")]
+    for name in by:
+        means += ["", *(_mean(choices, str(last), name, what) for what in ("balance", "gain"))]
+    rows.append((f"mean of {len(choices)}", *means, ""))
     return _table(titles, rows)
 
 

@@ -21,7 +21,7 @@ from benchmarks.results.looking import number, over_subjects
 from benchmarks.results.runs import Pair, Place, Scale
 from benchmarks.results.verb import measure_all
 from dreambooth.errors import RunError
-from dreambooth.recipes.scoring import Answers
+from dreambooth.recipes.scoring import Answers, Questions
 from dreambooth.toybox.judge import ATTRIBUTES
 from dreambooth.toybox.world import Look, random_scene
 from dreambooth.training.run_folder import RunFolder
@@ -103,7 +103,8 @@ def test_a_command_that_fails_ends_it(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_a_look_takes_its_own_pictures() -> None:
     pictures = torch.arange(6).view(1, 6, 1, 1, 1)
-    part = chosen._part(Answers(pictures, torch.arange(12).view(12, 1, 1, 1)), 1)
+    questions = Questions(("a",), ("a",), "b", num_images=2, num_class_images=4)
+    part = chosen._part(Answers(pictures, torch.arange(12).view(12, 1, 1, 1)), questions, 1)
     assert part.subject_PSCHW.flatten().tolist() == [2, 3]
     assert part.class_NCHW.flatten().tolist() == [4, 5, 6, 7]
 
@@ -193,7 +194,9 @@ def test_everything_is_made_and_measured(tmp_path: Path) -> None:
     assert measures[subject.BASE]["drift"]["value"] == pytest.approx(0, abs=1e-9)
     gain = measures[subject.WITH]["DINO"]["value"] - measures[subject.BASE]["DINO"]["value"]
     assert one["learned"]["DINO"]["value"] == pytest.approx(gain)
-    assert record["choices"][0]["4"]["chosen"] in (2, 4)
+    choice = record["choices"][0]["4"]
+    assert [*choice["by 1"]["history"]] == [*choice["by 4"]["history"]] == [2, 4]
+    assert choice["by 4"]["chosen"] in (2, 4)
     assert [*record["rates"]["balance"]] == ["0.0002 (the preset)", "0.0004"]
     assert [*record["rates"]["balance"]["0.0004"]] == [0, 2, 4]
     assert sum(record["pairs"][0]["models"]["both at once"]["confusion"][0]) == pytest.approx(1)

@@ -39,7 +39,12 @@ from dreambooth.training.events import read_events
 from dreambooth.weights.read import read_model
 
 MakeSettings = Callable[..., TrainSettings]
-SCORED: dict[str, Any] = {"evaluate_every": 1, "evaluation_sampling_steps": 1, "select": "best"}
+SCORED: dict[str, Any] = {
+    "evaluate_every": 1,
+    "evaluation_images": 1,
+    "evaluation_sampling_steps": 1,
+    "select": "best",
+}
 PEAK = {1: 0.55, 2: 0.7, 3: 0.6, 4: 0.9}
 
 

@@ -80,7 +80,7 @@ class SelectionSettings(Settings):
     select: Literal["last", "best"] = "last"
     """Which model is the final one: that of the last step, or the best by the balance of its scores, of those scored."""
 
-    evaluation_images: Annotated[int, Field(ge=1)] = 1
+    evaluation_images: Annotated[int, Field(ge=1)] = 4
     """Pictures of each of eight prompts that are scored, and four times as many, at most 16, of the class."""
 
     evaluation_sampling_steps: Annotated[int, Field(ge=1, le=1000)] = 25
