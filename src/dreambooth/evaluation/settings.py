@@ -117,7 +117,7 @@ class SelectionSettings(Settings):
         if self.early_stop_margin is None and self.is_changed("early_stop_patience"):
             raise ValueError(
                 "early_stop_margin is not given, so early_stop_patience would have no effect; "
-                "add --early-stop-margin 0.03 or leave it out"
+                "add --early-stop-margin 0.1 or leave it out"
             )
         return self
 
