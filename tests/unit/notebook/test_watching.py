@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import json
+import signal
 import sys
 import threading
 import time
@@ -106,9 +107,13 @@ def test_interrupting_once_lets_the_training_save(run: RunFolder, monkeypatch: p
             time.sleep(0.01)
         _thread.interrupt_main()
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background ignore it
     threading.Thread(target=interrupt_when_ready, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt, match=r"saved at step 7, 1 signal\nRunning this cell again"):
-        train(run.path, steps=10)
+    try:
+        with pytest.raises(KeyboardInterrupt, match=r"saved at step 7, 1 signal\nRunning this cell again"):
+            train(run.path, steps=10)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_training_that_was_told_to_stop_by_the_machine_is_no_failure(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
