@@ -175,6 +175,7 @@ def test_everything_is_made_and_measured(tmp_path: Path) -> None:
         "num_images": 2,
         "num_class_images": 2,
         "held_out_looks": 1,
+        "num_renderings": 12,
     }
     scale = Scale(
         subjects=("marked-ball",),
