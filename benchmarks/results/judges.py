@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.results.looking import features, judges_in, number
+from benchmarks.results.looking import judges_in, number
 from benchmarks.results.runs import Place, Scale
 from dreambooth.evaluation.metrics import cosines
 from dreambooth.recipes.scoring import Judges
@@ -97,7 +97,7 @@ def measure_judges(place: Place, scale: Scale) -> dict[str, Any]:
 
 
 def _by_clip(judges: Judges, question: Question, scenes: Sequence[Scene], pixels_NCHW: Tensor) -> list[str]:
-    images_ND = features(judges, judges.clip, pixels_NCHW)
+    images_ND = judges.features(judges.clip, pixels_NCHW)
     read = []
     for scene, image_D in zip(scenes, images_ND, strict=True):
         texts_KD = judges.clip.encode_text([question.text(scene, word) for word in question.answers])

@@ -15,8 +15,6 @@ from torch import Tensor
 
 from dreambooth.data.photos import read_pixels
 from dreambooth.data.views import View, render_view
-from dreambooth.evaluation.encoders import ImageEncoder
-from dreambooth.evaluation.features import PictureSource, features_of
 from dreambooth.evaluation.intervals import bootstrap_interval
 from dreambooth.evaluation.settings import EvaluationSettings
 from dreambooth.recipes.album import Album
@@ -29,7 +27,7 @@ from dreambooth.sampling.settings import SampleSettings
 from dreambooth.toybox.judge import SIDE
 from dreambooth.weights.read import model_name, read_model
 
-__all__ = ["Gallery", "features", "judges_in", "number", "over_subjects", "photo_pixels"]
+__all__ = ["Gallery", "judges_in", "number", "over_subjects", "photo_pixels"]
 
 _CPU = torch.device("cpu")
 _SEED = 0
@@ -58,11 +56,6 @@ class Gallery:
 def judges_in(folder: Path) -> Judges:
     """The embedded encoders, which keep features in a folder."""
     return choose_judges(EvaluationSettings(), side=SIDE, device=_CPU, cache=folder)
-
-
-def features(judges: Judges, encoder: ImageEncoder, pixels_NCHW: Tensor) -> Tensor:
-    """Features of pictures, (N, D)."""
-    return features_of(encoder, [PictureSource.of_pixels(pixels_CHW) for pixels_CHW in pixels_NCHW], judges.cache)
 
 
 def photo_pixels(folder: Path) -> Tensor:

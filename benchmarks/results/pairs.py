@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.results.looking import Gallery, features, judges_in, number, photo_pixels
+from benchmarks.results.looking import Gallery, judges_in, number, photo_pixels
 from benchmarks.results.runs import TOKENS, Pair, Place, Scale
 from dreambooth.evaluation.metrics import confusion_matrix, subject_cosines
 from dreambooth.recipes.toybox import subject_look
@@ -30,8 +30,8 @@ def measure_pair(place: Place, scale: Scale, pair: Pair) -> dict[str, Any]:
     judges, folder = judges_in(place.output / "features"), place.of_pair(pair)
     gallery = Gallery(place.output / "pictures", scale.sampling_steps, _SEED)
     photos = [photo_pixels(place.photos(name)) for name in pair.subjects]
-    dino_photos = [features(judges, judges.dino, one) for one in photos]
-    clip_photos = [features(judges, judges.clip, one) for one in photos]
+    dino_photos = [judges.features(judges.dino, one) for one in photos]
+    clip_photos = [judges.features(judges.clip, one) for one in photos]
     found: dict[str, Any] = {"pair": list(pair.subjects), "models": {}}
     for title, runs in MODELS.items():
         subjects, generated = {}, []
@@ -42,13 +42,13 @@ def measure_pair(place: Place, scale: Scale, pair: Pair) -> dict[str, Any]:
             ]
             pictures_PSCHW = gallery.shown(str(folder / run), prompts, scale.num_images)
             class_SCHW = gallery.shown(str(folder / run), [f"photo of a {word}"], scale.num_class_images)[0]
-            dino_ND = features(judges, judges.dino, pictures_PSCHW.flatten(0, 1))
-            clip_ND = features(judges, judges.clip, pictures_PSCHW.flatten(0, 1))
+            dino_ND = judges.features(judges.dino, pictures_PSCHW.flatten(0, 1))
+            clip_ND = judges.features(judges.clip, pictures_PSCHW.flatten(0, 1))
             generated.append(dino_ND)
             values = {
                 "DINO": _by_prompt(subject_cosines(dino_ND, dino_photos[number_of]), pictures_PSCHW),
                 "CLIP-I": _by_prompt(subject_cosines(clip_ND, clip_photos[number_of]), pictures_PSCHW),
-                "PRES": subject_cosines(features(judges, judges.dino, class_SCHW), dino_photos[number_of])[None],
+                "PRES": subject_cosines(judges.features(judges.dino, class_SCHW), dino_photos[number_of])[None],
             }
             subjects[name] = {measure: number(one_PS, measure) for measure, one_PS in values.items()}
         found["models"][title] = {

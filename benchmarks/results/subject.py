@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.results.looking import Gallery, features, judges_in, number, photo_pixels
+from benchmarks.results.looking import Gallery, judges_in, number, photo_pixels
 from benchmarks.results.runs import TOKENS, Place, Scale
 from dreambooth.evaluation.dataset import TOYBOX_COLOURS
 from dreambooth.evaluation.metrics import cosines, div_parts, drifts, own_cosine, subject_cosines
@@ -53,7 +53,7 @@ def measure_subject(place: Place, scale: Scale, name: str) -> dict[str, Any]:
         "subject": name,
         "class_word": word,
         "photos": {
-            title: own_cosine(features(judges, encoder, photos_NCHW))
+            title: own_cosine(judges.features(encoder, photos_NCHW))
             for title, encoder in (("DINO", judges.dino), ("CLIP-I", judges.clip))
         },
         "measures": {
@@ -88,15 +88,15 @@ def show(place: Place, scale: Scale, model: str, class_word: str, token: str) ->
 def _values(judges: Judges, shown: Shown, base: Shown, photos_NCHW: Tensor, word: str) -> dict[str, Tensor]:
     """Every measure picture by picture, (prompts, pictures of each)."""
     dino, clip = judges.dino, judges.clip
-    dino_photos, clip_photos = features(judges, dino, photos_NCHW), features(judges, clip, photos_NCHW)
+    dino_photos, clip_photos = judges.features(dino, photos_NCHW), judges.features(clip, photos_NCHW)
     places_NCHW = shown.places_PSCHW.flatten(0, 1)
-    class_features, base_features = (features(judges, dino, one.class_SCHW) for one in (shown, base))
+    class_features, base_features = (judges.features(dino, one.class_SCHW) for one in (shown, base))
     assert judges.distance is not None, "the embedded judges have one"
     num_each = shown.places_PSCHW.shape[1]
     return {
-        "DINO": subject_cosines(features(judges, dino, shown.plain_SCHW), dino_photos)[None],
-        "CLIP-I": subject_cosines(features(judges, clip, shown.plain_SCHW), clip_photos)[None],
-        "DINO in places": subject_cosines(features(judges, dino, places_NCHW), dino_photos).view(-1, num_each),
+        "DINO": subject_cosines(judges.features(dino, shown.plain_SCHW), dino_photos)[None],
+        "CLIP-I": subject_cosines(judges.features(clip, shown.plain_SCHW), clip_photos)[None],
+        "DINO in places": subject_cosines(judges.features(dino, places_NCHW), dino_photos).view(-1, num_each),
         "PRES": subject_cosines(class_features, dino_photos)[None],
         "drift": drifts(base_features, class_features)[None],
         "DIV": div_parts(judges.distance.between(shown.class_SCHW)[None]),
@@ -109,7 +109,7 @@ def _values(judges: Judges, shown: Shown, base: Shown, photos_NCHW: Tensor, word
 
 def _by_clip(judges: Judges, pictures_PSCHW: Tensor, texts: Sequence[str]) -> Tensor:
     """Which pictures are nearest to their own text of all, (P, S) of 0 and 1."""
-    likeness_NP = cosines(features(judges, judges.clip, pictures_PSCHW.flatten(0, 1)), judges.clip.encode_text(texts))
+    likeness_NP = cosines(judges.features(judges.clip, pictures_PSCHW.flatten(0, 1)), judges.clip.encode_text(texts))
     return _right(likeness_NP.argmax(dim=1), list(range(len(texts))), pictures_PSCHW)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dreambooth.data.photos import read_pixels
 from dreambooth.errors import PhotoError
+from dreambooth.evaluation.settings import EvaluationSettings
 from dreambooth.recipes.display import Display
 from dreambooth.recipes.generate import made_pictures
 from dreambooth.recipes.settings import GenerateSettings
@@ -25,7 +26,7 @@ from dreambooth.sampling.settings import SampleSettings
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.settings import BaseModelSettings
 
-__all__ = ["Album"]
+__all__ = ["Album", "sample_settings"]
 
 _KEY_LETTERS = 10
 
@@ -51,28 +52,44 @@ class Album:
 
     def missing(self, pictures: Sequence[Picture]) -> list[Picture]:
         """Those of the pictures that have no file yet, or one that cannot be theirs."""
-        return [picture for picture in dict.fromkeys(pictures) if not self._is_there(picture)]
+        return [picture for picture in dict.fromkeys(pictures) if self._kept(picture) is None]
 
-    def _is_there(self, picture: Picture) -> bool:
-        """Whether its file holds a picture of the size that the model makes: somebody may have put another one there."""
+    def _kept(self, picture: Picture) -> Tensor | None:
+        """Its pixels, when its file holds a picture of the model's size: somebody may have put another one there."""
         side = self.model.family.resolution
         try:
-            return self.path(picture).is_file() and _pixels(self.path(picture)).shape == (3, side, side)
+            pixels_CHW = _pixels(self.path(picture)) if self.path(picture).is_file() else None
         except PhotoError:
-            return False
+            return None
+        return pixels_CHW if pixels_CHW is not None and pixels_CHW.shape == (3, side, side) else None
 
     def make(self, pictures: Sequence[Picture], display: Display) -> list[Tensor]:
         """The pixels of all, in [0, 1], (3, H, W), from their files; the model is built only when one is missing.
 
         Each is written as soon as it is made, so stopping loses one batch at most.
         """
-        if missing := self.missing(pictures):
+        kept = {picture: self._kept(picture) for picture in dict.fromkeys(pictures)}
+        if missing := [picture for picture, pixels_CHW in kept.items() if pixels_CHW is None]:
             settings = GenerateSettings(base=BaseModelSettings(model=self.name), sample=self.sample)
             with closing(made_pictures(settings, self.model, missing, display, device=self.device)) as made:
                 for one in made:
                     save_picture(self.path(one.picture), one.pixels_CHW, one.text)
             release_memory(self.device)
-        return [_pixels(self.path(picture)) for picture in pictures]
+        whole = {picture: _pixels(self.path(picture)) if found is None else found for picture, found in kept.items()}
+        return [whole[picture] for picture in pictures]
+
+
+def sample_settings(asked: EvaluationSettings, *, device: str | None) -> SampleSettings:
+    """How the pictures of an evaluation are made. The guidance scale must be filled in."""
+    assert asked.guidance_scale is not None, "filled in"
+    return SampleSettings(
+        steps=asked.sampling_steps,
+        guidance_scale=asked.guidance_scale,
+        sampler=asked.sampler,
+        seed=asked.seed,
+        batch_size=asked.batch_size,
+        device=device,
+    )
 
 
 def _pixels(path: Path) -> Tensor:

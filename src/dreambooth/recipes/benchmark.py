@@ -24,7 +24,8 @@ from dreambooth.evaluation.settings import BenchmarkSettings, EvaluationSettings
 from dreambooth.files import write_json, write_text
 from dreambooth.recipes.benchmark_subject import SubjectJob, benchmark_subject, photos_that_changed, read_scores
 from dreambooth.recipes.benchmark_table import SUMMARY_TITLES, as_markdown, benchmark_record, summary_rows
-from dreambooth.recipes.display import Display, quoted
+from dreambooth.recipes.display import Display, counted, quoted
+from dreambooth.recipes.evaluated import with_guidance_scale
 from dreambooth.recipes.judges import choose_judges
 from dreambooth.recipes.remembered import check_remembered
 from dreambooth.recipes.settings import TrainSettings
@@ -34,7 +35,6 @@ from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.runtime.lock import exclusive
 from dreambooth.runtime.workers import InThisProcess, Outcome, OverRay, Workers, has_ray
 from dreambooth.toybox.files import EMBEDDED_MODEL
-from dreambooth.toybox.judge import SIDE
 from dreambooth.weights.read import is_embedded, read_model
 
 __all__ = ["BenchmarkResult", "benchmark"]
@@ -51,7 +51,6 @@ _PAPER: Mapping[str, Mapping[str, Any]] = {
 _UNWATCHED: Mapping[str, Any] = {"preview_steps": 0, "validation_steps": 0, "model_steps": 0, "keep_checkpoints": 1}
 _QUICK_STEPS, _QUICK_CLASS_IMAGES = 100, 16
 _QUICK_EVALUATION = {"num_images": 2, "num_class_images": 4, "sampling_steps": 15}
-_GUIDANCE_SCALE, _SMALL_GUIDANCE_SCALE = 7.5, 3.0
 _DECIDES_NOTHING = {
     "base": ("model",),  # its digest does
     "subject": ("photos", "class_word"),
@@ -84,7 +83,7 @@ def benchmark(settings: BenchmarkSettings, display: Display) -> BenchmarkResult:
         stack.enter_context(exclusive(output))
         is_new = _begin(settings, jobs, asked)
         left = [name for name, job in jobs.items() if read_scores(job) is None]
-        display.say(f"Benchmark of {_subjects_in_words(len(jobs))} into {output}: {len(left)} still to be done")
+        display.say(f"Benchmark of {counted(len(jobs), 'subject')} into {output}: {len(left)} still to be done")
         failed: list[Outcome] = []
         workers = _workers(settings, len(left), display)
         try:
@@ -101,11 +100,11 @@ def benchmark(settings: BenchmarkSettings, display: Display) -> BenchmarkResult:
             raise
         record = _write_table(jobs, asked, output)
         if record is not None:
-            display.table(f"Mean of {_subjects_in_words(len(record['subjects']))}", SUMMARY_TITLES, summary_rows(record))
+            display.table(f"Mean of {counted(len(record['subjects']), 'subject')}", SUMMARY_TITLES, summary_rows(record))
             display.say("Numbers from different encoders do not compare: which these are by stands below the table.")
             display.say(f"Wrote {output / 'benchmark.json'} and {output / 'benchmark.md'}")
     if failed or record is None:
-        done = f"{len(jobs) - len(failed)} of {_subjects_in_words(len(jobs))} done"
+        done = f"{len(jobs) - len(failed)} of {counted(len(jobs), 'subject')} done"
         raise RunError(
             [f"{one.name}: {one.error}" for one in failed], hint=f"{done}. The same command tries only the others again."
         )
@@ -263,12 +262,8 @@ def _as_seen_from_elsewhere(model: str) -> str:
 def _evaluation(settings: BenchmarkSettings, side: int) -> EvaluationSettings:
     """With the choices written down that depend on the model and on `quick`."""
     asked = settings.evaluation
-    changes: dict[str, Any] = {}
-    if asked.guidance_scale is None:
-        changes["guidance_scale"] = _SMALL_GUIDANCE_SCALE if side == SIDE else _GUIDANCE_SCALE
-    if settings.quick:
-        changes |= {name: value for name, value in _QUICK_EVALUATION.items() if not asked.is_changed(name)}
-    return asked.model_copy(update=changes)
+    less = {name: value for name, value in _QUICK_EVALUATION.items() if settings.quick and not asked.is_changed(name)}
+    return with_guidance_scale(asked, side).model_copy(update=less)
 
 
 def _workers(settings: BenchmarkSettings, num_jobs: int, display: Display) -> Workers:
@@ -302,7 +297,3 @@ def _write_table(jobs: Mapping[str, SubjectJob], asked: Mapping[str, Any], outpu
     write_json(output / "benchmark.json", record)
     write_text(output / "benchmark.md", as_markdown(record))
     return record
-
-
-def _subjects_in_words(num: int) -> str:
-    return "1 subject" if num == 1 else f"{num} subjects"

@@ -11,15 +11,16 @@ from typing import Any
 
 import torch
 
-from dreambooth.data.captions import fill, without_gaps
+from dreambooth.data.captions import fill
 from dreambooth.errors import Interrupted
 from dreambooth.evaluation.dataset import BenchmarkSubject
 from dreambooth.evaluation.intervals import Score
 from dreambooth.evaluation.settings import EvaluationSettings
 from dreambooth.files import write_json
-from dreambooth.recipes.album import Album
+from dreambooth.recipes.album import Album, sample_settings
+from dreambooth.recipes.asked_prompts import asked_prompt
 from dreambooth.recipes.display import Display
-from dreambooth.recipes.evaluated import Evaluated
+from dreambooth.recipes.evaluated import Evaluated, questions_of
 from dreambooth.recipes.judges import choose_judges
 from dreambooth.recipes.remembered import read_remembered
 from dreambooth.recipes.scoring import Answers, Exam, Judges, Measured, Questions
@@ -27,7 +28,6 @@ from dreambooth.recipes.settings import TrainSettings
 from dreambooth.recipes.train import resume, train
 from dreambooth.runtime.device import choose_device
 from dreambooth.sampling.records import Picture
-from dreambooth.sampling.settings import SampleSettings
 from dreambooth.training.run_folder import RunFolder
 from dreambooth.weights.read import model_name, read_model
 
@@ -121,13 +121,14 @@ def _scores(job: SubjectJob, display: Display) -> dict[str, Any]:
     model, base = read_model(model_name(job.run.path)), read_model(training.base.model, **_how_to_read(training))
     side = model.family.resolution
     evaluated = _evaluated(job)
+    prompts = [asked_prompt(template, training.subject) for template in job.subject.prompts]
     exam = Exam(
-        _questions(job, evaluated.class_prompt),
+        questions_of(prompts, job.evaluation, class_prompt=evaluated.class_prompt),
         evaluated.photo_pixels(side),
         choose_judges(job.evaluation, side=side, device=device, cache=job.folder / "features"),
         job.evaluation.seed,
     )
-    sample = _sample(job)
+    sample = sample_settings(job.evaluation, device=training.loop.device)
     after = Album(job.folder / "pictures", model, model_name(job.run.path), sample, device)
     before = Album(job.shared, base.made_for(side), training.base.model, sample, device)
     answers = exam.answers(lambda pictures: after.make(pictures, display))
@@ -150,30 +151,6 @@ def _evaluated(job: SubjectJob) -> Evaluated:
         output=job.folder,
         run=training,
         has_own_photos=True,
-    )
-
-
-def _questions(job: SubjectJob, class_prompt: str | None) -> Questions:
-    words = job.training.subject
-    return Questions(
-        prompts=tuple(fill(one, token=words.token, class_word=words.class_word) for one in job.subject.prompts),
-        descriptions=tuple(without_gaps(fill(one, token="", class_word=words.class_word)) for one in job.subject.prompts),
-        class_prompt=class_prompt,
-        num_images=job.evaluation.num_images,
-        num_class_images=job.evaluation.num_class_images,
-    )
-
-
-def _sample(job: SubjectJob) -> SampleSettings:
-    asked = job.evaluation
-    assert asked.guidance_scale is not None, "filled in"
-    return SampleSettings(
-        steps=asked.sampling_steps,
-        guidance_scale=asked.guidance_scale,
-        sampler=asked.sampler,
-        seed=asked.seed,
-        batch_size=asked.batch_size,
-        device=job.training.loop.device,
     )
 
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Display", "format_duration", "format_rate", "quoted"]
+__all__ = ["Display", "counted", "format_duration", "format_rate", "quoted"]
 
 _PLAIN_SECONDS = 10.0  # without a terminal: a line at the end of a job, and before that no more often than this
 
@@ -101,3 +101,8 @@ class Display:
                 self.say(f"{description}: {done}/{total} {unit}, {pace}")
 
         yield show
+
+
+def counted(num: int, what: str) -> str:
+    """A number with its thing, as a person says it: 1 picture, 2 pictures."""
+    return f"{num} {what}{'' if num == 1 else 's'}"

@@ -12,9 +12,9 @@ from dreambooth.evaluation.intervals import Score
 from dreambooth.evaluation.report import report_html, score_text
 from dreambooth.files import write_json, write_text
 from dreambooth.recipes.album import Album
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.evaluated import Evaluated, all_evaluated, usual_guidance_scale
-from dreambooth.recipes.findings import Evaluation, Findings, Found, alarm_text, counted, encoders_text, scores_record
+from dreambooth.recipes.display import Display, counted
+from dreambooth.recipes.evaluated import Evaluated, all_evaluated, with_guidance_scale
+from dreambooth.recipes.findings import Evaluation, Findings, Found, alarm_text, encoders_text, scores_record
 from dreambooth.recipes.findings_page import report_of
 from dreambooth.recipes.judges import choose_judges
 from dreambooth.recipes.learned_from import held_against_origins
@@ -55,7 +55,7 @@ def evaluate(settings: EvaluateSettings, display: Display) -> EvaluateResult:
         models = read_models(settings, asked[0])
         asked, warnings = held_against_origins(asked, models, settings)
         _show_what_is_doubtful(asked, warnings, display)
-        settings = _filled_in(settings, models.side)
+        settings = settings.model_copy(update={"evaluation": with_guidance_scale(settings.evaluation, models.side)})
         questions = [one.questions(settings, models.side) for one in asked]
         photos = [one.photo_pixels(models.side) for one in asked]
         if problems := folder_problems(output, name="output"):
@@ -87,14 +87,6 @@ def _show_what_is_doubtful(asked: Sequence[Evaluated], warnings: Sequence[str], 
         display.table("Pictures", PROBLEM_COLUMNS, problem_rows(problems))
     for warning in warnings:
         display.warn(warning)
-
-
-def _filled_in(settings: EvaluateSettings, side: int) -> EvaluateSettings:
-    """With the choice written down that depends on the model."""
-    asked = settings.evaluation
-    if asked.guidance_scale is not None:
-        return settings
-    return settings.model_copy(update={"evaluation": asked.model_copy(update={"guidance_scale": usual_guidance_scale(side)})})
 
 
 def _say_what_it_costs(albums: ModelAlbums, questions: Sequence[Questions], num_other_images: int, display: Display) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,8 @@ from dreambooth.data.problems import PhotoProblem
 from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
 from dreambooth.data.views import View, render_view
 from dreambooth.errors import SettingsError
-from dreambooth.recipes.asked_prompts import asked_prompt, asked_prompts
+from dreambooth.evaluation.settings import EvaluationSettings
+from dreambooth.recipes.asked_prompts import AskedPrompt, asked_prompt, asked_prompts
 from dreambooth.recipes.learned_subjects import chosen_subjects, name_of
 from dreambooth.recipes.pictures import find_pictures
 from dreambooth.recipes.scoring import Questions
@@ -26,7 +28,7 @@ from dreambooth.toybox.world import PLACES
 from dreambooth.training.run_folder import RunFolder
 from dreambooth.weights.settings import BaseModelSettings
 
-__all__ = ["Evaluated", "all_evaluated", "evaluated", "usual_guidance_scale"]
+__all__ = ["Evaluated", "all_evaluated", "evaluated", "questions_of", "usual_guidance_scale", "with_guidance_scale"]
 
 _PLACES = (
     *("on a sandy beach", "in fresh snow", "on a cobbled street", "in front of a mountain lake"),
@@ -69,13 +71,7 @@ class Evaluated:
             prompts = tuple(asked_prompt(f"photo of a {{token}} {{class_word}} {place}", subject) for place in places)
         else:
             prompts = asked_prompts(asked.prompts, subject)
-        return Questions(
-            prompts=tuple(one.prompt for one in prompts),
-            descriptions=tuple(one.description for one in prompts),
-            class_prompt=self.class_prompt,
-            num_images=asked.num_images,
-            num_class_images=asked.num_class_images,
-        )
+        return questions_of(prompts, asked, class_prompt=self.class_prompt)
 
     @cached_property
     def photos(self) -> tuple[Photo, ...]:
@@ -159,6 +155,24 @@ def evaluated(settings: EvaluateSettings) -> Evaluated:
 def usual_guidance_scale(side: int) -> float:
     """How strongly the prompt pulls in pictures that are measured, when nothing else is asked for."""
     return _SMALL_GUIDANCE_SCALE if side == SIDE else _GUIDANCE_SCALE
+
+
+def with_guidance_scale(asked: EvaluationSettings, side: int) -> EvaluationSettings:
+    """The same with that choice written down, which depends on the model."""
+    return (
+        asked if asked.guidance_scale is not None else asked.model_copy(update={"guidance_scale": usual_guidance_scale(side)})
+    )
+
+
+def questions_of(prompts: Sequence[AskedPrompt], asked: EvaluationSettings, *, class_prompt: str | None) -> Questions:
+    """These prompts, with as many pictures as are asked for."""
+    return Questions(
+        prompts=tuple(one.prompt for one in prompts),
+        descriptions=tuple(one.description for one in prompts),
+        class_prompt=class_prompt,
+        num_images=asked.num_images,
+        num_class_images=asked.num_class_images,
+    )
 
 
 def _middle(photo: Photo, side: int) -> View:

@@ -17,7 +17,7 @@ from dreambooth.recipes.scoring import Answers, Exam, Judges, Measured
 from dreambooth.recipes.settings import EvaluateSettings
 from dreambooth.weights.model_weights import ModelWeights
 
-__all__ = ["Evaluation", "Findings", "Found", "alarm_text", "counted", "encoders_text", "scores_record"]
+__all__ = ["Evaluation", "Findings", "Found", "alarm_text", "encoders_text", "scores_record"]
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,6 @@ def alarm_text(evaluation: Evaluation) -> str:
         else " Of photos that it learned from and that are not among these nothing is known."
     )
     return f"No alarm about copies: {share}.{whose}"
-
-
-def counted(num: int, what: str) -> str:
-    """A number with its thing, as a person says it: 1 picture, 2 pictures."""
-    return f"{num} {what}{'' if num == 1 else 's'}"
 
 
 def _record(evaluation: Evaluation) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from torch import Tensor
 from dreambooth import __version__
 from dreambooth.config import yaml_text
 from dreambooth.evaluation.report import Confusion, Curve, Pictures, Report, ScoreRow, SubjectPart
-from dreambooth.recipes.findings import Evaluation, Findings, Found, alarm_text, counted, encoders_text
+from dreambooth.recipes.display import counted
+from dreambooth.recipes.findings import Evaluation, Findings, Found, alarm_text, encoders_text
 from dreambooth.recipes.run_curves import run_curves
 from dreambooth.recipes.scoring import MEASURES
 from dreambooth.sampling.images import to_image

@@ -9,12 +9,11 @@ from pathlib import Path
 import torch
 
 from dreambooth.errors import ModelFileError
-from dreambooth.recipes.album import Album
+from dreambooth.recipes.album import Album, sample_settings
 from dreambooth.recipes.evaluated import Evaluated
 from dreambooth.recipes.scoring import Questions
 from dreambooth.recipes.settings import EvaluateSettings
 from dreambooth.sampling.records import Picture
-from dreambooth.sampling.settings import SampleSettings
 from dreambooth.training.model_names import MODELS_BY_STEP
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import read_model
@@ -90,16 +89,7 @@ class ModelAlbums:
 
 def albums_of(models: Models, asked: Evaluated, settings: EvaluateSettings, device: torch.device) -> ModelAlbums:
     """Where their pictures are, or will be. The guidance scale must be filled in."""
-    wanted, folder = settings.evaluation, asked.output / "pictures"
-    assert wanted.guidance_scale is not None, "filled in"
-    sample = SampleSettings(
-        steps=wanted.sampling_steps,
-        guidance_scale=wanted.guidance_scale,
-        sampler=wanted.sampler,
-        seed=wanted.seed,
-        batch_size=wanted.batch_size,
-        device=settings.device,
-    )
+    folder, sample = asked.output / "pictures", sample_settings(settings.evaluation, device=settings.device)
     base = None
     if models.base is not None and asked.base is not None:
         base = Album(folder / "base", models.base, asked.base.model, sample, device)

@@ -119,6 +119,10 @@ class Judges:
         """What the distance between two pictures is called."""
         return f"1 - cosine of {self.dino.name}" if self.distance is None else self.distance.name
 
+    def features(self, encoder: ImageEncoder, pictures: Iterable[Tensor]) -> Tensor:
+        """What one of them makes of pictures in [0, 1], (3, H, W) each, kept for the next time; (N, D)."""
+        return features_of(encoder, [PictureSource.of_pixels(pixels_CHW) for pixels_CHW in pictures], self.cache)
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -205,7 +209,7 @@ class Exam:
         return self._features(self.judges.dino, pictures)
 
     def _features(self, encoder: ImageEncoder, pictures: Sequence[Tensor]) -> Tensor:
-        return features_of(encoder, [PictureSource.of_pixels(pixels_CHW) for pixels_CHW in pictures], self.judges.cache)
+        return self.judges.features(encoder, pictures)
 
     def _distances(self, answers: Answers, dino_ND: Tensor, photos_MD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of the pictures of each prompt from each other (P, S, S), of all from the photos (N, M), of the photos (M, M)."""

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from dreambooth.evaluation.metrics import Copying
-from dreambooth.recipes.findings import alarm_text, counted
+from dreambooth.recipes.display import counted
+from dreambooth.recipes.findings import alarm_text
 
 
 def evaluation(found: Copying | None, *, has_own_photos: bool = True, num_photos: int = 1) -> Any:
