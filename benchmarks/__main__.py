@@ -24,7 +24,6 @@ _VERBS = {
     "cold-start": ("cold_start", "add_arguments", "measure", "a whole run from a model file by phases, scaled to full length"),
     "smoke": ("smoke", "add_arguments", "measure", "the first step's loss on a device against the CPU's"),
     "matmul": ("train_step", "add_matmul_arguments", "measure_matmul", "the device's own peak of matrix products"),
-    "results": ("results.verb", "add_arguments", "measure", "what DreamBooth does to the embedded model: docs/results.md"),
     "gpu-suite": ("gpu_suite", "add_arguments", "measure", "all that matters on a GPU, in one command and under 8 minutes"),
 }
 

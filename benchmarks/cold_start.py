@@ -18,10 +18,10 @@ from benchmarks.phases import TimedDisplay, event_phases
 from benchmarks.records import add_output_option, emit
 from dreambooth.config import parse_settings
 from dreambooth.diffusion.randomness import generator
-from dreambooth.recipes.settings import TrainSettings
 from dreambooth.recipes.train import train
+from dreambooth.runs.folder import RunFolder
 from dreambooth.runtime.device import choose_device
-from dreambooth.training.run_folder import RunFolder
+from dreambooth.schema.verbs import TrainSettings
 
 __all__ = ["add_arguments", "measure", "scaled_seconds"]
 

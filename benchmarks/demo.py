@@ -13,9 +13,9 @@ from typing import Any
 from benchmarks.phases import TimedDisplay, event_phases
 from benchmarks.records import ROOT, add_output_option, emit
 from dreambooth.recipes.demo import demo
-from dreambooth.recipes.settings import DemoSettings
+from dreambooth.runs.folder import RunFolder
 from dreambooth.runtime.device import choose_device
-from dreambooth.training.run_folder import RunFolder
+from dreambooth.schema.verbs import DemoSettings
 
 __all__ = ["add_arguments", "import_seconds", "measure"]
 

@@ -22,7 +22,7 @@ import torch
 from benchmarks.models import SIZES, family_of
 from benchmarks.records import ROOT, add_output_option, emit, say
 from dreambooth.families.blueprints import text_blueprint, unet_blueprint, vae_blueprint
-from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.families.components import Family
 from dreambooth.weights.model_weights import ModelWeights, ReadingReport
 from dreambooth.weights.write import write_single_file
 
@@ -100,9 +100,7 @@ def measure(arguments: argparse.Namespace) -> None:
     emit("load", values, arguments.output, device=device)
 
 
-def write_random_model(
-    path: Path, family: StableDiffusion1, *, dtype: torch.dtype, device: torch.device, seed: int = 0
-) -> None:
+def write_random_model(path: Path, family: Family, *, dtype: torch.dtype, device: torch.device, seed: int = 0) -> None:
     """A model file in the original's names with random weights, drawn on `device`; the suffix decides its form.
 
     Matrices are uniform in +-0.02, norms the identity: a model that computes finite numbers.

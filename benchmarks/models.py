@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from dreambooth.families.components import Components
+from dreambooth.families.components import Components, Family
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
 from dreambooth.families.untrained import without_memory
@@ -21,7 +21,7 @@ __all__ = ["SIZES", "Part", "add_model_options", "family_of", "random_components
 SIZES = ("sd1", "toybox", "miniature")
 
 
-def family_of(size: str) -> StableDiffusion1:
+def family_of(size: str) -> Family:
     """The shapes of the real model, of the small one that ships, or of one as small as can be."""
     if size == "sd1":
         return StableDiffusion1(
@@ -64,7 +64,7 @@ class Part:
     dtype: torch.dtype
 
 
-def random_components(family: StableDiffusion1, *, unet: Part, text_encoder: Part, vae: Part | None, seed: int) -> Components:
+def random_components(family: Family, *, unet: Part, text_encoder: Part, vae: Part | None, seed: int) -> Components:
     """Modules with random weights. A VAE of None is left without memory: it must not be used."""
     components = without_memory(family)
     parts = ((components.unet, unet, 0), (components.text_encoder, text_encoder, 1), (components.vae, vae, 2))

@@ -18,8 +18,7 @@ from benchmarks.models import Part, add_model_options, family_of, random_compone
 from benchmarks.records import add_output_option, emit
 from benchmarks.workload import CAPTIONS
 from dreambooth.diffusion.schedule import add_noise
-from dreambooth.families.components import Components
-from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.families.components import Components, Family
 from dreambooth.memory.recompute import recompute_activations
 from dreambooth.runtime.device import choose_device
 
@@ -89,7 +88,7 @@ class OriginalLoop:
 
 
 def start_original(
-    family: StableDiffusion1,
+    family: Family,
     *,
     device: torch.device,
     resolution: int | None,

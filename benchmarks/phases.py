@@ -10,9 +10,9 @@ from itertools import pairwise
 
 from rich.console import Console
 
-from dreambooth.recipes.display import Display
-from dreambooth.training.events import read_events
-from dreambooth.training.run_folder import RunFolder
+from dreambooth.display import Display
+from dreambooth.runs.events import read_events
+from dreambooth.runs.folder import RunFolder
 
 __all__ = ["TimedDisplay", "event_phases"]
 

@@ -21,16 +21,16 @@ from rich.console import Console
 from benchmarks.models import Part, family_of, random_components
 from benchmarks.records import add_output_option, emit, say
 from benchmarks.workload import StepChoices, start_run
+from dreambooth.display import Display
 from dreambooth.memory.plan import plan_of
 from dreambooth.memory.settings import MemorySettings
-from dreambooth.recipes.display import Display
 from dreambooth.recipes.toybox import subject_look, write_photos
-from dreambooth.recipes.toybox_preset import toybox_training
 from dreambooth.recipes.train import train
+from dreambooth.runs.events import read_events
+from dreambooth.runs.folder import RunFolder
 from dreambooth.runtime.device import choose_device
 from dreambooth.runtime.precision import has_bfloat16
-from dreambooth.training.events import read_events
-from dreambooth.training.run_folder import RunFolder
+from dreambooth.schema.presets import toybox_training
 from dreambooth.training.validation import validation_losses
 
 __all__ = ["VARIANTS", "Losses", "add_arguments", "compared", "measure"]

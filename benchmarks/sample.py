@@ -17,9 +17,9 @@ from benchmarks.models import Part, add_model_options, family_of, random_compone
 from benchmarks.records import add_output_option, emit
 from benchmarks.workload import CAPTIONS
 from dreambooth.families.components import Components
+from dreambooth.pages.images import save_picture
 from dreambooth.runtime.device import choose_device
 from dreambooth.sampling.batches import make_pictures
-from dreambooth.sampling.images import save_picture
 from dreambooth.sampling.placing import picture_dtype
 from dreambooth.sampling.records import MadePicture, Picture, SamplingOptions
 

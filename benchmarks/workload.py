@@ -13,25 +13,24 @@ from torch import nn
 
 from benchmarks.models import Part, random_components
 from dreambooth.config import parse_settings
-from dreambooth.data.captions import CaptionedPhoto, Role
 from dreambooth.data.examples import ExampleSource
-from dreambooth.data.photos import Photo
+from dreambooth.data.records import CaptionedPhoto, Photo, Role
 from dreambooth.data.views import held_out_view
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.diffusion.randomness import normal
+from dreambooth.estimate.choice import possible_plan
+from dreambooth.estimate.peak import estimate_memory
 from dreambooth.families.attention import use_plain_attention
-from dreambooth.families.components import Components
-from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.families.components import Components, Family
 from dreambooth.memory.plan import MemoryPlan
-from dreambooth.recipes.assembly import assemble, place_for_training
-from dreambooth.recipes.encode import encode_captions
-from dreambooth.recipes.estimate import estimate_memory, workload_of
-from dreambooth.recipes.memory_plan import possible_plan
-from dreambooth.recipes.settings import TrainSettings
 from dreambooth.runtime.device import release_memory
 from dreambooth.runtime.precision import PrecisionPolicy, choose_precision, has_bfloat16
 from dreambooth.runtime.processes import OneProcess
+from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainees.full import FullTrainee
+from dreambooth.trainer.assembly import assemble, place_for_training
+from dreambooth.trainer.encode import encode_captions
+from dreambooth.trainer.workload import workload_of
 from dreambooth.training.batches import Batch, Cut, Encoded, ViewKey, micro_batches
 from dreambooth.training.loop import StepResult, TrainingState, training_steps
 from dreambooth.training.validation import ValidationItem
@@ -151,7 +150,7 @@ class SyntheticRun:
 
 
 def start_run(
-    family: StableDiffusion1,
+    family: Family,
     choices: StepChoices,
     *,
     device: torch.device,
@@ -188,7 +187,7 @@ def start_run(
 
 
 def _synthetic_pictures(
-    family: StableDiffusion1, settings: TrainSettings, side: int
+    family: Family, settings: TrainSettings, side: int
 ) -> tuple[ExampleSource, dict[ViewKey, LatentMoments]]:
     """Pictures that exist by name alone, and the posterior of every view of them: random, of the size of real latents."""
 

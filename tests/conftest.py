@@ -22,10 +22,10 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from dreambooth.config import parse_settings
+from dreambooth.display import Display
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.settings import TrainSettings
+from dreambooth.schema.verbs import TrainSettings
 from dreambooth.weights.random_weights import random_model
 from dreambooth.weights.write import write_single_file
 

@@ -1,7 +1,7 @@
 """The base of every settings record, and the YAML files they are read from and written to.
 
 The records themselves stand beside their owners (`data/settings.py`, `training/settings.py`, ...) and are put together in
-`recipes/settings.py`. One schema is the command line, the YAML file and the reference page: the string under a field is
+`schema/verbs.py`. One schema is the command line, the YAML file and the reference page: the string under a field is
 its sentence in all three. Nothing here, nor in any `settings.py`, loads torch.
 """
 

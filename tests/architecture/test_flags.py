@@ -1,6 +1,6 @@
 """The flags are the settings: one name each, a sentence each, and no change without a look at the list.
 
-`python tests/architecture/test_flags.py` writes the list again.
+`PYTHONPATH=. python tests/architecture/test_flags.py` writes the list again.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth.cli.flags import leaves
-from dreambooth.cli.verbs import PROGRAMS, Verb
+from dreambooth.cli.verbs import DREAMBOOTH, TOYBOX, Verb
 from dreambooth.config import Settings, field_sentence, section_of
-from dreambooth.recipes import settings as records
+from dreambooth.schema.leaves import leaves
+from experiments.toybox.verbs import PROGRAM
 
-VERBS = [verb for program in PROGRAMS.values() for verb in program.verbs.values()]
+VERBS = [verb for program in (DREAMBOOTH, TOYBOX, PROGRAM) for verb in program.verbs.values()]
 LIST = Path(__file__).with_name("flags.txt")
 
 
 def _record(verb: Verb) -> type[Settings]:
-    record: type[Settings] = getattr(records, verb.settings)
+    record: type[Settings] = verb.record()
     return record
 
 

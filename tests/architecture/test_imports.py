@@ -10,24 +10,18 @@ from typing import Any
 FLOORS = {
     "words": 0,
     "diffusion": 1,
-    "data": 2,
-    "families": 2,
-    "trainees": 2,
-    "memory": 2,
-    "runtime": 2,
-    "toybox": 2,
-    "training": 3,
-    "sampling": 3,
-    "weights": 3,
-    "pretraining": 3,
-    "evaluation": 3,
-    "recipes": 4,
-    "cli": 5,
-    "compat": 6,
-    "notebook": 6,
-    "__main__": 6,
+    **dict.fromkeys(("data", "families", "trainees", "memory", "runtime", "toybox", "runs", "pages"), 2),
+    **dict.fromkeys(("training", "sampling", "weights", "measures"), 3),
+    **dict.fromkeys(("pictures", "estimate", "schema"), 4),
+    "evaluation": 5,
+    "trainer": 6,
+    "recipes": 7,
+    "cli": 8,
+    **dict.fromkeys(("compat", "notebook", "__main__"), 9),
 }
-WORDS = {"__init__", "errors", "config", "files", "presets"}
+WORDS = {"__init__", "errors", "config", "files", "display", "presets"}
+DOORS = 8
+"""Below this floor a room's settings load no torch and count as words: any room may read them."""
 
 # Where a third-party library may be imported. A library that is not in this table may be imported nowhere.
 FENCES = {
@@ -39,15 +33,15 @@ FENCES = {
     "ipywidgets": ["notebook/*"],
     "numpy": ["*"],
     "peft": ["trainees/lora.py", "weights/lora.py"],
-    "PIL": ["data/*", "sampling/images.py", "evaluation/report.py"],
-    "pydantic": ["config.py", "*/settings.py"],
+    "PIL": ["data/*", "pages/images.py", "evaluation/report.py"],
+    "pydantic": ["config.py", "*/settings.py", "schema/verbs.py"],
     "ray": ["runtime/workers.py"],
-    "rich": ["cli/*", "recipes/*"],
+    "rich": ["cli/*", "display.py", "trainer/live_view.py"],
     "safetensors": ["*"],
     "tokenizers": ["families/*"],
     "torch": ["*"],
     "torchao": ["training/state_formats.py"],
-    "transformers": ["families/*", "sampling/*", "evaluation/encoders.py"],
+    "transformers": ["families/*", "sampling/*", "measures/encoders.py"],
     "yaml": ["config.py", "weights/original_config.py"],
 }
 WITHOUT_TORCH = [
@@ -56,7 +50,8 @@ WITHOUT_TORCH = [
     "files.py",
     "cli/*",
     "*/settings.py",
-    "recipes/display.py",
+    "display.py",
+    "schema/*",
     "__init__.py",
     "__main__.py",
     "*/__main__.py",
@@ -70,7 +65,9 @@ def _room(dotted: str) -> str:
     """
     if dotted.endswith(".__main__"):
         return "__main__"
-    first = dotted.split(".")[1] if "." in dotted else "__init__"
+    first, second = (*dotted.split("."), "", "")[1:3]
+    if second == "settings" and FLOORS[first] < DOORS:
+        return "words"
     return "words" if first in WORDS or first not in FLOORS else first
 
 
@@ -117,3 +114,30 @@ def test_the_words_and_the_command_line_do_not_name_torch(modules: list[Any]) ->
         if dotted.split(".")[0] == "torch" and _is_in(module.place, WITHOUT_TORCH)
     ]
     assert wrong == []
+
+
+def _imported(module: Any, names: set[str]) -> set[str]:
+    """The modules that a module imports, at its top, inside functions and for type checking alike."""
+    dotted = {name if name in names else name.rpartition(".")[0] for _, name in module.imports()}
+    return (dotted & names) - {module.name, "dreambooth"}
+
+
+def _circles(graph: dict[str, set[str]]) -> list[str]:
+    """The modules that are left when those that import none of the rest are taken away, again and again."""
+    left = dict(graph)
+    while free := [name for name, imported in left.items() if not imported & left.keys()]:
+        for name in free:
+            del left[name]
+    while free := [name for name in left if not any(name in imported for imported in left.values())]:
+        for name in free:
+            del left[name]
+    return sorted(left)
+
+
+def test_circles_are_found() -> None:
+    assert _circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["b", "c"]
+
+
+def test_no_circle_between_files(modules: list[Any]) -> None:
+    names = {module.name for module in modules}
+    assert _circles({module.name: _imported(module, names) for module in modules}) == []

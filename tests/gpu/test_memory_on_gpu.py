@@ -10,16 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dreambooth.display import Display
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.memory.plan import GPU_PRESETS, PRESETS
-from dreambooth.recipes.assembly import assemble, place_for_training
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.settings import TrainSettings
 from dreambooth.recipes.train import resume, train
+from dreambooth.runs.events import read_events
 from dreambooth.runtime.precision import choose_precision
 from dreambooth.runtime.processes import OneProcess
+from dreambooth.schema.verbs import TrainSettings
+from dreambooth.trainer.assembly import assemble, place_for_training
 from dreambooth.training.batches import Batch
-from dreambooth.training.events import read_events
 from dreambooth.training.loop import training_steps
 from dreambooth.weights.random_weights import random_model
 

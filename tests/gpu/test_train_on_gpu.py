@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.settings import TrainSettings
+from dreambooth.display import Display
 from dreambooth.recipes.train import resume, train
-from dreambooth.training.events import read_events
+from dreambooth.runs.events import read_events
+from dreambooth.schema.verbs import TrainSettings
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

@@ -19,10 +19,10 @@ import transformers.models.clip.tokenization_clip  # noqa: F401 - the recipe wou
 from rich.console import Console
 
 from dreambooth.config import parse_settings
+from dreambooth.display import Display
 from dreambooth.errors import RunError
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.settings import TrainSettings
 from dreambooth.recipes.train import resume, train
+from dreambooth.schema.verbs import TrainSettings
 
 STEPS = 10
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from dreambooth.cli.main import main
-from dreambooth.recipes import judges
-from dreambooth.recipes.pretrain_parts import embedded_family
+from dreambooth.evaluation import choose_encoders as judges
 from dreambooth.toybox.files import EYE_FILE
+from experiments.toybox.parts import embedded_family
 
 Capture = pytest.CaptureFixture[str]
 

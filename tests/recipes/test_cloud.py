@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dreambooth.training.events import read_events
+from dreambooth.runs.events import read_events
 
 TASK = Path(__file__).parents[2] / "cloud" / "dreambooth.sky.yaml"
 

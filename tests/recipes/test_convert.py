@@ -10,10 +10,10 @@ import torch
 from rich.console import Console
 from safetensors import safe_open
 
+from dreambooth.display import Display
 from dreambooth.errors import ModelFileError
 from dreambooth.recipes.convert import Conversion, convert
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.settings import ConvertSettings
+from dreambooth.schema.verbs import ConvertSettings
 from dreambooth.weights.read import read_model
 
 

@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 from dreambooth.cli.main import main
+from dreambooth.display import Display
 from dreambooth.errors import Interrupted
+from dreambooth.pages.story import Row, write_report, write_sheet
 from dreambooth.recipes import demo as recipe
 from dreambooth.recipes.demo import demo
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.settings import DemoSettings, TrainSettings
-from dreambooth.recipes.story import Row, write_report, write_sheet
-from dreambooth.recipes.toybox_preset import toybox_training
 from dreambooth.recipes.train import TrainResult
+from dreambooth.schema.presets import toybox_training
+from dreambooth.schema.verbs import DemoSettings, TrainSettings
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Capture = pytest.CaptureFixture[str]

@@ -16,7 +16,7 @@ from PIL import Image
 
 from dreambooth.cli.main import main
 from dreambooth.recipes.toybox import write_photos
-from dreambooth.training.events import EventLog
+from dreambooth.runs.events import EventLog
 
 Capture = pytest.CaptureFixture[str]
 

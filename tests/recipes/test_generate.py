@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
+from dreambooth.display import Display
 from dreambooth.errors import SettingsError
-from dreambooth.recipes.display import Display
 from dreambooth.recipes.generate import GenerateResult, generate
-from dreambooth.recipes.settings import GenerateSettings
 from dreambooth.sampling.settings import SampleSettings
+from dreambooth.schema.verbs import GenerateSettings
 from dreambooth.weights.settings import BaseModelSettings
 
 

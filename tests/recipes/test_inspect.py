@@ -10,11 +10,11 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
+from dreambooth.display import Display
 from dreambooth.errors import ModelFileError
-from dreambooth.recipes.display import Display
 from dreambooth.recipes.inspect import inspect_model
-from dreambooth.recipes.settings import InspectSettings, TokensSettings
 from dreambooth.recipes.tokens import propose_tokens
+from dreambooth.schema.verbs import InspectSettings, TokensSettings
 
 
 class Paper(Display):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dreambooth.training.events import read_events
+from dreambooth.runs.events import read_events
 
 PHOTOS = Path(__file__).parents[1] / "photos" / "backpack_dog"
 

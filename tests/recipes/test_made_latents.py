@@ -15,16 +15,16 @@ from safetensors.torch import load_file
 from dreambooth.data.prior_sets import PriorSet
 from dreambooth.data.settings import PriorSettings
 from dreambooth.data.views import View
+from dreambooth.display import Display
 from dreambooth.errors import RunError
 from dreambooth.families.sd1 import StableDiffusion1
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.material import Material, gather_material
-from dreambooth.recipes.preflight import check_everything
 from dreambooth.recipes.prior import prior
-from dreambooth.recipes.settings import PriorRecipeSettings, TrainSettings
 from dreambooth.recipes.train import resume, train
+from dreambooth.runs.events import read_events
 from dreambooth.runtime.processes import OneProcess
-from dreambooth.training.events import read_events
+from dreambooth.schema.verbs import PriorRecipeSettings, TrainSettings
+from dreambooth.trainer.material import Material, gather_material
+from dreambooth.trainer.preflight import check_everything
 from dreambooth.weights.settings import BaseModelSettings
 
 MakeSettings = Callable[..., TrainSettings]

@@ -11,19 +11,19 @@ import torch
 from safetensors.torch import load_file
 
 from dreambooth.config import read_yaml, write_yaml
+from dreambooth.display import Display
 from dreambooth.errors import SettingsError, TrainingError
 from dreambooth.memory.plan import PRESETS as PRESETS_BY_NAME
 from dreambooth.memory.plan import plan_of
-from dreambooth.recipes import previews
-from dreambooth.recipes.disk_space import run_bytes
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.estimate import workload_of
-from dreambooth.recipes.memory_plan import levers_to_pull
-from dreambooth.recipes.settings import TrainSettings
-from dreambooth.recipes.train import _how_to_go_on, resume, train
+from dreambooth.recipes.train import resume, train
+from dreambooth.runs.events import read_events
+from dreambooth.runs.folder import RunFolder
+from dreambooth.schema.verbs import TrainSettings
+from dreambooth.trainer import previews
+from dreambooth.trainer.disk_space import run_bytes
+from dreambooth.trainer.messages import how_to_go_on
+from dreambooth.trainer.workload import levers_to_pull, workload_of
 from dreambooth.training.denoiser import Denoiser
-from dreambooth.training.events import read_events
-from dreambooth.training.run_folder import RunFolder
 
 MakeSettings = Callable[..., TrainSettings]
 PRESETS = ["fast", "24gb", "12gb", "8gb", "6gb"]
@@ -273,8 +273,8 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
 
 def test_a_sharded_run_is_told_how_to_go_on_in_one_process(run_settings: MakeSettings, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    assert _how_to_go_on(run, "own").endswith(f"To go on:\n  dreambooth train --resume {run.path}")
+    assert how_to_go_on(run, "own").endswith(f"To go on:\n  dreambooth train --resume {run.path}")
     write_yaml(run.config, run_settings(memory={"memory_preset": "fast", "shard": True}), comment="")
-    assert f"dreambooth train --resume {run.path} --no-shard\n  torchrun --nproc-per-node N -m dreambooth" in _how_to_go_on(
+    assert f"dreambooth train --resume {run.path} --no-shard\n  torchrun --nproc-per-node N -m dreambooth" in how_to_go_on(
         run, "own"
     )

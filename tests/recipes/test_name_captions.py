@@ -15,14 +15,14 @@ from dreambooth.cli.flags import read_arguments
 from dreambooth.cli.layers import settings_from
 from dreambooth.cli.verbs import VERBS
 from dreambooth.data.drawing import PerRole
+from dreambooth.display import Display
 from dreambooth.errors import DreamboothError, SettingsError
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.material import gather_material
-from dreambooth.recipes.preflight import check_everything
-from dreambooth.recipes.session import start_session
-from dreambooth.recipes.settings import TrainSettings
 from dreambooth.recipes.train import train
 from dreambooth.runtime.processes import OneProcess
+from dreambooth.schema.verbs import TrainSettings
+from dreambooth.trainer.material import gather_material
+from dreambooth.trainer.preflight import check_everything
+from dreambooth.trainer.session import start_session
 
 MakeSettings = Callable[..., TrainSettings]
 

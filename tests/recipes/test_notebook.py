@@ -14,7 +14,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from dreambooth.training.events import read_events
+from dreambooth.runs.events import read_events
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "dreambooth_rented_gpu.ipynb"
 

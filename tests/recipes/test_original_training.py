@@ -18,15 +18,15 @@ import torch
 import yaml
 from PIL import Image
 
-from dreambooth.cli.preset_files import read_preset
 from dreambooth.compat import main as compat
 from dreambooth.config import parse_settings
-from dreambooth.recipes import image_log
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.journal import Journal
-from dreambooth.recipes.settings import TrainSettings
+from dreambooth.display import Display
 from dreambooth.recipes.train import train
 from dreambooth.sampling.records import SamplingOptions
+from dreambooth.schema.presets import read_preset
+from dreambooth.schema.verbs import TrainSettings
+from dreambooth.trainer import image_log
+from dreambooth.trainer.journal import Journal
 from dreambooth.training.loop import StepResult
 from dreambooth.weights.read import read_model
 from dreambooth.weights.write import write_single_file

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from dreambooth.config import parse_settings
+from dreambooth.display import Display
 from dreambooth.errors import SettingsError
 from dreambooth.memory.plan import PRESETS
-from dreambooth.recipes.display import Display
 from dreambooth.recipes.plan import PlanResult, plan_memory
-from dreambooth.recipes.settings import PlanSettings
+from dreambooth.schema.verbs import PlanSettings
 
 
 def plan(display: Display, **values: object) -> PlanResult:

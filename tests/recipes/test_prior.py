@@ -18,12 +18,13 @@ from rich.console import Console
 
 from dreambooth.data.prior_sets import PriorSet
 from dreambooth.data.settings import PriorSettings
+from dreambooth.display import Display
 from dreambooth.errors import SettingsError
 from dreambooth.families.components import Components
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.prior import PriorResult, make_prior_set, prior
-from dreambooth.recipes.settings import PriorRecipeSettings
+from dreambooth.pictures.class_images import make_prior_set
+from dreambooth.recipes.prior import PriorResult, prior
 from dreambooth.runtime.processes import OneProcess
+from dreambooth.schema.verbs import PriorRecipeSettings
 from dreambooth.toybox.files import EMBEDDED_MODEL_FILE
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import read_model

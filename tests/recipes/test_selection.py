@@ -20,22 +20,23 @@ from torch import Tensor
 
 from dreambooth.data.drawing import PerRole
 from dreambooth.diffusion.randomness import normal
+from dreambooth.display import Display
 from dreambooth.errors import DreamboothError, RunError
-from dreambooth.evaluation.features import FeatureCache
-from dreambooth.evaluation.selection import Balance
+from dreambooth.estimate.traces import Sampling
+from dreambooth.evaluation.evaluation import Judges
 from dreambooth.families.components import Components
+from dreambooth.measures.balance import Balance
+from dreambooth.measures.features import FeatureCache
 from dreambooth.memory.plan import PRESETS
-from dreambooth.recipes import preflight, selecting
 from dreambooth.recipes import train as recipe
-from dreambooth.recipes.disk_space import run_bytes
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.estimate import workload_of
-from dreambooth.recipes.memory_traces import Sampling
-from dreambooth.recipes.scoring import Judges
-from dreambooth.recipes.settings import TrainSettings
 from dreambooth.recipes.train import TrainResult, resume, train
+from dreambooth.runs.events import read_events
 from dreambooth.sampling.sampler import final_latents
-from dreambooth.training.events import read_events
+from dreambooth.schema.verbs import TrainSettings
+from dreambooth.trainer import preflight
+from dreambooth.trainer import scorer as selecting
+from dreambooth.trainer.disk_space import run_bytes
+from dreambooth.trainer.workload import workload_of
 from dreambooth.weights.read import read_model
 
 MakeSettings = Callable[..., TrainSettings]

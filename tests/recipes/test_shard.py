@@ -18,13 +18,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from dreambooth.config import parse_settings, read_yaml
+from dreambooth.display import Display
 from dreambooth.errors import DreamboothError
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.preflight import check_everything
-from dreambooth.recipes.settings import TrainSettings
 from dreambooth.recipes.train import resume, train
+from dreambooth.runs.events import read_events
 from dreambooth.runtime.processes import OneProcess
-from dreambooth.training.events import read_events
+from dreambooth.schema.verbs import TrainSettings
+from dreambooth.trainer.preflight import check_everything
 
 MakeSettings = Callable[..., TrainSettings]
 LARGEST_NORM = 0.5

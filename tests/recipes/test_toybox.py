@@ -14,18 +14,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from dreambooth.display import Display
 from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.families.untrained import untrained_clip
-from dreambooth.pretraining.clip import PROJECTION, VISION, voice
-from dreambooth.pretraining.pictures import PictureSet, to_pixels
-from dreambooth.recipes import toybox_subjects
 from dreambooth.recipes.convert import convert
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.remembered import check_remembered
-from dreambooth.recipes.settings import ConvertSettings, CountSettings, SheetSettings, SubjectsSettings, TrainSettings
-from dreambooth.recipes.toybox import asked_prompts, count, judge_on_renderings, render_sheet, write_photos
-from dreambooth.recipes.toybox_preset import toybox_training
-from dreambooth.recipes.toybox_subjects import MEASURES, measure_subjects
+from dreambooth.recipes.toybox import render_sheet, write_photos
+from dreambooth.runs.remembered import check_remembered
+from dreambooth.schema.presets import toybox_training
+from dreambooth.schema.verbs import ConvertSettings, SheetSettings, TrainSettings
 from dreambooth.toybox.files import CLIP_FILE, EMBEDDED_MODEL_FILE, JUDGE_FILE
 from dreambooth.toybox.judge import load_judge
 from dreambooth.toybox.render import render
@@ -33,12 +29,18 @@ from dreambooth.toybox.world import CLASSES, COLOURS, PLACES
 from dreambooth.weights import read
 from dreambooth.weights.read import model_name, read_model
 from dreambooth.weights.settings import BaseModelSettings
+from experiments.toybox import subjects as toybox_subjects
+from experiments.toybox.clip import PROJECTION, VISION, voice
+from experiments.toybox.count import asked_prompts, count, judge_on_renderings
+from experiments.toybox.pictures import PictureSet, to_pixels
+from experiments.toybox.settings import CountSettings, SubjectsSettings
+from experiments.toybox.subjects import MEASURES, measure_subjects
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def toybox(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dreambooth.toybox", *map(str, arguments)]
+    command = [sys.executable, "-m", "dreambooth", "toybox", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=240)
 
 
@@ -247,7 +249,7 @@ def test_a_file_that_is_no_judge_is_told(tmp_path: Path, display: Display) -> No
     for path, message in wrong.items():
         with pytest.raises(ModelFileError, match=message) as caught:
             count(CountSettings(judge=path, output=tmp_path / "out"), display)
-        assert "python -m dreambooth.toybox train" in str(caught.value.hint)
+        assert "python -m experiments.toybox train" in str(caught.value.hint)
 
 
 def test_the_judge_refuses_pictures_of_another_size(golden_checkpoint: Path, tmp_path: Path, display: Display) -> None:

@@ -18,16 +18,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from dreambooth.config import parse_settings, read_yaml
+from dreambooth.display import Display
 from dreambooth.errors import DreamboothError, RunError, SettingsError, TrainingError
 from dreambooth.memory.plan import PRESETS
-from dreambooth.recipes import disk_space
-from dreambooth.recipes.disk_space import run_bytes
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.settings import TrainSettings
 from dreambooth.recipes.train import resume, train
-from dreambooth.runtime.lock import exclusive
+from dreambooth.runs.events import read_events
+from dreambooth.runs.lock import exclusive
+from dreambooth.schema.verbs import TrainSettings
 from dreambooth.toybox.files import EMBEDDED_MODEL_FILE
-from dreambooth.training.events import read_events
+from dreambooth.trainer import disk_space
+from dreambooth.trainer.disk_space import run_bytes
 
 MakeSettings = Callable[..., TrainSettings]
 Command = Callable[..., subprocess.CompletedProcess[str]]

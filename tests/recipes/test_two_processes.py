@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dreambooth.training.events import read_events
+from dreambooth.runs.events import read_events
 
 
 def launch(*arguments: object, processes: int, cwd: Path) -> subprocess.Popen[str]:

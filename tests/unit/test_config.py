@@ -20,7 +20,7 @@ from dreambooth.config import (
     write_yaml,
 )
 from dreambooth.errors import SettingsError
-from dreambooth.recipes.settings import PriorRecipeSettings, TrainSettings
+from dreambooth.schema.verbs import PriorRecipeSettings, TrainSettings
 
 
 class Oven(Settings):

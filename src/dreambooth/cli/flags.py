@@ -10,51 +10,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.exceptions import MissingArgumentError, RepeatArgumentError
 
-from dreambooth.cli.preset_files import preset_names
 from dreambooth.cli.verbs import Verb
-from dreambooth.config import Settings, field_sentence, nearest, section_default, section_of
+from dreambooth.config import Settings, nearest
+from dreambooth.schema.leaves import Leaf, leaves
+from dreambooth.schema.presets import preset_names
 
-__all__ = ["Given", "Leaf", "leaves", "read_arguments"]
+__all__ = ["Given", "read_arguments"]
 
 _HELP = frozenset({"--help", "-h"})
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """A value in a settings tree, as a flag."""
-
-    path: str
-    sentence: str
-    section: str
-    """Sentence of the section it stands in; empty for a record without sections."""
-    annotation: Any
-    default: Any
-    is_required: bool
-
-    @property
-    def name(self) -> str:
-        """The field's own name, the last part of the path."""
-        return self.path.rpartition(".")[2]
-
-    @property
-    def flag(self) -> str:
-        """The name with dashes: --class-word."""
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def is_list(self) -> bool:
-        """Whether several values may be given."""
-        return get_origin(self.annotation) is tuple
-
-    @property
-    def is_switch(self) -> bool:
-        """Whether it is given without a value, as --flag or --no-flag."""
-        return self.annotation in (bool, bool | None)
 
 
 @dataclass(frozen=True)
@@ -69,17 +37,6 @@ class Given:
     """Arguments that are no flags of this verb."""
     is_answered: bool = False
     """Whether help was asked for and shown, and nothing is left to do."""
-
-
-def leaves(settings: type[Settings], prefix: str = "", section: str = "", defaults: Settings | None = None) -> Iterator[Leaf]:
-    """Every leaf of a settings tree in the order of the source. `defaults` holds other defaults than the fields' own."""
-    for name, info in settings.model_fields.items():
-        sentence = field_sentence(settings, name)
-        if (inner := section_of(settings, name)) is not None:
-            yield from leaves(inner, f"{prefix}{name}.", sentence, section_default(settings, name))
-        else:
-            default = getattr(defaults, name) if defaults is not None else info.get_default(call_default_factory=True)
-            yield Leaf(f"{prefix}{name}", sentence, section, info.annotation, default, info.is_required() and defaults is None)
 
 
 def read_arguments(verb: Verb, settings: type[Settings], arguments: Sequence[str]) -> Given:

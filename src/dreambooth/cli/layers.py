@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dreambooth.cli.flags import Given, leaves
-from dreambooth.cli.preset_files import read_preset
+from dreambooth.cli.flags import Given
 from dreambooth.cli.verbs import Verb
 from dreambooth.config import Settings, parse_settings, read_yaml, section_default, without_silenced
 from dreambooth.errors import SettingsError
+from dreambooth.schema.layers import merged, nested
+from dreambooth.schema.leaves import leaves
+from dreambooth.schema.presets import read_preset
 
-__all__ = ["changes_to_run", "merged", "nested", "settings_from"]
+__all__ = ["changes_to_run", "settings_from"]
 
 SettingsType = TypeVar("SettingsType", bound=Settings)
 
@@ -60,30 +62,6 @@ def _parse(
 def _section_defaults(record: type[Settings]) -> dict[str, Any]:
     made = {name: section_default(record, name) for name in record.model_fields}
     return {name: section.model_dump(exclude_unset=True) for name, section in made.items() if section is not None}
-
-
-def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted path to value as a tree of mappings."""
-    tree: dict[str, Any] = {}
-    for path, value in values.items():
-        *sections, name = path.split(".")
-        place = tree
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[name] = value
-    return tree
-
-
-def merged(low: Mapping[str, Any], high: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Two trees of mappings laid over each other. Raises SettingsError, naming `where`, for a value where a section is."""
-    both = {**low, **high}
-    for name, value in high.items():
-        below = low.get(name, {})
-        if isinstance(value, Mapping):
-            if not isinstance(below, Mapping):
-                raise SettingsError(f"{where}: '{name}' is {below!r}: expected a mapping of settings")
-            both[name] = merged(below, value, where)
-    return both
 
 
 def _names(verb: Verb, record: type[Settings], below: Mapping[str, Any], given: Given) -> dict[str, str]:

@@ -9,21 +9,24 @@ from typing import Any
 
 from dreambooth import __version__
 from dreambooth.cli.terminal import hush_libraries, run_command
-from dreambooth.cli.verbs import PROGRAMS, Program, Verb
+from dreambooth.cli.verbs import DREAMBOOTH, Program, Verb
 
 __all__ = ["main"]
 
 
-def main(arguments: Sequence[str] | None = None, program: str = "dreambooth") -> int:
+def main(arguments: Sequence[str] | None = None, program: Program = DREAMBOOTH) -> int:
     """Run one verb of a program with the arguments (those of the process when None). Returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    return run_command(lambda: _run(PROGRAMS[program], given))
+    return run_command(lambda: _run(program, given))
 
 
 def _run(program: Program, arguments: list[str]) -> None:
     verb = program.verbs.get(arguments[0]) if arguments else None
     if verb is not None:
         _run_verb(verb, arguments[1:])
+        return
+    if arguments and arguments[0] in program.below:
+        _run(program.below[arguments[0]], arguments[1:])
         return
     from dreambooth.cli.overview import show_overview, unknown_verb
 
@@ -38,9 +41,8 @@ def _run(program: Program, arguments: list[str]) -> None:
 def _run_verb(verb: Verb, arguments: list[str]) -> None:
     from dreambooth.cli.flags import read_arguments
     from dreambooth.cli.layers import changes_to_run, settings_from
-    from dreambooth.recipes import settings as records
 
-    record = getattr(records, verb.settings)
+    record = verb.record()
     given = read_arguments(verb, record, arguments)
     if given.is_answered:
         return
@@ -55,7 +57,7 @@ def _call(place: str, *arguments: Any) -> None:
     """Load a recipe, and only now torch, and run it."""
     import importlib
 
-    from dreambooth.recipes.display import Display
+    from dreambooth.display import Display
 
     hush_libraries()
     module, _, function = place.partition(":")

@@ -22,8 +22,10 @@ def show_overview(program: Program) -> None:
         version_flags=(),
         group_commands=Group("Verbs"),
     )
-    for place, verb in enumerate(program.verbs.values()):
-        app.command(App(name=verb.name, help=verb.sentence, help_flags=(), version_flags=(), sort_key=place))
+    sentences = {name: verb.sentence for name, verb in program.verbs.items()}
+    sentences.update({name: below.sentence for name, below in program.below.items()})
+    for place, (name, sentence) in enumerate(sentences.items()):
+        app.command(App(name=name, help=sentence, help_flags=(), version_flags=(), sort_key=place))
     app.help_print([])
 
 
@@ -31,9 +33,9 @@ def unknown_verb(program: Program, word: str) -> SettingsError:
     """The error for a first word that is no verb."""
     from dreambooth.config import nearest
 
-    near = nearest(word, program.verbs)
-    known = f"the verbs are {', '.join(program.verbs)}"
+    known = [*program.verbs, *program.below]
+    near = nearest(word, known)
     return SettingsError(
-        f"unknown verb {word!r}: {known}" + (f"; did you mean {near!r}?" if near is not None else ""),
+        f"unknown verb {word!r}: the verbs are {', '.join(known)}" + (f"; did you mean {near!r}?" if near is not None else ""),
         hint=f"See `{program.name} --help`.",
     )

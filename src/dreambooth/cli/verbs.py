@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
 
-__all__ = ["PROGRAMS", "VERBS", "Program", "Verb"]
+__all__ = ["DREAMBOOTH", "TOYBOX", "VERBS", "Program", "Verb"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,7 @@ class Verb:
     name: str
     sentence: str
     settings: str
-    """Name of the record in `dreambooth.recipes.settings` whose leaves are the flags."""
+    """Module and name of the record whose leaves are the flags; a name alone is one of `dreambooth.schema.verbs`."""
     recipe: str
     """Module and function, loaded only when every argument is right."""
     usage: tuple[str, ...]
@@ -35,6 +37,11 @@ class Verb:
         """What is typed before the arguments."""
         return f"{self.program} {self.name}"
 
+    def record(self) -> Any:
+        """The record of settings, loaded when it is asked for."""
+        module, _, name = self.settings.rpartition(":")
+        return getattr(import_module(module or "dreambooth.schema.verbs"), name)
+
 
 @dataclass(frozen=True)
 class Program:
@@ -43,6 +50,8 @@ class Program:
     name: str
     sentence: str
     verbs: Mapping[str, Verb]
+    below: Mapping[str, Program] = field(default_factory=dict)
+    """Words that are followed by a verb of their own."""
 
 
 _ALL = (
@@ -157,7 +166,7 @@ _ALL = (
 
 VERBS: Mapping[str, Verb] = {verb.name: verb for verb in _ALL}
 
-_TOYBOX_NAME = "python -m dreambooth.toybox"
+_TOYBOX_NAME = "dreambooth toybox"
 _TOYBOX_VERBS = (
     Verb(
         name="photos",
@@ -177,42 +186,17 @@ _TOYBOX_VERBS = (
         examples=(f"{_TOYBOX_NAME} sheet --output world.png",),
         program=_TOYBOX_NAME,
     ),
-    Verb(
-        name="train",
-        sentence="Train the embedded base model, its judge and its eye from nothing, on rendered pictures.",
-        settings="PretrainSettings",
-        recipe="dreambooth.recipes.pretrain:pretrain",
-        usage=("--output FOLDER",),
-        examples=(f"{_TOYBOX_NAME} train --output runs/toybox",),
-        program=_TOYBOX_NAME,
-    ),
-    Verb(
-        name="count",
-        sentence="Let the judge count in how many pictures a model shows what its prompts ask for.",
-        settings="CountSettings",
-        recipe="dreambooth.recipes.toybox:count",
-        usage=("--model MODEL",),
-        examples=(f"{_TOYBOX_NAME} count --model toybox",),
-        program=_TOYBOX_NAME,
-    ),
-    Verb(
-        name="subjects",
-        sentence="Teach the model ten subjects, with class images and without, and let the judge count the outcome.",
-        settings="SubjectsSettings",
-        recipe="dreambooth.recipes.toybox_subjects:measure_subjects",
-        usage=("--output FOLDER",),
-        examples=(f"{_TOYBOX_NAME} subjects --output runs/subjects",),
-        program=_TOYBOX_NAME,
-    ),
 )
 
-PROGRAMS: Mapping[str, Program] = {
-    "dreambooth": Program(
-        "dreambooth", "Teach Stable Diffusion one subject from a few photos, and keep the rest of the model as it was.", VERBS
-    ),
-    "toybox": Program(
-        _TOYBOX_NAME,
-        "The embedded base model and the small rendered world that it was trained on.",
-        {verb.name: verb for verb in _TOYBOX_VERBS},
-    ),
-}
+TOYBOX = Program(
+    _TOYBOX_NAME,
+    "Render the small world that the bundled model knows: photos to train on, and a sheet to look at.",
+    {verb.name: verb for verb in _TOYBOX_VERBS},
+)
+
+DREAMBOOTH = Program(
+    "dreambooth",
+    "Teach Stable Diffusion one subject from a few photos, and keep the rest of the model as it was.",
+    VERBS,
+    below={"toybox": TOYBOX},
+)

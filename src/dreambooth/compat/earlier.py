@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dreambooth.cli.layers import nested
 from dreambooth.compat.arguments import Given, unknown_option
 from dreambooth.compat.config_keys import TRAINER, TRAINER_OPTIONS, rule_of
 from dreambooth.compat.config_values import translate_keys
@@ -14,6 +13,7 @@ from dreambooth.compat.training_flags import FLAGS
 from dreambooth.compat.translation import Collected, Job, Key, settings_of, truth, without_slashes
 from dreambooth.config import read_yaml, yaml_text, yaml_value
 from dreambooth.errors import SettingsError
+from dreambooth.schema.layers import nested
 from dreambooth.weights.original_config import flat_entries
 
 __all__ = ["earlier_job"]

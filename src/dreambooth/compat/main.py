@@ -14,8 +14,8 @@ from dreambooth.compat.earlier import earlier_job
 from dreambooth.compat.later import is_later, later_job
 from dreambooth.compat.training_flags import EARLIER_ONLY, FLAGS, LATER_ONLY
 from dreambooth.compat.translation import HINT, Collected, Job, truth
+from dreambooth.display import Display
 from dreambooth.errors import RunError, SettingsError
-from dreambooth.recipes.display import Display
 
 __all__ = ["main", "read_job"]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from dreambooth.compat.picture_files import PictureFiles
 from dreambooth.compat.settings import OriginalPictures
+from dreambooth.display import Display
 from dreambooth.errors import SettingsError
-from dreambooth.families.sd1 import StableDiffusion1
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.generate import made_pictures
+from dreambooth.families.components import Family
+from dreambooth.pictures.maker import made_pictures
 from dreambooth.runtime.device import choose_device
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.sampling.records import Picture
@@ -46,7 +46,8 @@ def make_original_pictures(asked: OriginalPictures, prompts: Sequence[str], disp
             for iteration in range(asked.n_iter)
             for number, prompt in enumerate(prompts)
         ]
-        with closing(made_pictures(asked, base, pictures, display, device=choose_device(None))) as made:
+        device = choose_device(None)
+        with closing(made_pictures(asked.sample, base, pictures, display, name=asked.base.model, device=device)) as made:
             for one in made:
                 files.save(one)
         title = prompts[0] if prompts_file is None else prompts_file.stem
@@ -57,7 +58,7 @@ def make_original_pictures(asked: OriginalPictures, prompts: Sequence[str], disp
     return written
 
 
-def _check_latents(asked: OriginalPictures, family: StableDiffusion1) -> None:
+def _check_latents(asked: OriginalPictures, family: Family) -> None:
     expected = (
         ("--C", asked.C, family.latent_channels, "channels in a latent"),
         ("--f", asked.f, family.downsampling, "pixels for a latent"),

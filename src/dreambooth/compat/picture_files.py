@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from dreambooth.files import link_or_copy
-from dreambooth.recipes.generate import FinishedPicture
-from dreambooth.sampling.images import save_picture, write_contact_sheet
+from dreambooth.pages.images import save_picture, write_contact_sheet
+from dreambooth.pictures.maker import FinishedPicture
 from dreambooth.sampling.names import file_stem, next_number, reserved_by
 
 __all__ = ["PictureFiles"]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from dreambooth.cli.terminal import hush_libraries, run_command
 from dreambooth.compat.arguments import Flag, read_arguments, unknown_options
 from dreambooth.config import parse_settings
+from dreambooth.display import Display
 from dreambooth.errors import ModelFileError, SettingsError
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.settings import ConvertSettings
+from dreambooth.schema.verbs import ConvertSettings
 
 if TYPE_CHECKING:
     from dreambooth.recipes.convert import Conversion

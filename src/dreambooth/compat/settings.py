@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dreambooth.recipes.settings import GenerateSettings
+from dreambooth.schema.verbs import GenerateSettings
 
 __all__ = ["OriginalPictures"]
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from dreambooth.compat.translation import HINT, Job, Key
 from dreambooth.data.listing import list_folder
+from dreambooth.display import Display, quoted
 from dreambooth.errors import DreamboothError, ModelFileError, RunError, SettingsError
 from dreambooth.files import link_or_copy
-from dreambooth.recipes.display import Display, quoted
-from dreambooth.recipes.settings import TrainSettings
 from dreambooth.recipes.train import resume, train
+from dreambooth.runs.folder import RunFolder
+from dreambooth.runs.model_names import JoePennaNames
+from dreambooth.schema.verbs import TrainSettings
 from dreambooth.training.checkpoints import find_checkpoints
-from dreambooth.training.model_names import JoePennaNames
-from dreambooth.training.run_folder import RunFolder
 from dreambooth.weights.original_config import contradictions
 from dreambooth.weights.read import read_model
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dreambooth.cli.layers import merged, nested
-from dreambooth.cli.preset_files import read_preset
 from dreambooth.config import parse_settings, without_silenced
 from dreambooth.errors import SettingsError
-from dreambooth.recipes.settings import TrainSettings
+from dreambooth.schema.layers import merged, nested
+from dreambooth.schema.presets import read_preset
+from dreambooth.schema.verbs import TrainSettings
 
 __all__ = ["HINT", "Collected", "Job", "Key", "settings_of", "truth", "without_slashes"]
 

@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dreambooth.cli.layers import nested
 from dreambooth.cli.terminal import hush_libraries, run_command
 from dreambooth.compat.arguments import Flag, Given, read_arguments, unknown_options
 from dreambooth.compat.settings import OriginalPictures
 from dreambooth.config import parse_settings, read_yaml
+from dreambooth.display import Display
 from dreambooth.errors import SettingsError
-from dreambooth.recipes.display import Display
 from dreambooth.sampling.names import folder_problems
 from dreambooth.sampling.prompts import read_prompts
+from dreambooth.schema.layers import nested
 
 if TYPE_CHECKING:
     from dreambooth.compat.original_pictures import WrittenPictures

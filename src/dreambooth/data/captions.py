@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from dreambooth.data.file_name_captions import (
     Words,
@@ -21,15 +20,13 @@ from dreambooth.data.file_name_captions import (
     words_of_photo,
 )
 from dreambooth.data.problems import PhotoProblem
-from dreambooth.data.settings import PriorSettings, SubjectSettings, check_template
-from dreambooth.errors import PhotoError
+from dreambooth.data.settings import PriorSettings, SubjectSettings
 
 if TYPE_CHECKING:
-    from dreambooth.data.photos import Photo
+    from dreambooth.data.records import Photo
+from dreambooth.data.records import CaptionedPhoto
 
 __all__ = [
-    "CaptionedPhoto",
-    "Role",
     "default_caption",
     "default_prior_caption",
     "empty_captions",
@@ -38,25 +35,8 @@ __all__ = [
     "instance_caption",
     "named_subjects",
     "prior_caption",
-    "read_caption",
     "without_gaps",
 ]
-
-Role = Literal["instance", "prior"]
-"""What a picture is for: a photo of the subject, or a class image."""
-
-_PLACEHOLDERS: dict[Role, frozenset[str]] = {
-    "instance": frozenset({"token", "class_word"}),
-    "prior": frozenset({"class_word"}),
-}
-
-
-@dataclass(frozen=True)
-class CaptionedPhoto:
-    """A picture and what is said about it, with every placeholder filled in."""
-
-    photo: Photo
-    caption: str
 
 
 def fill(template: str, *, token: str, class_word: str) -> str:
@@ -134,24 +114,3 @@ def empty_captions(images: Iterable[CaptionedPhoto], advice: str) -> tuple[Photo
         PhotoProblem(place, "error", f"holds {num} picture{'s' if num > 1 else ''} with nothing for a caption", advice)
         for place, num in places.items()
     )
-
-
-def read_caption(path: Path, *, role: Role) -> str | None:
-    """The caption in a text file: lines joined by single spaces; None when there is nothing in it.
-
-    Raises PhotoError, with the problem without the file's name and the advice as its hint, when the file cannot be read, is
-    not UTF-8 (a byte order mark is allowed) or has a placeholder that is not known for the role.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PhotoError("is not UTF-8 text", hint="Save the caption again as UTF-8.") from error
-    except OSError as error:
-        raise PhotoError(f"cannot be read: {error.strerror}", hint="Allow reading it, or remove it.") from error
-    caption = " ".join(text.split())
-    if not caption:
-        return None
-    try:
-        return check_template(caption, _PLACEHOLDERS[role])
-    except ValueError as error:
-        raise PhotoError(str(error), hint="Change the caption; a brace that is meant to stay is written twice.") from error

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
-from dreambooth.data.captions import Role
+from dreambooth.data.records import Role
 from dreambooth.data.settings import PriorSettings
 from dreambooth.diffusion.randomness import Key, permutation
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dreambooth.data.captions import CaptionedPhoto, Role
 from dreambooth.data.drawing import Drawing, PerRole, drawing
-from dreambooth.data.photos import Photo
+from dreambooth.data.records import CaptionedPhoto, Photo, Role
 from dreambooth.data.settings import ViewSettings
 from dreambooth.data.views import View, all_training_views, draw_view
 

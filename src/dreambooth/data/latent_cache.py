@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from dreambooth.data.photos import Photo
+from dreambooth.data.records import Photo
 from dreambooth.data.views import View
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.files import atomic_file

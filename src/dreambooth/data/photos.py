@@ -8,32 +8,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreambooth.data.captions import Role, read_caption
+from dreambooth.data.caption_files import read_caption
 from dreambooth.data.decoding import DecodedPicture, Pixels, decode, flatten
 from dreambooth.data.duplicates import Fingerprint, find_duplicates, fingerprint
 from dreambooth.data.listing import list_folder
 from dreambooth.data.problems import PhotoProblem, problem_rows, raise_if_errors
+from dreambooth.data.records import Photo, Role
 from dreambooth.errors import PhotoError
 
-__all__ = ["MAX_PHOTOS", "MIN_PHOTOS", "MIN_SIDE", "Photo", "PhotoReport", "read_photo", "read_pixels", "scan_photos"]
+__all__ = ["MAX_PHOTOS", "MIN_PHOTOS", "MIN_SIDE", "PhotoReport", "read_photo", "read_pixels", "scan_photos"]
 
 MIN_PHOTOS = 3
+
+
 MAX_PHOTOS = 100
 """Photos of a subject outside of these numbers work, but a warning is given."""
 
+
 MIN_SIDE = 16
 """A picture whose shorter side has fewer pixels is refused."""
-
-
-@dataclass(frozen=True)
-class Photo:
-    """A picture that can be used: its SHA-256, its size in pixels after turning it upright, its own caption template."""
-
-    path: Path
-    digest: str
-    width: int
-    height: int
-    caption: str | None
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreambooth.data.captions import CaptionedPhoto, empty_captions, fill, prior_caption
+from dreambooth.data.captions import empty_captions, fill, prior_caption
 from dreambooth.data.listing import MANIFEST_NAME
 from dreambooth.data.photos import PhotoReport, scan_photos
 from dreambooth.data.prior_sets import prompt_of_set
 from dreambooth.data.problems import PhotoProblem
+from dreambooth.data.records import CaptionedPhoto
 from dreambooth.data.settings import Captions, PriorSettings, SubjectSettings
 from dreambooth.errors import PhotoError
 

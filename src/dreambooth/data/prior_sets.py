@@ -21,9 +21,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dreambooth.data.captions import CaptionedPhoto
 from dreambooth.data.listing import LATENT_SUFFIX, MANIFEST_NAME
-from dreambooth.data.photos import Photo, read_photo
+from dreambooth.data.photos import read_photo
+from dreambooth.data.records import CaptionedPhoto, Photo
 from dreambooth.errors import PhotoError
 from dreambooth.files import atomic_file, write_json
 

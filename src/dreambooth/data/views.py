@@ -16,9 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dreambooth.data.captions import Role
 from dreambooth.data.decoding import Pixels
-from dreambooth.data.photos import Photo
+from dreambooth.data.records import Photo, Role
 from dreambooth.data.settings import ViewSettings
 from dreambooth.diffusion.randomness import Key, uniform, uniform_integer
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dreambooth.evaluation.intervals import CONFIDENCE, Score, number_text
-from dreambooth.evaluation.page import chart, figure, page, table
+from dreambooth.measures.intervals import CONFIDENCE, Score
+from dreambooth.pages.page import chart, figure, number_text, page, table
 
 __all__ = ["Confusion", "Curve", "Pictures", "Report", "ScoreRow", "SubjectPart", "report_html", "score_text"]
 

@@ -5,11 +5,8 @@ Shapes: B examples, L tokens, D text width, C channels, H and W sizes in pixels 
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,12 +25,16 @@ if TYPE_CHECKING:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers.models.clip.modeling_clip import CLIPTextModel
     from transformers.models.clip.tokenization_clip import CLIPTokenizer
+from dreambooth.families.quiet_import import quiet_import
 
-__all__ = ["TOKENIZER_FOLDER", "StableDiffusion1", "quiet_import"]
+__all__ = ["TOKENIZER_FOLDER", "StableDiffusion1"]
 
 TOKENIZER_FOLDER = Path(__file__).parent / "tokenizer"
 
+
 _FOLDER_VERSION = "0.9.0"  # of diffusers, whose form of a folder this is; it takes older UNets for ones of 512 pixels
+
+
 _TEXT_LEVEL = "text_model."  # a level of CLIPTextModel's names that transformers 5 has not
 
 
@@ -47,6 +48,7 @@ class StableDiffusion1:
     resolution: int = 512
     """Side in pixels of the pictures it was trained on; a file may say another one."""
 
+    usual_resolution: ClassVar[int] = 512
     name: ClassVar[str] = "sd1"
     title: ClassVar[str] = "Stable Diffusion 1"
     scaling_factor: ClassVar[float] = 0.18215
@@ -173,6 +175,10 @@ class StableDiffusion1:
             "vae": ["diffusers", "AutoencoderKL"],
         }
 
+    def at_resolution(self, resolution: int) -> StableDiffusion1:
+        """The same family for pictures of another size."""
+        return replace(self, resolution=resolution)
+
     def build(self, unet: StateDict, vae: StateDict, text_encoder: StateDict, *, dtype: torch.dtype) -> Components:
         """The modules with copies of these tensors in `dtype`, on the CPU, in evaluation mode, asking for no gradients."""
         with quiet_import():
@@ -248,16 +254,3 @@ def _text_level(model: Any, config: Any) -> str:
     with torch.device("meta"):
         names = model(config).state_dict()
     return _TEXT_LEVEL if any(name.startswith(_TEXT_LEVEL) for name in names) else ""
-
-
-@contextmanager
-def quiet_import() -> Iterator[None]:
-    """Both libraries load optional neighbours (torchao, flash attention) that talk while they are loaded."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

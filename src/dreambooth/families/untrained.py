@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from dreambooth.diffusion.randomness import seeded
-from dreambooth.families.components import Components
-from dreambooth.families.sd1 import StableDiffusion1, quiet_import
+from dreambooth.families.components import Components, Family
+from dreambooth.families.quiet_import import quiet_import
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -23,21 +23,21 @@ __all__ = ["untrained_clip", "untrained_unet", "untrained_vae", "untrained_vit",
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def untrained_unet(family: StableDiffusion1, *, seed: int) -> UNet2DConditionModel:
+def untrained_unet(family: Family, *, seed: int) -> UNet2DConditionModel:
     """A UNet of the family's widths whose weights depend on the seed alone."""
     with quiet_import():
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     return _begun(lambda: UNet2DConditionModel.from_config(family.unet_config), seed)
 
 
-def untrained_vae(family: StableDiffusion1, *, seed: int) -> AutoencoderKL:
+def untrained_vae(family: Family, *, seed: int) -> AutoencoderKL:
     """An autoencoder of the family's widths whose weights depend on the seed alone."""
     with quiet_import():
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     return _begun(lambda: AutoencoderKL.from_config(family.vae_config), seed)
 
 
-def untrained_clip(family: StableDiffusion1, *, vision: dict[str, Any], projection: int, seed: int) -> CLIPModel:
+def untrained_clip(family: Family, *, vision: dict[str, Any], projection: int, seed: int) -> CLIPModel:
     """A CLIP whose text tower is the family's text encoder, and whose picture tower is `vision` (a CLIPVisionConfig)."""
     with quiet_import():
         from transformers.models.clip.configuration_clip import CLIPConfig
@@ -56,7 +56,7 @@ def untrained_vit(config: dict[str, Any], *, seed: int) -> ViTModel:
     return _begun(lambda: ViTModel(ViTConfig(**config), add_pooling_layer=False), seed)
 
 
-def without_memory(family: StableDiffusion1) -> Components:
+def without_memory(family: Family) -> Components:
     """A whole model in float32 on torch's meta device: it computes shapes and types, and has no numbers."""
     with quiet_import():
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL

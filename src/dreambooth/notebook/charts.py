@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from dreambooth.notebook.progress import Curve, Progress
+from dreambooth.runs.progress import Curve, Progress
 
 __all__ = ["loss_chart"]
 

@@ -11,9 +11,9 @@ from safetensors import safe_open
 
 from dreambooth.errors import RunError
 from dreambooth.notebook.markup import picture_rows
-from dreambooth.notebook.progress import preview_pictures
 from dreambooth.notebook.showing import find_widgets, show
-from dreambooth.training.run_folder import RunFolder
+from dreambooth.runs.folder import RunFolder
+from dreambooth.runs.progress import preview_pictures
 
 __all__ = ["Choice", "SavedModel", "choose_model", "saved_models", "show_pictures"]
 

@@ -7,7 +7,7 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from dreambooth.sampling.images import ImageSource, enlarged, png_bytes
+from dreambooth.pages.images import ImageSource, enlarged, png_bytes
 
 __all__ = ["captioned", "note", "picture", "picture_rows", "small_picture", "table"]
 

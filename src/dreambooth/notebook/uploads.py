@@ -16,7 +16,7 @@ from dreambooth.data.problems import PROBLEM_COLUMNS
 from dreambooth.files import atomic_file
 from dreambooth.notebook.markup import captioned, note, picture, table
 from dreambooth.notebook.showing import Area, find_widgets, show
-from dreambooth.sampling.images import enlarged
+from dreambooth.pages.images import enlarged
 
 __all__ = ["ask_for_photos", "photo_report", "safe_name", "save_uploads"]
 

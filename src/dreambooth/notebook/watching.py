@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from dreambooth.display import format_duration, format_rate
 from dreambooth.errors import RunError, SettingsError, TrainingError
 from dreambooth.notebook.charts import loss_chart
 from dreambooth.notebook.commands import command_environment, command_line, error_text
 from dreambooth.notebook.markup import note, picture_rows
-from dreambooth.notebook.progress import Progress, asked_steps, preview_pictures, read_progress
 from dreambooth.notebook.showing import Area, show
-from dreambooth.recipes.display import format_duration, format_rate
-from dreambooth.training.run_folder import RunFolder
+from dreambooth.runs.folder import RunFolder
+from dreambooth.runs.progress import Progress, asked_steps, preview_pictures, read_progress
 
 __all__ = ["is_finished", "log_of", "train", "training_command"]
 

@@ -18,22 +18,22 @@ from dreambooth import presets
 from dreambooth.config import nearest, parse_settings, read_yaml, without_silenced
 from dreambooth.data.photos import scan_photos
 from dreambooth.data.problems import raise_if_errors
+from dreambooth.display import Display, counted, quoted
 from dreambooth.errors import Interrupted, PhotoError, RunError, SettingsError
+from dreambooth.evaluation.benchmark_table import SUMMARY_TITLES, as_markdown, benchmark_record, summary_rows
+from dreambooth.evaluation.choose_encoders import choose_judges
 from dreambooth.evaluation.dataset import BenchmarkSubject, chosen, read_dataset, toybox_dataset
-from dreambooth.evaluation.settings import BenchmarkSettings, EvaluationSettings
+from dreambooth.evaluation.target import with_guidance_scale
 from dreambooth.files import write_json, write_text
+from dreambooth.measures.settings import BenchmarkSettings, EvaluationSettings
 from dreambooth.recipes.benchmark_subject import SubjectJob, benchmark_subject, photos_that_changed, read_scores
-from dreambooth.recipes.benchmark_table import SUMMARY_TITLES, as_markdown, benchmark_record, summary_rows
-from dreambooth.recipes.display import Display, counted, quoted
-from dreambooth.recipes.evaluated import with_guidance_scale
-from dreambooth.recipes.judges import choose_judges
-from dreambooth.recipes.remembered import check_remembered
-from dreambooth.recipes.settings import TrainSettings
 from dreambooth.recipes.toybox import write_photos
+from dreambooth.runs.lock import exclusive
+from dreambooth.runs.remembered import check_remembered
 from dreambooth.runtime.device import choose_device
 from dreambooth.runtime.interrupts import Interrupts
-from dreambooth.runtime.lock import exclusive
 from dreambooth.runtime.workers import InThisProcess, Outcome, OverRay, Workers, has_ray
+from dreambooth.schema.verbs import TrainSettings
 from dreambooth.toybox.files import EMBEDDED_MODEL
 from dreambooth.weights.read import is_embedded, read_model
 

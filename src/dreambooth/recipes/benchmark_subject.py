@@ -12,23 +12,23 @@ from typing import Any
 import torch
 
 from dreambooth.data.captions import fill
+from dreambooth.display import Display
 from dreambooth.errors import Interrupted
+from dreambooth.evaluation.choose_encoders import choose_judges
 from dreambooth.evaluation.dataset import BenchmarkSubject
-from dreambooth.evaluation.intervals import Score
-from dreambooth.evaluation.settings import EvaluationSettings
+from dreambooth.evaluation.evaluation import Answers, Exam, Judges, Measured, Questions
+from dreambooth.evaluation.prompts import asked_prompt
+from dreambooth.evaluation.target import Evaluated, questions_of
 from dreambooth.files import write_json
-from dreambooth.recipes.album import Album, sample_settings
-from dreambooth.recipes.asked_prompts import asked_prompt
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.evaluated import Evaluated, questions_of
-from dreambooth.recipes.judges import choose_judges
-from dreambooth.recipes.remembered import read_remembered
-from dreambooth.recipes.scoring import Answers, Exam, Judges, Measured, Questions
-from dreambooth.recipes.settings import TrainSettings
+from dreambooth.measures.intervals import Score
+from dreambooth.measures.settings import EvaluationSettings
+from dreambooth.pictures.sample_cache import Album, sample_settings
 from dreambooth.recipes.train import resume, train
+from dreambooth.runs.folder import RunFolder
+from dreambooth.runs.remembered import read_remembered
 from dreambooth.runtime.device import choose_device
 from dreambooth.sampling.records import Picture
-from dreambooth.training.run_folder import RunFolder
+from dreambooth.schema.verbs import TrainSettings
 from dreambooth.weights.read import model_name, read_model
 
 __all__ = ["SubjectJob", "benchmark_subject", "photos_that_changed", "read_scores"]

@@ -9,10 +9,10 @@ from typing import Literal
 
 import torch
 
+from dreambooth.display import Display
 from dreambooth.errors import ModelFileError
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.settings import ConvertSettings
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
+from dreambooth.schema.verbs import ConvertSettings
 from dreambooth.weights.model_weights import ModelWeights, ReadingReport
 from dreambooth.weights.read import read_model
 from dreambooth.weights.write import SINGLE_FILE_SUFFIXES, write_diffusers_folder, write_single_file
@@ -52,7 +52,7 @@ def convert(settings: ConvertSettings, display: Display) -> Conversion:
     if read.report.leftover:
         some = ", ".join(read.report.leftover[:5]) + (", ..." if len(read.report.leftover) > 5 else "")
         display.warn(f"Left out, as they belong to no part of the model: {len(read.report.leftover)} tensors ({some}).")
-    if destination.suffix == ".ckpt" and (side := read.family.resolution) != type(read.family).resolution:
+    if destination.suffix == ".ckpt" and (side := read.family.resolution) != read.family.usual_resolution:
         display.warn(
             f"A .ckpt cannot say that its pictures are {side} pixels wide: make them with --width {side} --height {side}, "
             f"and train with --resolution {side}."

@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+from dreambooth.display import Display, format_duration, quoted
 from dreambooth.errors import Interrupted
-from dreambooth.recipes.display import Display, format_duration, quoted
+from dreambooth.pages.story import Row, write_report, write_sheet
 from dreambooth.recipes.generate import generate
-from dreambooth.recipes.settings import DemoSettings, GenerateSettings, TrainSettings
-from dreambooth.recipes.story import Row, write_report, write_sheet
 from dreambooth.recipes.toybox import subject_look, write_photos
-from dreambooth.recipes.toybox_preset import toybox_training
 from dreambooth.recipes.train import TrainResult, train
+from dreambooth.runs.events import read_events
+from dreambooth.runs.folder import RunFolder
 from dreambooth.runtime.device import choose_device
 from dreambooth.sampling.settings import SampleSettings
+from dreambooth.schema.presets import toybox_training
+from dreambooth.schema.verbs import DemoSettings, GenerateSettings, TrainSettings
 from dreambooth.toybox.files import EMBEDDED_MODEL
 from dreambooth.toybox.world import PLACES
-from dreambooth.training.events import read_events
-from dreambooth.training.run_folder import RunFolder
 from dreambooth.weights.read import model_name
 from dreambooth.weights.settings import BaseModelSettings
 

@@ -6,25 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dreambooth.data.pictures import check_apart
 from dreambooth.data.problems import PROBLEM_COLUMNS, problem_rows
+from dreambooth.display import Display, counted
 from dreambooth.errors import SettingsError
-from dreambooth.evaluation.intervals import Score
+from dreambooth.evaluation.choose_encoders import choose_judges
+from dreambooth.evaluation.evaluation import MEASURES, Answers, Exam, Questions, confusion
+from dreambooth.evaluation.models import ModelAlbums, albums_of, read_models
+from dreambooth.evaluation.origins import held_against_origins
 from dreambooth.evaluation.report import report_html, score_text
+from dreambooth.evaluation.results import Evaluation, Findings, Found, alarm_text, encoders_text, scores_record
+from dreambooth.evaluation.results_page import report_of
+from dreambooth.evaluation.target import Evaluated, all_evaluated, with_guidance_scale
 from dreambooth.files import write_json, write_text
-from dreambooth.recipes.album import Album
-from dreambooth.recipes.display import Display, counted
-from dreambooth.recipes.evaluated import Evaluated, all_evaluated, with_guidance_scale
-from dreambooth.recipes.findings import Evaluation, Findings, Found, alarm_text, encoders_text, scores_record
-from dreambooth.recipes.findings_page import report_of
-from dreambooth.recipes.judges import choose_judges
-from dreambooth.recipes.learned_from import held_against_origins
-from dreambooth.recipes.model_albums import ModelAlbums, albums_of, read_models
-from dreambooth.recipes.pictures import check_apart
-from dreambooth.recipes.scoring import MEASURES, Answers, Exam, Questions, confusion
-from dreambooth.recipes.settings import EvaluateSettings
+from dreambooth.measures.intervals import Score
+from dreambooth.pictures.sample_cache import Album
 from dreambooth.runtime.device import choose_device
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.sampling.names import folder_problems
+from dreambooth.schema.verbs import EvaluateSettings
 
 __all__ = ["EvaluateResult", "evaluate", "stopped_text"]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dreambooth.display import Display
 from dreambooth.families.tokens import TokenDescription, describe_token
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.settings import InspectSettings
+from dreambooth.schema.verbs import InspectSettings
 
 if TYPE_CHECKING:
     from dreambooth.weights.model_weights import ModelWeights, ReadingReport

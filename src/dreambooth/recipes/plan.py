@@ -7,18 +7,19 @@ from dataclasses import dataclass
 
 import torch
 
+from dreambooth.display import Display
 from dreambooth.errors import SettingsError
-from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.estimate.choice import USABLE, first_that_fits, possible_plan
+from dreambooth.estimate.peak import WORKSPACE, MemoryEstimate, describe_estimate, estimate_memory, gib
+from dreambooth.estimate.traces import Sampling
+from dreambooth.estimate.workload import Workload
+from dreambooth.families.components import Family
 from dreambooth.memory.plan import PRESETS
 from dreambooth.memory.settings import MemoryPreset
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.estimate import WORKSPACE, MemoryEstimate, Workload, describe_estimate, estimate_memory, gib
-from dreambooth.recipes.memory_plan import USABLE, first_that_fits, possible_plan
-from dreambooth.recipes.memory_traces import Sampling
-from dreambooth.recipes.settings import PlanSettings
 from dreambooth.runtime.device import choose_device, describe_device
 from dreambooth.runtime.free_memory import free_memory_bytes
 from dreambooth.runtime.precision import has_bfloat16
+from dreambooth.schema.verbs import PlanSettings
 from dreambooth.weights.read import read_model
 
 __all__ = ["PlanResult", "plan_memory"]
@@ -122,7 +123,7 @@ def _workload(settings: PlanSettings, resolution: int) -> Workload:
 
 
 def _estimates(
-    presets: tuple[MemoryPreset, ...], settings: PlanSettings, family: StableDiffusion1, workload: Workload, place: _Place
+    presets: tuple[MemoryPreset, ...], settings: PlanSettings, family: Family, workload: Workload, place: _Place
 ) -> tuple[dict[MemoryPreset, MemoryEstimate], dict[MemoryPreset, str]]:
     """Predictions, and the problems of presets that cannot be."""
     estimates: dict[MemoryPreset, MemoryEstimate] = {}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dreambooth.display import Display
 from dreambooth.families.tokens import TokenDescription, describe_token
 from dreambooth.families.tokens import propose_tokens as rarest_words
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.settings import TokensSettings
+from dreambooth.schema.verbs import TokensSettings
 
 __all__ = ["ProposedTokens", "propose_tokens"]
 

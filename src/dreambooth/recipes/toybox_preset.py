@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dreambooth import presets
 from dreambooth.config import parse_settings, read_yaml, without_silenced
-from dreambooth.recipes.settings import TrainSettings
+from dreambooth.schema.verbs import TrainSettings
 
 __all__ = ["toybox_training"]
 

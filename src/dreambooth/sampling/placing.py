@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
+from torch import nn
 
 from dreambooth.families.components import Components
 
-__all__ = ["picture_dtype", "place"]
+__all__ = ["picture_dtype", "place", "visiting"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -25,3 +28,16 @@ def place(components: Components, device: torch.device) -> Components:
     for module in (components.unet, components.vae, components.text_encoder):
         module.to(device)
     return components
+
+
+@contextmanager
+def visiting(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Inside, a module that is elsewhere is on `device`."""
+    is_visitor = next(module.parameters()).device.type != device.type
+    if is_visitor:
+        module.to(device)
+    try:
+        yield
+    finally:
+        if is_visitor:
+            module.to("cpu")

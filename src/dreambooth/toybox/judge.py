@@ -117,7 +117,7 @@ def load_judge(path: Path) -> Judge:
 
     Raises ModelFileError when the file is not there, cannot be read or holds something else.
     """
-    hint = "Train it with: python -m dreambooth.toybox train, or give --judge the file judge.safetensors of such a run."
+    hint = "Train it with: python -m experiments.toybox train, or give --judge the file judge.safetensors of such a run."
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file; expected the weights of the judge", hint=hint)
     try:

@@ -28,10 +28,10 @@ from torch import Tensor, nn
 from dreambooth import __version__
 from dreambooth.errors import RunError
 from dreambooth.files import atomic_directory, write_json
+from dreambooth.runs.folder import RunFolder
 from dreambooth.runtime.shards import distribute, gather_on_host, local_part
 from dreambooth.runtime.tensor_files import write_tensors
 from dreambooth.training.loop import TrainingState
-from dreambooth.training.run_folder import RunFolder
 
 __all__ = ["Checkpoint", "find_checkpoints", "remove_old_checkpoints", "restore_checkpoint", "save_checkpoint"]
 

@@ -12,8 +12,12 @@ from dreambooth.config import Settings
 __all__ = ["FileLayout", "LoopSettings", "OptimizerName", "OptimizerSettings", "OutputSettings", "StorageDtype"]
 
 StorageDtype = Literal["float32", "float16", "bfloat16"]
-OptimizerName = Literal["adamw", "adafactor"]
+
 FileLayout = Literal["own", "xavierxiao", "joepenna"]
+"""Whose names the files of models have: ours, or those of one of the two original programs."""
+
+
+OptimizerName = Literal["adamw", "adafactor"]
 
 
 class OptimizerSettings(Settings):

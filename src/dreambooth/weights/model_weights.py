@@ -12,9 +12,8 @@ from typing import Literal
 
 import torch
 
-from dreambooth.families.components import Components
+from dreambooth.families.components import Components, Family
 from dreambooth.families.mapped_pages import MappedPages
-from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.shapes import StateDict
 
 __all__ = ["ModelForm", "ModelWeights", "PartReport", "ReadingReport", "UNetWeights"]
@@ -78,7 +77,7 @@ class ModelWeights:
     not be written to.
     """
 
-    family: StableDiffusion1
+    family: Family
     unet: StateDict
     vae: StateDict
     text_encoder: StateDict
@@ -90,7 +89,7 @@ class ModelWeights:
         """The same model, whose pictures are `side` pixels wide; unchanged when there is no such number or it cannot be."""
         if side is None or not _SMALLEST <= side <= _LARGEST or side % max(8, self.family.downsampling):
             return self
-        return replace(self, family=replace(self.family, resolution=side))
+        return replace(self, family=self.family.at_resolution(side))
 
     def build(self, *, dtype: torch.dtype) -> Components:
         """The modules with copies of these tensors in `dtype`, on the CPU."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from dreambooth.config import read_yaml
 from dreambooth.errors import ModelFileError, SettingsError
-from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.families.components import Family
 
 __all__ = ["check_original_config", "contradictions", "flat_entries"]
 
@@ -18,7 +18,7 @@ _AUTOENCODER = f"{_VAE}ddconfig."
 _TEXT = "model.params.cond_stage_config.target"
 
 
-def check_original_config(path: Path, family: StableDiffusion1) -> None:
+def check_original_config(path: Path, family: Family) -> None:
     """Raise ModelFileError that lists every entry of the YAML at `path` that the model's tensors contradict.
 
     Entries that are left out are not missed: the original program had defaults for them.
@@ -38,7 +38,7 @@ def check_original_config(path: Path, family: StableDiffusion1) -> None:
         raise ModelFileError([f"{path}: {problem}" for problem in problems], hint=hint)
 
 
-def contradictions(entries: Mapping[str, Any], family: StableDiffusion1) -> list[str]:
+def contradictions(entries: Mapping[str, Any], family: Family) -> list[str]:
     """A sentence for every entry (dotted key to value) that the model's tensors contradict."""
     problems = [
         f"{name} is {entries[name]!r}; this model calls for {value!r}"
@@ -59,7 +59,7 @@ def flat_entries(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
             yield f"{prefix}{key}", inner
 
 
-def _expected(family: StableDiffusion1) -> dict[str, Any]:
+def _expected(family: Family) -> dict[str, Any]:
     unet, vae, schedule = family.unet, family.vae, family.schedule
     return {
         "model.params.linear_start": float(f"{schedule.beta_T[0]:.6g}"),

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from dreambooth.diffusion.randomness import normal
 from dreambooth.families.blueprints import text_blueprint, unet_blueprint, vae_blueprint
-from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.families.components import Family
 from dreambooth.families.shapes import Shape
 from dreambooth.weights.model_weights import ModelWeights, ReadingReport
 
 __all__ = ["random_model"]
 
 
-def random_model(family: StableDiffusion1, *, seed: int) -> ModelWeights:
+def random_model(family: Family, *, seed: int) -> ModelWeights:
     """Weights in float32 that depend on the family's shape and the seed alone; its pictures are noise.
 
     Matrices and convolutions are normal with variance 1 / fan-in, so that signals keep their size through the layers;

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from dreambooth.cli.flags import Given, leaves, read_arguments
+from dreambooth.cli.flags import Given, read_arguments
 from dreambooth.cli.verbs import VERBS
-from dreambooth.recipes import settings as records
+from dreambooth.schema import verbs as records
+from dreambooth.schema.leaves import leaves
 
 
 def _read(line: str) -> Given:
     name, *arguments = shlex.split(line)
     verb = VERBS[name]
-    return read_arguments(verb, getattr(records, verb.settings), arguments)
+    return read_arguments(verb, verb.record(), arguments)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_help_shows_every_flag_within_80_columns(
     assert text.startswith(f"Usage: dreambooth {verb.name}")
     assert verb.sentence.split(":")[0] in text
     assert verb.examples[0] in text
-    for leaf in leaves(getattr(records, verb.settings)):
+    for leaf in leaves(verb.record()):
         assert (f"{leaf.flag} " in text) is (leaf.name not in verb.without), leaf.flag
         if leaf.is_switch and leaf.name not in verb.without:
             assert leaf.flag.replace("--", "--no-") + " " in text

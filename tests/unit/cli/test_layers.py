@@ -10,12 +10,11 @@ import pytest
 
 from dreambooth.cli.flags import read_arguments
 from dreambooth.cli.layers import changes_to_run, settings_from
-from dreambooth.cli.preset_files import preset_names, read_preset
 from dreambooth.cli.verbs import VERBS
 from dreambooth.config import write_yaml
 from dreambooth.errors import SettingsError
-from dreambooth.recipes import settings as records
-from dreambooth.recipes.settings import TrainSettings
+from dreambooth.schema.presets import preset_names, read_preset
+from dreambooth.schema.verbs import TrainSettings
 
 REQUIRED = "--model a --photos b --class-word dog"
 
@@ -23,7 +22,7 @@ REQUIRED = "--model a --photos b --class-word dog"
 def _settings(line: str) -> Any:
     name, *arguments = shlex.split(line)
     verb = VERBS[name]
-    record = getattr(records, verb.settings)
+    record = verb.record()
     return settings_from(verb, record, read_arguments(verb, record, arguments))
 
 

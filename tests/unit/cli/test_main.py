@@ -15,7 +15,7 @@ import pytest
 from dreambooth import __version__
 from dreambooth.cli.main import main
 from dreambooth.errors import Interrupted, ModelFileError, RunError, SettingsError
-from dreambooth.recipes.settings import TokensSettings, TrainSettings
+from dreambooth.schema.verbs import TokensSettings, TrainSettings
 
 
 class Recipe:
@@ -147,13 +147,25 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
         assert main(arguments) == 0
         text = capsys.readouterr().out
         assert text.startswith("Usage: dreambooth VERB")
-        verbs = ["train", "generate", "evaluate", "benchmark", "prior", "plan", "convert", "inspect", "tokens", "demo"]
+        verbs = [
+            "train",
+            "generate",
+            "evaluate",
+            "benchmark",
+            "prior",
+            "plan",
+            "convert",
+            "inspect",
+            "tokens",
+            "demo",
+            "toybox",
+        ]
         assert [line.split()[1] for line in text.splitlines() if line.startswith("│ ") and line[2] != " "] == verbs
 
 
 def test_an_unknown_verb_is_told_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trian"]) == 2
-    known = "train, generate, evaluate, benchmark, prior, plan, convert, inspect, tokens, demo"
+    known = "train, generate, evaluate, benchmark, prior, plan, convert, inspect, tokens, demo, toybox"
     first, second = capsys.readouterr().err.splitlines()
     assert first == f"error: unknown verb 'trian': the verbs are {known}; did you mean 'train'?"
     assert second == "See `dreambooth --help`."

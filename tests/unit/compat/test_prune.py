@@ -12,8 +12,8 @@ from torch import Tensor
 
 from dreambooth.compat.prune import main, prune
 from dreambooth.diffusion.schedule import ddpm_buffers, scaled_linear_schedule
+from dreambooth.display import Display
 from dreambooth.errors import ModelFileError, SettingsError
-from dreambooth.recipes.display import Display
 
 POSITION_IDS = "cond_stage_model.transformer.text_model.embeddings.position_ids"
 OUT, OUT_AVERAGE = "model.diffusion_model.out.2.weight", "model_ema.diffusion_modelout2weight"
@@ -123,7 +123,7 @@ def test_averages_that_are_not_there_are_not_taken(tmp_path: Path, tensors: dict
 def test_a_safetensors_file_stays_one(last: Path, display: Display) -> None:
     full = prune(["--ckpt", str(last), "--fp32"], display).destination
     from dreambooth.recipes.convert import convert
-    from dreambooth.recipes.settings import ConvertSettings
+    from dreambooth.schema.verbs import ConvertSettings
 
     source = last.with_name("v1.5.safetensors")
     convert(ConvertSettings(source=str(full), destination=source), display)

@@ -21,13 +21,13 @@ from dreambooth.compat.original_pictures import WrittenPictures
 from dreambooth.compat.settings import OriginalPictures
 from dreambooth.compat.txt2img import FLAGS, pictures_asked_for, txt2img
 from dreambooth.config import read_yaml
+from dreambooth.display import Display
 from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
-from dreambooth.recipes.display import Display
 from dreambooth.recipes.generate import generate
-from dreambooth.recipes.settings import GenerateSettings
 from dreambooth.sampling.settings import SampleSettings
+from dreambooth.schema.verbs import GenerateSettings
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.original_config import check_original_config, contradictions
 from dreambooth.weights.read import read_model

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from dreambooth.data.caption_files import read_caption
 from dreambooth.data.captions import (
-    CaptionedPhoto,
-    Role,
     default_caption,
     default_prior_caption,
     empty_captions,
@@ -14,9 +13,8 @@ from dreambooth.data.captions import (
     fixed,
     instance_caption,
     prior_caption,
-    read_caption,
 )
-from dreambooth.data.photos import Photo
+from dreambooth.data.records import CaptionedPhoto, Photo, Role
 from dreambooth.data.settings import PriorSettings, SubjectSettings
 from dreambooth.errors import PhotoError
 

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from dreambooth.data.captions import Role
 from dreambooth.data.drawing import Drawing, OriginalPairs, PerRole, Rounds, drawing, repeats_of
+from dreambooth.data.records import Role
 from dreambooth.data.settings import PriorSettings
 
 ROLES: tuple[Role, ...] = ("instance", "prior")

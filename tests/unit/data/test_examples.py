@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth.data.captions import CaptionedPhoto, Role
 from dreambooth.data.drawing import PerRole
 from dreambooth.data.examples import Example, ExampleSource
-from dreambooth.data.photos import Photo
+from dreambooth.data.records import CaptionedPhoto, Photo, Role
 from dreambooth.data.settings import ViewSettings
 from dreambooth.data.views import all_training_views
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from dreambooth.data.latent_cache import LatentCache
-from dreambooth.data.photos import Photo
+from dreambooth.data.records import Photo
 from dreambooth.data.views import View
 from dreambooth.diffusion.latents import LatentMoments
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dreambooth.data.captions import Role
-from dreambooth.data.photos import Photo
+from dreambooth.data.records import Photo, Role
 from dreambooth.data.settings import Crop, ViewSettings
 from dreambooth.data.views import NUM_RANDOM_CROPS, View, all_training_views, draw_view, held_out_view, render_view
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dreambooth.evaluation.intervals import Score
 from dreambooth.evaluation.report import Confusion, Curve, Pictures, Report, ScoreRow, SubjectPart, report_html, score_text
+from dreambooth.measures.intervals import Score
 
 _VOID = {"meta", "img"}
 

@@ -12,7 +12,8 @@ from transformers.models.clip.tokenization_clip import CLIPTokenizer
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.families.blueprints import text_blueprint, unet_blueprint, vae_blueprint
 from dreambooth.families.components import Components
-from dreambooth.families.sd1 import StableDiffusion1, quiet_import
+from dreambooth.families.quiet_import import quiet_import
+from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.shapes import Shape
 
 START, END = 49406, 49407

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from dreambooth.notebook.charts import loss_chart
-from dreambooth.notebook.progress import Curve, Progress
+from dreambooth.runs.progress import Curve, Progress
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -13,8 +13,8 @@ from safetensors.numpy import save_file
 from dreambooth.errors import RunError
 from dreambooth.notebook import choosing
 from dreambooth.notebook.choosing import choose_model, saved_models, show_pictures
-from dreambooth.sampling.images import save_picture
-from dreambooth.training.run_folder import RunFolder
+from dreambooth.pages.images import save_picture
+from dreambooth.runs.folder import RunFolder
 
 
 def _model(path: Path, step: int) -> None:

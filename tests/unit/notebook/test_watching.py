@@ -15,7 +15,7 @@ import pytest
 from dreambooth.errors import RunError, SettingsError, TrainingError
 from dreambooth.notebook import watching
 from dreambooth.notebook.watching import is_finished, log_of, train, training_command
-from dreambooth.training.run_folder import RunFolder
+from dreambooth.runs.folder import RunFolder
 
 
 @pytest.fixture

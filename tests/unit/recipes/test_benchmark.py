@@ -19,20 +19,20 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
+from dreambooth.display import Display
 from dreambooth.errors import Interrupted, ModelFileError, PhotoError, RunError, SettingsError
-from dreambooth.evaluation.intervals import Score
-from dreambooth.evaluation.settings import BenchmarkSettings
+from dreambooth.evaluation.evaluation import Measured, Questions
+from dreambooth.measures.intervals import Score
+from dreambooth.measures.settings import BenchmarkSettings
 from dreambooth.recipes import benchmark as recipe
 from dreambooth.recipes import benchmark_subject as jobs
 from dreambooth.recipes.benchmark import benchmark
 from dreambooth.recipes.benchmark_subject import SubjectJob, benchmark_subject
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.scoring import Measured, Questions
-from dreambooth.recipes.settings import TrainSettings
 from dreambooth.recipes.train import TrainResult
-from dreambooth.runtime.lock import exclusive
+from dreambooth.runs.lock import exclusive
 from dreambooth.runtime.workers import InThisProcess, OverRay
 from dreambooth.sampling.records import Picture
+from dreambooth.schema.verbs import TrainSettings
 
 PROMPTS = Path(__file__).parents[2] / "data" / "prompts_and_classes.txt"
 NAMES = ["zigzag-mug", "marked-ball", "belted-vase"]

@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from dreambooth.families.untrained import untrained_vit
-from dreambooth.pretraining.pictures import to_pixels
-from dreambooth.pretraining.seeing import auc, features
 from dreambooth.toybox.eye import EYE
 from dreambooth.toybox.files import CLIP_FILE, EYE_FILE, JUDGE_FILE
 from dreambooth.toybox.judge import SIDE
 from dreambooth.toybox.render import render
 from dreambooth.toybox.subjects import HELD_OUT_SEED, PHOTO_SEED, SUBJECTS, random_subject, subject_scenes
 from dreambooth.toybox.world import PLACES, Look, Scene
+from experiments.toybox.pictures import to_pixels
+from experiments.toybox.seeing import auc, features
 
 NUM_PICTURES = 2
 NUM_OTHERS = 2

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from dreambooth.errors import RunError
+from dreambooth.runs.folder import RunFolder
 from dreambooth.training import checkpoints
 from dreambooth.training.checkpoints import find_checkpoints, remove_old_checkpoints, restore_checkpoint, save_checkpoint
 from dreambooth.training.loop import training_steps
-from dreambooth.training.run_folder import RunFolder
 
 MakeTiny = Callable[..., Any]
 

@@ -24,8 +24,8 @@ from dreambooth.families.blueprints import text_blueprint, unet_blueprint, vae_b
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
 from dreambooth.recipes.convert import convert
-from dreambooth.recipes.display import Display
-from dreambooth.recipes.settings import ConvertSettings
+from dreambooth.display import Display
+from dreambooth.schema.verbs import ConvertSettings
 from dreambooth.weights.model_weights import ModelWeights, ReadingReport
 from dreambooth.weights.read import read_model
 from dreambooth.weights.write import write_single_file

@@ -1,0 +1,146 @@
+"""Whether the checkpoint that a run chose is as good as its last one, looked at anew; and what runs scored on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dreambooth.evaluation.evaluation import Answers, Exam, Questions
+from dreambooth.measures.balance import PARTS, Span, Weights, balance, best, has_passed_peak, spans
+from dreambooth.measures.settings import CLASS_IMAGES_EACH, SelectionSettings
+from dreambooth.recipes.toybox import subject_look
+from dreambooth.runs.events import read_events
+from dreambooth.runs.folder import RunFolder
+from dreambooth.toybox.files import EMBEDDED_MODEL
+from dreambooth.toybox.world import PLACES
+from experiments.results.looking import Gallery, judges_in, number, photo_pixels
+from experiments.results.runs import PRESET_RATE, TOKENS, Place, Scale
+
+__all__ = ["CHOOSING", "MARGIN", "PATIENCE", "measure_choice", "scored_steps"]
+
+MARGIN, PATIENCE = 0.03, 2
+"""Of the early stop that is asked about: the margin of docs/evaluation.md, and the default patience."""
+
+CHOOSING = (1, 4)
+"""Pictures of each prompt by which a step is chosen: as few as can be, which the runs scored themselves by, and the default."""
+
+_MOST_LOOKS = 8  # of which one is chosen
+_CHOOSING_SEED, _SEED = 42, 1234  # what chooses and what measures it see nothing that is the same
+_MOST_CLASS_IMAGES = 16  # as a run that scores itself has
+_IMAGES = 2  # of each prompt in one look that measures, so that there is DIV
+_DEFAULTS = SelectionSettings()
+_WEIGHTS = Weights(_DEFAULTS.balance_fidelity, _DEFAULTS.balance_prompt, _DEFAULTS.balance_prior)
+
+
+def scored_steps(run: RunFolder) -> dict[int, dict[str, float | None]]:
+    """Balance, fidelity, prompt and prior by step, as the run scored itself; step 0 is the base model."""
+    events = [event for event in read_events(run.events) if event["event"] == "evaluation"]
+    return {event["step"]: {name: event[name] for name in ("balance", *PARTS)} for event in events}
+
+
+def measure_choice(place: Place, scale: Scale, name: str) -> dict[str, Any]:
+    """For the usual and the too long run: the steps that are chosen, and how they and the last one look by other noise."""
+    run = place.at_rate(name, PRESET_RATE)
+    looks = _Looks.of(place, scale, name, seed=_SEED, num_images=_IMAGES, num=scale.held_out_looks)
+    found: dict[str, Any] = {"subject": name}
+    for last in (scale.steps, scale.long_steps):
+        histories = _histories(place, scale, name, last)
+        last_G = looks.balances(run, last)
+        found[str(last)] = {
+            "last": number(last_G[None], "balance"),
+            "would have ended at": _early_stop(histories[CHOOSING[0]]),
+        }
+        for num, history in histories.items():
+            chosen_G = looks.balances(run, best(history))
+            found[str(last)][f"by {num}"] = {
+                "chosen": best(history),
+                "balance": number(chosen_G[None], "balance"),
+                "gain": number((chosen_G - last_G)[None], "gain"),
+                "history": history,
+            }
+    return found
+
+
+def _histories(place: Place, scale: Scale, name: str, last: int) -> dict[int, dict[int, float]]:
+    """By how many pictures of each prompt, to the balances of at most eight steps: the run's own, and looks at its models."""
+    run = place.at_rate(name, PRESET_RATE)
+    scored = {step: one["balance"] for step, one in scored_steps(run).items() if 0 < step <= last}
+    every = math.ceil(len(scored) / _MOST_LOOKS)
+    own = {step: value for step in sorted(scored)[every - 1 :: every] if (value := scored[step]) is not None}
+    more = _Looks.of(place, scale, name, seed=_CHOOSING_SEED, num_images=CHOOSING[1], num=1)
+    return {CHOOSING[0]: own, CHOOSING[1]: {step: float(more.balances(run, step)) for step in own}}
+
+
+def _early_stop(history: Mapping[int, float]) -> int | None:
+    """The first step at which the run would have ended by itself."""
+    steps = sorted(history)
+    for at, step in enumerate(steps):
+        if has_passed_peak({one: history[one] for one in steps[: at + 1]}, margin=MARGIN, patience=PATIENCE):
+            return step
+    return None
+
+
+@dataclass(frozen=True)
+class _Looks:
+    """Several looks at a model, each by noise of its own."""
+
+    exam: Exam
+    """Of a single look."""
+    gallery: Gallery
+    num: int
+    before: Answers
+    between: Mapping[str, Span]
+
+    @classmethod
+    def of(cls, place: Place, scale: Scale, name: str, *, seed: int, num_images: int, num: int) -> _Looks:
+        """With the base model's pictures made, all of which say where 0 and 1 are; `num_images` are of a prompt, in a look."""
+        word = subject_look(name).class_word
+        questions = Questions(
+            prompts=tuple(f"photo of a {TOKENS[0]} {word} {where}" for where in PLACES.values()),
+            descriptions=tuple(f"photo of a {word} {where}" for where in PLACES.values()),
+            class_prompt=f"photo of a {word}",
+            num_images=num_images,
+            num_class_images=min(_MOST_CLASS_IMAGES, CLASS_IMAGES_EACH * num_images),
+        )
+        exam = Exam(questions, list(photo_pixels(place.photos(name))), judges_in(place.output / "features"), seed)
+        gallery = Gallery(place.output / "pictures", scale.evaluation_sampling_steps, seed)
+        before = _answers(gallery, EMBEDDED_MODEL, questions, num)
+        in_all = replace(questions, num_images=num * questions.num_images, num_class_images=num * questions.num_class_images)
+        every = replace(exam, questions=in_all)
+        base = {title: one.value for title, one in every.score(before, before=None).scores.items()}
+        own = {title: one.value for title, one in exam.photo_scores().items()}
+        between = spans(base, {**own, "CLIP-T": exam.photos_on_prompts()})
+        return cls(exam, gallery, num, before, between)
+
+    def balances(self, run: RunFolder, step: int) -> Tensor:
+        """The balance of a step's model in each look, (looks,)."""
+        answers = _answers(self.gallery, str(run.model_at(step)), self.exam.questions, self.num)
+        found = []
+        for look in range(self.num):
+            measured = self.exam.score(
+                _part(answers, self.exam.questions, look), before=_part(self.before, self.exam.questions, look)
+            )
+            one = balance({name: score.value for name, score in measured.scores.items()}, self.between, _WEIGHTS)
+            found.append(math.nan if one is None else one.value)
+        return torch.tensor(found, dtype=torch.float64)
+
+
+def _answers(gallery: Gallery, model: str, questions: Questions, num: int) -> Answers:
+    assert questions.class_prompt is not None, "every subject of the small world has a class"
+    return Answers(
+        gallery.shown(model, questions.prompts, num * questions.num_images),
+        gallery.shown(model, [questions.class_prompt], num * questions.num_class_images)[0],
+    )
+
+
+def _part(answers: Answers, questions: Questions, look: int) -> Answers:
+    """The pictures of one look."""
+    few, of_class = questions.num_images, questions.num_class_images
+    return Answers(
+        answers.subject_PSCHW[:, look * few : (look + 1) * few], answers.class_NCHW[look * of_class : (look + 1) * of_class]
+    )

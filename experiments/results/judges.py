@@ -1,0 +1,117 @@
+"""How far the judges can be trusted: what they read from fresh renderings, whose truth is known.
+
+CLIP reads as it is asked elsewhere, by the text that a picture is nearest to; the judge answers by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dreambooth.evaluation.evaluation import Judges
+from dreambooth.measures.metrics import cosines
+from dreambooth.toybox.captions import describe
+from dreambooth.toybox.files import JUDGE_FILE
+from dreambooth.toybox.judge import ATTRIBUTES, SIDE, load_judge
+from dreambooth.toybox.render import render
+from dreambooth.toybox.world import ORDINARY_PATTERNS, PLACES, Look, Scene, random_scene
+from experiments.results.looking import judges_in, number
+from experiments.results.runs import Place, Scale
+from experiments.toybox.count import answers_about
+
+__all__ = ["QUESTIONS", "Question", "measure_judges"]
+
+_SEED = 271828
+
+
+@dataclass(frozen=True)
+class Question:
+    """One thing to be read, and the text for each answer about a scene; everything else in the texts is true."""
+
+    attribute: str
+    """Of the judge."""
+    answers: Sequence[str]
+    text: Callable[[Scene, str], str]
+    truth: Callable[[Scene], str]
+    is_asked: Callable[[Scene], bool]
+
+
+def _is_plain(scene: Scene) -> bool:
+    return scene.look.pattern == "plain"
+
+
+def _patterned(look: Look, pattern: str) -> str:
+    return describe(replace(look, pattern=pattern), num_colours=2, has_pattern=True)
+
+
+QUESTIONS: Mapping[str, Question] = {
+    "class": Question(
+        "class", ATTRIBUTES["class"], lambda scene, word: f"photo of a {word}", lambda scene: scene.look.class_word, bool
+    ),
+    "colour of plain objects": Question(
+        "primary",
+        ATTRIBUTES["primary"],
+        lambda scene, word: f"photo of a {word} {scene.look.class_word}",
+        lambda scene: scene.look.primary,
+        _is_plain,
+    ),
+    "pattern of others": Question(
+        "pattern",
+        tuple(name for name in ORDINARY_PATTERNS if name != "plain"),
+        lambda scene, word: f"photo of a {_patterned(scene.look, word)}",
+        lambda scene: scene.look.pattern,
+        lambda scene: not _is_plain(scene),
+    ),
+    "place": Question(
+        "place",
+        ATTRIBUTES["place"],
+        lambda scene, word: f"photo of a {scene.look.class_word} {PLACES[word]}",
+        lambda scene: scene.place,
+        bool,
+    ),
+}
+"""What is asked about every picture, by its name in the table."""
+
+
+def measure_judges(place: Place, scale: Scale) -> dict[str, Any]:
+    """The share of right answers to each question, of CLIP and of the judge, and what luck would give."""
+    scenes = [random_scene(np.random.default_rng([_SEED, index])) for index in range(scale.num_renderings)]
+    pixels_NCHW = torch.stack([torch.from_numpy(render(one, SIDE)).permute(2, 0, 1).float() / 255 for one in scenes])
+    judges = judges_in(place.output / "features")
+    found = {}
+    for name, question in QUESTIONS.items():
+        rows = [row for row, scene in enumerate(scenes) if question.is_asked(scene)]
+        asked, pictures = [scenes[row] for row in rows], pixels_NCHW[rows]
+        found[name] = {
+            "CLIP": _share(question, asked, _by_clip(judges, question, asked, pictures), name),
+            "judge": _share(question, asked, _by_the_judge(question, pictures), name),
+            "luck": 1 / len(question.answers),
+            "pictures": len(rows),
+        }
+    return found
+
+
+def _by_clip(judges: Judges, question: Question, scenes: Sequence[Scene], pixels_NCHW: Tensor) -> list[str]:
+    images_ND = judges.features(judges.clip, pixels_NCHW)
+    read = []
+    for scene, image_D in zip(scenes, images_ND, strict=True):
+        texts_KD = judges.clip.encode_text([question.text(scene, word) for word in question.answers])
+        read.append(question.answers[int(cosines(image_D[None], texts_KD).argmax())])
+    return read
+
+
+def _by_the_judge(question: Question, pixels_NCHW: Tensor) -> list[str]:
+    words = ATTRIBUTES[question.attribute]
+    columns = [words.index(word) for word in question.answers]
+    answers_NK = answers_about(load_judge(JUDGE_FILE), pixels_NCHW)[question.attribute][:, columns]
+    return [question.answers[index] for index in answers_NK.argmax(dim=1).tolist()]
+
+
+def _share(question: Question, scenes: Sequence[Scene], read: Sequence[str], key: str) -> dict[str, float | None]:
+    right = [answer == question.truth(scene) for scene, answer in zip(scenes, read, strict=True)]
+    return number(torch.tensor(right, dtype=torch.float64)[:, None], key)

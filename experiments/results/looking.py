@@ -1,0 +1,79 @@
+"""Pictures of a model by prompt, the judges that look at them, and numbers with their intervals.
+
+Shapes: P prompts, S pictures of each, N pictures, C channels, H and W sizes in pixels, D widths of features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dreambooth.data.photos import read_pixels
+from dreambooth.data.views import View, render_view
+from dreambooth.display import Display
+from dreambooth.evaluation.choose_encoders import choose_judges
+from dreambooth.evaluation.evaluation import Judges
+from dreambooth.evaluation.target import usual_guidance_scale
+from dreambooth.measures.intervals import bootstrap_interval
+from dreambooth.measures.settings import EvaluationSettings
+from dreambooth.pictures.sample_cache import Album
+from dreambooth.sampling.records import Picture
+from dreambooth.sampling.settings import SampleSettings
+from dreambooth.toybox.judge import SIDE
+from dreambooth.weights.read import model_name, read_model
+
+__all__ = ["Gallery", "judges_in", "number", "over_subjects", "photo_pixels"]
+
+_CPU = torch.device("cpu")
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures of many models, which are kept; picture k of every prompt and model starts from noise k of `seed`."""
+
+    folder: Path
+    sampling_steps: int
+    seed: int
+
+    def shown(self, model: str, prompts: Sequence[str], num: int) -> Tensor:
+        """`num` pictures of each prompt, (P, S, 3, H, W) in [0, 1]; `model` is a file, a run folder or toybox."""
+        sample = SampleSettings(
+            steps=self.sampling_steps, guidance_scale=usual_guidance_scale(SIDE), sampler="ddim", seed=self.seed, device="cpu"
+        )
+        name = model_name(Path(model)) if Path(model).is_dir() else model
+        album = Album(self.folder, read_model(name).made_for(SIDE), name, sample, _CPU)
+        pictures = [Picture(prompt, index) for prompt in prompts for index in range(num)]
+        made_NCHW = torch.stack(album.make(pictures, Display()))
+        return made_NCHW.view(len(prompts), num, *made_NCHW.shape[1:])
+
+
+def judges_in(folder: Path) -> Judges:
+    """The embedded encoders, which keep features in a folder."""
+    return choose_judges(EvaluationSettings(), side=SIDE, device=_CPU, cache=folder)
+
+
+def photo_pixels(folder: Path) -> Tensor:
+    """The square photos of a rendered subject, (N, 3, 64, 64) in [0, 1]."""
+    views = []
+    for path in sorted(folder.glob("*.png")):
+        pixels = read_pixels(path, background="white")
+        height, width = pixels.shape[:2]
+        views.append((render_view(pixels, View(SIDE, top=0, left=0, height=height, width=width, flip=False)) + 1) / 2)
+    return torch.stack(views)
+
+
+def number(values_PS: Tensor, key: str) -> dict[str, float | None]:
+    """A mean over prompts and pictures with its interval."""
+    low, high = bootstrap_interval(values_PS, seed=_SEED, key=key) or (None, None)
+    return {"value": float(values_PS.double().mean()), "low": low, "high": high}
+
+
+def over_subjects(ones: Sequence[dict[str, Any]], key: str) -> dict[str, float | None]:
+    """The mean over subjects of numbers; its interval is that of drawing other subjects."""
+    return number(torch.tensor([[one["value"]] for one in ones]), key)

@@ -1,0 +1,62 @@
+"""Two subjects in one model: learned one after the other, and both at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dreambooth.measures.metrics import confusion_matrix, subject_cosines
+from dreambooth.recipes.toybox import subject_look
+from dreambooth.toybox.world import PLACES
+from experiments.results.looking import Gallery, judges_in, number, photo_pixels
+from experiments.results.runs import TOKENS, Pair, Place, Scale
+
+__all__ = ["MODELS", "measure_pair"]
+
+MODELS = {
+    "alone": ("alone-1", "alone-2"),
+    "first, then second": ("consecutive", "consecutive"),
+    "both at once": ("joint", "joint"),
+}
+"""What is compared, to the runs that show the first and the second subject."""
+
+_SEED = 42
+
+
+def measure_pair(place: Place, scale: Scale, pair: Pair) -> dict[str, Any]:
+    """DINO and CLIP-I of both subjects in every model, PRES of their classes, and which one pictures are most like."""
+    judges, folder = judges_in(place.output / "features"), place.of_pair(pair)
+    gallery = Gallery(place.output / "pictures", scale.sampling_steps, _SEED)
+    photos = [photo_pixels(place.photos(name)) for name in pair.subjects]
+    dino_photos = [judges.features(judges.dino, one) for one in photos]
+    clip_photos = [judges.features(judges.clip, one) for one in photos]
+    found: dict[str, Any] = {"pair": list(pair.subjects), "models": {}}
+    for title, runs in MODELS.items():
+        subjects, generated = {}, []
+        for number_of, (name, run) in enumerate(zip(pair.subjects, runs, strict=True)):
+            word = subject_look(name).class_word
+            prompts = [
+                f"photo of a {TOKENS[number_of]} {word}{where}" for where in ("", *(f" {one}" for one in PLACES.values()))
+            ]
+            pictures_PSCHW = gallery.shown(str(folder / run), prompts, scale.num_images)
+            class_SCHW = gallery.shown(str(folder / run), [f"photo of a {word}"], scale.num_class_images)[0]
+            dino_ND = judges.features(judges.dino, pictures_PSCHW.flatten(0, 1))
+            clip_ND = judges.features(judges.clip, pictures_PSCHW.flatten(0, 1))
+            generated.append(dino_ND)
+            values = {
+                "DINO": _by_prompt(subject_cosines(dino_ND, dino_photos[number_of]), pictures_PSCHW),
+                "CLIP-I": _by_prompt(subject_cosines(clip_ND, clip_photos[number_of]), pictures_PSCHW),
+                "PRES": subject_cosines(judges.features(judges.dino, class_SCHW), dino_photos[number_of])[None],
+            }
+            subjects[name] = {measure: number(one_PS, measure) for measure, one_PS in values.items()}
+        found["models"][title] = {
+            "subjects": subjects,
+            "confusion": confusion_matrix(generated, dino_photos).tolist(),
+        }
+    return found
+
+
+def _by_prompt(values_N: Tensor, pictures_PSCHW: Tensor) -> Tensor:
+    return values_N.view(torch.Size(pictures_PSCHW.shape[:2]))

@@ -1,0 +1,130 @@
+"""What one subject shows: that it was learned, what became of its class, and whether prompts still change it.
+
+Shapes: S pictures of each prompt, P prompts, C channels, H and W sizes in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dreambooth.evaluation.dataset import TOYBOX_COLOURS
+from dreambooth.evaluation.evaluation import Judges
+from dreambooth.measures.metrics import cosines, div_parts, drifts, own_cosine, subject_cosines
+from dreambooth.recipes.toybox import subject_look
+from dreambooth.toybox.files import EMBEDDED_MODEL, JUDGE_FILE
+from dreambooth.toybox.judge import ATTRIBUTES, load_judge
+from dreambooth.toybox.world import PLACES
+from experiments.results.looking import Gallery, judges_in, number, photo_pixels
+from experiments.results.runs import TOKENS, Place, Scale
+from experiments.toybox.count import answers_about
+
+__all__ = ["BASE", "WITH", "WITHOUT", "Shown", "measure_subject", "models_of", "show"]
+
+BASE, WITH, WITHOUT = "base model", "prior weight 1", "prior weight 0"
+_SEED = 42  # the benchmark's, so its pictures serve here as well
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a model makes of one subject; all pixels in [0, 1]."""
+
+    plain_SCHW: Tensor
+    """The subject without anything else."""
+    places_PSCHW: Tensor
+    """In every place."""
+    colours_PSCHW: Tensor
+    """In four colours."""
+    class_SCHW: Tensor
+    """The class alone."""
+
+
+def measure_subject(place: Place, scale: Scale, name: str) -> dict[str, Any]:
+    """Numbers of the base model and of both trained ones, and differences between them, picture by picture."""
+    word, judges = subject_look(name).class_word, judges_in(place.output / "features")
+    photos_NCHW = photo_pixels(place.photos(name))
+    models = models_of(place, name)
+    shown = {kind: show(place, scale, model, word, "" if kind == BASE else TOKENS[0]) for kind, model in models.items()}
+    values = {kind: _values(judges, one, shown[BASE], photos_NCHW, word) for kind, one in shown.items()}
+    return {
+        "subject": name,
+        "class_word": word,
+        "photos": {
+            title: own_cosine(judges.features(encoder, photos_NCHW))
+            for title, encoder in (("DINO", judges.dino), ("CLIP-I", judges.clip))
+        },
+        "measures": {
+            kind: {measure: number(found_PS, measure) for measure, found_PS in one.items()} for kind, one in values.items()
+        },
+        "learned": _differences(values[WITH], values[BASE], ("DINO", "CLIP-I", "DINO in places")),
+        "kept": _differences(values[WITH], values[WITHOUT], ("PRES", "drift", "DIV")),
+    }
+
+
+def models_of(place: Place, name: str) -> dict[str, str]:
+    """The base model and the two that learned the subject."""
+    return {
+        BASE: EMBEDDED_MODEL,
+        WITH: str(place.learned_with_prior(name, 1)),
+        WITHOUT: str(place.learned_with_prior(name, 0)),
+    }
+
+
+def show(place: Place, scale: Scale, model: str, class_word: str, token: str) -> Shown:
+    """Let a model show the subject; without a token its class."""
+    gallery, words = Gallery(place.output / "pictures", scale.sampling_steps, _SEED), f"{token} {class_word}".strip()
+    few, many = scale.num_images, scale.num_class_images
+    return Shown(
+        gallery.shown(model, [f"photo of a {words}"], many)[0],
+        gallery.shown(model, [f"photo of a {words} {where}" for where in PLACES.values()], few),
+        gallery.shown(model, [f"photo of a {colour} {words}" for colour in TOYBOX_COLOURS], few),
+        gallery.shown(model, [f"photo of a {class_word}"], many)[0],
+    )
+
+
+def _values(judges: Judges, shown: Shown, base: Shown, photos_NCHW: Tensor, word: str) -> dict[str, Tensor]:
+    """Every measure picture by picture, (prompts, pictures of each)."""
+    dino, clip = judges.dino, judges.clip
+    dino_photos, clip_photos = judges.features(dino, photos_NCHW), judges.features(clip, photos_NCHW)
+    places_NCHW = shown.places_PSCHW.flatten(0, 1)
+    class_features, base_features = (judges.features(dino, one.class_SCHW) for one in (shown, base))
+    assert judges.distance is not None, "the embedded judges have one"
+    num_each = shown.places_PSCHW.shape[1]
+    return {
+        "DINO": subject_cosines(judges.features(dino, shown.plain_SCHW), dino_photos)[None],
+        "CLIP-I": subject_cosines(judges.features(clip, shown.plain_SCHW), clip_photos)[None],
+        "DINO in places": subject_cosines(judges.features(dino, places_NCHW), dino_photos).view(-1, num_each),
+        "PRES": subject_cosines(class_features, dino_photos)[None],
+        "drift": drifts(base_features, class_features)[None],
+        "DIV": div_parts(judges.distance.between(shown.class_SCHW)[None]),
+        "place by CLIP": _by_clip(judges, shown.places_PSCHW, [f"photo of a {word} {where}" for where in PLACES.values()]),
+        "place by the judge": _by_the_judge(shown.places_PSCHW, "place", list(PLACES)),
+        "colour by CLIP": _by_clip(judges, shown.colours_PSCHW, [f"photo of a {colour} {word}" for colour in TOYBOX_COLOURS]),
+        "colour by the judge": _by_the_judge(shown.colours_PSCHW, "primary", TOYBOX_COLOURS),
+    }
+
+
+def _by_clip(judges: Judges, pictures_PSCHW: Tensor, texts: Sequence[str]) -> Tensor:
+    """Which pictures are nearest to their own text of all, (P, S) of 0 and 1."""
+    likeness_NP = cosines(judges.features(judges.clip, pictures_PSCHW.flatten(0, 1)), judges.clip.encode_text(texts))
+    return _right(likeness_NP.argmax(dim=1), list(range(len(texts))), pictures_PSCHW)
+
+
+def _by_the_judge(pictures_PSCHW: Tensor, attribute: str, words: Sequence[str]) -> Tensor:
+    """In which pictures the judge reads the word that was asked for, of all that it knows, (P, S) of 0 and 1."""
+    answers = answers_about(load_judge(JUDGE_FILE), pictures_PSCHW.flatten(0, 1))[attribute]
+    return _right(answers.argmax(dim=1), [ATTRIBUTES[attribute].index(word) for word in words], pictures_PSCHW)
+
+
+def _right(found_N: Tensor, asked: Sequence[int], pictures_PSCHW: Tensor) -> Tensor:
+    num_prompts, num_each = pictures_PSCHW.shape[:2]
+    return (found_N.view(num_prompts, num_each) == torch.tensor(asked)[:, None]).double()
+
+
+def _differences(one: Mapping[str, Tensor], other: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Any]:
+    """Of pictures from the same noise, so what the noise does to both falls out."""
+    return {name: number(one[name] - other[name], name) for name in names}

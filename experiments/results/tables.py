@@ -1,0 +1,166 @@
+"""What was found, as the tables of docs/results.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from experiments.results.chosen import CHOOSING
+from experiments.results.looking import over_subjects
+from experiments.results.pairs import MODELS
+from experiments.results.subject import BASE, WITH, WITHOUT
+
+__all__ = ["as_markdown"]
+
+Found = Mapping[str, Any]
+
+
+def as_markdown(record: Found) -> str:
+    """All tables below each other."""
+    subjects, choices = record["subjects"], record["choices"]
+    parts = [
+        ("What the judges read", _judges(record["judges"])),
+        ("The subject is learned", _learned(subjects)),
+        ("The class is kept", _kept(subjects)),
+        ("Prompts still change it", _edited(subjects)),
+        *((f"The chosen checkpoint, {last} steps", _chosen(choices, last)) for last in record["budgets"]),
+        ("Learning rate and steps", _rates(record["rates"])),
+        *((" and ".join(pair["pair"]), _pair(pair)) for pair in record["pairs"]),
+        *((f"{' and '.join(pair['pair'])}: taken for", _confusion(pair)) for pair in record["pairs"]),
+    ]
+    return "\n".join(f"## {title}\n\n{table}\n" for title, table in parts)
+
+
+def _judges(found: Found) -> str:
+    rows = [
+        (name, str(one["pictures"]), *(_text(one[judge], is_share=True) for judge in ("CLIP", "judge")), f"{one['luck']:.0%}")
+        for name, one in found.items()
+    ]
+    return _table(("", "pictures", "CLIP", "judge", "luck"), rows)
+
+
+def _learned(subjects: Sequence[Found]) -> str:
+    titles = ("", *(f"{name}, {whose}" for name in ("DINO", "CLIP-I") for whose in ("base", "learned", "gain", "photos")))
+    rows = [(one["subject"], *_learned_cells(one)) for one in subjects]
+    mean = []
+    for name in ("DINO", "CLIP-I"):
+        mean += [_mean(subjects, "measures", kind, name) for kind in (BASE, WITH)]
+        mean += [_mean(subjects, "learned", name), f"{sum(one['photos'][name] for one in subjects) / len(subjects):.2f}"]
+    return _table(titles, [*rows, (f"mean of {len(subjects)}", *mean)])
+
+
+def _learned_cells(one: Found) -> Iterable[str]:
+    for name in ("DINO", "CLIP-I"):
+        yield from (_plain(one["measures"][kind][name]) for kind in (BASE, WITH))
+        yield _text(one["learned"][name])
+        yield f"{one['photos'][name]:.2f}"
+
+
+def _kept(subjects: Sequence[Found]) -> str:
+    titles = ("", *(f"{name}, {kind}" for name in ("PRES", "drift", "DIV") for kind in ("base", "1", "0", "1 less 0")))
+    rows = []
+    for one in subjects:
+        cells = []
+        for name in ("PRES", "drift", "DIV"):
+            cells += [_plain(one["measures"][kind][name]) for kind in (BASE, WITH, WITHOUT)]
+            cells.append(_text(one["kept"][name]))
+        rows.append((one["subject"], *cells))
+    mean = []
+    for name in ("PRES", "drift", "DIV"):
+        mean += [_mean(subjects, "measures", kind, name) for kind in (BASE, WITH, WITHOUT)]
+        mean.append(_mean(subjects, "kept", name))
+    return _table(titles, [*rows, (f"mean of {len(subjects)}", *mean)])
+
+
+def _edited(subjects: Sequence[Found]) -> str:
+    names = ("place by CLIP", "place by the judge", "colour by CLIP", "colour by the judge", "DINO in places")
+    rows = [
+        (kind, *(_mean(subjects, "measures", kind, name, is_share=name != "DINO in places") for name in names))
+        for kind in (BASE, WITH, WITHOUT)
+    ]
+    rows += [
+        (
+            f"{one['subject']}, {WITH}",
+            *(_text(one["measures"][WITH][name], is_share=name != "DINO in places") for name in names),
+        )
+        for one in subjects
+    ]
+    return _table(("", *names), rows)
+
+
+def _chosen(choices: Sequence[Found], last: int) -> str:
+    by = [f"by {num}" for num in CHOOSING]
+    titles = (
+        "",
+        "last step",
+        *(f"{one}: {what}" for one in by for what in ("step", "balance", "less last")),
+        "would have ended at",
+    )
+    rows = []
+    for one in choices:
+        found = one[str(last)]
+        cells = [_text(found["last"])]
+        for choice in (found[name] for name in by):
+            cells += [str(choice["chosen"]), _text(choice["balance"]), _text(choice["gain"])]
+        ended = found["would have ended at"]
+        rows.append((one["subject"], *cells, "" if ended is None else str(ended)))
+    means = [_mean(choices, str(last), "last")]
+    for name in by:
+        means += ["", *(_mean(choices, str(last), name, what) for what in ("balance", "gain"))]
+    rows.append((f"mean of {len(choices)}", *means, ""))
+    return _table(titles, rows)
+
+
+def _rates(rates: Mapping[str, Mapping[str, Mapping[int, float]]]) -> str:
+    """The balance at every second scored step."""
+    steps = sorted({step for values in rates["balance"].values() for step in values})[::2]
+    rows = [(name, *(f"{values[step]:.2f}" for step in steps)) for name, values in rates["balance"].items()]
+    return _table(("balance at step", *map(str, steps)), rows)
+
+
+def _pair(pair: Found) -> str:
+    names = ("DINO", "CLIP-I", "PRES")
+    titles = ("", *(f"{name}, {subject}" for subject in pair["pair"] for name in names))
+    rows = [
+        (title, *(_text(pair["models"][title]["subjects"][subject][name]) for subject in pair["pair"] for name in names))
+        for title in MODELS
+    ]
+    return _table(titles, rows)
+
+
+def _confusion(pair: Found) -> str:
+    rows = [
+        (f"{title}: {subject}", *(f"{share:.0%}" for share in row))
+        for title in MODELS
+        for subject, row in zip(pair["pair"], pair["models"][title]["confusion"], strict=True)
+    ]
+    return _table(("", *pair["pair"]), rows)
+
+
+def _mean(ones: Sequence[Found], *path: str, is_share: bool = False) -> str:
+    found = []
+    for one in ones:
+        value: Any = one
+        for key in path:
+            value = value[key]
+        found.append(value)
+    return _text(over_subjects(found, path[-1]), is_share=is_share)
+
+
+def _plain(one: Found) -> str:
+    return _rounded(one["value"])
+
+
+def _rounded(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # + 0.0: a rounding error below zero is not shown as -0.00
+
+
+def _text(one: Found, *, is_share: bool = False) -> str:
+    text = "{:.0%}".format if is_share else _rounded
+    if one["low"] is None:
+        return text(one["value"])
+    return f"{text(one['value'])} [{text(one['low'])}, {text(one['high'])}]"
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (titles, ("---",) * len(titles), *rows))

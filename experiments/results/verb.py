@@ -1,0 +1,111 @@
+"""`results`: every number of docs/results.md, from runs that are made by the commands that a user types.
+
+What is done is not done again: the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.records import environment, say
+from dreambooth.cli.terminal import hush_libraries
+from dreambooth.files import write_json, write_text
+from experiments.results.chosen import measure_choice, scored_steps
+from experiments.results.figure import sweep_figure
+from experiments.results.judges import measure_judges
+from experiments.results.pairs import measure_pair
+from experiments.results.runs import FULL, PRESET_RATE, Place, Scale, learn_at_rates, learn_pair, learn_with_prior
+from experiments.results.sheet import write_sheet
+from experiments.results.subject import measure_subject
+from experiments.results.tables import as_markdown
+
+__all__ = ["add_arguments", "measure", "measure_all"]
+
+Job = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `results`."""
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs/results"),
+        help="folder for runs, pictures, tables and the figure; about 20 GB (default: %(default)s)",
+    )
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes of one thread each (default: all cores)")
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Do everything at full scale."""
+    measure_all(arguments.output.expanduser().absolute(), FULL, workers=arguments.workers)
+
+
+def measure_all(output: Path, scale: Scale, *, workers: int) -> dict[str, Any]:
+    """Make the runs, measure them, and write numbers, tables, figure and pictures into `output`; the numbers."""
+    place = Place(output)
+    output.mkdir(parents=True, exist_ok=True)
+    for name in scale.subjects:
+        place.photos(name)  # before several processes want them
+    _do([(learn_with_prior, (place, scale, weight)) for weight in (1, 0)], workers)
+    _do([(learn_at_rates, (place, scale, name)) for name in scale.subjects], workers)
+    _do([(learn_pair, (place, scale, pair)) for pair in scale.pairs], workers)
+    record = {
+        "judges": measure_judges(place, scale),
+        "subjects": _do([(measure_subject, (place, scale, name)) for name in scale.subjects], workers),
+        "choices": _do([(measure_choice, (place, scale, name)) for name in scale.subjects], workers),
+        "pairs": _do([(measure_pair, (place, scale, pair)) for pair in scale.pairs], workers),
+        "rates": _rates(place, scale),
+        "budgets": [scale.steps, scale.long_steps],
+        **environment(torch.device("cpu")),
+    }
+    write_json(output / "results.json", record)
+    write_text(output / "results.md", as_markdown(record))
+    write_text(output / "sweep.svg", sweep_figure(record["rates"]))
+    write_sheet(place, scale)
+    say(f"Wrote results.json, results.md, sweep.svg and sheet.png into {output}")
+    return record
+
+
+def _do(jobs: Sequence[Job], workers: int) -> list[Any]:
+    """The answers of all jobs, in their order; several at a time, with one thread each."""
+    if workers == 1:
+        return [do(*arguments) for do, arguments in jobs]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_with_one_thread) as pool:
+        return [one.result() for one in [pool.submit(do, *arguments) for do, arguments in jobs]]
+
+
+def _with_one_thread() -> None:
+    hush_libraries()
+    torch.set_num_threads(1)
+
+
+def _rates(place: Place, scale: Scale) -> dict[str, dict[str, dict[int, float]]]:
+    """Balance, fidelity, prompt and prior to the rates to the mean over subjects by step."""
+    panels: dict[str, dict[str, dict[int, float]]] = {}
+    for rate in scale.rates:
+        histories = [scored_steps(place.at_rate(name, rate)) for name in scale.rate_subjects]
+        steps = [step for step in sorted(histories[0]) if step <= scale.rate_steps]
+        for part in histories[0][steps[0]]:
+            means = {step: _mean_of(histories, step, part) for step in steps}
+            line = {step: one for step, one in means.items() if one is not None}
+            if line:  # else these judges cannot tell the base model from the photos by any measure of this part
+                panels.setdefault(part, {})[_name(rate)] = line
+    return panels
+
+
+def _name(rate: float) -> str:
+    return f"{rate:g}{' (the preset)' if rate == PRESET_RATE else ''}"
+
+
+def _mean_of(histories: Sequence[Mapping[int, Mapping[str, float | None]]], step: int, part: str) -> float | None:
+    values = [one for history in histories if (one := history[step][part]) is not None]
+    return sum(values) / len(values) if values else None

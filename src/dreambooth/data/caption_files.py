@@ -1,0 +1,41 @@
+"""The caption in a text file beside a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dreambooth.data.settings import check_template
+from dreambooth.errors import PhotoError
+
+if TYPE_CHECKING:
+    pass
+from dreambooth.data.records import Role
+
+__all__ = ["read_caption"]
+
+_PLACEHOLDERS: dict[Role, frozenset[str]] = {
+    "instance": frozenset({"token", "class_word"}),
+    "prior": frozenset({"class_word"}),
+}
+
+
+def read_caption(path: Path, *, role: Role) -> str | None:
+    """The caption in a text file: lines joined by single spaces; None when there is nothing in it.
+
+    Raises PhotoError, with the problem without the file's name and the advice as its hint, when the file cannot be read, is
+    not UTF-8 (a byte order mark is allowed) or has a placeholder that is not known for the role.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PhotoError("is not UTF-8 text", hint="Save the caption again as UTF-8.") from error
+    except OSError as error:
+        raise PhotoError(f"cannot be read: {error.strerror}", hint="Allow reading it, or remove it.") from error
+    caption = " ".join(text.split())
+    if not caption:
+        return None
+    try:
+        return check_template(caption, _PLACEHOLDERS[role])
+    except ValueError as error:
+        raise PhotoError(str(error), hint="Change the caption; a brace that is meant to stay is written twice.") from error

@@ -1,0 +1,100 @@
+"""The photos and the given class images of a run with their captions, looked at before anything else is done with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dreambooth.data.captions import empty_captions, instance_caption
+from dreambooth.data.drawing import PerRole, drawing, repeats_of
+from dreambooth.data.photos import scan_photos
+from dreambooth.data.prior_folders import PriorImages, also_prior_images, prior_images_from_folder
+from dreambooth.data.problems import PhotoProblem
+from dreambooth.data.records import CaptionedPhoto
+from dreambooth.data.settings import Captions, PriorSettings, SubjectSettings
+from dreambooth.errors import SettingsError
+
+__all__ = ["Pictures", "check_apart", "find_pictures", "same_picture_warnings", "unseen_warnings"]
+
+_ADVICE: dict[Captions, str] = {
+    "prompt": "Give an --instance-prompt that says something.",
+    "filename": "Write a caption behind the @ of each name, or take the @ away.",
+}
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What the folders that the person named hold."""
+
+    photos: tuple[CaptionedPhoto, ...]
+    given_priors: tuple[CaptionedPhoto, ...]
+    """Class images; those that the base model makes come on top."""
+    problems: tuple[PhotoProblem, ...]
+
+
+def find_pictures(subject: SubjectSettings, prior: PriorSettings, *, resolution: int) -> Pictures:
+    """Look at every file; nothing is raised for what is found."""
+    report = scan_photos(subject.photos, role="instance", resolution=resolution)
+    photos = tuple(CaptionedPhoto(photo, instance_caption(photo, subject)) for photo in report.photos)
+    given = _given_priors(subject, prior, resolution)
+    return Pictures(
+        photos=photos,
+        given_priors=tuple(image for images in given for image in images.images),
+        problems=(
+            *report.problems,
+            *empty_captions(photos, _ADVICE[subject.captions]),
+            *(problem for images in given for problem in images.problems),
+        ),
+    )
+
+
+def _given_priors(subject: SubjectSettings, prior: PriorSettings, resolution: int) -> list[PriorImages]:
+    """What is in the folders of class images that the person named."""
+    given = [also_prior_images(folder, resolution=resolution) for folder in prior.also_prior]
+    if (folder := prior.prior_images) is not None:
+        given.insert(0, prior_images_from_folder(folder, prior=prior, subject=subject, resolution=resolution))
+    return given
+
+
+def same_picture_warnings(pictures: Pictures) -> list[str]:
+    """Photos of the subject among the class images would teach that the class looks like the subject."""
+    photos = {one.photo.digest: one.photo.path for one in pictures.photos}
+    same = [one.photo for one in pictures.given_priors if one.photo.digest in photos]
+    if not same:
+        return []
+    first = f"{same[0].path} is {photos[same[0].digest]}"
+    return [f"{len(same)} of the class images are photos of the subject ({first}): remove them, or give another folder"]
+
+
+def unseen_warnings(prior: PriorSettings, num_pictures: PerRole) -> list[str]:
+    """What the original's pairs never show, however long the run; rounds show everything."""
+    repeats = repeats_of(prior)
+    if repeats is None:
+        return []
+    reached = drawing(num_pictures, repeats, seed=0).num_reached
+    warnings = []
+    if (seen := reached("prior")) < num_pictures.prior:
+        enough = -(-num_pictures.prior // num_pictures.instance)
+        warnings.append(
+            f"original_pairing: an epoch has {seen} pairs ({num_pictures.instance} photos x {repeats.instance} repeats), so "
+            f"{num_pictures.prior - seen} of {num_pictures.prior} class images will never be seen; "
+            f"--photo-repeats {enough} reaches all"
+        )
+    if (seen := reached("instance")) < num_pictures.instance:
+        enough = -(-num_pictures.instance // num_pictures.prior)
+        warnings.append(
+            f"original_pairing: an epoch has {seen} pairs ({num_pictures.prior} class images x {repeats.prior} repeats), so "
+            f"{num_pictures.instance - seen} of {num_pictures.instance} photos will never be seen; "
+            f"--prior-repeats {enough} reaches all"
+        )
+    return warnings
+
+
+def check_apart(output: Path, photos: Path) -> None:
+    """Raise SettingsError when pictures would be written where photos are looked for, which is in all folders below as well."""
+    if output.resolve().is_relative_to(photos.resolve()):
+        raise SettingsError(
+            f"output is {output}: it lies in the folder of the photos, {photos}, so what is written there would be taken for "
+            "photos the next time",
+            hint="Choose another --output.",
+        )

@@ -1,0 +1,1 @@
+"""Memory predicted before a run starts."""

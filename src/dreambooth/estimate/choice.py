@@ -1,0 +1,197 @@
+"""Which memory plan a run follows, and whether it fits what is free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from dreambooth.errors import SettingsError
+from dreambooth.estimate.peak import WORKSPACE, describe_estimate, estimate_memory, gib
+from dreambooth.estimate.traces import part_bytes
+from dreambooth.estimate.workload import Workload
+from dreambooth.families.components import Family
+from dreambooth.memory.plan import GPU_PRESETS, MemoryPlan, plan_of
+from dreambooth.memory.settings import MemoryPreset, MemorySettings
+from dreambooth.runtime.precision import PrecisionPolicy, choose_precision, has_bfloat16
+from dreambooth.trainees.settings import TraineeSettings
+from dreambooth.training.state_formats import check_state_format
+
+__all__ = ["USABLE", "ChosenPlan", "choose_plan", "first_that_fits", "possible_plan"]
+
+USABLE = 0.95
+"""Part of the free memory that a plan may fill."""
+
+_CERTAINLY_FITS = 0.005  # of the memory of a machine; the estimate of a model this small is spared, it takes a second
+_NUM_LEVERS = 6  # that a message names
+_SMALLEST_SAVING = 0.01  # of the peak, that is worth a word
+
+
+@dataclass(frozen=True)
+class ChosenPlan:
+    """A plan, the preset that it came from, and the arithmetic that follows from it."""
+
+    preset: MemoryPreset
+    plan: MemoryPlan
+    policy: PrecisionPolicy
+    warnings: tuple[str, ...] = ()
+    """What speaks against the plan and does not forbid it."""
+    predicted: str | None = None
+    """What it will need of what is free; None where that was not estimated."""
+
+
+def choose_plan(
+    memory: MemorySettings,
+    device: torch.device,
+    family: Family | None,
+    workload: Workload,
+    *,
+    free: int | None,
+    is_resume: bool = False,
+) -> ChosenPlan:
+    """The plan that the settings ask for; "auto" is the fastest that fits `free` bytes of a GPU.
+
+    Without a family, whose model could not be read, the choices are checked and nothing is estimated. Raises SettingsError
+    when choices contradict each other, the device cannot calculate so, a library is missing, or a GPU has too little memory:
+    then with the predicted peak, what is free, and what would save how much. A plan that is only near the limit, or that the
+    run began with, is warned of: the prediction may be wrong by what it guesses.
+    """
+    preset = memory.memory_preset
+    is_gpu = device.type == "cuda"
+    if preset == "auto" and not is_gpu:
+        preset = "cpu"
+    if preset == "auto":
+        preset = GPU_PRESETS[0] if family is None else first_that_fits(memory, family, workload, device, free=free)
+    plan = possible_plan(preset, memory, workload, has_bfloat16=has_bfloat16(device))
+    policy = choose_precision(plan.precision, device)
+    if family is None or free is None:
+        return ChosenPlan(preset, plan, policy)
+    if not is_gpu and part_bytes(family, "unet", torch.float32) < _CERTAINLY_FITS * free:
+        return ChosenPlan(preset, plan, policy)
+    estimate = estimate_memory(family, plan, workload)
+    if not is_gpu:
+        too_large = f"the run may need more memory than there is. {describe_estimate(estimate, free)}"
+        return ChosenPlan(preset, plan, policy, (too_large,) if estimate.peak > free else (), describe_estimate(estimate, free))
+    if estimate.peak - WORKSPACE > free and not is_resume:
+        raise _does_not_fit(preset, memory, family, workload, device=device, free=free)
+    predicted = describe_estimate(estimate, free)
+    is_tight = estimate.peak > USABLE * free
+    return ChosenPlan(preset, plan, policy, ("memory may run out on the way",) if is_tight else (), predicted)
+
+
+def first_that_fits(
+    memory: MemorySettings, family: Family, workload: Workload, device: torch.device | None, *, free: int | None
+) -> MemoryPreset:
+    """The fastest preset that fits `free` bytes of a GPU, or the smallest one when none does.
+
+    `device` is None for a GPU that is not here, which has bfloat16. A preset that contradicts other choices, or that the
+    device cannot calculate, is passed over; raises SettingsError when there is no other.
+    """
+    peaks: dict[MemoryPreset, int] = {}
+    first_error: SettingsError | None = None
+    for preset in GPU_PRESETS:
+        try:
+            plan = possible_plan(preset, memory, workload, has_bfloat16=device is None or has_bfloat16(device))
+            if device is not None:
+                choose_precision(plan.precision, device)
+        except SettingsError as error:
+            first_error = first_error or error
+            continue
+        peaks[preset] = estimate_memory(family, plan, workload).peak
+        if free is None or peaks[preset] <= USABLE * free:
+            return preset
+    if not peaks:
+        assert first_error is not None
+        raise first_error
+    return min(peaks, key=lambda preset: peaks[preset])
+
+
+def possible_plan(preset: MemoryPreset, memory: MemorySettings, workload: Workload, *, has_bfloat16: bool) -> MemoryPlan:
+    """A preset with the settings' choices laid over it. Raises SettingsError for contradictions and a missing library."""
+    plan = plan_of(preset, memory, has_bfloat16=has_bfloat16)
+    if plan.step_in_backward and workload.num_passes(plan) > 1:
+        raise SettingsError(
+            f"memory_preset {preset} with step_in_backward uses a gradient up when it is made, and a step has "
+            f"{workload.num_passes(plan)} forward passes whose gradients are summed",
+            hint="Use --gradient-accumulation 1, --no-step-in-backward, or another --memory-preset.",
+        )
+    if workload.optimizer == "adamw":
+        check_state_format(plan.optimizer_states)
+    return plan
+
+
+def _does_not_fit(
+    preset: MemoryPreset,
+    memory: MemorySettings,
+    family: Family,
+    workload: Workload,
+    *,
+    device: torch.device,
+    free: int,
+) -> SettingsError:
+    can_bfloat16 = has_bfloat16(device)
+    plan = possible_plan(preset, memory, workload, has_bfloat16=can_bfloat16)
+    estimate = estimate_memory(family, plan, workload)
+    savings = {}
+    for words, other_memory, other_workload in _levers(preset, memory, workload):
+        try:
+            other = possible_plan(other_memory.memory_preset, other_memory, other_workload, has_bfloat16=can_bfloat16)
+            choose_precision(other.precision, device)
+        except SettingsError:
+            continue
+        savings[words] = estimate.peak - estimate_memory(family, other, other_workload).peak
+    worth = [words for words, saved in savings.items() if saved > _SMALLEST_SAVING * estimate.peak]
+    best = sorted(worth, key=lambda words: -savings[words])[:_NUM_LEVERS]
+    missing = estimate.peak - USABLE * free  # with room to spare, unlike the refusal
+    lines = [f"  {words}: saves {gib(savings[words])} GiB{', enough' if savings[words] >= missing else ''}" for words in best]
+    what = "the smallest preset" if memory.memory_preset == "auto" else "memory_preset"
+    return SettingsError(
+        f"{what} {preset} does not fit what is free on {device}. {describe_estimate(estimate, free)}",
+        hint="\n".join(["What would help:", *lines]) if lines else "Nothing that could be changed would save more.",
+    )
+
+
+_Lever = tuple[str, MemorySettings, Workload]
+
+
+def _levers(preset: MemoryPreset, memory: MemorySettings, workload: Workload) -> Iterator[_Lever]:
+    """What could be changed: the words to type, and the settings and workload that follow; some have no effect."""
+    named = memory.model_copy(update={"memory_preset": preset})
+    smaller = GPU_PRESETS[GPU_PRESETS.index(preset) + 1 :] if preset in GPU_PRESETS else GPU_PRESETS
+    choices: list[Mapping[str, object]] = [
+        *({"memory_preset": name} for name in smaller),
+        {"precision": "bf16"},
+        {"optimizer_states": "8bit"},
+        {"optimizer_states": "4bit"},
+        {"gradient_checkpointing": "all"},
+        {"micro_batch_size": 1},
+        {"step_in_backward": True},
+        {"states_on_host": True},
+        {"stream_blocks": True},
+        *([{"shard": True}] if workload.num_processes > 1 else []),
+        {"step_in_backward": True, "gradient_checkpointing": "all", "stream_blocks": True, "states_on_host": True},
+    ]
+    for choice in choices:
+        is_for_states = "optimizer_states" in choice or "states_on_host" in choice
+        if not (is_for_states and workload.optimizer == "adafactor"):  # which has hardly any, and refuses these choices
+            yield " ".join(_typed(name, value) for name, value in choice.items()), named.model_copy(update=choice), workload
+    side = workload.resolution * 3 // 4 // 64 * 64
+    trainee = workload.trainee
+    if trainee.train_text_encoder:
+        yield "--no-train-token-table", named, replace(workload, trainee=_changed(trainee, train_token_table=False))
+        frozen = _changed(trainee, train_text_encoder=False, train_token_table=True, text_encoder_learning_rate=None)
+        yield "--no-train-text-encoder", named, replace(workload, trainee=frozen)
+    yield f"--resolution {side}", named, replace(workload, resolution=side) if side >= 64 else workload
+    yield "--preview-steps 0", named, replace(workload, previews=None)
+    if workload.class_images is not None:
+        yield "--prior-batch-size 1", named, replace(workload, class_images=replace(workload.class_images, num_pictures=1))
+
+
+def _changed(trainee: TraineeSettings, **values: object) -> TraineeSettings:
+    return trainee.model_copy(update=values)
+
+
+def _typed(name: str, value: object) -> str:
+    flag = "--" + name.replace("_", "-")
+    return flag if value is True else f"{flag} {value}"

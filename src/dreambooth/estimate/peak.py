@@ -1,0 +1,254 @@
+"""The memory that a run will need on the device at its fullest, by phase and component, before it starts.
+
+The estimate follows the run as it is planned: the UNet and a text encoder that learns are on the device from the start in
+the number format of their training, a frozen text encoder and the VAE visit it in float32, and streamed blocks are at home
+in host memory from the start.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from functools import cache
+
+import torch
+
+from dreambooth.estimate.traces import (
+    AverageUse,
+    Sampling,
+    StepTrace,
+    average_use,
+    decoding_bytes,
+    encoding_bytes,
+    gradient_bytes,
+    largest_scratch_bytes,
+    part_bytes,
+    sampling_bytes,
+    state_bytes,
+    step_use,
+    streamed_away_bytes,
+)
+from dreambooth.estimate.workload import Workload
+from dreambooth.families.components import Family
+from dreambooth.memory.plan import MemoryPlan
+from dreambooth.runtime.precision import PrecisionPolicy
+from dreambooth.training.optimizer import works_by_tensor
+
+__all__ = ["WORKSPACE", "MemoryEstimate", "MemoryUse", "Phase", "describe_estimate", "estimate_memory", "gib"]
+
+WORKSPACE = 2**29
+"""Bytes for what no operation shows: workspaces of the libraries for matrices and convolutions, and gaps between tensors.
+
+A guess that has not been measured.
+"""
+
+
+_SMALLEST_SHOWN = 2**20
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Bytes at one moment by what they are for."""
+
+    weights: int = 0
+    gradients: int = 0
+    states: int = 0
+    average: int = 0
+    activations: int = 0
+    scratch: int = 0
+    """Copies that the optimiser or the average works on."""
+    workspace: int = WORKSPACE
+    """See WORKSPACE."""
+
+    @property
+    def total(self) -> int:
+        """All bytes."""
+        return sum(size for _, size in self.components())
+
+    def components(self) -> Iterator[tuple[str, int]]:
+        """Name and bytes of each component."""
+        return ((field.name, getattr(self, field.name)) for field in fields(self))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase of a run at its fullest moment."""
+
+    name: str
+    use: MemoryUse
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """What a run will need on the device."""
+
+    phases: tuple[Phase, ...]
+    """In the order of the run."""
+
+    @property
+    def largest(self) -> Phase:
+        """The phase that decides."""
+        return max(self.phases, key=lambda phase: phase.use.total)
+
+    @property
+    def peak(self) -> int:
+        """Bytes at the fullest moment of all."""
+        return self.largest.use.total
+
+
+@cache
+def estimate_memory(family: Family, plan: MemoryPlan, workload: Workload) -> MemoryEstimate:
+    """Predict the memory of a run of `workload` under `plan`. Needs no device and no weights; computed once for the same."""
+    run = _PlannedRun(family, plan, workload)
+    phases = (
+        *([] if workload.class_images is None else [Phase("class images", run.class_images(workload.class_images))]),
+        Phase("encoding", run.encoding()),
+        Phase("training step", run.training_step()),
+        *([] if workload.previews is None else [Phase("previews", run.previews(workload.previews))]),
+    )
+    return MemoryEstimate(phases)
+
+
+@dataclass(frozen=True)
+class _PlannedRun:
+    family: Family
+    plan: MemoryPlan
+    workload: Workload
+
+    @property
+    def policy(self) -> PrecisionPolicy:
+        return PrecisionPolicy(self.plan.precision, "cpu")
+
+    @property
+    def trained_weights(self) -> int:
+        """Of the UNet, and of the text encoder when it learns, with its table of words even if that does not."""
+        dtype = self.policy.weight_dtype
+        unet = part_bytes(self.family, "unet", dtype)
+        if self.plan.stream_blocks:
+            unet -= streamed_away_bytes(self.family, dtype)
+        return unet + (part_bytes(self.family, "text_encoder", dtype) if self.workload.trainee.train_text_encoder else 0)
+
+    @property
+    def all_weights(self) -> int:
+        """With the visitors in float32."""
+        return self.trained_weights + self._frozen_text_encoder + part_bytes(self.family, "vae", torch.float32)
+
+    @property
+    def _frozen_text_encoder(self) -> int:
+        learns = self.workload.trainee.train_text_encoder
+        return 0 if learns else part_bytes(self.family, "text_encoder", torch.float32)
+
+    @property
+    def states(self) -> int:
+        if self.plan.states_on_host and self.workload.optimizer == "adamw":
+            return 0
+        return state_bytes(
+            self.family,
+            self.workload.trainee,
+            optimizer=self.workload.optimizer,
+            states=self.plan.optimizer_states,
+        )
+
+    @property
+    def average(self) -> AverageUse:
+        if not self.workload.keeps_average:
+            return AverageUse(0, 0, 0)
+        return average_use(self.family, self.workload.trainee, self.policy.weight_dtype)
+
+    def _spread(self, size: int) -> int:
+        """The part of one process. The block that is together for the moment is small and left out."""
+        return math.ceil(size / self.workload.num_processes) if self.plan.shard else size
+
+    def class_images(self, sampling: Sampling) -> MemoryUse:
+        """The model as it came, with all its parts."""
+        denoising = self._sampling_bytes(sampling, is_learning=False)
+        decoding = decoding_bytes(self.family, self.workload.resolution)
+        return MemoryUse(weights=self.all_weights, activations=max(denoising, decoding))
+
+    def encoding(self) -> MemoryUse:
+        """Photos through the VAE one by one."""
+        return MemoryUse(weights=self.all_weights, activations=encoding_bytes(self.family, self.workload.resolution))
+
+    def training_step(self) -> MemoryUse:
+        """The fullest of its moments: forward and backward pass, the optimiser, the average."""
+        plan, workload, average = self.plan, self.workload, self.average
+        step = step_use(
+            StepTrace(
+                family=self.family,
+                precision=plan.precision,
+                checkpointing=plan.gradient_checkpointing,
+                resolution=workload.resolution,
+                num_examples=min(plan.micro_batch_size or workload.num_examples, workload.num_examples),
+                trainee=workload.trainee,
+                is_accumulating=workload.num_passes(plan) > 1,
+                used_up_with=(workload.optimizer, plan.optimizer_states) if plan.step_in_backward else None,
+            )
+        )
+        kept = MemoryUse(
+            weights=self._spread(self.trained_weights), states=self._spread(self.states), average=self._spread(average.kept)
+        )
+        moments = [
+            replace(kept, gradients=self._spread(step.gradients), activations=step.activations, scratch=step.scratch),
+            replace(kept, scratch=average.to_update),
+        ]
+        if not plan.step_in_backward:
+            # torch's fused AdamW works in place.
+            scratch = self._largest_scratch() if works_by_tensor(workload.optimizer, plan) else 0
+            gradients = gradient_bytes(self.family, workload.trainee, self.policy.weight_dtype)
+            moments.append(replace(kept, gradients=self._spread(gradients), scratch=scratch))
+        return max(moments, key=lambda use: use.total)
+
+    def previews(self, sampling: Sampling) -> MemoryUse:
+        """One picture at a time, while all that training needs between two steps stays.
+
+        A frozen text encoder is there while latents are made, and gone when the VAE comes to decode them.
+        """
+        average = self.average
+        kept = MemoryUse(states=self._spread(self.states), average=self._spread(average.kept), scratch=average.in_place)
+        moments = (
+            replace(
+                kept,
+                weights=self._spread(self.trained_weights) + self._frozen_text_encoder,
+                activations=self._sampling_bytes(sampling, is_learning=True),
+            ),
+            replace(
+                kept,
+                weights=self._spread(self.trained_weights) + part_bytes(self.family, "vae", torch.float32),
+                activations=decoding_bytes(self.family, self.workload.resolution),
+            ),
+        )
+        return max(moments, key=lambda use: use.total)
+
+    def _sampling_bytes(self, sampling: Sampling, *, is_learning: bool) -> int:
+        policy = self.policy
+        return sampling_bytes(
+            self.family,
+            sampling,
+            resolution=self.workload.resolution,
+            weight_dtype=policy.weight_dtype,
+            compute_dtype=policy.compute_dtype,
+            is_learning=is_learning,
+        )
+
+    def _largest_scratch(self) -> int:
+        return largest_scratch_bytes(
+            self.family,
+            self.workload.trainee,
+            self.policy.weight_dtype,
+            optimizer=self.workload.optimizer,
+            states=self.plan.optimizer_states,
+        )
+
+
+def describe_estimate(estimate: MemoryEstimate, free: int | None) -> str:
+    """One line: the predicted peak by component against what is free (None where nobody knows)."""
+    largest = estimate.largest
+    parts = ", ".join(f"{name} {gib(size)}" for name, size in largest.use.components() if size >= _SMALLEST_SHOWN)
+    of = "" if free is None else f" of {gib(free)} GiB free"
+    return f"Memory at its fullest, predicted: {gib(estimate.peak)}{of or ' GiB'}, in the phase '{largest.name}' ({parts})"
+
+
+def gib(size: int) -> str:
+    """Bytes as a number of GiB with two digits."""
+    return f"{size / 2**30:.2f}"

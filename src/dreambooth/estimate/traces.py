@@ -1,0 +1,307 @@
+"""What the parts of a run need on the device, found by running them on tensors without memory.
+
+Every answer is computed once for the same question: a model of full size takes about a second.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from dreambooth.diffusion.objective import squared_error
+from dreambooth.families.components import Components, Family
+from dreambooth.families.untrained import without_memory
+from dreambooth.memory.as_on_cuda import AsOnCuda
+from dreambooth.memory.recompute import recompute_activations
+from dreambooth.memory.settings import Checkpointing, Precision, StateFormat
+from dreambooth.memory.streaming import unet_blocks
+from dreambooth.memory.tracing import ACTIVATIONS, LiveBytes, stored_bytes
+from dreambooth.runtime.precision import PrecisionPolicy
+from dreambooth.sampling.sampler import guided_noise
+from dreambooth.trainees.full import FullTrainee, full_trainee
+from dreambooth.trainees.settings import TraineeSettings
+from dreambooth.training.denoiser import Denoiser
+from dreambooth.training.settings import OptimizerSettings
+from dreambooth.training.state_formats import format_for
+from dreambooth.training.tensor_updates import PIECE, AdafactorUpdate, AdamWUpdate, Moment
+from dreambooth.training.weight_average import WeightAverage
+
+__all__ = [
+    "AverageUse",
+    "OptimizerName",
+    "Part",
+    "Sampling",
+    "StepTrace",
+    "StepUse",
+    "average_use",
+    "decoding_bytes",
+    "encoding_bytes",
+    "gradient_bytes",
+    "largest_scratch_bytes",
+    "part_bytes",
+    "sampling_bytes",
+    "scratch_bytes",
+    "state_bytes",
+    "step_use",
+    "streamed_away_bytes",
+]
+
+OptimizerName = Literal["adamw", "adafactor"]
+Part = Literal["unet", "vae", "text_encoder"]
+_META = torch.device("meta")
+_GRADIENTS, _SCRATCH = "gradients", "scratch"
+_HOST = "cpu"  # where autocast is switched: see AsOnCuda
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many pictures are made at once, and whether each needs a second prediction for guidance."""
+
+    num_pictures: int
+    is_guided: bool
+
+
+@dataclass(frozen=True)
+class StepTrace:
+    """What decides the gradients and activations of a training step."""
+
+    family: Family
+    precision: Precision
+    checkpointing: Checkpointing
+    resolution: int
+    num_examples: int
+    """Photos and class images of one forward pass."""
+    trainee: TraineeSettings
+    is_accumulating: bool
+    """Whether gradients of an earlier forward pass are there."""
+    used_up_with: tuple[OptimizerName, StateFormat] | None
+    """What uses each gradient up as soon as it is there; None keeps them."""
+
+
+@dataclass(frozen=True)
+class StepUse:
+    """Bytes at the fullest moment of a forward and backward pass, beside weights and states."""
+
+    gradients: int
+    activations: int
+    scratch: int
+
+
+@dataclass(frozen=True)
+class AverageUse:
+    """Bytes of a running average of the weights."""
+
+    kept: int
+    to_update: int
+    """More, for a moment after each step."""
+    in_place: int
+    """More, while the parameters hold the average."""
+
+
+@cache
+def _untouched(family: Family) -> Components:
+    """A model in float32 to look at; whoever changes one makes their own."""
+    return without_memory(family)
+
+
+@cache
+def part_bytes(family: Family, part: Part, dtype: torch.dtype) -> int:
+    """Bytes of the weights of one part in `dtype`, and of its buffers."""
+    module: nn.Module = getattr(_untouched(family), part)
+    return _bytes_in(dtype, module.parameters()) + stored_bytes(module.buffers())
+
+
+@cache
+def streamed_away_bytes(family: Family, dtype: torch.dtype) -> int:
+    """Bytes of the UNet's weights that are in host memory while its largest block is on the device."""
+    sizes = [_bytes_in(dtype, block.parameters()) for block in unet_blocks(_untouched(family).unet)]
+    return sum(sizes) - max(sizes)
+
+
+def _bytes_in(dtype: torch.dtype, weights: Iterable[Tensor]) -> int:
+    return stored_bytes([torch.empty_like(weight, dtype=dtype) for weight in weights])
+
+
+@cache
+def step_use(trace: StepTrace) -> StepUse:
+    """Run one forward and backward pass as training does."""
+    components, policy = without_memory(trace.family), PrecisionPolicy(trace.precision, _HOST)
+    trainee = _trainee(components, policy.weight_dtype, trace.trainee)
+    recompute_activations(trainee.modules.values(), trace.checkpointing)
+    denoiser = Denoiser(components, policy, encodes_text=trace.trainee.train_text_encoder)
+    live, cuda = LiveBytes(), AsOnCuda()
+    for parameter in trainee.parameters.values():
+        if trace.is_accumulating:
+            parameter.grad = torch.empty_like(parameter)
+            live.hold(_GRADIENTS, [parameter.grad])
+        scratch = None if trace.used_up_with is None else scratch_bytes(*trace.used_up_with, parameter.dtype, parameter.shape)
+        parameter.register_post_accumulate_grad_hook(partial(_gradient_is_made, live, scratch))  # type: ignore[no-untyped-call]
+    with live, trainee.train_mode():
+        x_t_BCHW, t_B = _latents(trace.family, trace.resolution, trace.num_examples), _timesteps(trace.num_examples)
+        text = _text(trace.family, trace.num_examples, is_encoded=not trace.trainee.train_text_encoder)
+        with cuda:
+            loss = squared_error(denoiser(x_t_BCHW, t_B, text), torch.empty_like(x_t_BCHW)).sum()
+        cuda.backward(loss)
+    return StepUse(live.fullest.get(_GRADIENTS, 0), live.fullest.get(ACTIVATIONS, 0), live.fullest.get(_SCRATCH, 0))
+
+
+def _gradient_is_made(live: LiveBytes, scratch: int | None, parameter: nn.Parameter) -> None:
+    assert parameter.grad is not None
+    live.hold(_GRADIENTS, [parameter.grad])
+    if scratch is not None:
+        live.pass_by(_SCRATCH, scratch)
+        parameter.grad = None
+
+
+@cache
+def sampling_bytes(
+    family: Family,
+    sampling: Sampling,
+    *,
+    resolution: int,
+    weight_dtype: torch.dtype,
+    compute_dtype: torch.dtype,
+    is_learning: bool,
+) -> int:
+    """Bytes of one denoising step beside the weights. Those that are learning are kept in 16 bits by mixed precision."""
+    components, live = without_memory(family), LiveBytes()
+    _in_format(components.unet, weight_dtype).requires_grad_(is_learning)
+    with live, AsOnCuda(), torch.no_grad(), torch.autocast(_HOST, compute_dtype, enabled=compute_dtype != weight_dtype):
+        text_BLD = _text(family, sampling.num_pictures, is_encoded=True)
+        empty_1LD = text_BLD[:1] if sampling.is_guided else None
+        # Of the weights' own type: autocast, which guided_noise would switch on for the meta device, is on already.
+        predict = guided_noise(components, text_BLD, empty_1LD, scale=2.0, dtype=weight_dtype)
+        predict(_latents(family, resolution, sampling.num_pictures), 1.0)
+    return live.peak
+
+
+@cache
+def decoding_bytes(family: Family, resolution: int) -> int:
+    """Bytes of bringing one picture from latents to pixels in float32, beside the weights."""
+    vae, live = _untouched(family).vae, LiveBytes()
+    with live, AsOnCuda(), torch.no_grad():
+        family.decode_latents(vae, _latents(family, resolution, 1))
+    return live.peak
+
+
+@cache
+def encoding_bytes(family: Family, resolution: int) -> int:
+    """Bytes of bringing one picture from pixels to latents in float32, beside the weights."""
+    vae, live = _untouched(family).vae, LiveBytes()
+    with live, AsOnCuda(), torch.no_grad():
+        family.encode_pixels(vae, torch.empty(1, family.vae.pixel_channels, resolution, resolution, device=_META))
+    return live.peak
+
+
+@cache
+def gradient_bytes(family: Family, trainee: TraineeSettings, dtype: torch.dtype) -> int:
+    """Bytes of all gradients together."""
+    return stored_bytes([torch.empty(shape, dtype=dtype, device=_META) for shape in _trained_shapes(family, trainee)])
+
+
+@cache
+def state_bytes(family: Family, trainee: TraineeSettings, *, optimizer: OptimizerName, states: StateFormat) -> int:
+    """Bytes of the optimiser's means."""
+    shapes = _trained_shapes(family, trainee)
+    if optimizer == "adafactor":
+        return stored_bytes(tensor for shape in shapes for tensor in _adafactor_states(shape))
+    kept = [
+        format_for(states, n).zeros(n, is_signed=signed, device=_META)
+        for n in map(math.prod, shapes)
+        for signed in (True, False)
+    ]
+    return stored_bytes(tensor for parts in kept for tensor in parts.values())
+
+
+def _adafactor_states(shape: torch.Size) -> Iterable[Tensor]:
+    rows, *others = shape
+    sizes = (rows, math.prod(others)) if others else (rows,)
+    return (torch.empty(size, device=_META) for size in sizes)
+
+
+@cache
+def scratch_bytes(optimizer: OptimizerName, states: StateFormat, dtype: torch.dtype, shape: torch.Size) -> int:
+    """Bytes that the update of one tensor needs for a moment beside weight, gradient and means."""
+    if optimizer == "adafactor":
+        return _update_bytes(AdafactorUpdate(OptimizerSettings(optimizer="adafactor"), _META), dtype, shape)
+    # A piece of any tensor needs as much for a number as a whole one; a piece of 8 or 4 bits takes a while to trace.
+    return _piece_bytes(states, dtype) * min(shape.numel(), PIECE) // PIECE
+
+
+@cache
+def largest_scratch_bytes(
+    family: Family, trainee: TraineeSettings, dtype: torch.dtype, *, optimizer: OptimizerName, states: StateFormat
+) -> int:
+    """The same for the tensor that needs most."""
+    shapes = set(_trained_shapes(family, trainee))
+    return max(scratch_bytes(optimizer, states, dtype, shape) for shape in shapes)
+
+
+@cache
+def _piece_bytes(states: StateFormat, dtype: torch.dtype) -> int:
+    return _update_bytes(AdamWUpdate(OptimizerSettings(), states, _META, on_host=False), dtype, torch.Size([PIECE]))
+
+
+def _update_bytes(update: AdamWUpdate | AdafactorUpdate, dtype: torch.dtype, shape: torch.Size) -> int:
+    live = LiveBytes()
+    with torch.no_grad():
+        parameter = nn.Parameter(torch.empty(shape, dtype=dtype, device=_META))
+        parameter.grad = torch.empty_like(parameter)
+        moment = Moment(1, torch.zeros((), dtype=torch.bool, device=_META), torch.ones((), device=_META))
+        update.move("", parameter, 1.0, moment, (0, 0))  # makes the means
+        parameter.grad = torch.empty_like(parameter)
+        with live:
+            update.move("", parameter, 1.0, moment, (0, 0))
+    return live.peak
+
+
+@cache
+def average_use(family: Family, settings: TraineeSettings, dtype: torch.dtype) -> AverageUse:
+    """Keep an average of weights of `dtype`, move it and put it in their place."""
+    trainee = _trainee(without_memory(family), dtype, settings)
+    with LiveBytes() as keeping:
+        average = WeightAverage(trainee.parameters, 0.5)
+    with LiveBytes() as updating:
+        average.update()
+    with LiveBytes() as placing, average.in_place():
+        pass
+    return AverageUse(keeping.peak, updating.peak, placing.peak)
+
+
+@cache
+def _trained_shapes(family: Family, settings: TraineeSettings) -> tuple[torch.Size, ...]:
+    parameters = _trainee(without_memory(family), torch.float32, settings).parameters
+    return tuple(parameter.shape for parameter in parameters.values())
+
+
+def _trainee(components: Components, dtype: torch.dtype, settings: TraineeSettings) -> FullTrainee:
+    trainee = full_trainee(components.unet, components.text_encoder, settings, learning_rate=1.0)
+    for module in trainee.modules.values():
+        _in_format(module, dtype)
+    return trainee
+
+
+def _in_format(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    return nn.Module.to(module, dtype)  # that of diffusers' models logs a warning that does not concern this family
+
+
+def _latents(family: Family, resolution: int, count: int) -> Tensor:
+    side = resolution // family.downsampling
+    return torch.empty(count, family.latent_channels, side, side, device=_META)
+
+
+def _timesteps(count: int) -> Tensor:
+    return torch.empty(count, dtype=torch.int64, device=_META)
+
+
+def _text(family: Family, count: int, *, is_encoded: bool) -> Tensor:
+    length = family.text.num_positions
+    if is_encoded:
+        return torch.empty(count, length, family.text.width, device=_META)
+    return torch.empty(count, length, dtype=torch.int64, device=_META)

@@ -1,0 +1,133 @@
+"""A benchmark's numbers together: each subject, the mean with its interval over subjects, and the paper's rows beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from dreambooth.evaluation.evaluation import MEASURES
+from dreambooth.measures.intervals import CONFIDENCE, Score, score
+
+__all__ = ["PAPER", "SUMMARY_TITLES", "PaperRow", "as_markdown", "benchmark_record", "summary_rows"]
+
+SUMMARY_TITLES = ("score", "mean", "interval", "photos", "paper (Stable Diffusion)", "better")
+
+_COPIES = "copies"
+_SEED = 0
+_PAPER_OF_STABLE_DIFFUSION = 1  # the row of PAPER
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """Numbers of the paper (Ruiz and others, "DreamBooth", CVPR 2023) by the names of the scores."""
+
+    name: str
+    table: int
+    scores: Mapping[str, float]
+
+
+PAPER = (
+    PaperRow("real images", 1, {"DINO": 0.774, "CLIP-I": 0.885}),
+    PaperRow("DreamBooth, Stable Diffusion", 1, {"DINO": 0.668, "CLIP-I": 0.803, "CLIP-T": 0.305}),
+    PaperRow("DreamBooth, Imagen", 1, {"DINO": 0.696, "CLIP-I": 0.812, "CLIP-T": 0.306}),
+    PaperRow("Textual Inversion, Stable Diffusion", 1, {"DINO": 0.569, "CLIP-I": 0.780, "CLIP-T": 0.255}),
+    PaperRow(
+        "DreamBooth, Imagen, 15 subjects, with class images",
+        3,
+        {"DINO": 0.684, "CLIP-I": 0.815, "CLIP-T": 0.308, "PRES": 0.493, "DIV": 0.391},
+    ),
+    PaperRow(
+        "DreamBooth, Imagen, 15 subjects, without",
+        3,
+        {"DINO": 0.712, "CLIP-I": 0.828, "CLIP-T": 0.306, "PRES": 0.664, "DIV": 0.371},
+    ),
+)
+"""What a reader wants to compare with, and may not where the encoders are others."""
+
+
+def benchmark_record(found: Mapping[str, Mapping[str, Any]], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Every number of the subjects that are done, and their means, as plain values for JSON. At least one is done."""
+    return {
+        "asked": dict(asked),
+        "subjects": dict(found),
+        "mean": {one.name: asdict(one) for one in _means(found.values(), "scores")},
+        "photos": {one.name: asdict(one) for one in _means(found.values(), "photos")},
+        "confidence": CONFIDENCE,
+        "encoders": next(iter(found.values()))["encoders"],
+        "paper": [asdict(row) for row in PAPER],
+    }
+
+
+def summary_rows(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """A row for each score, narrow enough for a terminal; SUMMARY_TITLES stand above."""
+    paper, photos = PAPER[_PAPER_OF_STABLE_DIFFUSION].scores, record["photos"]
+    has_interval = len(record["subjects"]) > 1
+    return [
+        (
+            one.name,
+            f"{mean['value']:.3f}",
+            f"{mean['low']:.3f} to {mean['high']:.3f}" if has_interval else "",
+            f"{photos[one.name]['value']:.3f}" if one.name in photos else "",
+            f"{paper[one.name]:.3f}" if one.name in paper else "",
+            "higher" if one.is_higher_better else "lower",
+        )
+        for one in MEASURES
+        if (mean := record["mean"].get(one.name)) is not None
+    ]
+
+
+def as_markdown(record: Mapping[str, Any]) -> str:
+    """A row for each subject, the means of ours, then the paper's, with the encoders and how to read it."""
+    arrows = [f"{one.name} {'↑' if one.is_higher_better else '↓'}" for one in MEASURES]
+    titles = ("", "class", *arrows, f"{_COPIES} ↓")
+    lines = [titles, ("---",) * len(titles), *_rows(record)]
+    encoders = record["encoders"]
+    return "\n".join(
+        [
+            *(f"| {' | '.join(cells)} |" for cells in lines),
+            "",
+            f"DINO, PRES and drift by {encoders['dino']['name']}, CLIP-I and CLIP-T by {encoders['clip']['name']}, "
+            f"DIV and copies by {encoders['distance']['name']}.",
+            f"In brackets the interval of the mean over subjects ({record['confidence']:.0%}, bootstrap).",
+            "The paper's rows are the paper's own numbers, by DINO ViT-S/16, a CLIP that it does not name, and LPIPS: "
+            "numbers from different encoders do not compare.",
+            "",
+        ]
+    )
+
+
+def _rows(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    rows = [
+        (name, one["class_word"], *_cells(one["scores"]), "" if one["copying"] is None else f"{one['copying']:.0%}")
+        for name, one in record["subjects"].items()
+    ]
+    num = len(rows)
+    rows.append((f"mean of {num}", "", *_cells(record["mean"], has_interval=num > 1), ""))
+    rows.append(("the photos themselves", "", *_cells(record["photos"]), ""))
+    for paper in PAPER:
+        scores = {name: {"value": value} for name, value in paper.scores.items()}
+        rows.append((f"paper, table {paper.table}: {paper.name}", "", *_cells(scores), ""))
+    return rows
+
+
+def _means(found: Iterable[Mapping[str, Any]], group: str) -> list[Score]:
+    """The mean over subjects of each score that all of them have; subjects are drawn for the interval, not pictures."""
+    ones: Sequence[Mapping[str, Any]] = [one[group] for one in found]
+    names = [one.name for one in MEASURES if all(one.name in scores for scores in ones)]
+    return [
+        score(name, torch.tensor([[one[name]["value"]] for one in ones]), encoder=ones[0][name]["encoder"], seed=_SEED)
+        for name in names
+    ]
+
+
+def _cells(scores: Mapping[str, Mapping[str, Any]], *, has_interval: bool = False) -> list[str]:
+    return [_cell(scores.get(one.name), has_interval=has_interval) for one in MEASURES]
+
+
+def _cell(one: Mapping[str, Any] | None, *, has_interval: bool) -> str:
+    if one is None:
+        return ""
+    return f"{one['value']:.3f}" + (f" [{one['low']:.3f}, {one['high']:.3f}]" if has_interval else "")

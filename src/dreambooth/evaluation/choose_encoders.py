@@ -1,0 +1,84 @@
+"""Which encoders measure a model: those that were asked for, or those that suit its pictures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from dreambooth.errors import ModelFileError, SettingsError
+from dreambooth.evaluation.evaluation import Judges
+from dreambooth.measures.embedded import embedded_clip, embedded_distance, embedded_eye
+from dreambooth.measures.encoders import CLIP_B32, DINO, load_clip, load_vit
+from dreambooth.measures.features import FeatureCache
+from dreambooth.measures.perceptual import PerceptualDistance, lpips_alexnet
+from dreambooth.measures.settings import EvaluationSettings
+from dreambooth.toybox.files import EMBEDDED_MODEL
+from dreambooth.toybox.judge import SIDE
+from dreambooth.weights.containers import open_tensor_file
+from dreambooth.weights.hub import fetch_encoder
+from dreambooth.weights.read import is_embedded, read_model
+
+__all__ = ["choose_judges"]
+
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_ALEXNET, _LPIPS = "alexnet-owt-7be5be79.pth", "alex.pth"
+
+
+def choose_judges(asked: EvaluationSettings, *, side: int, device: torch.device, cache: Path) -> Judges:
+    """The encoders for pictures of `side` pixels, which keep features in the folder `cache`.
+
+    What ships knows the small world only and is there for its 64 pixels. Raises one DreamboothError of the first encoder that
+    cannot be had, SettingsError when what ships is asked for pictures of another size.
+    """
+    is_small = side == SIDE
+    dino, clip = (
+        name or (EMBEDDED_MODEL if is_small else default) for name, default in ((asked.dino, DINO), (asked.clip, CLIP_B32))
+    )
+    wrong = [field for field, name in (("dino", dino), ("clip", clip)) if is_embedded(name) and not is_small]
+    if wrong:
+        raise SettingsError(
+            [f"{field} is toybox, which knows pictures of {SIDE} pixels; those of this model have {side}" for field in wrong],
+            hint="Leave it out, or give a folder or a hub id.",
+        )
+    with _told_what_for("dino", "DINO, PRES and drift", side):
+        eye = embedded_eye(device=device) if is_embedded(dino) else load_vit(_folder(dino), name=dino, device=device)
+    with _told_what_for("clip", "CLIP-I and CLIP-T", side):
+        both = (
+            embedded_clip(read_model(EMBEDDED_MODEL).family, device=device)
+            if is_embedded(clip)
+            else load_clip(_folder(clip), name=clip, device=device)
+        )
+    return Judges(eye, both, _distance(asked.lpips, is_small=is_small, device=device), FeatureCache(cache))
+
+
+@contextmanager
+def _told_what_for(field: str, scores: str, side: int) -> Iterator[None]:
+    """Nobody may have asked for the encoder, so an error says what it is there for and how to have another one."""
+    try:
+        yield
+    except ModelFileError as error:
+        what = f"It is wanted as the encoder of {scores}, for pictures of {side} pixels. Another one: --{field} FOLDER."
+        raise ModelFileError(error.problems, hint="\n".join(filter(None, (what, error.hint)))) from error
+
+
+def _folder(name: str) -> Path:
+    """Where an encoder is; one that is no folder here is fetched by its hub id."""
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    if not _HUB_ID.fullmatch(name) or path.parent.exists():
+        raise ModelFileError(
+            f"{name}: no such folder", hint=f"Give a folder in the layout of transformers, or a hub id such as {DINO}."
+        )
+    return fetch_encoder(name)
+
+
+def _distance(lpips: Path | None, *, is_small: bool, device: torch.device) -> PerceptualDistance | None:
+    if lpips is not None:
+        network, weights = (open_tensor_file(lpips / name).tensors for name in (_ALEXNET, _LPIPS))
+        return lpips_alexnet(network, weights, device=device)
+    return embedded_distance(device=device) if is_small else None

@@ -1,0 +1,100 @@
+"""The models that an evaluation compares, and the pictures of each: the one that is measured, its base, the run's others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dreambooth.errors import ModelFileError
+from dreambooth.evaluation.evaluation import Questions
+from dreambooth.evaluation.target import Evaluated
+from dreambooth.pictures.sample_cache import Album, sample_settings
+from dreambooth.runs.model_names import MODELS_BY_STEP
+from dreambooth.sampling.records import Picture
+from dreambooth.schema.verbs import EvaluateSettings
+from dreambooth.weights.model_weights import ModelWeights
+from dreambooth.weights.read import read_model
+from dreambooth.weights.settings import BaseModelSettings
+
+__all__ = ["ModelAlbums", "Models", "albums_of", "other_models", "read_models"]
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models that make pictures; the tensors stay in their files until they do."""
+
+    measured: ModelWeights
+    step: int
+    """How many steps the measured model was trained; 0 where nobody says it."""
+    base: ModelWeights | None
+    others: Mapping[int, ModelWeights]
+    """Those of the run's other steps, in their order."""
+
+    @property
+    def side(self) -> int:
+        """Width and height of the pictures, in pixels."""
+        return self.measured.family.resolution
+
+
+def read_models(settings: EvaluateSettings, asked: Evaluated) -> Models:
+    """Find them all. Raises ModelFileError for what is no model, or has gone."""
+    measured = read_model(asked.model)
+    side, run = measured.family.resolution, asked.run
+    step = measured.num_steps or (0 if run is None else run.loop.steps)
+    base = None if asked.base is None else _read_base(asked.base, is_given=settings.base is not None)
+    others: Mapping[int, ModelWeights] = {}
+    if run is not None and settings.evaluation.num_checkpoint_images > 0:
+        others = other_models(Path(asked.model).expanduser(), than=step, side=side)
+    return Models(measured, step, None if base is None else base.made_for(side), others)
+
+
+def other_models(run: Path, *, than: int, side: int) -> dict[int, ModelWeights]:
+    """The models that a run wrote at other steps than `than`, by their steps, which the files say themselves."""
+    files = sorted(path for pattern in MODELS_BY_STEP for path in run.glob(pattern))
+    models = [read_model(str(path)).made_for(side) for path in files]
+    steps = {model.num_steps or 0: model for model in models}
+    return {step: steps[step] for step in sorted(steps) if step not in (0, than)}
+
+
+def _read_base(base: BaseModelSettings, *, is_given: bool) -> ModelWeights:
+    """The model to compare with. A run remembers where it found it, and it may have gone since."""
+    try:
+        return read_model(base.model, config=base.config, weights=base.weights)
+    except ModelFileError as error:
+        if is_given:
+            raise
+        hint = f"This is the base model that the run remembers; say where it is now with --base MODEL.\n{error.hint or ''}"
+        raise ModelFileError(error.problems, hint=hint.strip()) from error
+
+
+@dataclass(frozen=True)
+class ModelAlbums:
+    """The pictures of each model, of all subjects in one."""
+
+    measured: Album
+    step: int
+    base: Album | None
+    others: Mapping[int, Album]
+
+    def wanted(self, questions: Sequence[Questions], *, num_other_images: int) -> list[tuple[Album, list[Picture]]]:
+        """What every model is asked to show, each picture once: subjects of one class share those of the class."""
+        both = [album for album in (self.base, self.measured) if album is not None]
+        fewer = [one.fewer(num_other_images) for one in questions]
+        asked = [*((album, questions) for album in both), *((album, fewer) for album in self.others.values())]
+        return [(album, list(dict.fromkeys(picture for one in ones for picture in one.pictures()))) for album, ones in asked]
+
+
+def albums_of(models: Models, asked: Evaluated, settings: EvaluateSettings, device: torch.device) -> ModelAlbums:
+    """Where their pictures are, or will be. The guidance scale must be filled in."""
+    folder, sample = asked.output / "pictures", sample_settings(settings.evaluation, device=settings.device)
+    base = None
+    if models.base is not None and asked.base is not None:
+        base = Album(folder / "base", models.base, asked.base.model, sample, device)
+    others = {
+        step: Album(folder / f"step-{step:06d}", model, str(model.report.source), sample, device)
+        for step, model in models.others.items()
+    }
+    return ModelAlbums(Album(folder / "model", models.measured, asked.model, sample, device), models.step, base, others)

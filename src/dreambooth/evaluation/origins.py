@@ -1,0 +1,119 @@
+"""What a model says that it was made of, held against what its run leads to now: files may have changed since."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dreambooth.data.captions import instance_caption, named_subjects
+from dreambooth.data.records import Photo
+from dreambooth.display import quoted
+from dreambooth.errors import ModelFileError, PhotoError, RunError
+from dreambooth.evaluation.models import Models
+from dreambooth.evaluation.subjects import name_of
+from dreambooth.evaluation.target import Evaluated
+from dreambooth.runs.folder import RunFolder
+from dreambooth.schema.verbs import EvaluateSettings, TrainSettings
+from dreambooth.training.checkpoints import find_checkpoints
+from dreambooth.weights.model_weights import ModelWeights
+
+__all__ = ["Origins", "held_against_origins", "origins_of"]
+
+_MADE_OF = "dreambooth.made_of"
+_PHOTO = re.compile(r"photo \d+ \(.*\)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Origins:
+    """What a run was made of, as far as it is known."""
+
+    base: str | None
+    """Digest of the base model; None where nobody says it."""
+    photos: tuple[tuple[str, str], ...]
+    """Digest and caption of each photo; empty where nobody says it."""
+
+
+def origins_of(model: ModelWeights, run: Path) -> Origins:
+    """As the model's file says it; a .ckpt cannot, and there the newest checkpoint of the run does, if one was kept."""
+    try:
+        made_of = json.loads(model.metadata.get(_MADE_OF, "null")) or _of_checkpoint(run)
+    except (ValueError, RunError):  # damaged, and needed by nothing else here
+        made_of = {}
+    photos = [value.partition(" ") for name, value in made_of.items() if _PHOTO.fullmatch(name)]
+    return Origins(made_of.get("base model"), tuple((digest, caption) for digest, _, caption in photos))
+
+
+def _of_checkpoint(run: Path) -> dict[str, str]:
+    found = find_checkpoints(RunFolder(run))
+    return found[-1].made_of if found else {}
+
+
+def held_against_origins(
+    asked: Sequence[Evaluated], models: Models, settings: EvaluateSettings
+) -> tuple[tuple[Evaluated, ...], tuple[str, ...]]:
+    """The same, not called measured by its own photos where these have changed; and a warning for whoever reads the scores.
+
+    Raises ModelFileError when the base model that the run remembers is another one now, and PhotoError when the folders of
+    the photos name a subject that was not learned. What is given is taken as it is: somebody means it.
+    """
+    run = asked[0].run
+    if run is None:
+        return tuple(asked), ()
+    origins = origins_of(models.measured, Path(settings.model).expanduser())
+    if settings.base is None and models.base is not None and origins.base not in (None, models.base.digest()):
+        raise _other_base(settings, run)
+    if settings.photos is not None or not origins.photos:
+        return tuple(asked), ()
+    photos = asked[0].photos if asked[0].among is None else asked[0].among
+    _check_were_learned(asked, photos, run, origins)
+    changes = _changes(photos, origins)
+    if not changes:
+        return tuple(asked), ()
+    warning = (
+        f"the photos in {run.subject.photos} are not those that {settings.model} learned from: {changes}. Scores and copies "
+        "are by the photos that are there now"
+    )
+    return tuple(replace(one, has_own_photos=False) for one in asked), (warning,)
+
+
+def _other_base(settings: EvaluateSettings, run: TrainSettings) -> ModelFileError:
+    typed = f"dreambooth evaluate --model {quoted(settings.model)} --base"
+    return ModelFileError(
+        f"{run.base.model}: not the model that {settings.model} was trained from; it has changed since",
+        hint=f"Say where that one is now:\n  {typed} MODEL\nOr compare with this one all the same:\n  {typed} "
+        f"{quoted(run.base.model)}",
+    )
+
+
+def _check_were_learned(asked: Sequence[Evaluated], photos: Sequence[Photo], run: TrainSettings, origins: Origins) -> None:
+    """Folders that name subjects may have been renamed since: then the words are new to the model.
+
+    A subject was learned when one of its photos was, under the caption that it has now, or when its token was in a caption.
+    """
+    if run.subject.captions != "filename":
+        return
+    learned, captions = set(origins.photos), "\n".join(caption for _, caption in origins.photos)
+    by_folder = {name_of(words): words for words in named_subjects(photos, run.subject)}
+    problems = []
+    for one in asked:
+        was_seen = any((photo.digest, instance_caption(photo, run.subject)) in learned for photo in one.photos)
+        token = rf"(?<!\w){re.escape(one.subject.token)}(?!\w)"
+        if one.name in by_folder and not was_seen and not re.search(token, captions, re.IGNORECASE):
+            problems.append(f"{run.subject.photos}: its folders name {one.name}, which {one.model} did not learn")
+    if problems:
+        said = ", ".join(repr(caption) for caption in dict.fromkeys(caption for _, caption in origins.photos[:4]))
+        raise PhotoError(
+            problems,
+            hint=f"Call the folders as they were called; the photos were learned as {said}"
+            f"{' and so on' if len(origins.photos) > 4 else ''}.",
+        )
+
+
+def _changes(photos: Sequence[Photo], origins: Origins) -> str:
+    """How many are new and how many are missing; empty where they are the same photos, whatever they are called."""
+    now, then = {photo.digest for photo in photos}, {digest for digest, _ in origins.photos}
+    counts = {"new": len(now - then), "missing": len(then - now)}
+    return " and ".join(f"{num} {'is' if num == 1 else 'are'} {what}" for what, num in counts.items() if num)

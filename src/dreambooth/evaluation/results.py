@@ -1,0 +1,164 @@
+"""What an evaluation found of each subject, and the record of all its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dreambooth import __version__
+from dreambooth.evaluation.evaluation import Answers, Exam, Judges, Measured
+from dreambooth.evaluation.target import Evaluated
+from dreambooth.measures.intervals import CONFIDENCE, Score
+from dreambooth.measures.metrics import Copying
+from dreambooth.schema.verbs import EvaluateSettings
+from dreambooth.weights.model_weights import ModelWeights
+
+__all__ = ["Evaluation", "Findings", "Found", "alarm_text", "encoders_text", "scores_record"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Everything that was measured, and the pictures that it was measured by."""
+
+    model: Measured
+    base: Measured | None
+    photos: Mapping[str, Score]
+    by_step: Mapping[int, Measured]
+    """Over the steps of training, by fewer pictures; empty where the run has no other models."""
+    after: Answers
+    before: Answers | None
+    step: int
+    """Of the model; 0 where nobody says it."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was asked of one subject, of what, by what, and what was found."""
+
+    settings: EvaluateSettings
+    asked: Evaluated
+    exam: Exam
+    model: ModelWeights
+    base: ModelWeights | None
+    found: Found
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found of every subject that was asked for, with the same models and encoders."""
+
+    subjects: tuple[Evaluation, ...]
+    confusion_KK: Tensor | None
+    """In row i and column j the share of pictures of subject i that are most like photos of subject j; None for one subject."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the subjects are called, all differently."""
+        return tuple(one.asked.name for one in self.subjects)
+
+
+def scores_record(findings: Findings) -> dict[str, Any]:
+    """Every number with what it was made of, as plain values for JSON; of several subjects, the same of each by its name."""
+    records = [_record(one) for one in findings.subjects]
+    if findings.confusion_KK is None:
+        return records[0]
+    names = findings.names
+    return {
+        "subjects": dict(zip(names, records, strict=True)),
+        "confusion": {
+            "encoder": findings.subjects[0].exam.judges.dino.name,
+            "shares": {
+                name: dict(zip(names, shares, strict=True))
+                for name, shares in zip(names, findings.confusion_KK.tolist(), strict=True)
+            },
+        },
+    }
+
+
+def encoders_text(judges: Judges) -> dict[str, str]:
+    """Which scores which encoder made."""
+    return {
+        "DINO, PRES and drift by": judges.dino.name,
+        "CLIP-I and CLIP-T by": judges.clip.name,
+        "DIV and copies by": judges.distance_name,
+    }
+
+
+def alarm_text(evaluation: Evaluation) -> str:
+    """What was found of copies, in words."""
+    found = evaluation.found.model.copying
+    if found is None:
+        alone = "a single photo has" if len(evaluation.exam.photos) == 1 else "the photos are all the same one, which has"
+        return f"Whether pictures are copies of photos was not looked at: {alone} no spread to measure by."
+    share = (
+        f"{found.share:.0%} of the pictures are nearer to a photo than half of what lies between the two most alike photos "
+        "that are not the same"
+    )
+    if found.is_alarming:
+        return (
+            f"Alarm: {share}. The model repeats its photos instead of showing the subject anew: take an earlier model of the "
+            "run, train for fewer steps, or give more photos that differ more."
+        )
+    whose = (
+        ""
+        if evaluation.asked.has_own_photos
+        else " Of photos that it learned from and that are not among these nothing is known."
+    )
+    return f"No alarm about copies: {share}.{whose}"
+
+
+def _record(evaluation: Evaluation) -> dict[str, Any]:
+    found, asked, questions, judges = evaluation.found, evaluation.asked, evaluation.exam.questions, evaluation.exam.judges
+    models = {"model": (asked.model, evaluation.model)}
+    if evaluation.base is not None and asked.base is not None:
+        models["base"] = (asked.base.model, evaluation.base)
+    return {
+        "scores": {
+            "model": _score_records(found.model),
+            "base": None if found.base is None else _score_records(found.base),
+            "photos": [_score_record(score) for score in found.photos.values()],
+        },
+        "copying": _copying_record(found.model.copying, judges.distance_name),
+        "by_step": {
+            str(step): {
+                "scores": _score_records(measured),
+                "copying": _copying_record(measured.copying, judges.distance_name),
+            }
+            for step, measured in found.by_step.items()
+        },
+        "confidence": CONFIDENCE,
+        "prompts": list(questions.prompts),
+        "descriptions": list(questions.descriptions),
+        "class_prompt": questions.class_prompt,
+        "token": asked.subject.token,
+        "class_word": asked.subject.class_word,
+        "photos": [{"name": photo.path.name, "sha256": photo.digest} for photo in asked.photos],
+        "models": {role: {"name": name, "digest": model.digest()} for role, (name, model) in models.items()},
+        "step": found.step,
+        "encoders": {
+            "dino": {"name": judges.dino.name, "digest": judges.dino.digest},
+            "clip": {"name": judges.clip.name, "digest": judges.clip.digest},
+            "distance": {"name": judges.distance_name},
+        },
+        "settings": evaluation.settings.evaluation.model_dump(mode="json"),
+        "side": evaluation.model.family.resolution,
+        "versions": {"dreambooth": __version__, "torch": torch.__version__},
+    }
+
+
+def _score_records(measured: Measured) -> list[dict[str, Any]]:
+    return [_score_record(score) for score in measured.scores.values()]
+
+
+def _score_record(score: Score) -> dict[str, Any]:
+    return {"name": score.name, "value": score.value, "low": score.low, "high": score.high, "encoder": score.encoder}
+
+
+def _copying_record(found: Copying | None, distance: str) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {"share": found.share, "spread": found.spread, "is_alarming": found.is_alarming, "distance": distance}

@@ -1,0 +1,72 @@
+"""What a run wrote down while it trained, as curves over its steps: the balance that chose its model, and the losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dreambooth.evaluation.report import Curve
+from dreambooth.runs.events import read_events
+from dreambooth.runs.folder import RunFolder
+
+__all__ = ["run_curves"]
+
+_MOST_POINTS = 40
+_BALANCE = ("balance", "fidelity", "prompt", "prior")
+_ABOUT_BALANCE = (
+    "Scored by fewer pictures while the run trained, each from 0 to 1, higher is better: fidelity, prompt and prior, and the "
+    "balance of these three, by which the best step is chosen."
+)
+
+
+def run_curves(run: Path, *, step: int) -> list[Curve]:
+    """The curves of a run whose model is of `step`; the balance is left out where the run was not scored."""
+    events = read_events(RunFolder(run).events)
+    return [*_balance(events, step), *_losses(events)]
+
+
+def _balance(events: Sequence[Mapping[str, Any]], step: int) -> list[Curve]:
+    scored = [event for event in events if event["event"] == "evaluation"]
+    lines = {part: {one["step"]: one[part] for one in scored if one[part] is not None} for part in _BALANCE}
+    drawn = {part: values for part, values in lines.items() if values}
+    sentence = " ".join([_ABOUT_BALANCE, *_choice(events, step)])
+    return [Curve("The balance, over the steps", sentence, drawn)] if drawn else []
+
+
+def _choice(events: Sequence[Mapping[str, Any]], step: int) -> list[str]:
+    """Which step was chosen and why, as the run says it; nothing where it has not chosen yet.
+
+    A finished run that is resumed with another --select has another model than its last choice says: then which one it is.
+    """
+    chosen = [event for event in events if event["event"] == "selection" and "text" in event]
+    if not chosen:
+        return []
+    last = chosen[-1]
+    if last["chosen"] == step:
+        return [f"{last['text']}."]
+    return [f"The final model is that of step {step}. Of {len(last['balances'])} scored steps the best one is {last['best']}."]
+
+
+def _losses(events: Sequence[Mapping[str, Any]]) -> list[Curve]:
+    """Losses, those of training as means of neighbours: single steps are mostly chance."""
+    names = {"photos": "instance_loss", "class images": "prior_loss"}
+
+    def lines(kind: str) -> dict[str, dict[int, float]]:
+        mine = [event for event in events if event["event"] == kind]
+        found = {title: {event["step"]: event[name] for event in mine if name in event} for title, name in names.items()}
+        return {title: _thinned(values) for title, values in found.items() if values}
+
+    about = "A rise for the photos says that they are learned by heart."
+    return [
+        Curve("Loss on fixed noise and held-out views", about, lines("validation")),
+        Curve("Loss in training", "Means over neighbouring steps.", lines("step")),
+    ]
+
+
+def _thinned(values: Mapping[int, float]) -> dict[int, float]:
+    steps = sorted(values)
+    width = max(1, math.ceil(len(steps) / _MOST_POINTS))
+    groups = [steps[start : start + width] for start in range(0, len(steps), width)]
+    return {group[-1]: sum(values[step] for step in group) / len(group) for group in groups}

@@ -1,0 +1,114 @@
+"""Which subjects a run learned, and which of them are to be measured."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dreambooth.data.captions import named_subjects
+from dreambooth.data.file_name_captions import Words
+from dreambooth.data.photos import scan_photos
+from dreambooth.data.problems import PhotoProblem
+from dreambooth.data.records import Photo
+from dreambooth.data.settings import SubjectSettings
+from dreambooth.display import quoted
+from dreambooth.errors import SettingsError
+from dreambooth.schema.verbs import EvaluateSettings, TrainSettings
+from dreambooth.weights.read import is_embedded
+
+__all__ = ["ChosenSubjects", "chosen_subjects", "name_of"]
+
+_WORDS = ("photos", "class_word", "token")
+_EXPECTED = "a run folder, which knows the rest, or a .ckpt or .safetensors file, a diffusers folder or a hub id"
+_SUFFIXES = (".ckpt", ".safetensors", ".bin", ".pt")  # of what can be no run folder
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+@dataclass(frozen=True)
+class ChosenSubjects:
+    """The subjects that are measured, and by which photos."""
+
+    subjects: tuple[SubjectSettings, ...]
+    among: tuple[Photo, ...] | None
+    """All photos of a run of several subjects, where each is measured by its own; None where a folder shows one subject."""
+    warnings: tuple[PhotoProblem, ...] = ()
+    """What was found wrong with these."""
+
+
+def name_of(subject: SubjectSettings | Words) -> str:
+    """The subject as a prompt names it: `sks dog`."""
+    return f"{subject.token} {subject.class_word}".strip()
+
+
+def chosen_subjects(settings: EvaluateSettings, run: TrainSettings | None) -> ChosenSubjects:
+    """All subjects of a run, the one that is named, or one that is given whole.
+
+    Raises SettingsError when it is not clear which one is meant, and PhotoError for broken photos of several subjects.
+    """
+    given = {name: value for name in _WORDS if (value := getattr(settings, name)) is not None}
+    if run is None:
+        return ChosenSubjects((_given_alone(settings, given),), None)
+    if run.subject.captions == "prompt" or len(given) == len(_WORDS):
+        return ChosenSubjects((run.subject.model_copy(update=given),), None)
+    report = scan_photos(run.subject.photos, role="instance", resolution=1)
+    learned = {name_of(words): words for words in named_subjects(report.photos, run.subject)}
+    if len(learned) > 1:
+        report.raise_if_errors()
+        meant = _meant(settings, given, learned)
+    else:
+        meant = [{**_as_settings(words), **given} for words in learned.values()] or [given]
+    has_own_photos = len(learned) > 1 and "photos" not in given
+    subjects = tuple(run.subject.model_copy(update=one) for one in meant)
+    return ChosenSubjects(subjects, report.photos, report.warnings) if has_own_photos else ChosenSubjects(subjects, None)
+
+
+def _given_alone(settings: EvaluateSettings, given: Mapping[str, Any]) -> SubjectSettings:
+    """The subject of a model from elsewhere. Raises SettingsError for what is missing and for options without effect."""
+    missing, path = [name for name in _WORDS if name not in given], Path(settings.model).expanduser()
+    is_nothing = not (path.exists() or is_embedded(settings.model))
+    may_be_elsewhere = _HUB_ID.fullmatch(settings.model) is not None and not path.parent.exists()
+    nothing = f"model is {settings.model}: no such file or folder; expected {_EXPECTED}"
+    if is_nothing and missing and not (may_be_elsewhere or path.suffix in _SUFFIXES):
+        raise SettingsError(nothing, hint="Give the folder that an earlier --output of dreambooth train made.")
+    also = "file or folder here and no " if is_nothing and may_be_elsewhere else ""
+    who = f"{settings.model} is no {also}run folder that would know"
+    problems = [nothing] if is_nothing and missing and not may_be_elsewhere else []
+    problems += [f"{name} is not given, and {who}" for name in missing]
+    if settings.evaluation.is_changed("num_checkpoint_images"):
+        problems.append(f"{settings.model} is no run folder, so num_checkpoint_images would have no effect; leave it out")
+    if problems:
+        raise SettingsError(problems, hint=f"Type: {_typed_whole(settings)}" if missing else None)
+    return SubjectSettings(**given)
+
+
+def _meant(settings: EvaluateSettings, given: Mapping[str, Any], learned: Mapping[str, Words]) -> list[dict[str, Any]]:
+    """What those are called that are asked for: all where nothing is given. Raises SettingsError for none or too many."""
+    said = {name: value for name, value in given.items() if name != "photos"}
+    found = [words for words in learned.values() if said.items() <= _as_settings(words).items()]
+    if not given or (said and len(found) == 1):
+        return [{**_as_settings(words), **given} for words in found]
+    what = " and ".join(f"{name} {value!r}" for name, value in said.items())
+    which = f"{len(found)} of them have {what}" if found else f"none of them has {what}"
+    raise SettingsError(
+        f"{settings.model}: learned several subjects ({', '.join(learned)}), and "
+        + (which if said else "photos does not say which of them it shows"),
+        hint=_ways(settings, next(iter(found or learned.values()))),
+    )
+
+
+def _as_settings(words: Words) -> dict[str, str]:
+    return {"token": words.token, "class_word": words.class_word}
+
+
+def _ways(settings: EvaluateSettings, words: Words) -> str:
+    typed = f"dreambooth evaluate --model {quoted(settings.model)}"
+    photos = "" if settings.photos is None else f" --photos {quoted(settings.photos)}"
+    named = f"{typed}{photos} --token {quoted(words.token)} --class-word {quoted(words.class_word)}"
+    return f"All of them: {typed}\nOne of them: {named}\nAnother one: {_typed_whole(settings)}"
+
+
+def _typed_whole(settings: EvaluateSettings) -> str:
+    return f"dreambooth evaluate --model {quoted(settings.model)} --photos FOLDER --class-word WORD --token WORD"

@@ -1,0 +1,28 @@
+"""Importing a library without what it prints."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+__all__ = ["quiet_import"]
+
+
+@contextmanager
+def quiet_import() -> Iterator[None]:
+    """Both libraries load optional neighbours (torchao, flash attention) that talk while they are loaded."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,1 @@
+"""How near pictures come to photos and prompts: encoders, metrics, intervals, and the balance of the scores."""

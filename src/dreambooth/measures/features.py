@@ -1,0 +1,116 @@
+"""Features kept on the disk, so that an encoder sees each picture once.
+
+An entry is found by what it was made of: the picture's content and the encoder's weights and preprocessing. Moving or renaming
+pictures changes nothing. Shapes: N pictures, B of a batch, C channels, H and W sizes in pixels, D width of features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from dreambooth.errors import ModelFileError
+from dreambooth.files import atomic_file
+from dreambooth.measures.encoders import ImageEncoder
+
+__all__ = ["FeatureCache", "PictureSource", "features_of"]
+
+_VERSION = 1
+"""Goes up when encoding a picture comes to mean something else."""
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class PictureSource:
+    """A picture that is only decoded when its features are not there yet."""
+
+    digest: str
+    """SHA-256, in hex, of its pixels or of the file that they are decoded from."""
+    pixels: Callable[[], Tensor]
+    """Gives the pixels in [0, 1], (3, H, W)."""
+
+    @staticmethod
+    def of_pixels(pixels_CHW: Tensor) -> PictureSource:
+        """A picture that is in memory already."""
+        plain = pixels_CHW.detach().float().cpu().contiguous()
+        found = hashlib.sha256(repr(tuple(plain.shape)).encode())
+        found.update(plain.numpy().data)
+        return PictureSource(found.hexdigest(), lambda: plain)
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """A folder with one small .safetensors file for every picture and encoder; it is made when the first entry is put."""
+
+    folder: Path
+
+    @staticmethod
+    def key(picture_digest: str, encoder: ImageEncoder) -> str:
+        """SHA-256, in hex, of everything that decides a picture's features."""
+        made_of = {"version": _VERSION, "picture": picture_digest, "name": encoder.name, "encoder": encoder.digest}
+        return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+
+    def get(self, key: str) -> Tensor | None:
+        """The features put under `key`, (D,) float32; None when there are none, or the file is damaged or not ours."""
+        try:
+            with safe_open(self._path(key), "pt") as file:
+                width = (file.metadata() or {}).get(key)
+                features_D: Tensor = file.get_tensor("features")
+        except (OSError, SafetensorError):
+            return None
+        is_own = features_D.dtype == torch.float32 and features_D.ndim == 1 and str(len(features_D)) == width
+        is_whole = is_own and bool(features_D.isfinite().all())
+        return features_D if is_whole else None
+
+    def put(self, key: str, features_D: Tensor) -> None:
+        """Keep the features of one picture. The file is there whole or not at all."""
+        kept_D = features_D.detach().to("cpu", torch.float32).clone().contiguous()
+        data = save({"features": kept_D}, {key: str(len(kept_D))})
+        with atomic_file(self._path(key)) as partial:
+            partial.write_bytes(data)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.safetensors"
+
+
+def features_of(encoder: ImageEncoder, pictures: Sequence[PictureSource], cache: FeatureCache) -> Tensor:
+    """The features of `pictures` in their order, (N, D) float32, from the cache where they are there, else encoded and kept.
+
+    A picture that comes twice is encoded once. What is done is kept after every batch. There must be one picture or more.
+    Raises ModelFileError when the encoder gives numbers that are not finite.
+    """
+    keys = [cache.key(picture.digest, encoder) for picture in pictures]
+    found = {key: cache.get(key) for key in dict.fromkeys(keys)}
+    missing = {key: picture for key, picture in zip(keys, pictures, strict=True) if found[key] is None}
+    for batch in _batches(missing):
+        features_BD = encoder.encode(torch.stack(list(batch.values())))
+        if not features_BD.isfinite().all():
+            raise ModelFileError(
+                f"{encoder.name}: gave features that are not finite", hint="Its weights are damaged: download them again."
+            )
+        for key, features_D in zip(batch, features_BD, strict=True):
+            cache.put(key, features_D)
+            found[key] = features_D
+    return torch.stack([features for key in keys if (features := found[key]) is not None])
+
+
+def _batches(pictures: dict[str, PictureSource]) -> Iterator[dict[str, Tensor]]:
+    """Decoded pictures by key, of one size in each batch."""
+    batch: dict[str, Tensor] = {}
+    for key, picture in pictures.items():
+        pixels_CHW = picture.pixels()
+        if batch and (len(batch) == _BATCH or pixels_CHW.shape != next(iter(batch.values())).shape):
+            yield batch
+            batch = {}
+        batch[key] = pixels_CHW
+    if batch:
+        yield batch

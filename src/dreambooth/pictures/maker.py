@@ -1,0 +1,89 @@
+"""Pictures from a model that was read: built, brought to the device, and sampled one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dreambooth.display import Display
+from dreambooth.runtime.device import describe_device
+from dreambooth.sampling.batches import make_pictures
+from dreambooth.sampling.metadata import picture_text
+from dreambooth.sampling.placing import picture_dtype, place
+from dreambooth.sampling.prompts import cut_words
+from dreambooth.sampling.records import Picture, SamplingOptions
+from dreambooth.sampling.sampler import check_size
+from dreambooth.sampling.settings import SampleSettings
+from dreambooth.weights.model_weights import ModelWeights
+
+__all__ = ["FinishedPicture", "made_pictures"]
+
+_WEIGHTS = {"ema": ", averaged weights (ema),", "raw": ", last weights (raw),", "only": ""}
+
+
+@dataclass(frozen=True)
+class FinishedPicture:
+    """A picture with everything that its file is to hold: pixels in [0, 1], (3, H, W), and the text of a PNG."""
+
+    picture: Picture
+    pixels_CHW: Tensor
+    text: Mapping[str, str]
+
+
+def made_pictures(
+    sample: SampleSettings,
+    base: ModelWeights,
+    pictures: Sequence[Picture],
+    display: Display,
+    *,
+    name: str,
+    device: torch.device,
+) -> Generator[FinishedPicture, None, None]:
+    """Build a model that was read, bring it to `device` and make pictures with it, one after the other, showing progress.
+
+    `name` is what the model is called on the screen. What the settings say of prompts and files is left to the caller, who
+    closes the iterator: an open one goes on showing.
+    Raises SettingsError, before the model is built, when the size is impossible.
+    """
+    options = _options(sample, base)
+    check_size(base.family.downsampling, height=options.height, width=options.width)
+    _warn_of_cut_words(dict.fromkeys((*(picture.prompt for picture in pictures), options.negative_prompt)), base, display)
+    dtype = picture_dtype(sample.precision, device)
+    kind = _WEIGHTS[base.report.unet_weights]
+    display.say(f"{base.report.title} from {name}{kind} on {describe_device(device)} in {_name_of(dtype)}")
+    components = place(base.build(dtype=dtype), device)
+    with display.progress("pictures", len(pictures) * sample.steps, "steps") as advance:
+        made = make_pictures(
+            components, pictures, options, batch_size=sample.batch_size, device=device, dtype=dtype, advance=advance
+        )
+        for one in made:
+            text = picture_text(one.picture, options, model_digest=base.digest(), device=device, dtype=dtype)
+            yield FinishedPicture(one.picture, one.pixels_CHW, text)
+
+
+def _options(asked: SampleSettings, base: ModelWeights) -> SamplingOptions:
+    return SamplingOptions(
+        sampler=asked.sampler,
+        steps=asked.steps,
+        guidance_scale=asked.guidance_scale,
+        height=base.family.resolution if asked.height is None else asked.height,
+        width=base.family.resolution if asked.width is None else asked.width,
+        seed=asked.seed,
+        eta=asked.eta,
+        negative_prompt=asked.negative_prompt,
+    )
+
+
+def _warn_of_cut_words(prompts: Iterable[str], base: ModelWeights, display: Display) -> None:
+    tokenizer = base.family.load_tokenizer()
+    for prompt in prompts:
+        if cut := cut_words(tokenizer, prompt):
+            shown = cut if len(cut) <= 200 else f"{cut[:200]}..."
+            display.warn(f'"{prompt[:40]}..." is longer than the 77 tokens that the model reads; it will not see: "{shown}"')
+
+
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,94 @@
+"""The pictures by which models are measured, kept as files: what is there already is not made again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dreambooth.data.photos import read_pixels
+from dreambooth.display import Display
+from dreambooth.errors import PhotoError
+from dreambooth.measures.settings import EvaluationSettings
+from dreambooth.pages.images import save_picture
+from dreambooth.pictures.maker import made_pictures
+from dreambooth.runtime.device import release_memory
+from dreambooth.sampling.names import file_stem
+from dreambooth.sampling.records import Picture
+from dreambooth.sampling.settings import SampleSettings
+from dreambooth.weights.model_weights import ModelWeights
+
+__all__ = ["Album", "sample_settings"]
+
+_KEY_LETTERS = 10
+
+
+@dataclass(frozen=True)
+class Album:
+    """The pictures of one model. A file's name ends in a key of everything that decides the picture."""
+
+    folder: Path
+    model: ModelWeights
+    name: str
+    """What the model is called where it is said which one makes pictures."""
+    sample: SampleSettings
+    device: torch.device
+
+    def path(self, picture: Picture) -> Path:
+        """The file of a picture, whether or not it is there."""
+        asked = self.sample
+        made_of = (picture.prompt, picture.index, self.model.digest(), self.model.family.resolution)
+        how = (asked.sampler, asked.steps, asked.guidance_scale, asked.seed)
+        key = hashlib.sha256(json.dumps([*made_of, *how]).encode()).hexdigest()[:_KEY_LETTERS]
+        return self.folder / f"{file_stem(picture.prompt)}-{picture.index:02d}-{key}.png"
+
+    def missing(self, pictures: Sequence[Picture]) -> list[Picture]:
+        """Those of the pictures that have no file yet, or one that cannot be theirs."""
+        return [picture for picture in dict.fromkeys(pictures) if self._kept(picture) is None]
+
+    def _kept(self, picture: Picture) -> Tensor | None:
+        """Its pixels, when its file holds a picture of the model's size: somebody may have put another one there."""
+        side = self.model.family.resolution
+        try:
+            pixels_CHW = _pixels(self.path(picture)) if self.path(picture).is_file() else None
+        except PhotoError:
+            return None
+        return pixels_CHW if pixels_CHW is not None and pixels_CHW.shape == (3, side, side) else None
+
+    def make(self, pictures: Sequence[Picture], display: Display) -> list[Tensor]:
+        """The pixels of all, in [0, 1], (3, H, W), from their files; the model is built only when one is missing.
+
+        Each is written as soon as it is made, so stopping loses one batch at most.
+        """
+        kept = {picture: self._kept(picture) for picture in dict.fromkeys(pictures)}
+        if missing := [picture for picture, pixels_CHW in kept.items() if pixels_CHW is None]:
+            made_now = made_pictures(self.sample, self.model, missing, display, name=self.name, device=self.device)
+            with closing(made_now) as made:
+                for one in made:
+                    save_picture(self.path(one.picture), one.pixels_CHW, one.text)
+            release_memory(self.device)
+        whole = {picture: _pixels(self.path(picture)) if found is None else found for picture, found in kept.items()}
+        return [whole[picture] for picture in pictures]
+
+
+def sample_settings(asked: EvaluationSettings, *, device: str | None) -> SampleSettings:
+    """How the pictures of an evaluation are made. The guidance scale must be filled in."""
+    assert asked.guidance_scale is not None, "filled in"
+    return SampleSettings(
+        steps=asked.sampling_steps,
+        guidance_scale=asked.guidance_scale,
+        sampler=asked.sampler,
+        seed=asked.seed,
+        batch_size=asked.batch_size,
+        device=device,
+    )
+
+
+def _pixels(path: Path) -> Tensor:
+    return torch.from_numpy(read_pixels(path, background="white")).permute(2, 0, 1).float() / 255

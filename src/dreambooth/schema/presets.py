@@ -1,0 +1,46 @@
+"""The settings files that ship with the package, and those that a person gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dreambooth import presets
+from dreambooth.config import nearest, parse_settings, read_yaml, without_silenced
+from dreambooth.errors import SettingsError
+from dreambooth.schema.verbs import TrainSettings
+
+__all__ = ["preset_names", "read_preset", "toybox_training"]
+
+
+def preset_names() -> list[str]:
+    """The presets that ship with the package."""
+    return sorted(file.stem for file in _shipped().glob("*.yaml"))
+
+
+def read_preset(name: str) -> tuple[str, dict[str, Any]]:
+    """A shipped preset or a YAML file: what to call it in messages, and its values.
+
+    Raises SettingsError when there is none of that name or it is no mapping.
+    """
+    if name in preset_names():
+        return f"preset {name}", read_yaml(_shipped() / f"{name}.yaml")
+    if Path(name).suffix in (".yaml", ".yml") or Path(name).exists():
+        return name, read_yaml(Path(name))
+    near = nearest(name, preset_names())
+    raise SettingsError(
+        f"--preset is {name!r}: expected {', '.join(preset_names())} or a YAML file"
+        + (f"; did you mean {near!r}?" if near else "")
+    )
+
+
+def _shipped() -> Path:
+    return Path(presets.__path__[0])
+
+
+def toybox_training(**changes: Mapping[str, object]) -> TrainSettings:
+    """The settings of the preset with these sections' values over it."""
+    preset = without_silenced(TrainSettings, read_yaml(Path(presets.__path__[0]) / "toybox.yaml"), changes)
+    merged = {name: {**preset.get(name, {}), **changes.get(name, {})} for name in {**preset, **changes}}
+    return parse_settings(TrainSettings, merged, where="preset toybox")

@@ -1,0 +1,1 @@
+"""A training run, from preflight to the last file."""

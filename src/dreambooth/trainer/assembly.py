@@ -1,0 +1,89 @@
+"""From a built model to one that trains: where its parts stand, what is compiled, and its state before the first step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from dreambooth.families.components import Components
+from dreambooth.memory.plan import MemoryPlan
+from dreambooth.memory.recompute import recompute_activations
+from dreambooth.memory.streaming import StreamedBlocks, unet_blocks
+from dreambooth.runtime.compilation import compile_modules
+from dreambooth.runtime.precision import PrecisionPolicy
+from dreambooth.runtime.processes import Processes
+from dreambooth.runtime.shards import shard
+from dreambooth.schema.verbs import TrainSettings
+from dreambooth.trainees.full import FullTrainee, full_trainee
+from dreambooth.training.denoiser import Denoiser
+from dreambooth.training.loop import TrainingState
+from dreambooth.training.loss_scale import FixedLossScale, LossScale
+from dreambooth.training.optimizer import make_optimizer, works_by_tensor
+from dreambooth.training.tensorwise import Tensorwise
+from dreambooth.training.weight_average import NoAverage, WeightAverage
+
+__all__ = ["Placed", "assemble", "place_for_training"]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A model whose UNet and text encoder are where they train, in the number format that they train in."""
+
+    components: Components
+    streamed: StreamedBlocks
+    """The UNet's blocks that visit the device one at a time; none in most plans."""
+
+
+def place_for_training(
+    components: Components, settings: TrainSettings, plan: MemoryPlan, policy: PrecisionPolicy, device: torch.device
+) -> Placed:
+    """Bring UNet and text encoder to the device; the VAE stays where it is, and what is frozen keeps its number format.
+
+    Nothing comes to the device in a longer format than it will have there.
+    """
+    unet, text_encoder = components.unet, components.text_encoder
+    nn.Module.to(unet, policy.weight_dtype)  # that of diffusers' models would log a warning
+    streamed = StreamedBlocks(unet_blocks(unet) if plan.stream_blocks else (), device)
+    streamed.attach()
+    unet.to(device)
+    # Convolutions of tensor cores want it; the optimiser by tensors and FSDP do not.
+    if device.type == "cuda" and not works_by_tensor(settings.optimizer.optimizer, plan) and not plan.shard:
+        unet.to(memory_format=torch.channels_last)
+    text_encoder.to(device, policy.weight_dtype if settings.trainee.train_text_encoder else None)
+    return Placed(components, streamed)
+
+
+def assemble(
+    placed: Placed, settings: TrainSettings, plan: MemoryPlan, policy: PrecisionPolicy, processes: Processes
+) -> tuple[FullTrainee, TrainingState]:
+    """The trainee and its state before the first step. Weights are spread over the processes here, when the plan says so."""
+    components, decay = placed.components, settings.loop.ema_decay
+    if plan.shard:  # before anything takes hold of the parameters, which are others afterwards
+        shard(components.unet, processes, components.unet.device)
+        if settings.trainee.train_text_encoder:
+            shard(components.text_encoder, processes, components.text_encoder.device)
+    trainee = full_trainee(
+        components.unet, components.text_encoder, settings.trainee, learning_rate=settings.optimizer.learning_rate
+    )
+    recompute_activations(trainee.modules.values(), plan.gradient_checkpointing)
+    compile_modules(trainee.modules.values(), settings.loop.compile)
+    optimizer = make_optimizer(
+        trainee,
+        settings.optimizer,
+        plan,
+        total_steps=settings.loop.steps,
+        processes=processes,
+        seed=settings.loop.seed,
+    )
+    if isinstance(optimizer, Tensorwise):
+        placed.streamed.write_home_while(lambda: optimizer.is_moving)
+    state = TrainingState(
+        denoiser=Denoiser(components, policy, encodes_text=settings.trainee.train_text_encoder),
+        optimizer=optimizer,
+        average=NoAverage() if decay is None else WeightAverage(trainee.parameters, decay),
+        loss_scale=LossScale() if policy.needs_loss_scale else FixedLossScale(),
+        processes=processes,
+    )
+    return trainee, state

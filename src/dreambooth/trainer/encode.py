@@ -1,0 +1,83 @@
+"""Everything that the frozen encoders see, encoded once before training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dreambooth.data.latent_cache import LatentCache
+from dreambooth.data.photos import read_pixels
+from dreambooth.data.records import Photo
+from dreambooth.data.views import View, render_view
+from dreambooth.diffusion.latents import LatentMoments
+from dreambooth.display import Display
+from dreambooth.families.components import Components
+from dreambooth.training.batches import ViewKey
+
+__all__ = ["ViewEncoder", "encode_captions"]
+
+
+@dataclass(frozen=True)
+class ViewEncoder:
+    """The VAE's encoder over a cache on the disk."""
+
+    components: Components
+    cache: LatentCache
+    model_digest: str
+    background: str
+    device: torch.device
+
+    def encode(self, views: Sequence[tuple[Photo, View]], display: Display) -> dict[ViewKey, LatentMoments]:
+        """The posterior of every view, in float32 on the CPU.
+
+        Pictures go through the VAE one by one: a batch would round differently with its size, and which views are in the
+        cache already must change nothing.
+        """
+        moments: dict[ViewKey, LatentMoments] = {}
+        missing: list[tuple[Photo, View]] = []
+        for photo, view in views:
+            cached = self.cache.get(self._key(photo, view))
+            if cached is None:
+                missing.append((photo, view))
+            else:
+                moments[photo.digest, view] = cached
+        if missing:
+            vae = self.components.vae.to(self.device)
+            with display.progress("encoding pictures", len(missing), "views") as advance:
+                for photo, view in missing:
+                    moments[photo.digest, view] = self._encode(photo, view)
+                    advance(1)
+            vae.to("cpu")
+        return moments
+
+    def _key(self, photo: Photo, view: View) -> str:
+        return self.cache.key(photo, view, background=self.background, model_digest=self.model_digest)
+
+    @torch.no_grad()
+    def _encode(self, photo: Photo, view: View) -> LatentMoments:
+        pixels_CHW = render_view(read_pixels(photo.path, background=self.background), view)
+        family = self.components.family
+        batch = family.encode_pixels(self.components.vae, pixels_CHW.unsqueeze(0).to(self.device))
+        moments = LatentMoments(batch.mean[0].float().cpu(), batch.deviation[0].float().cpu())
+        self.cache.put(self._key(photo, view), moments)
+        return moments
+
+
+@torch.no_grad()
+def encode_captions(
+    components: Components, captions: Iterable[str], *, train_text_encoder: bool, device: torch.device
+) -> dict[str, Tensor]:
+    """Token ids (L,) of every caption when the text encoder learns; finished states (L, D), float32, when it is frozen."""
+    encoded: dict[str, Tensor] = {}
+    for caption in captions:
+        if caption not in encoded:
+            input_ids_BL = components.family.tokenize(components.tokenizer, [caption])
+            if train_text_encoder:
+                encoded[caption] = input_ids_BL[0]
+            else:
+                states_BLD = components.family.encode_text(components.text_encoder, input_ids_BL.to(device))
+                encoded[caption] = states_BLD[0].float().cpu()
+    return encoded

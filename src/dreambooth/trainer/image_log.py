@@ -1,0 +1,87 @@
+"""What the original program showed of its training: photos of a step, what the VAE makes of them, samples of their captions.
+
+The sheets lie in images/train/ of the run, named as guides expect: inputs, reconstruction, conditioning (the captions),
+samples (without guidance) and samples_scaled (guidance 5). Samples take 200 steps of DDIM with eta 1, as in the original, but
+start from the same noise at every look, so that they can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dreambooth.data.examples import Example
+from dreambooth.data.photos import read_pixels
+from dreambooth.data.views import render_view
+from dreambooth.pages.images import caption_image, to_image, write_contact_sheet
+from dreambooth.sampling.placing import visiting
+from dreambooth.sampling.records import Picture, SamplingOptions
+from dreambooth.sampling.sampler import decode, final_latents
+
+if TYPE_CHECKING:
+    from dreambooth.trainer.session import Session
+
+__all__ = ["ImageLogLatents", "image_log_latents", "write_image_log"]
+
+_SEED = 42
+_STEPS = 200
+_SCALES = {"samples": 1.0, "samples_scaled": 5.0}
+_COLUMNS = 4
+
+Images = Sequence[NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class ImageLogLatents:
+    """The examples that a look shows, and the final latents (1, C, H, W) of their samples by the sheet's name."""
+
+    examples: tuple[Example, ...]
+    samples: dict[str, list[Tensor]]
+
+
+def image_log_latents(session: Session) -> ImageLogLatents:
+    """Sample the captions of the step's first photos with the model as it is."""
+    most = session.ready.settings.output.image_log_pictures
+    source = session.material.source
+    examples = tuple(one for one in source.examples_at(session.state.step) if one.role == "instance")[:most]
+    pictures = [Picture(example.caption, example.slot) for example in examples]
+    with session.state.average.in_place(), visiting(session.components.text_encoder, session.ready.device):
+        samples = {what: [_latent(session, one, scale) for one in pictures] for what, scale in _SCALES.items()}
+    return ImageLogLatents(examples, samples)
+
+
+def write_image_log(session: Session, latents: ImageLogLatents) -> None:
+    """Write the five sheets of this step. Raises ModelFileError for a picture that is not finite."""
+    size, step = session.ready.resolution, session.state.step
+    background = session.ready.settings.views.background
+    inputs = [render_view(read_pixels(one.photo.path, background=background), one.view) for one in latents.examples]
+    encoded = session.material.encoded
+    means = [encoded.moments[one.photo.digest, one.view].mean * encoded.scaling_factor for one in latents.examples]
+    with visiting(session.components.vae, session.ready.device):
+        decoded = {what: _decoded(session, all_of) for what, all_of in latents.samples.items()}
+        reconstruction = _decoded(session, [mean.unsqueeze(0) for mean in means])
+    sheets: dict[str, Images] = {
+        "inputs": [to_image((pixels + 1) / 2) for pixels in inputs],
+        "reconstruction": reconstruction,
+        "conditioning": [caption_image(one.caption, side=size) for one in latents.examples],
+        **decoded,
+    }
+    for what, images in sheets.items():
+        rows = [images[start : start + _COLUMNS] for start in range(0, len(images), _COLUMNS)]
+        write_contact_sheet(session.ready.run.image_log(what, step), rows)
+
+
+def _latent(session: Session, picture: Picture, scale: float) -> Tensor:
+    size = session.ready.resolution
+    options = SamplingOptions("ddim", _STEPS, guidance_scale=scale, height=size, width=size, seed=_SEED, eta=1.0)
+    dtype = session.ready.policy.compute_dtype
+    return final_latents(session.components, [picture], options, device=session.ready.device, dtype=dtype)
+
+
+def _decoded(session: Session, latents: Sequence[Tensor]) -> Images:
+    return [to_image(decode(session.components, latent_BCHW)[0]) for latent_BCHW in latents]

@@ -1,0 +1,224 @@
+"""Telling what happens while a run trains: on the screen, in the run's events and, when asked, to TensorBoard."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+
+from dreambooth.display import Display
+from dreambooth.errors import ModelFileError
+from dreambooth.runs.events import EventLog, NoTensorBoard, TensorBoard
+from dreambooth.runtime.device import peak_memory_bytes
+from dreambooth.trainer.image_log import image_log_latents, write_image_log
+from dreambooth.trainer.live_view import LiveView
+from dreambooth.trainer.scorer import Scorer
+from dreambooth.trainer.selection import peak_has_passed, what_was_chosen
+from dreambooth.trainer.session import Session
+from dreambooth.training.loop import StepResult
+
+__all__ = ["Journal", "SilentJournal"]
+
+_FETCH_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Takes down steps, validations, previews and checkpoints. Use as a context manager around the loop."""
+
+    session: Session
+    view: LiveView
+    log: EventLog
+    board: TensorBoard | NoTensorBoard
+    scorer: Scorer | None
+    pending: list[tuple[float, StepResult]] = field(default_factory=list)
+    """Steps whose numbers are still on the device, with the time at which each was asked for."""
+
+    @classmethod
+    def open(cls, session: Session, display: Display) -> Journal:
+        """Open the run's logs; events of steps that will be made again are dropped."""
+        ready, step = session.ready, session.state.step
+        view = LiveView(
+            display,
+            first_step=step,
+            last_step=ready.settings.loop.steps,
+            peak_memory=lambda: peak_memory_bytes(ready.device),
+        )
+        scorer = Scorer.open(session, display)  # before the files, since it may find that something is missing
+        board = TensorBoard(ready.run.tensorboard) if ready.settings.output.tensorboard else NoTensorBoard()
+        log = EventLog(ready.run.events, resume_step=step)
+        return cls(session, view, log, board, scorer)
+
+    def __enter__(self) -> Journal:
+        """Begin to draw."""
+        self.view.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Stop drawing and close the logs."""
+        self.view.__exit__(kind, error, trace)
+        self.log.close()
+        self.board.close()
+
+    def step(self, result: StepResult) -> None:
+        """Note one update. Its numbers are fetched with those of its neighbours: each fetch makes the host wait."""
+        self.pending.append((time.monotonic(), replace(result, num_images=self.session.images_per_step)))
+        is_first = result.step == self.view.first_step + 1
+        if is_first or not result.on_device.is_cuda or time.monotonic() - self.pending[0][0] >= _FETCH_SECONDS:
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Take down every update noted so far. Raises TrainingError for the first whose numbers are not finite."""
+        for when, result in self.pending:
+            result.check()
+            self._take_down(result, when)
+        self.pending.clear()
+
+    def _take_down(self, result: StepResult, when: float) -> None:
+        numbers: dict[str, float] = {"loss": result.loss, "instance_loss": result.instance_loss}
+        if result.prior_loss is not None:
+            numbers["prior_loss"] = result.prior_loss
+        numbers["gradient_norm"] = result.gradient_norm
+        self.log.add("step", step=result.step, **numbers, learning_rates=result.learning_rates)
+        rates = {f"learning_rate/{name}": rate for name, rate in result.learning_rates.items()}
+        self.board.add(result.step, {**{f"train/{name}": value for name, value in numbers.items()}, **rates})
+        self.view.step(result, when)
+
+    def look(self, *, is_first: bool) -> None:
+        """Validation, scores and previews where they are due: before the first step, and at their intervals."""
+        output, step = self.session.ready.settings.output, self.session.state.step
+        validates = self.session.is_due(output.validation_steps, is_first=is_first)
+        previews = self.session.is_due(output.preview_steps, is_first=is_first)
+        logs_images = not is_first and self.session.is_due(output.image_log_steps, is_first=False)
+        scores = self.session.is_scored(is_first=is_first)
+        if not validates and not previews and not logs_images and not scores:
+            return
+        self.catch_up()
+        start = time.monotonic()
+        if validates:
+            self._validate(step)
+        if scores:
+            self._score(step)
+        if previews:
+            self._preview(step)
+        if logs_images:
+            self._log_images(step)
+        self.view.leave_out(time.monotonic() - start)
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether the scores, which must have been due at this step, say that training should end here."""
+        return peak_has_passed(self.session)
+
+    def chose(self) -> None:
+        """Take down which model became the final one."""
+        self.log.add("selection", step=self.session.state.step, **what_was_chosen(self.session))
+
+    def wrote(self, model: Path) -> None:
+        """Say which file has the model of this step."""
+        self.view.say(f"step {self.session.state.step}: model in {model}")
+
+    def saved(self, checkpoint: Path) -> None:
+        """Take down that a checkpoint stands."""
+        self.log.add("checkpoint", step=self.session.state.step, path=str(checkpoint))
+        self.view.say(f"step {self.session.state.step}: saved {checkpoint}")
+
+    def _score(self, step: int) -> None:
+        assert self.scorer is not None, "the main process has judges where something is scored"
+        try:
+            found = self.scorer.look()
+        except ModelFileError as error:
+            if step == 0:
+                raise
+            self.view.say(f"step {step}: no scores. {error}")
+            return
+        self.log.add("evaluation", step=step, **found)
+        numbers = {**found["scores"], **{name: value for name, value in found.items() if isinstance(value, float)}}
+        self.board.add(step, {f"evaluation/{name}": value for name, value in numbers.items()})
+        self.view.balance(found["balance"])
+        each = ", ".join(f"{name} {value:.3f}" for name, value in found["scores"].items())
+        self.view.say(f"step {step}: balance {found['balance']:.3f} ({each})")
+
+    def _preview(self, step: int) -> None:
+        latents = self.session.preview_latents()
+        try:
+            sheet = self.session.previewer.write(step, latents)
+        except ModelFileError as error:  # a picture that is not finite is no reason to stop: half precision may overflow
+            self.view.say(f"step {step}: no preview. {error}")
+            return
+        self.log.add("preview", step=step, sheet=str(sheet))
+        self.view.say(f"step {step}: previews in {sheet}")
+
+    def _log_images(self, step: int) -> None:
+        latents = image_log_latents(self.session)
+        folder = self.session.ready.run.image_log("samples", step).parent
+        try:
+            write_image_log(self.session, latents)
+        except ModelFileError as error:
+            self.view.say(f"step {step}: no image log. {error}")
+            return
+        self.log.add("image_log", step=step, folder=str(folder))
+        self.view.say(f"step {step}: inputs and samples in {folder}")
+
+    def _validate(self, step: int) -> None:
+        losses = self.session.validation_losses()
+        self.log.add("validation", step=step, **{f"{role}_loss": loss for role, loss in losses.items()})
+        self.board.add(step, {f"validation/{role}_loss": loss for role, loss in losses.items()})
+        self.view.validation(losses)
+
+
+class SilentJournal:
+    """Stands in the processes beside the main one: it looks at every number and tells nobody."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._pending: list[StepResult] = []
+
+    def __enter__(self) -> SilentJournal:
+        """Nothing to open."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Nothing to close."""
+
+    def step(self, result: StepResult) -> None:
+        """Keep it until `catch_up`."""
+        self._pending.append(result)
+
+    def catch_up(self) -> None:
+        """Raise TrainingError for the first update whose numbers are not finite."""
+        for result in self._pending:
+            result.check()
+        self._pending.clear()
+
+    def look(self, *, is_first: bool) -> None:
+        """The main process measures and makes previews for all; where its passes need all processes, take part in them."""
+        if not self._session.all_take_part:
+            return
+        output = self._session.ready.settings.output
+        validates = self._session.is_due(output.validation_steps, is_first=is_first)
+        previews = self._session.is_due(output.preview_steps, is_first=is_first)
+        logs_images = not is_first and self._session.is_due(output.image_log_steps, is_first=False)
+        if validates or previews or logs_images:
+            self.catch_up()  # where the main process stops for a number that is not finite, this one must not go on alone
+        if validates:
+            self._session.validation_losses()
+        if previews:
+            self._session.preview_latents()
+        if logs_images:
+            image_log_latents(self._session)
+
+    @property
+    def ends_early(self) -> bool:
+        """The main process knows."""
+        return False
+
+    def chose(self) -> None:
+        """The main process tells."""
+
+    def wrote(self, model: Path) -> None:
+        """The main process tells."""
+
+    def saved(self, checkpoint: Path) -> None:
+        """The main process tells."""

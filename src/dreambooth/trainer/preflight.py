@@ -1,0 +1,229 @@
+"""Everything that can be checked before the first minute of GPU time, with all problems reported together."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+
+from dreambooth.data.captions import named_subjects
+from dreambooth.data.drawing import PerRole, num_entries
+from dreambooth.data.pictures import Pictures, check_apart, find_pictures, same_picture_warnings, unseen_warnings
+from dreambooth.data.problems import raise_if_errors
+from dreambooth.display import Display, quoted
+from dreambooth.errors import RunError, SettingsError
+from dreambooth.estimate.choice import ChosenPlan, choose_plan
+from dreambooth.families.tokens import describe_token
+from dreambooth.memory.plan import MemoryPlan
+from dreambooth.runs.events import check_tensorboard
+from dreambooth.runs.folder import RunFolder
+from dreambooth.runs.lock import LOCK_NAME
+from dreambooth.runs.model_names import ModelNames, model_names
+from dreambooth.runtime.free_memory import free_memory_bytes
+from dreambooth.runtime.processes import Processes
+from dreambooth.sampling.sampler import check_size
+from dreambooth.schema.verbs import TrainSettings
+from dreambooth.trainer.disk_space import check_disk_space, run_bytes
+from dreambooth.trainer.preflight_tables import show_captions, show_problems
+from dreambooth.trainer.problems import Problems
+from dreambooth.trainer.ready import Ready
+from dreambooth.trainer.scoring_checks import check_can_score, judges_of_run
+from dreambooth.trainer.workload import workload_of
+from dreambooth.weights.model_weights import ModelWeights
+from dreambooth.weights.read import is_embedded, read_model
+
+__all__ = ["check_everything", "least_free_memory"]
+
+_SMALLEST_EMBEDDED_RATE = 1e-5
+
+
+def check_everything(
+    settings: TrainSettings, display: Display, processes: Processes, *, least_free: int | None = None, is_resume: bool
+) -> Ready:
+    """Look at every input of a run, showing a table of the pictures' problems.
+
+    `least_free` is what `least_free_memory` found. Raises one DreamboothError with all that is wrong.
+    """
+    problems = Problems()
+    run = RunFolder(settings.output.output)
+    device = problems.attempt(lambda: processes.device(settings.loop.device))
+    problems.attempt(lambda: _check_all_have_work(settings, processes))
+    problems.attempt(lambda: _check_can_shard(settings, processes))
+    if not is_resume:
+        problems.attempt(lambda: _check_output_is_free(run.path))
+        problems.attempt(lambda: check_apart(run.path, settings.subject.photos))
+    if settings.output.tensorboard:
+        problems.attempt(check_tensorboard)
+    base_settings = settings.base
+    base = problems.attempt(lambda: read_model(base_settings.model, config=base_settings.config, weights=base_settings.weights))
+    resolution = settings.views.resolution or (base.family.resolution if base is not None else 512)
+    workload = workload_of(settings, resolution, num_processes=processes.count)
+
+    def choose() -> ChosenPlan:
+        assert device is not None
+        free, family = least_free or free_memory_bytes(device), base.family if base is not None else None
+        return choose_plan(settings.memory, device, family, workload, free=free, is_resume=is_resume)
+
+    chosen = None if device is None else problems.attempt(choose)
+    if base is not None and chosen is not None:
+        problems.attempt(lambda: _check_disk(settings, chosen.plan, base, run))
+    pictures = find_pictures(settings.subject, settings.prior, resolution=resolution)
+    show_problems(pictures, display)
+    problems.attempt(lambda: raise_if_errors(pictures.problems))
+    problems.attempt(lambda: check_can_score(settings, pictures.photos))
+    judges = problems.attempt(lambda: judges_of_run(settings, side=resolution)) if processes.is_main else None
+    problems.attempt(lambda: check_size(base.family.downsampling if base else 8, height=resolution, width=resolution))
+    problems.raise_if_any()
+    assert device is not None
+    assert chosen is not None
+    assert base is not None
+    if settings.subject.captions == "filename":
+        show_captions(pictures, display)
+    for warning in dict.fromkeys((*chosen.warnings, *_warnings(settings, pictures, is_resume=is_resume))):
+        display.warn(warning)
+    return Ready(
+        settings=_filled_in(settings, chosen, resolution),
+        run=RunFolder(run.path, _model_names(settings, _num_pictures(settings, pictures))),
+        device=device,
+        processes=processes,
+        plan=chosen.plan,
+        predicted=chosen.predicted,
+        policy=chosen.policy,
+        base=base,
+        photos=pictures.photos,
+        given_priors=pictures.given_priors,
+        resolution=resolution,
+        judges=judges,
+    )
+
+
+def _model_names(settings: TrainSettings, num_pictures: PerRole) -> ModelNames:
+    """How the run's models are called; the originals' names count epochs of photos and class images."""
+    output, loop = settings.output, settings.loop
+    return model_names(
+        output.file_layout,
+        num_entries=num_entries(num_pictures, PerRole(settings.prior.photo_repeats, settings.prior.prior_repeats)),
+        examples_per_step=loop.examples_per_step,
+        model_steps=math.gcd(output.steps_between_models or loop.steps, settings.selection.evaluate_every),
+    )
+
+
+def _num_pictures(settings: TrainSettings, pictures: Pictures) -> PerRole:
+    """Photos and class images of a run, those that are still to be made among them."""
+    return PerRole(len(pictures.photos), settings.prior.num_made + len(pictures.given_priors))
+
+
+def least_free_memory(settings: TrainSettings, processes: Processes) -> int | None:
+    """Bytes that every process has free on its device, so that all choose the same plan; None where one looks for itself.
+
+    All processes ask together, before anything that only one of them does.
+    """
+    if processes.count == 1:
+        return None
+    free = free_memory_bytes(processes.device(settings.loop.device))
+    return None if free is None else int(processes.gather(torch.tensor([free])).min())
+
+
+def _check_can_shard(settings: TrainSettings, processes: Processes) -> None:
+    """Spread weights come together in every pass, so all processes must make the same passes."""
+    if not settings.memory.shard:
+        return
+    problems, hints = [], []
+    if processes.count == 1:
+        problems.append("shard spreads the weights over several processes, and there is one")
+        hints.append("Start several: torchrun --nproc-per-node N -m dreambooth train ..., or use --no-shard.")
+    per_batch = _num_roles(settings) * settings.loop.gradient_accumulation
+    num_examples = per_batch * settings.loop.batch_size
+    if num_examples > processes.count and num_examples % processes.count != 0:
+        unit = processes.count // math.gcd(per_batch, processes.count)
+        batch_size = unit * math.ceil(settings.loop.batch_size / unit)
+        problems.append(
+            f"shard gives all processes the same number of examples, and {processes.count} processes share the "
+            f"{num_examples} examples of a step"
+        )
+        hints.append(f"Use --batch-size {batch_size} (a step then sees more), another number of processes, or --no-shard.")
+    if settings.optimizer.optimizer == "adafactor":
+        problems.append("optimizer is adafactor, and shard needs the one that works on all tensors at once")
+        hints.append("Use --optimizer adamw or --no-shard.")
+    if settings.loop.compile in ("blocks", "full"):
+        problems.append(
+            f"compile is {settings.loop.compile}, which does not go with shard: weights come and go between the blocks"
+        )
+        hints.append("Use --compile off or --no-shard.")
+    if problems:
+        raise SettingsError(problems, hint="\n".join(hints))
+
+
+def _num_roles(settings: TrainSettings) -> int:
+    return 1 if settings.prior.prior_weight == 0 else 2
+
+
+def _check_all_have_work(settings: TrainSettings, processes: Processes) -> None:
+    roles = _num_roles(settings)
+    num_examples = roles * settings.loop.examples_per_step
+    if num_examples < processes.count:
+        raise SettingsError(
+            f"{processes.count} processes share the {num_examples} examples of a step, so some would have nothing to do",
+            hint=f"Use --batch-size {math.ceil(processes.count / roles)} or more (a step then sees more), or fewer processes.",
+        )
+
+
+def _warnings(settings: TrainSettings, pictures: Pictures, *, is_resume: bool) -> list[str]:
+    """What works but was hardly meant."""
+    named = named_subjects((one.photo for one in pictures.photos), settings.subject)
+    return [
+        *(warning for words in named for warning in describe_token(words.token).warnings),
+        *same_picture_warnings(pictures),
+        *unseen_warnings(settings.prior, _num_pictures(settings, pictures)),
+        *([] if is_resume else _rate_warnings(settings)),
+    ]
+
+
+def _rate_warnings(settings: TrainSettings) -> list[str]:
+    """The small model that ships learns nothing at the rate that suits a real one."""
+    rate = settings.optimizer.learning_rate
+    if not is_embedded(settings.base.model) or rate > _SMALLEST_EMBEDDED_RATE:
+        return []
+    return [f"the model that ships is small and learns next to nothing at a learning rate of {rate:g}: use --preset toybox"]
+
+
+def _check_output_is_free(folder: Path) -> None:
+    if folder.is_dir() and any(entry.name != LOCK_NAME for entry in folder.iterdir()):
+        is_run = RunFolder(folder).config.exists()
+        raise RunError(
+            f"{folder}: already holds {'a run' if is_run else 'other files'}",
+            hint=f"Continue it with: dreambooth train --resume {quoted(folder)}" if is_run else "Choose another --output.",
+        )
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder}: is a file, and the run needs a folder", hint="Choose another --output.")
+
+
+def _check_disk(settings: TrainSettings, plan: MemoryPlan, base: ModelWeights, run: RunFolder) -> None:
+    parts = {"unet": base.unet, "text_encoder": base.text_encoder, "vae": base.vae}
+    counts = {name: sum(tensor.numel() for tensor in part.values()) for name, part in parts.items()}
+    trained = counts["unet"] + (counts["text_encoder"] if settings.trainee.train_text_encoder else 0)
+    needed = run_bytes(settings, plan, num_trained=trained, num_parameters=sum(counts.values()))
+    check_disk_space(run.path, needed)
+
+
+def _filled_in(settings: TrainSettings, chosen: ChosenPlan, resolution: int) -> TrainSettings:
+    """Choices that were left to us, written down, and places made absolute: these settings repeat the run anywhere."""
+    base, prior = settings.base, settings.prior
+    is_path = Path(base.model).exists() and not is_embedded(base.model)
+    model = str(Path(base.model).absolute()) if is_path else base.model
+    folders: dict[str, object] = {
+        "prior_images": None if prior.prior_images is None else prior.prior_images.absolute(),
+        "also_prior": tuple(folder.absolute() for folder in prior.also_prior),
+    }
+    if prior.num_made:
+        folders["prior_folder"] = (prior.prior_folder or settings.output.output.parent / "class-images").absolute()
+    return settings.model_copy(
+        update={
+            "base": base.model_copy(update={"model": model, "config": base.config and base.config.absolute()}),
+            "subject": settings.subject.model_copy(update={"photos": settings.subject.photos.absolute()}),
+            "views": settings.views.model_copy(update={"resolution": resolution}),
+            "prior": prior.model_copy(update=folders),
+            "memory": settings.memory.model_copy(update={"memory_preset": chosen.preset, "precision": chosen.policy.name}),
+        }
+    )

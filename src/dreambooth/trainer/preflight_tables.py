@@ -1,0 +1,37 @@
+"""Tables of the photos' problems and captions, shown before training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from dreambooth.data.pictures import Pictures
+from dreambooth.data.problems import PROBLEM_COLUMNS, problem_rows
+from dreambooth.data.records import CaptionedPhoto
+from dreambooth.display import Display
+
+__all__ = ["show_captions", "show_problems"]
+
+_MOST_ROWS = 12
+
+
+def show_problems(pictures: Pictures, display: Display) -> None:
+    """One table of everything that was found wrong; nothing when that is nothing."""
+    if pictures.problems:
+        display.table("Pictures", PROBLEM_COLUMNS, problem_rows(pictures.problems))
+
+
+def show_captions(pictures: Pictures, display: Display) -> None:
+    """How many photos, and how many class images, have which caption."""
+    for name, images in (("photos", pictures.photos), ("class images", pictures.given_priors)):
+        if images:
+            display.table("Captions", ("caption", name), _caption_rows(images))
+
+
+def _caption_rows(images: Sequence[CaptionedPhoto]) -> list[tuple[str, str]]:
+    """Captions in the order of their pictures; what is too much for a table is counted in its last row."""
+    counts = list(Counter(one.caption for one in images).items())
+    rows = [(caption, str(num)) for caption, num in counts[:_MOST_ROWS]]
+    if more := counts[_MOST_ROWS:]:
+        rows.append((f"and {len(more)} more", str(sum(num for _, num in more))))
+    return rows

@@ -1,0 +1,33 @@
+"""The prompts of the preview pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dreambooth.data.captions import default_caption, default_prior_caption, named_subjects, without_gaps
+from dreambooth.data.records import Photo
+from dreambooth.schema.verbs import TrainSettings
+
+__all__ = ["preview_prompts"]
+
+_MOST_PREVIEWED = 4
+
+
+def preview_prompts(settings: TrainSettings, photos: Sequence[Photo]) -> tuple[str, ...]:
+    """The prompts as asked for, for each subject where there are several; of many subjects the first few are looked at."""
+    subject, output = settings.subject, settings.output
+    asked = output.preview_prompts
+    if not subject.has_class and not output.is_changed("preview_prompts"):
+        asked = tuple(prompt for prompt in asked if "{class_prompt}" not in prompt)  # nobody asked for a picture of no class
+    prompts = []
+    for prompt in asked:
+        for words in named_subjects(photos, subject)[:_MOST_PREVIEWED]:
+            one = subject.model_copy(update={"token": words.token, "class_word": words.class_word})
+            filled = prompt.format(
+                token=one.token,
+                class_word=one.class_word,
+                instance_prompt=default_caption(one),
+                class_prompt=default_prior_caption(settings.prior, one),
+            )
+            prompts.append(filled if one.has_class else without_gaps(filled))
+    return tuple(dict.fromkeys(prompts))

@@ -1,0 +1,116 @@
+"""What may change when a run is resumed, and what must not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dreambooth.config import differences, parse_settings, read_yaml
+from dreambooth.errors import RunError, SettingsError
+from dreambooth.memory.plan import plan_of
+from dreambooth.memory.settings import MemorySettings
+from dreambooth.runs.folder import RunFolder
+from dreambooth.schema.verbs import TrainSettings
+from dreambooth.training.checkpoints import Checkpoint
+
+__all__ = ["check_same_material", "settings_for_resume"]
+
+_MAY_CHANGE = frozenset(
+    {
+        "loop.steps",
+        "loop.max_train_hours",
+        "loop.device",
+        "loop.compile",
+        "memory.memory_preset",
+        "memory.optimizer_states",
+        "memory.gradient_checkpointing",
+        "memory.micro_batch_size",
+        "memory.step_in_backward",
+        "memory.states_on_host",
+        "memory.stream_blocks",
+        "memory.shard",
+        "selection.select",
+        "selection.early_stop_margin",
+        "selection.early_stop_patience",
+    }
+)
+_MAY_MOVE = frozenset(  # what is at these places is compared by content, so the places themselves may differ
+    {
+        "base.model",
+        "base.config",
+        "subject.photos",
+        "prior.prior_images",
+        "prior.also_prior",
+        "prior.prior_folder",
+        "output.output",
+    }
+)
+
+
+def settings_for_resume(run: RunFolder, changes: Mapping[str, Any]) -> TrainSettings:
+    """The run's own settings with `changes` (dotted path to value) made, when they may be made.
+
+    Steps may grow, unless the learning rate depends on their number; the time limit and the device may change, so may what
+    saves memory and changes no number and what chooses among the models, and folders may have moved. Raises RunError when the
+    folder is no run, and SettingsError naming every other difference.
+    """
+    if not run.config.is_file():
+        raise RunError(
+            f"{run.path}: no run to resume, it has no {run.config.name}", hint="Give the folder that an earlier --output made."
+        )
+    stored = read_yaml(run.config)
+    old = parse_settings(TrainSettings, stored, where=str(run.config))
+    for path, value in changes.items():
+        *sections, name = path.split(".")
+        section = stored
+        for part in sections:
+            section = section.setdefault(part, {})
+        section[name] = value
+    new = parse_settings(TrainSettings, stored, where="command line")
+    problems = [
+        f"{path} was {before!r} when the run started and is now {after!r}"
+        for path, (before, after) in differences(old, new).items()
+        if path not in _MAY_CHANGE | _MAY_MOVE
+    ]
+    if "output.output" in changes and new.output.output.absolute() != run.path.absolute():
+        problems.append(f"output is {new.output.output}, and a resumed run stays in {run.path}")
+    if new.loop.steps < old.loop.steps:
+        problems.append(f"loop.steps was {old.loop.steps} and is now {new.loop.steps}; it may only grow")
+    if new.optimizer.optimizer == "adamw":
+        problems += _other_states(old.memory, new.memory)
+    schedule = new.optimizer.learning_rate_schedule
+    if new.loop.steps != old.loop.steps and schedule != "constant":
+        problems.append(f"loop.steps cannot grow: the {schedule} learning rate already falls to zero at step {old.loop.steps}")
+    if problems:
+        raise SettingsError(
+            problems, hint="A resumed run goes on as it began. Leave these out, or start a new run with --output."
+        )
+    return new.model_copy(update={"output": new.output.model_copy(update={"output": run.path})})
+
+
+def _other_states(old: MemorySettings, new: MemorySettings) -> list[str]:
+    """The means of the checkpoint have their format, whether a preset or a choice of its own decided it."""
+    if new.memory_preset == "auto":
+        return [f"memory.memory_preset is auto, and the run began with {old.memory_preset}; name a preset"]
+    before, after = (plan_of(memory.memory_preset, memory, has_bfloat16=True).optimizer_states for memory in (old, new))
+    if before == after:
+        return []
+    return [
+        f"memory.optimizer_states was {before} when the run started and is now {after}; "
+        f"with --memory-preset {new.memory_preset} add --optimizer-states {before}"
+    ]
+
+
+def check_same_material(checkpoint: Checkpoint, made_of: Mapping[str, str]) -> None:
+    """Raise RunError naming everything that is not what the checkpoint was made of: the base model, photos, class images."""
+    before = checkpoint.made_of
+    problems = [
+        f"{name} is {'missing' if name not in made_of else 'new' if name not in before else 'not what it was'}"
+        for name in sorted({*before, *made_of})
+        if before.get(name) != made_of.get(name)
+    ]
+    if problems:
+        raise RunError(
+            [f"{checkpoint.path}: the run was made of other material", *problems],
+            hint="Put the files back as they were, or start a new run with --output.",
+        )

@@ -1,0 +1,158 @@
+"""Scores while a run trains, and the model that they choose.
+
+What was found stands in the run's events and nowhere else, so a resumed run chooses as one that never stopped. The encoders
+look from the CPU: a look needs no more memory of a GPU than a preview does, under every memory plan.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from dreambooth.display import Display, format_duration
+from dreambooth.errors import RunError, SettingsError
+from dreambooth.evaluation.evaluation import Answers, Exam
+from dreambooth.evaluation.target import evaluated, usual_guidance_scale
+from dreambooth.measures.balance import Balance, Span, Weights, balance, spans
+from dreambooth.measures.settings import SelectionSettings
+from dreambooth.runtime.tensor_files import write_tensors
+from dreambooth.sampling.placing import visiting
+from dreambooth.sampling.records import Picture, SamplingOptions
+from dreambooth.sampling.sampler import decode, final_latents
+from dreambooth.schema.verbs import EvaluateSettings
+
+if TYPE_CHECKING:
+    from dreambooth.trainer.session import Session
+
+
+__all__ = ["Scorer"]
+
+_SEED = 42
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Lets the model as it is make a few pictures, and scores them against the base model's and the photos."""
+
+    session: Session
+    exam: Exam
+    display: Display
+
+    @classmethod
+    def open(cls, session: Session, display: Display) -> Scorer | None:
+        """None when nothing is scored. Says what it costs; raises RunError when a resumed run lacks the base's pictures."""
+        ready = session.ready
+        if ready.judges is None:
+            return None
+        asked = EvaluateSettings(model=str(ready.run.path))
+        subject = evaluated(asked)
+        questions = subject.questions(asked, ready.resolution).fewer(ready.settings.selection.evaluation_images)
+        exam = Exam(questions, subject.photo_pixels(ready.resolution), ready.judges, _SEED)
+        scorer = cls(session, exam, display)
+        if session.state.step > 0:
+            _ = scorer._before
+        chosen, num = ready.settings.selection, len(questions.pictures())
+        display.say(
+            f"Scores every {chosen.evaluate_every} steps: {num} pictures of {chosen.evaluation_sampling_steps} denoising steps "
+            f"each time, {scorer._num_left} times{' and once before training' if session.state.step == 0 else ''}"
+        )
+        return scorer
+
+    def look(self) -> dict[str, Any]:
+        """Score the model as it is now, for the run's events. Before the first step that is the base model, which is kept.
+
+        Raises ModelFileError for a picture that is not finite, and SettingsError when these encoders cannot tell the base
+        model's pictures from the photos.
+        """
+        start, is_base = time.monotonic(), self.session.state.step == 0
+        answers = self.exam.answers(self._make)
+        if is_base:
+            parts = {"subject": answers.subject_PSCHW, "class": answers.class_NCHW}
+            write_tensors(self._file, {name: _to_bytes(part) for name, part in parts.items()})
+        measured = self.exam.score(answers, before=self._before)
+        scores = {name: one.value for name, one in measured.scores.items()}
+        found = balance(scores, self._spans, _weights(self.session.ready.settings.selection))
+        if found is None:
+            raise SettingsError(
+                "by these encoders no score tells the base model's pictures from the photos, so there is nothing to choose by",
+                hint="Use other ones with --dino and --clip, or --evaluate-every 0.",
+            )
+        if is_base:
+            seconds = time.monotonic() - start
+            left = format_duration(seconds * self._num_left)
+            self.display.say(f"Scoring took {format_duration(seconds)}; the {self._num_left} times to come will take {left}")
+        copies = {} if measured.copying is None else {"copies": measured.copying.share}
+        return {**_record(found), "scores": scores, **copies}
+
+    @cached_property
+    def _before(self) -> Answers:
+        """What the base model made before the first step."""
+        try:
+            parts = load_file(self._file)
+            return Answers(*(parts[name].float() / 255 for name in ("subject", "class")))
+        except (OSError, SafetensorError, KeyError) as error:
+            raise RunError(
+                f"{self._file}: cannot be read ({error}); it holds what the base model made before the first step",
+                hint="Put it back, or start a new run with --output.",
+            ) from error
+
+    @cached_property
+    def _spans(self) -> dict[str, Span]:
+        base = {name: one.value for name, one in self.exam.score(self._before, before=None).scores.items()}
+        own = {name: one.value for name, one in self.exam.photo_scores().items()} or {"DINO": 1.0, "CLIP-I": 1.0}
+        return spans(base, {**own, "CLIP-T": self.exam.photos_on_prompts()})
+
+    def _make(self, pictures: Sequence[Picture]) -> Iterator[Tensor]:
+        """Pixels as a file of 8 bits would have them, so that a kept picture is the same as one just made."""
+        session, ready = self.session, self.session.ready
+        with ExitStack() as stack:
+            stack.enter_context(session.state.average.in_place())
+            stack.enter_context(visiting(session.components.text_encoder, ready.device))
+            latents = [self._latent(picture) for picture in pictures]
+        with visiting(session.components.vae, ready.device):
+            made = [decode(session.components, latent_BCHW)[0].cpu() for latent_BCHW in latents]
+        return (_to_bytes(pixels_CHW).float() / 255 for pixels_CHW in made)
+
+    def _latent(self, picture: Picture) -> Tensor:
+        ready = self.session.ready
+        options = SamplingOptions(
+            sampler="ddim",
+            steps=ready.settings.selection.evaluation_sampling_steps,
+            guidance_scale=usual_guidance_scale(ready.resolution),
+            height=ready.resolution,
+            width=ready.resolution,
+            seed=_SEED,
+        )
+        dtype = ready.policy.compute_dtype
+        return final_latents(self.session.components, [picture], options, device=ready.device, dtype=dtype)
+
+    @property
+    def _file(self) -> Path:
+        return self.session.ready.run.scores / "base.safetensors"
+
+    @property
+    def _num_left(self) -> int:
+        every, steps = self.session.ready.settings.selection.evaluate_every, self.session.ready.settings.loop.steps
+        return steps // every - self.session.state.step // every
+
+
+def _weights(chosen: SelectionSettings) -> Weights:
+    return Weights(chosen.balance_fidelity, chosen.balance_prompt, chosen.balance_prior)
+
+
+def _record(found: Balance) -> dict[str, float | None]:
+    return {"balance": found.value, "fidelity": found.fidelity, "prompt": found.prompt, "prior": found.prior}
+
+
+def _to_bytes(pixels: Tensor) -> Tensor:
+    return pixels.mul(255).round().to(torch.uint8)

@@ -1,0 +1,52 @@
+"""Whether a run can be scored while it trains, and the encoders that do it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from dreambooth.data.captions import named_subjects
+from dreambooth.data.records import CaptionedPhoto
+from dreambooth.errors import SettingsError
+from dreambooth.evaluation.choose_encoders import choose_judges
+from dreambooth.evaluation.evaluation import Judges
+from dreambooth.measures.settings import EvaluationSettings
+from dreambooth.runs.folder import RunFolder
+from dreambooth.schema.verbs import TrainSettings
+
+if TYPE_CHECKING:
+    pass
+
+
+__all__ = ["check_can_score", "judges_of_run"]
+
+
+def check_can_score(settings: TrainSettings, photos: Sequence[CaptionedPhoto]) -> None:
+    """Raise SettingsError with everything in a run that cannot be scored while it trains."""
+    every, problems, hints = settings.selection.evaluate_every, [], []
+    if every == 0:
+        return
+    if every > settings.loop.steps:
+        problems.append(f"evaluate_every is {every} and steps is {settings.loop.steps}, so no step would be scored")
+        hints.append(f"Use --evaluate-every {max(1, settings.loop.steps // 4)}, or more steps.")
+    if settings.memory.shard:
+        problems.append("evaluate_every scores with one process, and shard leaves each a part of the weights")
+        hints.append("Use --no-shard, or --evaluate-every 0 and dreambooth evaluate afterwards.")
+    named = named_subjects((one.photo for one in photos), settings.subject)
+    if len(named) > 1:
+        names = ", ".join(f"{words.token} {words.class_word}".strip() for words in named)
+        problems.append(f"evaluate_every scores one subject, and the photos show several: {names}")
+        hints.append("Use --evaluate-every 0 and dreambooth evaluate afterwards, which measures all of them.")
+    if problems:
+        raise SettingsError(problems, hint="\n".join(hints))
+
+
+def judges_of_run(settings: TrainSettings, *, side: int) -> Judges | None:
+    """The encoders of a run whose pictures have `side` pixels; None when nothing is scored. Raises as `choose_judges` does."""
+    if settings.selection.evaluate_every == 0:
+        return None
+    asked = EvaluationSettings(dino=settings.selection.dino, clip=settings.selection.clip)
+    cache = RunFolder(settings.output.output).scores / "features"
+    return choose_judges(asked, side=side, device=torch.device("cpu"), cache=cache)

@@ -1,0 +1,122 @@
+"""The model that the scores choose, read from what the run wrote down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from dreambooth.errors import RunError
+from dreambooth.files import link_or_copy
+from dreambooth.measures.balance import Balance, best, has_passed_peak, smoothed
+from dreambooth.measures.settings import SelectionSettings
+from dreambooth.runs.events import read_events
+from dreambooth.runs.folder import RunFolder
+from dreambooth.weights.read import read_model
+
+if TYPE_CHECKING:
+    from dreambooth.trainer.session import Session
+
+
+__all__ = ["check_best_is_there", "peak_has_passed", "put_back_model", "put_chosen_model", "what_was_chosen"]
+
+
+def peak_has_passed(session: Session) -> bool:
+    """Whether the scores up to this step, which was one to score, say that training should end here."""
+    chosen, step = session.ready.settings.selection, session.state.step
+    if chosen.early_stop_margin is None:
+        return False
+    history = _history(session.ready.run, step)
+    values = {at: one.value for at, one in history.items()}
+    return step in values and has_passed_peak(values, margin=chosen.early_stop_margin, patience=chosen.early_stop_patience)
+
+
+def put_back_model(session: Session) -> None:
+    """Write the model of the restored step again where it should be among the others and is not; all processes together."""
+    ready, step = session.ready, session.state.step
+    if session.is_scored(is_first=False) or step >= ready.settings.loop.steps:
+        model = ready.run.model_at(step)
+        if ready.processes.any(ready.processes.is_main and not model.is_file()):
+            session.write_model(model)
+
+
+def check_best_is_there(run: RunFolder, chosen: SelectionSettings, *, last: int) -> None:
+    """Raise RunError when the best model of the steps up to `last` is wanted and is not there.
+
+    That of step `last` itself is no matter: its weights are those of the checkpoint, see `put_back_model`.
+    """
+    peak = _wanted_step(run, chosen, last)
+    if peak == last or run.model_at(peak).is_file():
+        return
+    final = run.final_model
+    is_final = final.is_file() and read_model(str(final)).num_steps == peak
+    where = f"It is {final} as well: copy that there" if is_final else "Put it back"
+    raise RunError(f"{run.model_at(peak)}: no such file; it was the best model of the run", hint=f"{where}, or --select last.")
+
+
+def put_chosen_model(session: Session) -> None:
+    """Let the final model be that of the step that was asked for: the last, or the best. All processes call this together.
+
+    Raises RunError when the best step's model is no longer there.
+    """
+    run = session.ready.run
+    with session.ready.processes.together():
+        if session.ready.processes.is_main:
+            check_best_is_there(run, session.ready.settings.selection, last=session.state.step)
+            link_or_copy(run.model_at(_chosen_step(session)), run.final_model)
+
+
+def what_was_chosen(session: Session) -> dict[str, Any]:
+    """The step whose model is the final one, its balance, the last step's, and a sentence; nothing when nothing was scored."""
+    run, last = session.ready.run, session.state.step
+    history = _history(run, last)
+    if not history:
+        return {}
+    values = smoothed(_values(history))
+    peak, chosen = best(_values(history)), _chosen_step(session)
+    of_peak = (
+        f"step {peak}, whose balance of {_in_words(history[peak])} is, with those of the steps beside it, the highest of "
+        f"{len(history)} scored steps: {values[peak]:.3f}"
+    )
+    of_last = f"; that of the last one, step {last}, is {values[last]:.3f}" if last in values and last != peak else ""
+    if chosen == peak:
+        text = f"The final model is that of {of_peak}{of_last}. The others are in {run.model_at(peak).parent}"
+    else:
+        text = f"The final model is that of the last step, {last}. By the scores {of_peak}{of_last}: {run.model_at(peak)}"
+    base = _balance_of_base(run)
+    if base is not None and values[peak] <= base:
+        text += (
+            f". No scored step is above the {base:.3f} of the base model: by these scores, what was learned of the subject is "
+            "worth no more than what was lost of prompts and class"
+        )
+    found: dict[str, Any] = {"chosen": chosen, "best": peak, "text": text}
+    return {**found, "balances": {str(step): one.value for step, one in history.items()}}
+
+
+def _chosen_step(session: Session) -> int:
+    return _wanted_step(session.ready.run, session.ready.settings.selection, session.state.step)
+
+
+def _wanted_step(run: RunFolder, chosen: SelectionSettings, last: int) -> int:
+    history = _history(run, last)
+    return best(_values(history)) if chosen.select == "best" and history else last
+
+
+def _history(run: RunFolder, last: int) -> dict[int, Balance]:
+    """The balances of the steps that were scored, up to step `last`; the base model's is none of them."""
+    events = [event for event in read_events(run.events) if event["event"] == "evaluation" and 0 < event["step"] <= last]
+    return {one["step"]: Balance(one["balance"], one["fidelity"], one["prompt"], one["prior"]) for one in events}
+
+
+def _values(history: Mapping[int, Balance]) -> dict[int, float]:
+    return {step: one.value for step, one in history.items()}
+
+
+def _balance_of_base(run: RunFolder) -> float | None:
+    """What was scored before the first step; None where that is not taken down."""
+    events = (event for event in read_events(run.events) if event["event"] == "evaluation" and event["step"] == 0)
+    return next((float(event["balance"]) for event in events), None)
+
+
+def _in_words(found: Balance) -> str:
+    parts = {"fidelity": found.fidelity, "prompt": found.prompt, "prior": found.prior}
+    return f"{found.value:.3f} ({', '.join(f'{name} {value:.2f}' for name, value in parts.items() if value is not None)})"

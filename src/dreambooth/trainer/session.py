@@ -1,0 +1,139 @@
+"""The moving parts of a run, put together: what is trained, how, and where its models and previews go."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from dreambooth.data.captions import fill
+from dreambooth.families.components import Components
+from dreambooth.runs.model_names import epoch_of
+from dreambooth.runtime.shards import gather_on_host
+from dreambooth.runtime.tensor_files import STORAGE_DTYPES
+from dreambooth.trainees.full import FullTrainee
+from dreambooth.trainer.assembly import assemble
+from dreambooth.trainer.material import Material
+from dreambooth.trainer.preview_prompts import preview_prompts
+from dreambooth.trainer.previews import Previewer
+from dreambooth.trainer.ready import Ready
+from dreambooth.training.batches import Batch, Cut, micro_batches
+from dreambooth.training.loop import TrainingState
+from dreambooth.training.validation import validation_losses
+from dreambooth.weights.write import write_single_file
+
+__all__ = ["Session", "start_session"]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A trainee, its training state and what is made from it."""
+
+    ready: Ready
+    material: Material
+    trainee: FullTrainee
+    state: TrainingState
+    previewer: Previewer
+
+    @property
+    def components(self) -> Components:
+        """The model as it is now."""
+        return self.material.placed.components
+
+    @property
+    def images_per_step(self) -> int:
+        """Photos and class images that all processes together see in a step."""
+        roles = 2 if self.material.source.priors else 1
+        return roles * self.ready.settings.loop.examples_per_step
+
+    def batches_at(self, step: int) -> Iterator[Batch]:
+        """The micro-batches of a step."""
+        settings = self.ready.settings
+        return micro_batches(
+            self.material.source.examples_at(step),
+            self.material.encoded,
+            step=step,
+            seed=settings.loop.seed,
+            cut=Cut(settings.loop.batch_size, self.ready.plan.micro_batch_size, self.ready.processes.share),
+            prior_weight=settings.prior.prior_weight,
+            num_timesteps=self.components.family.schedule.num_timesteps,
+            device=self.ready.device,
+        )
+
+    def write_model(self, path: Path) -> None:
+        """Write the model as it is now (its average when one is kept) with everything that made it.
+
+        All processes call this together, and the main one writes; weights that are spread over them come together in its host
+        memory first.
+        """
+        settings, base, processes = self.ready.settings, self.ready.base, self.ready.processes
+        with self.host_values(), self.state.average.in_place(is_exact=True):
+            unet, _, text_encoder = self.components.family.state_dicts(self.components)
+            if not settings.trainee.train_text_encoder:
+                text_encoder = base.text_encoder
+            unet, text_encoder = (gather_on_host(part, keeps=processes.is_main) for part in (unet, text_encoder))
+            with processes.together():
+                if processes.is_main:
+                    trained = replace(base, unet=unet, text_encoder=text_encoder)
+                    dtype = STORAGE_DTYPES[settings.output.model_dtype]
+                    write_single_file(path, trained, dtype=dtype, metadata=self._metadata())
+
+    def host_values(self) -> AbstractContextManager[None]:
+        """Inside, every weight can be read and written, wherever it lives while training."""
+        return self.material.placed.streamed.host_values()
+
+    @property
+    def all_take_part(self) -> bool:
+        """Whether every process must take part in every forward pass, because each has a part of the weights."""
+        return self.ready.plan.shard
+
+    def is_due(self, interval: int, *, is_first: bool) -> bool:
+        """Whether a look that is taken every `interval` steps (never when 0) and before the first one is to be taken now."""
+        return interval > 0 and (is_first or self.state.step % interval == 0)
+
+    def is_scored(self, *, is_first: bool) -> bool:
+        """Whether the model as it is now is scored, and written, or the base model before the first step."""
+        return self.is_due(self.ready.settings.selection.evaluate_every, is_first=is_first)
+
+    def validation_losses(self) -> dict[str, float]:
+        """The validation loss of each role, with the weights that a model written now would have."""
+        with self.state.average.in_place():
+            return validation_losses(self.material.validation, self.state.denoiser, device=self.ready.device)
+
+    def preview_latents(self) -> list[Tensor]:
+        """The latents of the preview pictures, with the weights that a model written now would have."""
+        with self.state.average.in_place():
+            return self.previewer.latents()
+
+    def _metadata(self) -> dict[str, str]:
+        settings = self.ready.settings
+        words = {"token": settings.subject.token, "class_word": settings.subject.class_word}
+        return {
+            "global_step": str(self.state.step),
+            "epoch": str(epoch_of(self.state.step, self.ready.run.names.steps_per_epoch)[0]),
+            "modelspec.resolution": f"{self.ready.resolution}x{self.ready.resolution}",
+            "dreambooth.config": json.dumps(settings.model_dump(mode="json")),
+            "dreambooth.made_of": json.dumps(self.material.made_of),
+            "modelspec.trigger_phrase": fill("{token} {class_word}", **words),
+        }
+
+
+def start_session(ready: Ready, material: Material) -> Session:
+    """Put the memory plan, trainee, optimiser, average and loss scale together, before the first step."""
+    settings, components = ready.settings, material.placed.components
+    trainee, state = assemble(material.placed, settings, ready.plan, ready.policy, ready.processes)
+    previewer = Previewer(
+        components=components,
+        prompts=preview_prompts(settings, [one.photo for one in ready.photos]),
+        resolution=ready.resolution,
+        guidance_scale=settings.output.preview_guidance_scale,
+        run=ready.run,
+        device=ready.device,
+        dtype=ready.policy.compute_dtype,
+        model_digest=ready.base.digest(),
+    )
+    return Session(ready, material, trainee, state, previewer)

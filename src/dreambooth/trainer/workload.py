@@ -1,0 +1,53 @@
+"""What the settings of a run ask of memory, and which flags would still save some."""
+
+from __future__ import annotations
+
+import math
+
+from dreambooth.config import parse_settings
+from dreambooth.errors import SettingsError
+from dreambooth.estimate.choice import possible_plan
+from dreambooth.estimate.traces import Sampling
+from dreambooth.estimate.workload import Workload
+from dreambooth.memory.plan import MemoryPlan, levers_left
+from dreambooth.schema.verbs import TrainSettings
+
+__all__ = ["levers_to_pull", "workload_of"]
+
+
+def workload_of(settings: TrainSettings, resolution: int, *, num_processes: int = 1) -> Workload:
+    """What the settings of a run ask of each of its processes. `resolution` is that of its training pictures."""
+    prior, loop, output = settings.prior, settings.loop, settings.output
+    makes_previews = output.preview_steps > 0 and bool(output.preview_prompts)
+    is_scored = settings.selection.evaluate_every > 0  # by pictures that need as much as guided previews
+    num_roles = 1 if prior.prior_weight == 0 else 2
+    share = math.ceil(loop.examples_per_step * num_roles / num_processes)
+    num_examples = min(loop.batch_size * num_roles, share)
+    return Workload(
+        resolution=resolution,
+        num_examples=num_examples,
+        gradient_accumulation=math.ceil(share / num_examples),
+        trainee=settings.trainee,
+        keeps_average=loop.ema_decay is not None,
+        optimizer=settings.optimizer.optimizer,
+        class_images=Sampling(prior.prior_batch_size, prior.prior_guidance_scale != 1) if prior.num_made else None,
+        previews=Sampling(1, is_scored or output.preview_guidance_scale != 1) if makes_previews or is_scored else None,
+        num_processes=num_processes,
+    )
+
+
+def levers_to_pull(settings: TrainSettings, plan: MemoryPlan, workload: Workload) -> tuple[str, ...]:
+    """Flags that a run under `plan` may be resumed with, to need less memory for the same numbers."""
+    return tuple(flag for flag in levers_left(plan) if _can_be_pulled(flag, settings, workload))
+
+
+def _can_be_pulled(flag: str, settings: TrainSettings, workload: Workload) -> bool:
+    name, _, value = flag.removeprefix("--").replace("-", "_").partition(" ")
+    values = settings.model_dump(mode="json")
+    values["memory"][name] = value or True
+    try:
+        changed = parse_settings(TrainSettings, values, where="command line").memory
+        possible_plan(changed.memory_preset, changed, workload, has_bfloat16=True)
+    except SettingsError:
+        return False
+    return True

@@ -1,0 +1,264 @@
+"""The memory of a run is predicted from its plan, without weights and without a device."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from dreambooth.config import parse_settings
+from dreambooth.estimate.peak import WORKSPACE, MemoryEstimate, MemoryUse, Phase, describe_estimate, estimate_memory
+from dreambooth.estimate.traces import Sampling, decoding_bytes, encoding_bytes, scratch_bytes, state_bytes
+from dreambooth.estimate.workload import Workload
+from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
+from dreambooth.families.untrained import without_memory
+from dreambooth.memory.plan import PRESETS, MemoryPlan
+from dreambooth.memory.streaming import unet_blocks
+from dreambooth.schema.verbs import TrainSettings
+from dreambooth.trainees.full import full_trainee
+from dreambooth.trainees.settings import TraineeSettings
+from dreambooth.trainer.workload import workload_of
+from dreambooth.training.settings import OptimizerSettings
+from dreambooth.training.tensor_updates import AdafactorUpdate, AdamWUpdate, Moment
+
+FULL_SIZE = StableDiffusion1(
+    unet=UNetShape(
+        in_channels=4,
+        out_channels=4,
+        widths=(320, 640, 1280, 1280),
+        num_layers=2,
+        depths=(1, 1, 1, 0),
+        middle_depth=1,
+        context_width=768,
+        has_linear_projections=False,
+    ),
+    vae=VaeShape(pixel_channels=3, latent_channels=4, widths=(128, 256, 512, 512), num_layers=2),
+    text=TextShape(vocabulary=49408, num_positions=77, width=768, inner_width=3072, num_layers=12),
+)
+UNET_ALONE = TraineeSettings(train_text_encoder=False)
+UNET_NUMBERS, TEXT_NUMBERS, VAE_NUMBERS = 859_520_964, 123_060_480, 83_653_863
+WORK = Workload(
+    resolution=128,
+    num_examples=2,
+    gradient_accumulation=1,
+    trainee=UNET_ALONE,
+    keeps_average=False,
+    optimizer="adamw",
+    class_images=Sampling(4, is_guided=True),
+    previews=Sampling(1, is_guided=True),
+)
+SMALL = MemoryPlan("bf16", optimizer_states="8bit", gradient_checkpointing="all", step_in_backward=True)
+GB = 1e9
+
+
+def use(estimate: MemoryEstimate, name: str) -> MemoryUse:
+    return next(phase.use for phase in estimate.phases if phase.name == name)
+
+
+def test_the_smallest_preset_at_full_size() -> None:
+    work = replace(WORK, resolution=512)
+    estimate = estimate_memory(FULL_SIZE, PRESETS["6gb"], work)
+    step = use(estimate, "training step")
+    assert step.weights == pytest.approx(2 * UNET_NUMBERS, rel=2e-4) and step.weights >= 2 * UNET_NUMBERS
+    assert step.states == pytest.approx(2 * UNET_NUMBERS * (1 + 4 / 256), rel=5e-3)
+    assert step.gradients < 0.1 * GB  # one tensor's
+    assert 0.1 * GB < step.activations < 0.6 * GB
+    previews = use(estimate, "previews")
+    assert previews.weights == pytest.approx(2 * UNET_NUMBERS + 4 * VAE_NUMBERS, rel=1e-3)
+    assert 0.5 * GB < previews.activations < 2 * GB  # one picture out of the VAE in float32
+    assert previews.states == step.states and previews.gradients == 0
+    assert use(estimate, "class images").states == use(estimate, "encoding").states == 0
+    assert estimate.peak == max(phase.use.total for phase in estimate.phases)
+
+
+def test_mixed_precision_at_full_size() -> None:
+    estimate = estimate_memory(FULL_SIZE, PRESETS["24gb"], replace(WORK, resolution=512, trainee=TraineeSettings()))
+    step = use(estimate, "training step")
+    numbers = UNET_NUMBERS + TEXT_NUMBERS
+    assert step.weights == pytest.approx(4 * numbers, rel=2e-4)
+    assert step.states == pytest.approx(8 * numbers, rel=2e-4)
+    assert step.scratch == 0  # torch's fused optimiser works in place
+    assert 4 * numbers < step.gradients + step.activations < 4 * numbers + 3 * GB
+
+
+def step_of(family: StableDiffusion1, plan: MemoryPlan, work: Workload = WORK) -> MemoryUse:
+    return use(estimate_memory(family, plan, work), "training step")
+
+
+def test_more_recomputing_needs_less(miniature: StableDiffusion1) -> None:
+    work = replace(WORK, resolution=512, num_examples=8)
+    activations = [
+        step_of(miniature, replace(SMALL, gradient_checkpointing=where), work).activations for where in ("off", "outer", "all")
+    ]
+    assert activations[0] > 1.5 * activations[1] >= 1.5 * activations[2] > 0
+
+
+def test_states_shrink_with_their_format_and_leave_for_the_host(miniature: StableDiffusion1) -> None:
+    states = [step_of(miniature, replace(SMALL, optimizer_states=name)).states for name in ("float32", "8bit", "4bit")]
+    assert states[0] > 3 * states[1] and states[1] > 1.5 * states[2] > 0
+    assert step_of(miniature, replace(SMALL, states_on_host=True)).states == 0
+    assert step_of(miniature, SMALL, replace(WORK, optimizer="adafactor")).states < states[2] / 2
+
+
+@pytest.mark.parametrize("chosen", [UNET_ALONE, TraineeSettings(), TraineeSettings(train_token_table=False)])
+@pytest.mark.parametrize(
+    ("optimizer", "states"), [("adamw", "float32"), ("adamw", "8bit"), ("adamw", "4bit"), ("adafactor", "float32")]
+)
+def test_states_are_those_that_the_optimiser_keeps(miniature: StableDiffusion1, optimizer, states, chosen) -> None:
+    components, device = without_memory(miniature), torch.device("meta")
+    settings = OptimizerSettings(optimizer=optimizer)
+    update = (
+        AdafactorUpdate(settings, device) if optimizer == "adafactor" else AdamWUpdate(settings, states, device, on_host=False)
+    )
+    moment = Moment(1, torch.zeros((), dtype=torch.bool, device=device), torch.ones((), device=device))
+    trainee = full_trainee(components.unet, components.text_encoder, chosen, learning_rate=1.0)
+    with torch.no_grad():
+        for name, parameter in trainee.parameters.items():
+            parameter.grad = torch.empty_like(parameter)
+            update.move(name, parameter, 1.0, moment, (0, 0))
+    kept = sum(-(-tensor.nbytes // 512) * 512 for tensor in update.state().values())
+    assert state_bytes(miniature, chosen, optimizer=optimizer, states=states) == kept
+
+
+def test_gradients_exist_together_unless_they_are_used_up(miniature: StableDiffusion1) -> None:
+    work = replace(WORK, resolution=32)  # so small that the optimiser's moment is the fullest
+    together, one_by_one = step_of(miniature, replace(SMALL, step_in_backward=False), work), step_of(miniature, SMALL, work)
+    assert together.gradients == together.weights
+    assert one_by_one.gradients < together.gradients / 4
+    assert one_by_one.scratch > 0
+
+
+def test_gradients_of_an_earlier_pass_are_there_in_the_next(miniature: StableDiffusion1) -> None:
+    plan, work = MemoryPlan("fp32"), replace(WORK, resolution=512)
+    whole, cut = step_of(miniature, plan, work), step_of(miniature, replace(plan, micro_batch_size=1), work)
+    twice = step_of(miniature, plan, replace(work, gradient_accumulation=2))
+    assert whole.gradients < cut.gradients == twice.gradients
+    assert cut.activations < 0.6 * twice.activations
+
+
+def test_pieces_bound_what_the_optimiser_works_on() -> None:
+    small, large = (torch.Size([count, 1024]) for count in (2**8, 2**15))
+    assert scratch_bytes("adamw", "8bit", torch.bfloat16, large) < 0.1 * GB
+    assert scratch_bytes("adamw", "8bit", torch.bfloat16, small) == pytest.approx(
+        scratch_bytes("adamw", "8bit", torch.bfloat16, large) / 4, rel=1e-3
+    )
+    assert scratch_bytes("adafactor", "float32", torch.bfloat16, large) > 20 * large.numel()
+
+
+def test_only_the_largest_streamed_block_is_on_the_device(miniature: StableDiffusion1) -> None:
+    unet = without_memory(miniature).unet
+    sizes = [sum(2 * weight.numel() for weight in block.parameters()) for block in unet_blocks(unet)]
+    whole, streamed = step_of(miniature, SMALL), step_of(miniature, replace(SMALL, stream_blocks=True))
+    assert whole.weights - streamed.weights == pytest.approx(sum(sizes) - max(sizes), rel=0.1)
+    assert (whole.states, whole.gradients) == (streamed.states, streamed.gradients)
+
+
+def test_an_average_is_kept_in_float32(miniature: StableDiffusion1) -> None:
+    work = replace(WORK, keeps_average=True)
+    numbers = sum(weight.numel() for weight in without_memory(miniature).unet.parameters())
+    estimate = estimate_memory(miniature, MemoryPlan("fp32"), work)
+    assert use(estimate, "previews").average == pytest.approx(4 * numbers, rel=0.1)
+    assert use(estimate, "previews").scratch == 0
+    short = estimate_memory(miniature, SMALL, work)
+    assert use(short, "previews").scratch == pytest.approx(2 * numbers, rel=0.2)  # the average in the weights' format
+
+
+def test_phases_that_do_not_happen_are_not_there(miniature: StableDiffusion1) -> None:
+    phases = [phase.name for phase in estimate_memory(miniature, SMALL, WORK).phases]
+    assert phases == ["class images", "encoding", "training step", "previews"]
+    phases = [phase.name for phase in estimate_memory(miniature, SMALL, replace(WORK, class_images=None, previews=None)).phases]
+    assert phases == ["encoding", "training step"]
+
+
+def test_pictures_made_at_once_and_guidance_need_more(miniature: StableDiffusion1) -> None:
+    work = replace(WORK, resolution=512)
+
+    def pictures(count: int, *, is_guided: bool) -> int:
+        changed = replace(work, class_images=Sampling(count, is_guided=is_guided))
+        return use(estimate_memory(miniature, SMALL, changed), "class images").activations
+
+    assert pictures(64, is_guided=True) > 1.9 * pictures(64, is_guided=False) > 3 * pictures(16, is_guided=False)
+
+
+def test_previews_of_float32_weights_keep_copies_in_16_bits(miniature: StableDiffusion1) -> None:
+    estimate = estimate_memory(miniature, MemoryPlan("bf16-mixed"), replace(WORK, resolution=32))
+    numbers = sum(
+        module.weight.numel()
+        for module in without_memory(miniature).unet.modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
+    )
+    assert use(estimate, "previews").activations > 2 * numbers
+
+
+SETTINGS = {"base": {"model": "toybox"}, "subject": {"photos": "photos", "class_word": "dog"}}
+
+
+def test_what_settings_ask_for() -> None:
+    plain = parse_settings(TrainSettings, SETTINGS, where="here")
+    assert workload_of(plain, 512) == replace(WORK, resolution=512, trainee=TraineeSettings())
+    given = parse_settings(
+        TrainSettings,
+        {
+            **SETTINGS,
+            "prior": {"prior_weight": 0},
+            "loop": {"batch_size": 3, "gradient_accumulation": 5, "ema_decay": 0.9},
+            "optimizer": {"optimizer": "adafactor"},
+            "trainee": {"train_text_encoder": False},
+            "output": {"preview_steps": 0},
+        },
+        where="here",
+    )
+    assert workload_of(given, 64) == Workload(64, 3, 5, UNET_ALONE, True, "adafactor", None, None)
+    named = parse_settings(
+        TrainSettings,
+        {**SETTINGS, "prior": {"prior_images": "dogs"}, "output": {"preview_guidance_scale": 1}},
+        where="here",
+    )
+    work = workload_of(named, 64)
+    assert (work.num_examples, work.class_images, work.previews) == (2, None, Sampling(1, is_guided=False))
+    made = parse_settings(
+        TrainSettings, {**SETTINGS, "prior": {"prior_batch_size": 7, "prior_guidance_scale": 1}}, where="here"
+    )
+    assert workload_of(made, 64).class_images == Sampling(7, is_guided=False)
+
+
+def test_one_line_says_it_all() -> None:
+    gib = 2**30
+    first, second = Phase("encoding", MemoryUse(weights=gib)), Phase("previews", MemoryUse(weights=gib, states=gib // 2))
+    estimate = MemoryEstimate((first, second))
+    assert estimate.largest is second and estimate.peak == gib + gib // 2 + WORKSPACE
+    parts = "in the phase 'previews' (weights 1.00, states 0.50, workspace 0.50)"
+    assert describe_estimate(estimate, 6 * gib) == f"Memory at its fullest, predicted: 2.00 of 6.00 GiB free, {parts}"
+    assert describe_estimate(estimate, None) == f"Memory at its fullest, predicted: 2.00 GiB, {parts}"
+
+
+def test_a_frozen_table_of_words_has_a_weight_alone(miniature: StableDiffusion1) -> None:
+    plan = replace(SMALL, step_in_backward=False, optimizer_states="float32")
+    whole = step_of(miniature, plan, replace(WORK, trainee=TraineeSettings(), resolution=32))
+    frozen = step_of(miniature, plan, replace(WORK, trainee=TraineeSettings(train_token_table=False), resolution=32))
+    table = 49408 * 64
+    assert whole.weights == frozen.weights
+    assert whole.gradients - frozen.gradients == 2 * table
+    assert whole.states - frozen.states == 8 * table
+
+
+def test_a_picture_costs_the_same_whatever_was_estimated_before(miniature: StableDiffusion1) -> None:
+    """The first estimate of a family builds its modules, whose weights are no part of what a picture costs."""
+    for number, trace in enumerate((decoding_bytes, encoding_bytes)):
+        fresh = replace(miniature, resolution=320 + 64 * number)
+        first = trace(fresh, 64)
+        trace.cache_clear()
+        assert trace(fresh, 64) == first
+
+
+def test_sharding_divides_what_is_trained_and_not_what_visits(miniature: StableDiffusion1) -> None:
+    plan = MemoryPlan("fp32", shard=True)
+    alone, four = (estimate_memory(miniature, plan, replace(WORK, num_processes=count)) for count in (1, 4))
+    one, other = use(alone, "training step"), use(four, "training step")
+    assert (other.weights, other.states) == (math.ceil(one.weights / 4), math.ceil(one.states / 4))
+    assert other.activations == one.activations
+    assert use(alone, "encoding") == use(four, "encoding")

@@ -1,0 +1,54 @@
+"""Which models are compared, and which pictures are asked of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from dreambooth.evaluation.evaluation import Questions
+from dreambooth.evaluation.models import ModelAlbums, other_models
+from dreambooth.weights.read import read_model
+from dreambooth.weights.write import write_single_file
+
+PROMPTS = ("a a cat", "a b cat", "photo of a cat")
+
+
+def album(name: str) -> Any:
+    return SimpleNamespace(name=name)
+
+
+def test_the_models_of_a_run_say_their_steps_themselves(small_model: Path, tmp_path: Path) -> None:
+    read = read_model(str(small_model))
+    places = {
+        "models/b.safetensors": "3",
+        "models/a.safetensors": "7",
+        "checkpoints/last.ckpt": "9",
+        "ckpts/trainstep_ckpts/epoch=0-step=5.ckpt": "5",
+    }
+    for place, step in places.items():
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        write_single_file(tmp_path / place, read, dtype=None, metadata={"global_step": step})
+    (tmp_path / "models" / "unknown.safetensors").write_bytes(small_model.read_bytes())
+    found = other_models(tmp_path, than=5, side=128)
+    assert {step: model.report.source.name for step, model in found.items()} == {
+        3: "b.safetensors",
+        7: "a.safetensors",
+        9: "last.ckpt",
+    }
+    assert [*found] == [3, 7, 9], "those after the final model's step as well, and its own not again"
+    assert {model.family.resolution for model in found.values()} == {128}
+    assert read.num_steps is None
+
+
+def test_every_model_shows_each_picture_once() -> None:
+    model, base, other = (album(name) for name in ("model", "base", "other"))
+    both = [Questions((f"a {token} cat",), ("a cat",), "photo of a cat", num_images=2, num_class_images=5) for token in "ab"]
+    asked = ModelAlbums(model, 9, base, {3: other}).wanted(both, num_other_images=1)
+    assert [one.name for one, _ in asked] == ["base", "model", "other"]
+    counts = [{prompt: [one.prompt for one in pictures].count(prompt) for prompt in PROMPTS} for _, pictures in asked]
+    assert counts == [{"a a cat": 2, "a b cat": 2, "photo of a cat": 5}] * 2 + [
+        {"a a cat": 1, "a b cat": 1, "photo of a cat": 4}
+    ]
+    assert [len(set(pictures)) for _, pictures in asked] == [9, 9, 6]
+    assert [one.name for one, _ in ModelAlbums(model, 0, None, {}).wanted(both, num_other_images=0)] == ["model"]

@@ -1,0 +1,37 @@
+"""What is said of copies."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from dreambooth.display import counted
+from dreambooth.evaluation.results import alarm_text
+from dreambooth.measures.metrics import Copying
+
+
+def evaluation(found: Copying | None, *, has_own_photos: bool = True, num_photos: int = 1) -> Any:
+    measured = SimpleNamespace(model=SimpleNamespace(copying=found))
+    asked, exam = SimpleNamespace(has_own_photos=has_own_photos), SimpleNamespace(photos=[None] * num_photos)
+    return SimpleNamespace(found=measured, asked=asked, exam=exam)
+
+
+def test_an_alarm_says_what_to_do() -> None:
+    said = alarm_text(evaluation(Copying(torch.zeros(4), 0.5, share=0.75)))
+    assert said.startswith("Alarm: 75% of the pictures are nearer to a photo than half of what lies between")
+    assert "train for fewer steps" in said
+
+
+def test_no_alarm_is_said_as_well() -> None:
+    few = Copying(torch.zeros(4), 0.5, share=0.25)
+    assert alarm_text(evaluation(few)).startswith("No alarm about copies: 25% of the pictures")
+    assert "that it learned from" not in alarm_text(evaluation(few))
+    assert "Of photos that it learned from" in alarm_text(evaluation(few, has_own_photos=False))
+    assert "a single photo has no spread" in alarm_text(evaluation(None))
+    assert "the photos are all the same one, which has no spread" in alarm_text(evaluation(None, num_photos=3))
+
+
+def test_one_thing_is_not_called_several() -> None:
+    assert [counted(num, "picture") for num in (0, 1, 2)] == ["0 pictures", "1 picture", "2 pictures"]

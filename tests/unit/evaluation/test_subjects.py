@@ -1,0 +1,120 @@
+"""Which subjects of a run are measured: all, the one that is named, or none where it is not clear which is meant."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dreambooth.errors import PhotoError, SettingsError
+from dreambooth.evaluation.subjects import ChosenSubjects, chosen_subjects, name_of
+from dreambooth.schema.verbs import EvaluateSettings, TrainSettings
+
+Make = Callable[..., TrainSettings]
+Choose = Callable[..., ChosenSubjects]
+
+
+@pytest.fixture
+def folder(photos: Path, tmp_path: Path) -> Path:
+    """Two dogs and a cat."""
+    for place in ("rex/dog", "tom/cat", "bello/dog"):
+        (tmp_path / "named" / place).mkdir(parents=True)
+        shutil.copy(min(photos.glob("*.jpg")), tmp_path / "named" / place / "1.jpg")
+    return tmp_path / "named"
+
+
+@pytest.fixture
+def choose(run_settings: Make, folder: Path) -> Choose:
+    """What is chosen of a run with these three, with flags given by name."""
+    run = run_settings(subject={"photos": str(folder), "captions": "filename"})
+
+    def chosen(**given: Any) -> ChosenSubjects:
+        return chosen_subjects(EvaluateSettings(model="runs/all of them", **given), run)
+
+    return chosen
+
+
+def names(chosen: ChosenSubjects) -> list[str]:
+    return [name_of(one) for one in chosen.subjects]
+
+
+def test_all_are_measured_where_none_is_named(choose: Choose) -> None:
+    chosen = choose()
+    assert names(chosen) == ["bello dog", "rex dog", "tom cat"]
+    assert chosen.among is not None and len(chosen.among) == 3
+
+
+@pytest.mark.parametrize("given", [{"token": "tom"}, {"class_word": "cat"}, {"token": "tom", "class_word": "cat"}])
+def test_a_word_picks_one_with_its_own_photos(choose: Choose, given: dict[str, str]) -> None:
+    chosen = choose(**given)
+    assert names(chosen) == ["tom cat"]
+    assert chosen.among is not None
+
+
+def test_a_word_says_what_other_photos_show(choose: Choose, tmp_path: Path) -> None:
+    chosen = choose(token="tom", photos=tmp_path)
+    assert names(chosen) == ["tom cat"]
+    assert (chosen.subjects[0].photos, chosen.among) == (tmp_path, None)
+
+
+def test_a_subject_that_is_given_whole_need_not_be_of_the_run(choose: Choose, tmp_path: Path) -> None:
+    chosen = choose(token="new", class_word="bird", photos=tmp_path)
+    assert (names(chosen), chosen.among) == (["new bird"], None)
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ({"token": "max"}, "none of them has token 'max'"),
+        ({"token": "rex", "class_word": "cat"}, "none of them has class_word 'cat' and token 'rex'"),
+        ({"class_word": "dog"}, "2 of them have class_word 'dog'"),
+        ({"photos": Path("new photos")}, "photos does not say which of them it shows"),
+    ],
+)
+def test_it_is_said_what_does_not_pick_one(choose: Choose, given: dict[str, Any], wrong: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        choose(**given)
+    assert caught.value.problems == (f"runs/all of them: learned several subjects (bello dog, rex dog, tom cat), and {wrong}",)
+    typed = "dreambooth evaluate --model 'runs/all of them'"
+    photos = " --photos 'new photos'" if "photos" in given else ""
+    assert caught.value.hint == (
+        f"All of them: {typed}\nOne of them: {typed}{photos} --token bello --class-word dog\n"
+        f"Another one: {typed} --photos FOLDER --class-word WORD --token WORD"
+    )
+
+
+def test_a_path_that_is_not_there_is_told_before_what_it_would_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(SettingsError) as caught:
+        chosen_subjects(EvaluateSettings(model="runs/nosuch"), None)
+    assert caught.value.problems == (
+        "model is runs/nosuch: no such file or folder; expected a run folder, which knows the rest, or a .ckpt or .safetensors "
+        "file, a diffusers folder or a hub id",
+    )
+    assert "--output of dreambooth train" in caught.value.text
+    with pytest.raises(SettingsError) as caught:
+        chosen_subjects(EvaluateSettings(model="rnus/nosuch", token="sks"), None)
+    assert caught.value.problems == tuple(
+        f"{name} is not given, and rnus/nosuch is no file or folder here and no run folder that would know"
+        for name in ("photos", "class_word")
+    ), "it may be a hub id"
+    given = EvaluateSettings(model="runs/nosuch", photos=tmp_path, class_word="dog", token="sks")
+    assert names(chosen_subjects(given, None)) == ["sks dog"], "reading the model says what is wrong with it"
+    with pytest.raises(SettingsError, match="photos is not given, and runs is no run folder that would know"):
+        chosen_subjects(EvaluateSettings(model="runs"), None)
+
+
+def test_a_broken_photo_is_no_subject_less(choose: Choose, folder: Path) -> None:
+    (folder / "tom" / "cat" / "1.jpg").write_bytes(b"no picture")
+    with pytest.raises(PhotoError, match=r"tom.cat.1\.jpg"):
+        choose()
+
+
+def test_folders_say_nothing_where_captions_are_prompts(run_settings: Make, folder: Path) -> None:
+    run = run_settings(subject={"photos": str(folder)})
+    chosen = chosen_subjects(EvaluateSettings(model="run", token="mwf"), run)
+    assert (names(chosen), chosen.among) == (["mwf backpack"], None)

@@ -1,0 +1,58 @@
+"""A picture's file is found by everything that decides the picture, and by nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from dreambooth.pages.images import save_picture
+from dreambooth.pictures.sample_cache import Album
+from dreambooth.sampling.records import Picture
+from dreambooth.sampling.settings import SampleSettings
+
+
+def model(digest: str = "0", resolution: int = 64) -> Any:
+    return SimpleNamespace(digest=lambda: digest, family=SimpleNamespace(resolution=resolution))
+
+
+SAMPLE = SampleSettings(steps=20, guidance_scale=3.0, seed=1)
+ALBUM = Album(Path("pictures"), model(), "rex", SAMPLE, torch.device("cpu"))
+PICTURE = Picture("a dog", 0)
+
+
+def test_whatever_decides_a_picture_gives_it_another_file() -> None:
+    changes = [{"sampler": "dpm++"}, {"steps": 21}, {"guidance_scale": 4.0}, {"seed": 2}]
+    paths = [
+        ALBUM.path(PICTURE),
+        ALBUM.path(Picture("a dog!", 0)),  # the same words in the name
+        ALBUM.path(Picture("a dog", 1)),
+        *(replace(ALBUM, sample=SAMPLE.model_copy(update=change)).path(PICTURE) for change in changes),
+        *(replace(ALBUM, model=other).path(PICTURE) for other in (model("1"), model(resolution=128))),
+    ]
+    assert len(set(paths)) == len(paths) == 9
+    assert all(path.name.startswith("a-dog-0") for path in paths)
+
+
+def test_what_only_says_how_quickly_changes_no_file() -> None:
+    quick = replace(ALBUM, sample=SAMPLE.model_copy(update={"batch_size": 16, "device": "cuda"}), name="another name")
+    assert quick.path(PICTURE) == ALBUM.path(PICTURE)
+
+
+def test_only_what_has_no_file_is_missing(tmp_path: Path) -> None:
+    album = replace(ALBUM, folder=tmp_path)
+    other = Picture("a cat", 0)
+    assert album.missing([PICTURE, other, PICTURE]) == [PICTURE, other], "once each"
+    save_picture(album.path(PICTURE), torch.zeros(3, 64, 64), {})
+    assert album.missing([PICTURE, other]) == [other]
+
+
+def test_a_picture_of_another_size_or_of_none_is_made_anew(tmp_path: Path) -> None:
+    album = replace(ALBUM, folder=tmp_path)
+    save_picture(album.path(PICTURE), torch.zeros(3, 128, 128), {})
+    assert album.missing([PICTURE]) == [PICTURE]
+    album.path(PICTURE).write_bytes(b"no picture")
+    assert album.missing([PICTURE]) == [PICTURE]

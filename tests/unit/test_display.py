@@ -1,0 +1,88 @@
+"""What a person sees: bars and colour on a terminal, plain lines elsewhere, nothing cut and no markup read into names."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import pytest
+from rich.console import Console
+
+from dreambooth.display import Display, format_duration, format_rate
+
+
+def _display(*, is_terminal: bool = False, width: int = 80) -> tuple[Display, io.StringIO]:
+    out = io.StringIO()
+    return Display(
+        Console(file=out, width=width, force_terminal=is_terminal, color_system="standard" if is_terminal else None)
+    ), out
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_sentences_are_printed_as_they_are() -> None:
+    display, out = _display(width=20)
+    display.say("runs/[bold]rex[/bold]/" + "long" * 10)
+    assert out.getvalue() == "runs/[bold]rex[/bold]/" + "long" * 10 + "\n"
+
+
+def test_warnings_say_that_they_are_and_are_yellow_on_a_terminal() -> None:
+    display, out = _display()
+    display.warn("only 2 photos [x]")
+    assert out.getvalue() == "warning: only 2 photos [x]\n"
+    display, out = _display(is_terminal=True)
+    display.warn("only 2 photos")
+    assert "\x1b[33m" in out.getvalue()
+
+
+def test_tables_fit_80_columns_and_lose_nothing() -> None:
+    display, out = _display()
+    name = "photos/" + "very_long_name" * 6 + ".jpg"
+    display.table("Photos", ["photo", "problem", "advice"], [[name, "smaller than 512 pixels [x]", "take another " * 5]])
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].strip() == "Photos"
+    assert name == "".join(line.split()[0] for line in lines[3:] if not line.startswith(" "))
+    assert "[x]" in out.getvalue()
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then(clock: list[float]) -> None:
+    display, out = _display()
+    with display.progress("class images", 8, "images") as advance:
+        for _ in range(4):
+            clock[0] += 4.0
+            advance(2)
+    assert out.getvalue().splitlines() == [
+        "class images: 6/8 images, 2.00 s/image, 4 s left",
+        "class images: 8/8 images, 2.00 s/image, 16 s",
+    ]
+
+
+def test_on_a_terminal_progress_is_a_bar() -> None:
+    display, out = _display(is_terminal=True)
+    with display.progress("class [x]", 4, "images") as advance:
+        advance(4)
+    assert "class [x]" in out.getvalue()
+    assert "4/4" in out.getvalue()
+    assert "━" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0 s"), (59.4, "59 s"), (60, "1:00 min"), (3599, "59:59 min"), (3600, "1:00 h"), (9000, "2:30 h")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "text"),
+    [(8, 4, "2.00 images/s"), (2, 5, "2.50 s/image"), (0, 5, "0.00 images/s"), (3, 0, "3000000000.00 images/s")],
+)
+def test_rates(count: float, seconds: float, text: str) -> None:
+    assert format_rate(count, seconds, "images") == text
