@@ -34,6 +34,7 @@ FENCES = {
     "numpy": ["*"],
     "peft": ["trainees/lora.py", "weights/lora.py"],
     "PIL": ["data/*", "pages/images.py", "evaluation/report.py"],
+    "psutil": ["runs/status.py", "runtime/free_memory.py"],
     "pydantic": ["config.py", "*/settings.py", "schema/verbs.py"],
     "ray": ["runtime/workers.py"],
     "rich": ["cli/*", "display.py", "trainer/live_view.py"],

@@ -7,25 +7,21 @@ from __future__ import annotations
 
 import atexit
 import html
-import signal
-import subprocess
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from dreambooth.display import format_duration, format_rate
 from dreambooth.errors import RunError, SettingsError, TrainingError
 from dreambooth.notebook.charts import loss_chart
-from dreambooth.notebook.commands import command_environment, command_line, error_text
 from dreambooth.notebook.markup import note, picture_rows
 from dreambooth.notebook.showing import Area, show
 from dreambooth.runs.folder import RunFolder
+from dreambooth.runs.process import Job, command_line, error_text
 from dreambooth.runs.progress import Progress, asked_steps, preview_pictures, read_progress
 
 __all__ = ["is_finished", "log_of", "train", "training_command"]
 
-_STOPPED = (130, 143)  # exit codes of a command that was asked to stop and saved
 _SECONDS = 2.0  # between two looks at what the training has written
 _LAST_WORDS = 6
 _PREVIEW_SIDE = 144
@@ -54,22 +50,12 @@ def train(run: str | Path, **settings: object) -> None:
         _Screen(folder).draw([])
         show(note(f"{folder.path} is finished. Its model is {folder.final_model}."))
         return
-    log = log_of(folder)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as output:
-        process = subprocess.Popen(
-            training_command(folder, settings),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=command_environment(),
-            # The kernel's interrupt goes to its whole group. The training is to hear it once: a second one quits at once.
-            start_new_session=True,
-        )
-    atexit.register(_stop, process)  # a kernel that is shut down lets the training save
+    job = Job.start(training_command(folder, settings), log=log_of(folder))
+    atexit.register(job.stop)  # a kernel that is shut down lets the training save
     try:
-        _watch(process, folder)
+        _watch(job, folder)
     finally:
-        atexit.unregister(_stop)
+        atexit.unregister(job.stop)
 
 
 def training_command(run: RunFolder, settings: Mapping[str, object]) -> list[str]:
@@ -96,34 +82,23 @@ def log_of(run: RunFolder) -> Path:
     return run.path.with_name(f"{run.path.name}.log")
 
 
-def _watch(process: subprocess.Popen[bytes], run: RunFolder) -> None:
+def _watch(job: Job, run: RunFolder) -> None:
     """Draw until the training ends, then say how it ended."""
     screen, was_interrupted = _Screen(run), False
-    while process.poll() is None:
+    while job.is_running:
         try:
-            screen.draw(_words(run))
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_SECONDS)
+            screen.draw(job.lines())
+            job.wait(_SECONDS)
         except KeyboardInterrupt:
             was_interrupted = True
-            _stop(process)
-    words = _words(run)
-    screen.draw(words)
-    if process.returncode == 0:
+            job.stop()
+    lines = job.lines()
+    screen.draw(lines)
+    if job.process.returncode == 0:
         return
-    if was_interrupted or process.returncode in _STOPPED:
-        raise KeyboardInterrupt("\n".join(words[-3:]) + "\nRunning this cell again goes on from there.")
-    raise TrainingError(error_text(words), hint=f"All it said is in {log_of(run)}.")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-
-
-def _words(run: RunFolder) -> list[str]:
-    log = log_of(run)
-    return log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    if was_interrupted or job.was_stopped:
+        raise KeyboardInterrupt("\n".join(lines[-3:]) + "\nRunning this cell again goes on from there.")
+    raise TrainingError(error_text(lines), hint=f"All it said is in {job.log}.")
 
 
 class _Screen:

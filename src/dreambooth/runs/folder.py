@@ -29,6 +29,11 @@ class RunFolder:
         return self.path / "events.jsonl"
 
     @property
+    def status(self) -> Path:
+        """Whether the run is running, in which process, and why it ended."""
+        return self.path / "status.json"
+
+    @property
     def previews(self) -> Path:
         """Preview pictures by step, and the sheet over time."""
         return self.path / "previews"

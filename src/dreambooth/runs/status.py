@@ -1,0 +1,98 @@
+"""What a run says about itself: whether it is running, in which process, and how and why it ended.
+
+A run that was killed cannot say so. Its last word is that it is running, and its process is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import psutil
+
+from dreambooth.errors import DreamboothError, Interrupted
+from dreambooth.files import write_json
+from dreambooth.runs.folder import RunFolder
+
+__all__ = ["RunStatus", "read_status", "recorded_status"]
+
+State = Literal["running", "finished", "stopped", "failed", "killed"]
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """The state of a run; times are in seconds since 1970."""
+
+    state: State
+    """`stopped` was asked for and can be resumed; `killed` is a process that vanished without a word."""
+    host: str
+    process: int
+    """The process that trains, or trained last, on that host."""
+    process_started: float
+    """Tells the process from a later one that has its number."""
+    started: float
+    ended: float | None = None
+    """None while it runs, and for a killed process."""
+    reason: str = ""
+    """Why it ended; empty while it runs."""
+
+
+@contextmanager
+def recorded_status(run: RunFolder) -> Iterator[Callable[[str], None]]:
+    """Inside, the run is recorded as running in this process; afterwards, how it ended. Exceptions pass through.
+
+    Call what is yielded with a reason when the run stops before its last step without an exception.
+    """
+    process = psutil.Process()
+    status = RunStatus("running", socket.gethostname(), process.pid, process.create_time(), time.time())
+    write_json(run.status, asdict(status))
+    state: State
+    state, reason = "finished", "the training reached its end"
+
+    def stop(why: str) -> None:
+        nonlocal state, reason
+        state, reason = "stopped", why
+
+    try:
+        yield stop
+    except BaseException as error:
+        is_stop = isinstance(error, Interrupted | KeyboardInterrupt)
+        state, reason = "stopped" if is_stop else "failed", _reason(error)
+        raise
+    finally:
+        write_json(run.status, asdict(replace(status, state=state, ended=time.time(), reason=reason)))
+
+
+def read_status(run: RunFolder) -> RunStatus | None:
+    """The state of a run now; None for a run that never recorded one.
+
+    A run on another machine that says it is running is believed: its process cannot be looked up from here.
+    """
+    try:
+        values: dict[str, Any] = json.loads(run.status.read_text(encoding="utf-8"))
+        status = RunStatus(**values)
+    except (OSError, ValueError, TypeError):
+        return None
+    if status.state == "running" and status.host == socket.gethostname() and not _is_alive(status):
+        return replace(status, state="killed", reason="its process is gone and did not say why")
+    return status
+
+
+def _is_alive(status: RunStatus) -> bool:
+    try:
+        return bool(abs(psutil.Process(status.process).create_time() - status.process_started) < 1)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, DreamboothError):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
