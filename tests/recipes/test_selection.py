@@ -33,8 +33,7 @@ from dreambooth.recipes.train import TrainResult, resume, train
 from dreambooth.runs.events import read_events
 from dreambooth.sampling.sampler import final_latents
 from dreambooth.schema.verbs import TrainSettings
-from dreambooth.trainer import preflight
-from dreambooth.trainer import scorer as selecting
+from dreambooth.trainer import preflight, scorer, scoring_checks
 from dreambooth.trainer.disk_space import run_bytes
 from dreambooth.trainer.workload import workload_of
 from dreambooth.weights.read import read_model
@@ -68,7 +67,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     def choose(asked: object, *, side: int, device: torch.device, cache: Path) -> Judges:
         return Judges(CoarseEncoder(), CoarseEncoder(), None, FeatureCache(cache))
 
-    monkeypatch.setattr(selecting, "choose_judges", choose)
+    monkeypatch.setattr(scoring_checks, "choose_judges", choose)
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         steps = [event["step"] for event in read_events(tmp_path / "runs" / "dog" / "events.jsonl") if event["event"] == "step"]
         return Balance(PEAK.get(max(steps, default=0), 0.5), 0.1, 0.2, 0.3)
 
-    monkeypatch.setattr(selecting, "balance", balance)
+    monkeypatch.setattr(scorer, "balance", balance)
 
 
 def entries(result: TrainResult, event: str) -> list[dict[str, Any]]:
@@ -217,7 +216,7 @@ def test_a_resumed_run_scores_and_chooses_as_one_that_never_stopped(
         scored.append(components.unet.get_parameter("conv_in.weight").detach().clone())
         return final_latents(components, *arguments, **options)
 
-    monkeypatch.setattr(selecting, "final_latents", sampled)
+    monkeypatch.setattr(scorer, "final_latents", sampled)
     whole = train(run_settings(**sections), display)
     written = load_file(whole.run / "models" / "step-000003.safetensors")["model.diffusion_model.input_blocks.0.0.weight"]
     assert torch.equal(scored[-1].half(), written), "what is scored is what is written: the average"

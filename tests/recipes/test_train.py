@@ -23,7 +23,9 @@ from dreambooth.errors import DreamboothError, RunError, SettingsError, Training
 from dreambooth.memory.plan import PRESETS
 from dreambooth.recipes.train import resume, train
 from dreambooth.runs.events import read_events
+from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.lock import exclusive
+from dreambooth.runs.status import read_status
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.toybox.files import EMBEDDED_MODEL_FILE
 from dreambooth.trainer import disk_space
@@ -69,7 +71,7 @@ def test_the_command_of_the_readme(dreambooth: Command, base: dict[str, torch.Te
         assert tensor.shape == base[name].shape
         assert tensor.dtype == (torch.int64 if name == ids else torch.float32 if "." not in name else torch.float16), name
     assert sorted(path.name for path in run.iterdir()) == [
-        *(".lock", "checkpoints", "config.yaml", "events.jsonl", "model.safetensors", "models", "previews")
+        *(".lock", "checkpoints", "config.yaml", "events.jsonl", "model.safetensors", "models", "previews", "status.json")
     ]
     assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["step-000010", "step-000020"]
     assert [path.name for path in (run / "models").iterdir()] == ["step-000010.safetensors"]
@@ -234,7 +236,13 @@ def test_a_time_limit_stops_saved_and_resumes(run_settings: MakeSettings, displa
     result = train(settings, display)
     assert (result.step, result.model) == (1, None)
     assert f"Time is up. Stopped. The run is saved at step 1. To go on:\n  dreambooth train --resume {result.run}" in said()
+    status = read_status(RunFolder(result.run))
+    assert status is not None
+    assert (status.state, status.reason) == ("stopped", "the time limit was reached")
     assert resume(result.run, {"loop.max_train_hours": 1}, display).step == 3
+    status = read_status(RunFolder(result.run))
+    assert status is not None
+    assert status.state == "finished"
 
 
 def test_terminate_finishes_the_step_saves_and_says_how_to_go_on(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from dreambooth.errors import RunError, TrainingError
 from dreambooth.files import remove_leftovers, write_text
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.lock import exclusive
+from dreambooth.runs.status import recorded_status
 from dreambooth.runtime.accelerated import start_processes
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.schema.verbs import TrainSettings
@@ -84,10 +85,13 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool, beside: 
         least_free = least_free_memory(settings, processes)
         with processes.main_first():
             ready = check_everything(settings, display, processes, least_free=least_free, is_resume=is_resume)
-        with exclusive(run.path) if processes.is_main else nullcontext():
+        with ExitStack() as held:
+            if processes.is_main:
+                held.enter_context(exclusive(run.path))
             with processes.together():
                 if processes.is_main:
                     _begin(ready, display, is_resume=is_resume, beside=beside)
+                    stops = held.enter_context(recorded_status(run))
             with explained_when_out_of_memory(ready):
                 session = start_session(ready, gather_material(ready, display))
                 restored = _restore(session, display)
@@ -102,6 +106,8 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool, beside: 
                     put_chosen_model(session)
                 elif not ready.run.final_model.exists():
                     session.write_model(ready.run.final_model)
+            if processes.is_main and not is_done:
+                stops("the time limit was reached")
             return replace(_finish(session, display, is_done=is_done), was_asked_to_stop=interrupts.requested is not None)
 
 

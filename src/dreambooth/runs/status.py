@@ -9,7 +9,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -63,9 +63,10 @@ def recorded_status(run: RunFolder) -> Iterator[Callable[[str], None]]:
     except BaseException as error:
         is_stop = isinstance(error, Interrupted | KeyboardInterrupt)
         state, reason = "stopped" if is_stop else "failed", _reason(error)
+        with suppress(OSError, DreamboothError):  # a full disk must not hide why the run ended
+            write_json(run.status, asdict(replace(status, state=state, ended=time.time(), reason=reason)))
         raise
-    finally:
-        write_json(run.status, asdict(replace(status, state=state, ended=time.time(), reason=reason)))
+    write_json(run.status, asdict(replace(status, state=state, ended=time.time(), reason=reason)))
 
 
 def read_status(run: RunFolder) -> RunStatus | None:
