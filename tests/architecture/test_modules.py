@@ -152,7 +152,8 @@ def _texts(root: Path) -> list[Path]:
     suffixes = {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".json", ""}
     tops = [root / name for name in ("src", "tests", "docs", ".ci", "LICENSES", "benchmarks", "experiments", "scripts")]
     inside = [path for top in tops for path in top.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    return [path for path in [*root.iterdir(), *inside] if path.is_file() and path.suffix in suffixes]
+    here = [path for path in root.iterdir() if path.name != ".git"]  # a file in a second worktree
+    return [path for path in [*here, *inside] if path.is_file() and path.suffix in suffixes]
 
 
 def test_nothing_points_out_of_the_repository(root: Path) -> None:
