@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dreambooth.evaluation.evaluation import Answers, Exam, Questions
+from dreambooth.evaluation.evaluator import Evaluator, PromptSet, Samples
 from dreambooth.measures.balance import PARTS, Span, Weights, balance, best, has_passed_peak, spans
 from dreambooth.measures.settings import CLASS_IMAGES_EACH, SelectionSettings
 from dreambooth.recipes.toybox import subject_look
@@ -89,58 +89,58 @@ def _early_stop(history: Mapping[int, float]) -> int | None:
 class _Looks:
     """Several looks at a model, each by noise of its own."""
 
-    exam: Exam
+    evaluator: Evaluator
     """Of a single look."""
     gallery: Gallery
     num: int
-    before: Answers
+    before: Samples
     between: Mapping[str, Span]
 
     @classmethod
     def of(cls, place: Place, scale: Scale, name: str, *, seed: int, num_images: int, num: int) -> _Looks:
         """With the base model's pictures made, all of which say where 0 and 1 are; `num_images` are of a prompt, in a look."""
         word = subject_look(name).class_word
-        questions = Questions(
+        prompt_set = PromptSet(
             prompts=tuple(f"photo of a {TOKENS[0]} {word} {where}" for where in PLACES.values()),
             descriptions=tuple(f"photo of a {word} {where}" for where in PLACES.values()),
             class_prompt=f"photo of a {word}",
             num_images=num_images,
             num_class_images=min(_MOST_CLASS_IMAGES, CLASS_IMAGES_EACH * num_images),
         )
-        exam = Exam(questions, list(photo_pixels(place.photos(name))), judges_in(place.output / "features"), seed)
+        evaluator = Evaluator(prompt_set, list(photo_pixels(place.photos(name))), judges_in(place.output / "features"), seed)
         gallery = Gallery(place.output / "pictures", scale.evaluation_sampling_steps, seed)
-        before = _answers(gallery, EMBEDDED_MODEL, questions, num)
-        in_all = replace(questions, num_images=num * questions.num_images, num_class_images=num * questions.num_class_images)
-        every = replace(exam, questions=in_all)
+        before = _samples(gallery, EMBEDDED_MODEL, prompt_set, num)
+        in_all = replace(prompt_set, num_images=num * prompt_set.num_images, num_class_images=num * prompt_set.num_class_images)
+        every = replace(evaluator, prompt_set=in_all)
         base = {title: one.value for title, one in every.score(before, before=None).scores.items()}
-        own = {title: one.value for title, one in exam.photo_scores().items()}
-        between = spans(base, {**own, "CLIP-T": exam.photos_on_prompts()})
-        return cls(exam, gallery, num, before, between)
+        own = {title: one.value for title, one in evaluator.photo_scores().items()}
+        between = spans(base, {**own, "CLIP-T": evaluator.photos_on_prompts()})
+        return cls(evaluator, gallery, num, before, between)
 
     def balances(self, run: RunFolder, step: int) -> Tensor:
         """The balance of a step's model in each look, (looks,)."""
-        answers = _answers(self.gallery, str(run.model_at(step)), self.exam.questions, self.num)
+        samples = _samples(self.gallery, str(run.model_at(step)), self.evaluator.prompt_set, self.num)
         found = []
         for look in range(self.num):
-            measured = self.exam.score(
-                _part(answers, self.exam.questions, look), before=_part(self.before, self.exam.questions, look)
+            measured = self.evaluator.score(
+                _part(samples, self.evaluator.prompt_set, look), before=_part(self.before, self.evaluator.prompt_set, look)
             )
             one = balance({name: score.value for name, score in measured.scores.items()}, self.between, _WEIGHTS)
             found.append(math.nan if one is None else one.value)
         return torch.tensor(found, dtype=torch.float64)
 
 
-def _answers(gallery: Gallery, model: str, questions: Questions, num: int) -> Answers:
-    assert questions.class_prompt is not None, "every subject of the small world has a class"
-    return Answers(
-        gallery.shown(model, questions.prompts, num * questions.num_images),
-        gallery.shown(model, [questions.class_prompt], num * questions.num_class_images)[0],
+def _samples(gallery: Gallery, model: str, prompt_set: PromptSet, num: int) -> Samples:
+    assert prompt_set.class_prompt is not None, "every subject of the small world has a class"
+    return Samples(
+        gallery.shown(model, prompt_set.prompts, num * prompt_set.num_images),
+        gallery.shown(model, [prompt_set.class_prompt], num * prompt_set.num_class_images)[0],
     )
 
 
-def _part(answers: Answers, questions: Questions, look: int) -> Answers:
+def _part(samples: Samples, prompt_set: PromptSet, look: int) -> Samples:
     """The pictures of one look."""
-    few, of_class = questions.num_images, questions.num_class_images
-    return Answers(
-        answers.subject_PSCHW[:, look * few : (look + 1) * few], answers.class_NCHW[look * of_class : (look + 1) * of_class]
+    few, of_class = prompt_set.num_images, prompt_set.num_class_images
+    return Samples(
+        samples.subject_PSCHW[:, look * few : (look + 1) * few], samples.class_NCHW[look * of_class : (look + 1) * of_class]
     )

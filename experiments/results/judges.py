@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dreambooth.evaluation.evaluation import Judges
+from dreambooth.evaluation.evaluator import Encoders
 from dreambooth.measures.metrics import cosines
 from dreambooth.toybox.captions import describe
 from dreambooth.toybox.files import JUDGE_FILE
@@ -82,13 +82,13 @@ def measure_judges(place: Place, scale: Scale) -> dict[str, Any]:
     """The share of right answers to each question, of CLIP and of the judge, and what luck would give."""
     scenes = [random_scene(np.random.default_rng([_SEED, index])) for index in range(scale.num_renderings)]
     pixels_NCHW = torch.stack([torch.from_numpy(render(one, SIDE)).permute(2, 0, 1).float() / 255 for one in scenes])
-    judges = judges_in(place.output / "features")
+    encoders = judges_in(place.output / "features")
     found = {}
     for name, question in QUESTIONS.items():
         rows = [row for row, scene in enumerate(scenes) if question.is_asked(scene)]
         asked, pictures = [scenes[row] for row in rows], pixels_NCHW[rows]
         found[name] = {
-            "CLIP": _share(question, asked, _by_clip(judges, question, asked, pictures), name),
+            "CLIP": _share(question, asked, _by_clip(encoders, question, asked, pictures), name),
             "judge": _share(question, asked, _by_the_judge(question, pictures), name),
             "luck": 1 / len(question.answers),
             "pictures": len(rows),
@@ -96,11 +96,11 @@ def measure_judges(place: Place, scale: Scale) -> dict[str, Any]:
     return found
 
 
-def _by_clip(judges: Judges, question: Question, scenes: Sequence[Scene], pixels_NCHW: Tensor) -> list[str]:
-    images_ND = judges.features(judges.clip, pixels_NCHW)
+def _by_clip(encoders: Encoders, question: Question, scenes: Sequence[Scene], pixels_NCHW: Tensor) -> list[str]:
+    images_ND = encoders.features(encoders.clip, pixels_NCHW)
     read = []
     for scene, image_D in zip(scenes, images_ND, strict=True):
-        texts_KD = judges.clip.encode_text([question.text(scene, word) for word in question.answers])
+        texts_KD = encoders.clip.encode_text([question.text(scene, word) for word in question.answers])
         read.append(question.answers[int(cosines(image_D[None], texts_KD).argmax())])
     return read
 

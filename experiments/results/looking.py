@@ -16,12 +16,12 @@ from torch import Tensor
 from dreambooth.data.photos import read_pixels
 from dreambooth.data.views import View, render_view
 from dreambooth.display import Display
-from dreambooth.evaluation.choose_encoders import choose_judges
-from dreambooth.evaluation.evaluation import Judges
+from dreambooth.evaluation.choose_encoders import choose_encoders
+from dreambooth.evaluation.evaluator import Encoders
 from dreambooth.evaluation.target import usual_guidance_scale
 from dreambooth.measures.intervals import bootstrap_interval
 from dreambooth.measures.settings import EvaluationSettings
-from dreambooth.pictures.sample_cache import Album
+from dreambooth.pictures.sample_cache import SampleCache
 from dreambooth.sampling.records import Picture
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.toybox.judge import SIDE
@@ -47,15 +47,15 @@ class Gallery:
             steps=self.sampling_steps, guidance_scale=usual_guidance_scale(SIDE), sampler="ddim", seed=self.seed, device="cpu"
         )
         name = model_name(Path(model)) if Path(model).is_dir() else model
-        album = Album(self.folder, read_model(name).made_for(SIDE), name, sample, _CPU)
+        sample_cache = SampleCache(self.folder, read_model(name).made_for(SIDE), name, sample, _CPU)
         pictures = [Picture(prompt, index) for prompt in prompts for index in range(num)]
-        made_NCHW = torch.stack(album.make(pictures, Display()))
+        made_NCHW = torch.stack(sample_cache.make(pictures, Display()))
         return made_NCHW.view(len(prompts), num, *made_NCHW.shape[1:])
 
 
-def judges_in(folder: Path) -> Judges:
+def judges_in(folder: Path) -> Encoders:
     """The embedded encoders, which keep features in a folder."""
-    return choose_judges(EvaluationSettings(), side=SIDE, device=_CPU, cache=folder)
+    return choose_encoders(EvaluationSettings(), side=SIDE, device=_CPU, cache=folder)
 
 
 def photo_pixels(folder: Path) -> Tensor:

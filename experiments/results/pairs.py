@@ -27,11 +27,11 @@ _SEED = 42
 
 def measure_pair(place: Place, scale: Scale, pair: Pair) -> dict[str, Any]:
     """DINO and CLIP-I of both subjects in every model, PRES of their classes, and which one pictures are most like."""
-    judges, folder = judges_in(place.output / "features"), place.of_pair(pair)
+    encoders, folder = judges_in(place.output / "features"), place.of_pair(pair)
     gallery = Gallery(place.output / "pictures", scale.sampling_steps, _SEED)
     photos = [photo_pixels(place.photos(name)) for name in pair.subjects]
-    dino_photos = [judges.features(judges.dino, one) for one in photos]
-    clip_photos = [judges.features(judges.clip, one) for one in photos]
+    dino_photos = [encoders.features(encoders.dino, one) for one in photos]
+    clip_photos = [encoders.features(encoders.clip, one) for one in photos]
     found: dict[str, Any] = {"pair": list(pair.subjects), "models": {}}
     for title, runs in MODELS.items():
         subjects, generated = {}, []
@@ -42,13 +42,13 @@ def measure_pair(place: Place, scale: Scale, pair: Pair) -> dict[str, Any]:
             ]
             pictures_PSCHW = gallery.shown(str(folder / run), prompts, scale.num_images)
             class_SCHW = gallery.shown(str(folder / run), [f"photo of a {word}"], scale.num_class_images)[0]
-            dino_ND = judges.features(judges.dino, pictures_PSCHW.flatten(0, 1))
-            clip_ND = judges.features(judges.clip, pictures_PSCHW.flatten(0, 1))
+            dino_ND = encoders.features(encoders.dino, pictures_PSCHW.flatten(0, 1))
+            clip_ND = encoders.features(encoders.clip, pictures_PSCHW.flatten(0, 1))
             generated.append(dino_ND)
             values = {
                 "DINO": _by_prompt(subject_cosines(dino_ND, dino_photos[number_of]), pictures_PSCHW),
                 "CLIP-I": _by_prompt(subject_cosines(clip_ND, clip_photos[number_of]), pictures_PSCHW),
-                "PRES": subject_cosines(judges.features(judges.dino, class_SCHW), dino_photos[number_of])[None],
+                "PRES": subject_cosines(encoders.features(encoders.dino, class_SCHW), dino_photos[number_of])[None],
             }
             subjects[name] = {measure: number(one_PS, measure) for measure, one_PS in values.items()}
         found["models"][title] = {

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dreambooth.evaluation.dataset import TOYBOX_COLOURS
-from dreambooth.evaluation.evaluation import Judges
+from dreambooth.evaluation.evaluator import Encoders
 from dreambooth.measures.metrics import cosines, div_parts, drifts, own_cosine, subject_cosines
 from dreambooth.recipes.toybox import subject_look
 from dreambooth.toybox.files import EMBEDDED_MODEL, JUDGE_FILE
@@ -45,17 +45,17 @@ class Shown:
 
 def measure_subject(place: Place, scale: Scale, name: str) -> dict[str, Any]:
     """Numbers of the base model and of both trained ones, and differences between them, picture by picture."""
-    word, judges = subject_look(name).class_word, judges_in(place.output / "features")
+    word, encoders = subject_look(name).class_word, judges_in(place.output / "features")
     photos_NCHW = photo_pixels(place.photos(name))
     models = models_of(place, name)
     shown = {kind: show(place, scale, model, word, "" if kind == BASE else TOKENS[0]) for kind, model in models.items()}
-    values = {kind: _values(judges, one, shown[BASE], photos_NCHW, word) for kind, one in shown.items()}
+    values = {kind: _values(encoders, one, shown[BASE], photos_NCHW, word) for kind, one in shown.items()}
     return {
         "subject": name,
         "class_word": word,
         "photos": {
-            title: own_cosine(judges.features(encoder, photos_NCHW))
-            for title, encoder in (("DINO", judges.dino), ("CLIP-I", judges.clip))
+            title: own_cosine(encoders.features(encoder, photos_NCHW))
+            for title, encoder in (("DINO", encoders.dino), ("CLIP-I", encoders.clip))
         },
         "measures": {
             kind: {measure: number(found_PS, measure) for measure, found_PS in one.items()} for kind, one in values.items()
@@ -86,31 +86,31 @@ def show(place: Place, scale: Scale, model: str, class_word: str, token: str) ->
     )
 
 
-def _values(judges: Judges, shown: Shown, base: Shown, photos_NCHW: Tensor, word: str) -> dict[str, Tensor]:
+def _values(encoders: Encoders, shown: Shown, base: Shown, photos_NCHW: Tensor, word: str) -> dict[str, Tensor]:
     """Every measure picture by picture, (prompts, pictures of each)."""
-    dino, clip = judges.dino, judges.clip
-    dino_photos, clip_photos = judges.features(dino, photos_NCHW), judges.features(clip, photos_NCHW)
+    dino, clip = encoders.dino, encoders.clip
+    dino_photos, clip_photos = encoders.features(dino, photos_NCHW), encoders.features(clip, photos_NCHW)
     places_NCHW = shown.places_PSCHW.flatten(0, 1)
-    class_features, base_features = (judges.features(dino, one.class_SCHW) for one in (shown, base))
-    assert judges.distance is not None, "the embedded judges have one"
+    class_features, base_features = (encoders.features(dino, one.class_SCHW) for one in (shown, base))
+    assert encoders.distance is not None, "the embedded judges have one"
     num_each = shown.places_PSCHW.shape[1]
     return {
-        "DINO": subject_cosines(judges.features(dino, shown.plain_SCHW), dino_photos)[None],
-        "CLIP-I": subject_cosines(judges.features(clip, shown.plain_SCHW), clip_photos)[None],
-        "DINO in places": subject_cosines(judges.features(dino, places_NCHW), dino_photos).view(-1, num_each),
+        "DINO": subject_cosines(encoders.features(dino, shown.plain_SCHW), dino_photos)[None],
+        "CLIP-I": subject_cosines(encoders.features(clip, shown.plain_SCHW), clip_photos)[None],
+        "DINO in places": subject_cosines(encoders.features(dino, places_NCHW), dino_photos).view(-1, num_each),
         "PRES": subject_cosines(class_features, dino_photos)[None],
         "drift": drifts(base_features, class_features)[None],
-        "DIV": div_parts(judges.distance.between(shown.class_SCHW)[None]),
-        "place by CLIP": _by_clip(judges, shown.places_PSCHW, [f"photo of a {word} {where}" for where in PLACES.values()]),
+        "DIV": div_parts(encoders.distance.between(shown.class_SCHW)[None]),
+        "place by CLIP": _by_clip(encoders, shown.places_PSCHW, [f"photo of a {word} {where}" for where in PLACES.values()]),
         "place by the judge": _by_the_judge(shown.places_PSCHW, "place", list(PLACES)),
-        "colour by CLIP": _by_clip(judges, shown.colours_PSCHW, [f"photo of a {colour} {word}" for colour in TOYBOX_COLOURS]),
+        "colour by CLIP": _by_clip(encoders, shown.colours_PSCHW, [f"photo of a {colour} {word}" for colour in TOYBOX_COLOURS]),
         "colour by the judge": _by_the_judge(shown.colours_PSCHW, "primary", TOYBOX_COLOURS),
     }
 
 
-def _by_clip(judges: Judges, pictures_PSCHW: Tensor, texts: Sequence[str]) -> Tensor:
+def _by_clip(encoders: Encoders, pictures_PSCHW: Tensor, texts: Sequence[str]) -> Tensor:
     """Which pictures are nearest to their own text of all, (P, S) of 0 and 1."""
-    likeness_NP = cosines(judges.features(judges.clip, pictures_PSCHW.flatten(0, 1)), judges.clip.encode_text(texts))
+    likeness_NP = cosines(encoders.features(encoders.clip, pictures_PSCHW.flatten(0, 1)), encoders.clip.encode_text(texts))
     return _right(likeness_NP.argmax(dim=1), list(range(len(texts))), pictures_PSCHW)
 
 

@@ -12,14 +12,14 @@ from experiments.results.subject import BASE, WITH, WITHOUT
 
 __all__ = ["as_markdown"]
 
-Found = Mapping[str, Any]
+ModelScores = Mapping[str, Any]
 
 
-def as_markdown(record: Found) -> str:
+def as_markdown(record: ModelScores) -> str:
     """All tables below each other."""
     subjects, choices = record["subjects"], record["choices"]
     parts = [
-        ("What the judges read", _judges(record["judges"])),
+        ("What the judges read", _encoders(record["judges"])),
         ("The subject is learned", _learned(subjects)),
         ("The class is kept", _kept(subjects)),
         ("Prompts still change it", _edited(subjects)),
@@ -31,7 +31,7 @@ def as_markdown(record: Found) -> str:
     return "\n".join(f"## {title}\n\n{table}\n" for title, table in parts)
 
 
-def _judges(found: Found) -> str:
+def _encoders(found: ModelScores) -> str:
     rows = [
         (name, str(one["pictures"]), *(_text(one[judge], is_share=True) for judge in ("CLIP", "judge")), f"{one['luck']:.0%}")
         for name, one in found.items()
@@ -39,7 +39,7 @@ def _judges(found: Found) -> str:
     return _table(("", "pictures", "CLIP", "judge", "luck"), rows)
 
 
-def _learned(subjects: Sequence[Found]) -> str:
+def _learned(subjects: Sequence[ModelScores]) -> str:
     titles = ("", *(f"{name}, {whose}" for name in ("DINO", "CLIP-I") for whose in ("base", "learned", "gain", "photos")))
     rows = [(one["subject"], *_learned_cells(one)) for one in subjects]
     mean = []
@@ -49,14 +49,14 @@ def _learned(subjects: Sequence[Found]) -> str:
     return _table(titles, [*rows, (f"mean of {len(subjects)}", *mean)])
 
 
-def _learned_cells(one: Found) -> Iterable[str]:
+def _learned_cells(one: ModelScores) -> Iterable[str]:
     for name in ("DINO", "CLIP-I"):
         yield from (_plain(one["measures"][kind][name]) for kind in (BASE, WITH))
         yield _text(one["learned"][name])
         yield f"{one['photos'][name]:.2f}"
 
 
-def _kept(subjects: Sequence[Found]) -> str:
+def _kept(subjects: Sequence[ModelScores]) -> str:
     titles = ("", *(f"{name}, {kind}" for name in ("PRES", "drift", "DIV") for kind in ("base", "1", "0", "1 less 0")))
     rows = []
     for one in subjects:
@@ -72,7 +72,7 @@ def _kept(subjects: Sequence[Found]) -> str:
     return _table(titles, [*rows, (f"mean of {len(subjects)}", *mean)])
 
 
-def _edited(subjects: Sequence[Found]) -> str:
+def _edited(subjects: Sequence[ModelScores]) -> str:
     names = ("place by CLIP", "place by the judge", "colour by CLIP", "colour by the judge", "DINO in places")
     rows = [
         (kind, *(_mean(subjects, "measures", kind, name, is_share=name != "DINO in places") for name in names))
@@ -88,7 +88,7 @@ def _edited(subjects: Sequence[Found]) -> str:
     return _table(("", *names), rows)
 
 
-def _chosen(choices: Sequence[Found], last: int) -> str:
+def _chosen(choices: Sequence[ModelScores], last: int) -> str:
     by = [f"by {num}" for num in CHOOSING]
     titles = (
         "",
@@ -118,7 +118,7 @@ def _rates(rates: Mapping[str, Mapping[str, Mapping[int, float]]]) -> str:
     return _table(("balance at step", *map(str, steps)), rows)
 
 
-def _pair(pair: Found) -> str:
+def _pair(pair: ModelScores) -> str:
     names = ("DINO", "CLIP-I", "PRES")
     titles = ("", *(f"{name}, {subject}" for subject in pair["pair"] for name in names))
     rows = [
@@ -128,7 +128,7 @@ def _pair(pair: Found) -> str:
     return _table(titles, rows)
 
 
-def _confusion(pair: Found) -> str:
+def _confusion(pair: ModelScores) -> str:
     rows = [
         (f"{title}: {subject}", *(f"{share:.0%}" for share in row))
         for title in MODELS
@@ -137,7 +137,7 @@ def _confusion(pair: Found) -> str:
     return _table(("", *pair["pair"]), rows)
 
 
-def _mean(ones: Sequence[Found], *path: str, is_share: bool = False) -> str:
+def _mean(ones: Sequence[ModelScores], *path: str, is_share: bool = False) -> str:
     found = []
     for one in ones:
         value: Any = one
@@ -147,7 +147,7 @@ def _mean(ones: Sequence[Found], *path: str, is_share: bool = False) -> str:
     return _text(over_subjects(found, path[-1]), is_share=is_share)
 
 
-def _plain(one: Found) -> str:
+def _plain(one: ModelScores) -> str:
     return _rounded(one["value"])
 
 
@@ -155,7 +155,7 @@ def _rounded(value: float) -> str:
     return f"{round(value, 2) + 0.0:.2f}"  # + 0.0: a rounding error below zero is not shown as -0.00
 
 
-def _text(one: Found, *, is_share: bool = False) -> str:
+def _text(one: ModelScores, *, is_share: bool = False) -> str:
     text = "{:.0%}".format if is_share else _rounded
     if one["low"] is None:
         return text(one["value"])

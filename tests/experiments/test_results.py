@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from dreambooth.errors import RunError
-from dreambooth.evaluation.evaluation import Answers, Questions
+from dreambooth.evaluation.evaluator import PromptSet, Samples
 from dreambooth.runs.folder import RunFolder
 from dreambooth.toybox.judge import ATTRIBUTES
 from dreambooth.toybox.world import Look, random_scene
@@ -103,8 +103,8 @@ def test_a_command_that_fails_ends_it(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_a_look_takes_its_own_pictures() -> None:
     pictures = torch.arange(6).view(1, 6, 1, 1, 1)
-    questions = Questions(("a",), ("a",), "b", num_images=2, num_class_images=4)
-    part = chosen._part(Answers(pictures, torch.arange(12).view(12, 1, 1, 1)), questions, 1)
+    prompt_set = PromptSet(("a",), ("a",), "b", num_images=2, num_class_images=4)
+    part = chosen._part(Samples(pictures, torch.arange(12).view(12, 1, 1, 1)), prompt_set, 1)
     assert part.subject_PSCHW.flatten().tolist() == [2, 3]
     assert part.class_NCHW.flatten().tolist() == [4, 5, 6, 7]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dreambooth.cli.main import main
-from dreambooth.evaluation import choose_encoders as judges
+from dreambooth.evaluation import choose_encoders as encoders
 from dreambooth.toybox.files import EYE_FILE
 from experiments.toybox.parts import embedded_family
 
@@ -20,7 +20,9 @@ SHORT = ["--steps", "2", "--num-images", "1", "--num-class-images", "2", "--samp
 @pytest.mark.slow
 def test_a_subject_is_learned_shown_and_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     if not EYE_FILE.is_file():
-        monkeypatch.setattr(judges, "embedded_eye", lambda *, device: judges.embedded_clip(embedded_family(), device=device))
+        monkeypatch.setattr(
+            encoders, "embedded_eye", lambda *, device: encoders.embedded_clip(embedded_family(), device=device)
+        )
     typed = ["benchmark", "--dataset", "toybox", "--quick", "--subjects", "zigzag-mug", *SHORT, "--output", str(tmp_path / "b")]
     assert main(typed) == 0
     record = json.loads((tmp_path / "b" / "benchmark.json").read_text(encoding="utf-8"))

@@ -23,7 +23,7 @@ from dreambooth.diffusion.randomness import normal
 from dreambooth.display import Display
 from dreambooth.errors import DreamboothError, RunError
 from dreambooth.estimate.traces import Sampling
-from dreambooth.evaluation.evaluation import Judges
+from dreambooth.evaluation.evaluator import Encoders
 from dreambooth.families.components import Components
 from dreambooth.measures.balance import Balance
 from dreambooth.measures.features import FeatureCache
@@ -64,10 +64,10 @@ class CoarseEncoder:
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    def choose(asked: object, *, side: int, device: torch.device, cache: Path) -> Judges:
-        return Judges(CoarseEncoder(), CoarseEncoder(), None, FeatureCache(cache))
+    def choose(asked: object, *, side: int, device: torch.device, cache: Path) -> Encoders:
+        return Encoders(CoarseEncoder(), CoarseEncoder(), None, FeatureCache(cache))
 
-    monkeypatch.setattr(scoring_checks, "choose_judges", choose)
+    monkeypatch.setattr(scoring_checks, "choose_encoders", choose)
 
 
 @pytest.fixture

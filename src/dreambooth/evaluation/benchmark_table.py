@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dreambooth.evaluation.evaluation import MEASURES
+from dreambooth.evaluation.evaluator import MEASURES
 from dreambooth.measures.intervals import CONFIDENCE, Score, score
 
 __all__ = ["PAPER", "SUMMARY_TITLES", "PaperRow", "as_markdown", "benchmark_record", "summary_rows"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from dreambooth.errors import ModelFileError, SettingsError
-from dreambooth.evaluation.evaluation import Judges
+from dreambooth.evaluation.evaluator import Encoders
 from dreambooth.measures.embedded import embedded_clip, embedded_distance, embedded_eye
 from dreambooth.measures.encoders import CLIP_B32, DINO, load_clip, load_vit
 from dreambooth.measures.features import FeatureCache
@@ -22,13 +22,13 @@ from dreambooth.weights.containers import open_tensor_file
 from dreambooth.weights.hub import fetch_encoder
 from dreambooth.weights.read import is_embedded, read_model
 
-__all__ = ["choose_judges"]
+__all__ = ["choose_encoders"]
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _ALEXNET, _LPIPS = "alexnet-owt-7be5be79.pth", "alex.pth"
 
 
-def choose_judges(asked: EvaluationSettings, *, side: int, device: torch.device, cache: Path) -> Judges:
+def choose_encoders(asked: EvaluationSettings, *, side: int, device: torch.device, cache: Path) -> Encoders:
     """The encoders for pictures of `side` pixels, which keep features in the folder `cache`.
 
     What ships knows the small world only and is there for its 64 pixels. Raises one DreamboothError of the first encoder that
@@ -52,7 +52,7 @@ def choose_judges(asked: EvaluationSettings, *, side: int, device: torch.device,
             if is_embedded(clip)
             else load_clip(_folder(clip), name=clip, device=device)
         )
-    return Judges(eye, both, _distance(asked.lpips, is_small=is_small, device=device), FeatureCache(cache))
+    return Encoders(eye, both, _distance(asked.lpips, is_small=is_small, device=device), FeatureCache(cache))
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from dreambooth.errors import ModelFileError
-from dreambooth.evaluation.evaluation import Questions
-from dreambooth.evaluation.target import Evaluated
-from dreambooth.pictures.sample_cache import Album, sample_settings
+from dreambooth.evaluation.evaluator import PromptSet
+from dreambooth.evaluation.target import EvaluationTarget
+from dreambooth.pictures.sample_cache import SampleCache, sample_settings
 from dreambooth.runs.model_names import MODELS_BY_STEP
 from dreambooth.sampling.records import Picture
 from dreambooth.schema.verbs import EvaluateSettings
@@ -19,7 +19,7 @@ from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import read_model
 from dreambooth.weights.settings import BaseModelSettings
 
-__all__ = ["ModelAlbums", "Models", "albums_of", "other_models", "read_models"]
+__all__ = ["ModelSamples", "Models", "other_models", "read_models", "samples_of_models"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Models:
         return self.measured.family.resolution
 
 
-def read_models(settings: EvaluateSettings, asked: Evaluated) -> Models:
+def read_models(settings: EvaluateSettings, asked: EvaluationTarget) -> Models:
     """Find them all. Raises ModelFileError for what is no model, or has gone."""
     measured = read_model(asked.model)
     side, run = measured.family.resolution, asked.run
@@ -71,30 +71,38 @@ def _read_base(base: BaseModelSettings, *, is_given: bool) -> ModelWeights:
 
 
 @dataclass(frozen=True)
-class ModelAlbums:
+class ModelSamples:
     """The pictures of each model, of all subjects in one."""
 
-    measured: Album
+    measured: SampleCache
     step: int
-    base: Album | None
-    others: Mapping[int, Album]
+    base: SampleCache | None
+    others: Mapping[int, SampleCache]
 
-    def wanted(self, questions: Sequence[Questions], *, num_other_images: int) -> list[tuple[Album, list[Picture]]]:
+    def wanted(self, prompt_set: Sequence[PromptSet], *, num_other_images: int) -> list[tuple[SampleCache, list[Picture]]]:
         """What every model is asked to show, each picture once: subjects of one class share those of the class."""
-        both = [album for album in (self.base, self.measured) if album is not None]
-        fewer = [one.fewer(num_other_images) for one in questions]
-        asked = [*((album, questions) for album in both), *((album, fewer) for album in self.others.values())]
-        return [(album, list(dict.fromkeys(picture for one in ones for picture in one.pictures()))) for album, ones in asked]
+        both = [sample_cache for sample_cache in (self.base, self.measured) if sample_cache is not None]
+        fewer = [one.fewer(num_other_images) for one in prompt_set]
+        asked = [
+            *((sample_cache, prompt_set) for sample_cache in both),
+            *((sample_cache, fewer) for sample_cache in self.others.values()),
+        ]
+        return [
+            (sample_cache, list(dict.fromkeys(picture for one in ones for picture in one.pictures())))
+            for sample_cache, ones in asked
+        ]
 
 
-def albums_of(models: Models, asked: Evaluated, settings: EvaluateSettings, device: torch.device) -> ModelAlbums:
+def samples_of_models(
+    models: Models, asked: EvaluationTarget, settings: EvaluateSettings, device: torch.device
+) -> ModelSamples:
     """Where their pictures are, or will be. The guidance scale must be filled in."""
     folder, sample = asked.output / "pictures", sample_settings(settings.evaluation, device=settings.device)
     base = None
     if models.base is not None and asked.base is not None:
-        base = Album(folder / "base", models.base, asked.base.model, sample, device)
+        base = SampleCache(folder / "base", models.base, asked.base.model, sample, device)
     others = {
-        step: Album(folder / f"step-{step:06d}", model, str(model.report.source), sample, device)
+        step: SampleCache(folder / f"step-{step:06d}", model, str(model.report.source), sample, device)
         for step, model in models.others.items()
     }
-    return ModelAlbums(Album(folder / "model", models.measured, asked.model, sample, device), models.step, base, others)
+    return ModelSamples(SampleCache(folder / "model", models.measured, asked.model, sample, device), models.step, base, others)

@@ -14,7 +14,7 @@ from dreambooth.display import quoted
 from dreambooth.errors import ModelFileError, PhotoError, RunError
 from dreambooth.evaluation.models import Models
 from dreambooth.evaluation.subjects import name_of
-from dreambooth.evaluation.target import Evaluated
+from dreambooth.evaluation.target import EvaluationTarget
 from dreambooth.runs.folder import RunFolder
 from dreambooth.schema.verbs import EvaluateSettings, TrainSettings
 from dreambooth.training.checkpoints import find_checkpoints
@@ -52,8 +52,8 @@ def _of_checkpoint(run: Path) -> dict[str, str]:
 
 
 def held_against_origins(
-    asked: Sequence[Evaluated], models: Models, settings: EvaluateSettings
-) -> tuple[tuple[Evaluated, ...], tuple[str, ...]]:
+    asked: Sequence[EvaluationTarget], models: Models, settings: EvaluateSettings
+) -> tuple[tuple[EvaluationTarget, ...], tuple[str, ...]]:
     """The same, not called measured by its own photos where these have changed; and a warning for whoever reads the scores.
 
     Raises ModelFileError when the base model that the run remembers is another one now, and PhotoError when the folders of
@@ -88,7 +88,9 @@ def _other_base(settings: EvaluateSettings, run: TrainSettings) -> ModelFileErro
     )
 
 
-def _check_were_learned(asked: Sequence[Evaluated], photos: Sequence[Photo], run: TrainSettings, origins: Origins) -> None:
+def _check_were_learned(
+    asked: Sequence[EvaluationTarget], photos: Sequence[Photo], run: TrainSettings, origins: Origins
+) -> None:
     """Folders that name subjects may have been renamed since: then the words are new to the model.
 
     A subject was learned when one of its photos was, under the caption that it has now, or when its token was in a caption.

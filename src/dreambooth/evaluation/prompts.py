@@ -12,7 +12,7 @@ from dreambooth.data.settings import SubjectSettings, check_template
 from dreambooth.errors import SettingsError
 from dreambooth.sampling.prompts import read_prompts
 
-__all__ = ["AskedPrompt", "asked_prompt", "asked_prompts"]
+__all__ = ["SubjectPrompt", "read_subject_prompts", "subject_prompt"]
 
 _CLASS = "\ue000"  # stands for the class word while the token is looked for; in no text, and no part of a word
 _IN_WORDS = rf"(?:[^\W_]|{_CLASS})"
@@ -20,7 +20,7 @@ _HINT = "Expected is one prompt a line, each once, that names the subject: photo
 
 
 @dataclass(frozen=True)
-class AskedPrompt:
+class SubjectPrompt:
     """A prompt of the subject, as the model is told and as CLIP is."""
 
     prompt: str
@@ -29,28 +29,28 @@ class AskedPrompt:
     names_subject: bool
 
 
-def asked_prompt(template: str, subject: SubjectSettings) -> AskedPrompt:
+def subject_prompt(template: str, subject: SubjectSettings) -> SubjectPrompt:
     """A template with the subject's words put in; it must be a good one, see `check_template`."""
     words = r"\s+".join(map(re.escape, subject.token.split()))
     token = f"(?<!{_IN_WORDS}){words}(?!{_IN_WORDS})"
     marked = template.format(token=subject.token, class_word=_CLASS)
     described, num_found = re.subn(token, "", marked, flags=re.IGNORECASE)
-    return AskedPrompt(
+    return SubjectPrompt(
         prompt=fill(template, token=subject.token, class_word=subject.class_word),
         description=without_gaps(described.replace(_CLASS, subject.class_word)),
         names_subject=num_found > 0,
     )
 
 
-def asked_prompts(path: Path, subject: SubjectSettings) -> tuple[AskedPrompt, ...]:
+def read_subject_prompts(path: Path, subject: SubjectSettings) -> tuple[SubjectPrompt, ...]:
     """Those of a text file, one a line. Raises SettingsError with everything that is wrong, by the numbers of the lines."""
     read_prompts(path, name="prompts")  # says what is wrong with the file as a whole
     lines = path.read_text(encoding="utf-8-sig").splitlines()
-    found, problems = dict[int, AskedPrompt](), list[str]()
+    found, problems = dict[int, SubjectPrompt](), list[str]()
     for number, line in enumerate(lines, start=1):
         if template := line.strip():
             try:
-                found[number] = asked_prompt(check_template(template, frozenset({"token", "class_word"})), subject)
+                found[number] = subject_prompt(check_template(template, frozenset({"token", "class_word"})), subject)
             except ValueError as error:
                 problems.append(f"line {number}: {error}")
     problems += [*_problems(found), *_repeated(found)]
@@ -59,7 +59,7 @@ def asked_prompts(path: Path, subject: SubjectSettings) -> tuple[AskedPrompt, ..
     return tuple(found.values())
 
 
-def _problems(found: Mapping[int, AskedPrompt]) -> Iterator[str]:
+def _problems(found: Mapping[int, SubjectPrompt]) -> Iterator[str]:
     for number, one in found.items():
         if not one.names_subject:
             yield f"line {number}: {one.prompt!r} does not name the subject; write {{token}} where it is to be, as a word"
@@ -67,7 +67,7 @@ def _problems(found: Mapping[int, AskedPrompt]) -> Iterator[str]:
             yield f"line {number}: {one.prompt!r} says nothing but the token, which CLIP has never heard; CLIP-T needs more"
 
 
-def _repeated(found: Mapping[int, AskedPrompt]) -> Iterator[str]:
+def _repeated(found: Mapping[int, SubjectPrompt]) -> Iterator[str]:
     """The same prompt twice is the same pictures twice, which makes scores look surer than they are."""
     lines: dict[str, list[int]] = {}
     for number, one in found.items():

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from dreambooth import __version__
-from dreambooth.evaluation.evaluation import Answers, Exam, Judges, Measured
-from dreambooth.evaluation.target import Evaluated
+from dreambooth.evaluation.evaluator import Encoders, Evaluator, Measured, Samples
+from dreambooth.evaluation.target import EvaluationTarget
 from dreambooth.measures.intervals import CONFIDENCE, Score
 from dreambooth.measures.metrics import Copying
 from dreambooth.schema.verbs import EvaluateSettings
 from dreambooth.weights.model_weights import ModelWeights
 
-__all__ = ["Evaluation", "Findings", "Found", "alarm_text", "encoders_text", "scores_record"]
+__all__ = ["ModelScores", "Results", "SubjectResults", "alarm_text", "encoders_text", "scores_record"]
 
 
 @dataclass(frozen=True)
-class Found:
+class ModelScores:
     """Everything that was measured, and the pictures that it was measured by."""
 
     model: Measured
@@ -29,29 +29,29 @@ class Found:
     photos: Mapping[str, Score]
     by_step: Mapping[int, Measured]
     """Over the steps of training, by fewer pictures; empty where the run has no other models."""
-    after: Answers
-    before: Answers | None
+    after: Samples
+    before: Samples | None
     step: int
     """Of the model; 0 where nobody says it."""
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class SubjectResults:
     """What was asked of one subject, of what, by what, and what was found."""
 
     settings: EvaluateSettings
-    asked: Evaluated
-    exam: Exam
+    asked: EvaluationTarget
+    evaluator: Evaluator
     model: ModelWeights
     base: ModelWeights | None
-    found: Found
+    found: ModelScores
 
 
 @dataclass(frozen=True)
-class Findings:
+class Results:
     """What was found of every subject that was asked for, with the same models and encoders."""
 
-    subjects: tuple[Evaluation, ...]
+    subjects: tuple[SubjectResults, ...]
     confusion_KK: Tensor | None
     """In row i and column j the share of pictures of subject i that are most like photos of subject j; None for one subject."""
 
@@ -61,38 +61,38 @@ class Findings:
         return tuple(one.asked.name for one in self.subjects)
 
 
-def scores_record(findings: Findings) -> dict[str, Any]:
+def scores_record(results: Results) -> dict[str, Any]:
     """Every number with what it was made of, as plain values for JSON; of several subjects, the same of each by its name."""
-    records = [_record(one) for one in findings.subjects]
-    if findings.confusion_KK is None:
+    records = [_record(one) for one in results.subjects]
+    if results.confusion_KK is None:
         return records[0]
-    names = findings.names
+    names = results.names
     return {
         "subjects": dict(zip(names, records, strict=True)),
         "confusion": {
-            "encoder": findings.subjects[0].exam.judges.dino.name,
+            "encoder": results.subjects[0].evaluator.encoders.dino.name,
             "shares": {
                 name: dict(zip(names, shares, strict=True))
-                for name, shares in zip(names, findings.confusion_KK.tolist(), strict=True)
+                for name, shares in zip(names, results.confusion_KK.tolist(), strict=True)
             },
         },
     }
 
 
-def encoders_text(judges: Judges) -> dict[str, str]:
+def encoders_text(encoders: Encoders) -> dict[str, str]:
     """Which scores which encoder made."""
     return {
-        "DINO, PRES and drift by": judges.dino.name,
-        "CLIP-I and CLIP-T by": judges.clip.name,
-        "DIV and copies by": judges.distance_name,
+        "DINO, PRES and drift by": encoders.dino.name,
+        "CLIP-I and CLIP-T by": encoders.clip.name,
+        "DIV and copies by": encoders.distance_name,
     }
 
 
-def alarm_text(evaluation: Evaluation) -> str:
+def alarm_text(result: SubjectResults) -> str:
     """What was found of copies, in words."""
-    found = evaluation.found.model.copying
+    found = result.found.model.copying
     if found is None:
-        alone = "a single photo has" if len(evaluation.exam.photos) == 1 else "the photos are all the same one, which has"
+        alone = "a single photo has" if len(result.evaluator.photos) == 1 else "the photos are all the same one, which has"
         return f"Whether pictures are copies of photos was not looked at: {alone} no spread to measure by."
     share = (
         f"{found.share:.0%} of the pictures are nearer to a photo than half of what lies between the two most alike photos "
@@ -104,48 +104,51 @@ def alarm_text(evaluation: Evaluation) -> str:
             "run, train for fewer steps, or give more photos that differ more."
         )
     whose = (
-        ""
-        if evaluation.asked.has_own_photos
-        else " Of photos that it learned from and that are not among these nothing is known."
+        "" if result.asked.has_own_photos else " Of photos that it learned from and that are not among these nothing is known."
     )
     return f"No alarm about copies: {share}.{whose}"
 
 
-def _record(evaluation: Evaluation) -> dict[str, Any]:
-    found, asked, questions, judges = evaluation.found, evaluation.asked, evaluation.exam.questions, evaluation.exam.judges
-    models = {"model": (asked.model, evaluation.model)}
-    if evaluation.base is not None and asked.base is not None:
-        models["base"] = (asked.base.model, evaluation.base)
+def _record(result: SubjectResults) -> dict[str, Any]:
+    found, asked, prompt_set, encoders = (
+        result.found,
+        result.asked,
+        result.evaluator.prompt_set,
+        result.evaluator.encoders,
+    )
+    models = {"model": (asked.model, result.model)}
+    if result.base is not None and asked.base is not None:
+        models["base"] = (asked.base.model, result.base)
     return {
         "scores": {
             "model": _score_records(found.model),
             "base": None if found.base is None else _score_records(found.base),
             "photos": [_score_record(score) for score in found.photos.values()],
         },
-        "copying": _copying_record(found.model.copying, judges.distance_name),
+        "copying": _copying_record(found.model.copying, encoders.distance_name),
         "by_step": {
             str(step): {
                 "scores": _score_records(measured),
-                "copying": _copying_record(measured.copying, judges.distance_name),
+                "copying": _copying_record(measured.copying, encoders.distance_name),
             }
             for step, measured in found.by_step.items()
         },
         "confidence": CONFIDENCE,
-        "prompts": list(questions.prompts),
-        "descriptions": list(questions.descriptions),
-        "class_prompt": questions.class_prompt,
+        "prompts": list(prompt_set.prompts),
+        "descriptions": list(prompt_set.descriptions),
+        "class_prompt": prompt_set.class_prompt,
         "token": asked.subject.token,
         "class_word": asked.subject.class_word,
         "photos": [{"name": photo.path.name, "sha256": photo.digest} for photo in asked.photos],
         "models": {role: {"name": name, "digest": model.digest()} for role, (name, model) in models.items()},
         "step": found.step,
         "encoders": {
-            "dino": {"name": judges.dino.name, "digest": judges.dino.digest},
-            "clip": {"name": judges.clip.name, "digest": judges.clip.digest},
-            "distance": {"name": judges.distance_name},
+            "dino": {"name": encoders.dino.name, "digest": encoders.dino.digest},
+            "clip": {"name": encoders.clip.name, "digest": encoders.clip.digest},
+            "distance": {"name": encoders.distance_name},
         },
-        "settings": evaluation.settings.evaluation.model_dump(mode="json"),
-        "side": evaluation.model.family.resolution,
+        "settings": result.settings.evaluation.model_dump(mode="json"),
+        "side": result.model.family.resolution,
         "versions": {"dreambooth": __version__, "torch": torch.__version__},
     }
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from dreambooth import __version__
 from dreambooth.config import yaml_text
 from dreambooth.display import counted
-from dreambooth.evaluation.evaluation import MEASURES
+from dreambooth.evaluation.evaluator import MEASURES
 from dreambooth.evaluation.report import Confusion, Curve, Pictures, Report, ScoreRow, SubjectPart
-from dreambooth.evaluation.results import Evaluation, Findings, Found, alarm_text, encoders_text
+from dreambooth.evaluation.results import ModelScores, Results, SubjectResults, alarm_text, encoders_text
 from dreambooth.evaluation.run_curves import run_curves
 from dreambooth.pages.images import to_image
 
@@ -28,21 +28,21 @@ _CURVES = (
 _ABOUT_COPIES = "The share of pictures that repeat a photo; above one half is an alarm."
 
 
-def report_of(findings: Findings) -> Report:
+def report_of(results: Results) -> Report:
     """What the page shows."""
-    first, names = findings.subjects[0], findings.names
+    first, names = results.subjects[0], results.names
     run, found = first.asked.run, first.found
     confusion = None
-    if findings.confusion_KK is not None:
-        confusion = Confusion(names, findings.confusion_KK.tolist(), first.exam.judges.dino.name)
+    if results.confusion_KK is not None:
+        confusion = Confusion(names, results.confusion_KK.tolist(), first.evaluator.encoders.dino.name)
     return Report(
         title=f"What was learned of {_listed(names)}",
-        summary=_summary(findings),
+        summary=_summary(results),
         confusion=confusion,
-        subjects=[_part(one) for one in findings.subjects],
+        subjects=[_part(one) for one in results.subjects],
         curves=[] if run is None else run_curves(Path(first.asked.model).expanduser(), step=found.step),
-        exposures=_exposures(findings),
-        facts=_facts(findings),
+        exposures=_exposures(results),
+        facts=_facts(results),
         settings="" if run is None else yaml_text(run.model_dump(mode="json")),
     )
 
@@ -51,21 +51,21 @@ def _listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _summary(findings: Findings) -> str:
-    asked, found = findings.subjects[0].asked, findings.subjects[0].found
+def _summary(results: Results) -> str:
+    asked, found = results.subjects[0].asked, results.subjects[0].found
     step = f", step {found.step}" if found.step else ""
     beside = "" if asked.base is None else f", beside {asked.base.model}, from the same noise"
-    *others, last = (len(one.asked.photos) for one in findings.subjects)
+    *others, last = (len(one.asked.photos) for one in results.subjects)
     photos = _listed([*map(str, others), counted(last, "photo")])
-    each = "" if not others else f"{len(findings.subjects)} subjects, "
+    each = "" if not others else f"{len(results.subjects)} subjects, "
     return f"{asked.model}{step}, {each}measured by {photos}{beside}."
 
 
-def _part(evaluation: Evaluation) -> SubjectPart:
-    found = evaluation.found
+def _part(result: SubjectResults) -> SubjectPart:
+    found = result.found
     base = {} if found.base is None else found.base.scores
     return SubjectPart(
-        name=evaluation.asked.name,
+        name=result.asked.name,
         scores=[
             ScoreRow(
                 name=one.name,
@@ -77,20 +77,20 @@ def _part(evaluation: Evaluation) -> SubjectPart:
             )
             for one in MEASURES
         ],
-        alarm=alarm_text(evaluation),
+        alarm=alarm_text(result),
         is_alarming=found.model.is_copying,
-        pictures=_pictures(evaluation),
+        pictures=_pictures(result),
         curves=_curves(found),
     )
 
 
-def _pictures(evaluation: Evaluation) -> list[Pictures]:
-    found, questions = evaluation.found, evaluation.exam.questions
-    shown = [Pictures("The photos", "What the subject looks like.", [("", _images(evaluation.exam.photos))])]
-    prompts = [(prompt, _images(row)) for prompt, row in zip(questions.prompts, found.after.subject_PSCHW, strict=True)]
+def _pictures(result: SubjectResults) -> list[Pictures]:
+    found, prompt_set = result.found, result.evaluator.prompt_set
+    shown = [Pictures("The photos", "What the subject looks like.", [("", _images(result.evaluator.photos))])]
+    prompts = [(prompt, _images(row)) for prompt, row in zip(prompt_set.prompts, found.after.subject_PSCHW, strict=True)]
     shown.append(Pictures("The subject", "What the model makes of each prompt; columns start from the same noise.", prompts))
-    if questions.class_prompt is not None:
-        title, after = f'"{questions.class_prompt}"', _images(found.after.class_NCHW)
+    if prompt_set.class_prompt is not None:
+        title, after = f'"{prompt_set.class_prompt}"', _images(found.after.class_NCHW)
         if found.before is not None:
             before = _images(found.before.class_NCHW)
             shown.append(Pictures(f"{title}, before", "What the base model makes of the class.", [("", before)]))
@@ -104,7 +104,7 @@ def _images(pictures: Iterable[Tensor]) -> list[NDArray[np.uint8]]:
     return [to_image(pixels_CHW) for pixels_CHW in pictures]
 
 
-def _curves(found: Found) -> list[Curve]:
+def _curves(found: ModelScores) -> list[Curve]:
     curves = []
     for title, names, sentence in _CURVES if found.by_step else ():
         lines = {
@@ -115,21 +115,21 @@ def _curves(found: Found) -> list[Curve]:
     return [*curves, Curve("Copies, over the steps", _ABOUT_COPIES, {"share": copies})] if copies else curves
 
 
-def _exposures(findings: Findings) -> list[tuple[str, int]]:
+def _exposures(results: Results) -> list[tuple[str, int]]:
     """How often each photo was seen; files of several subjects may be called the same, so they are named with them."""
-    side, is_one = findings.subjects[0].model.family.resolution, len(findings.subjects) == 1
-    seen = [(one.asked.name, one.asked.exposures(one.found.step, side)) for one in findings.subjects]
+    side, is_one = results.subjects[0].model.family.resolution, len(results.subjects) == 1
+    seen = [(one.asked.name, one.asked.exposures(one.found.step, side)) for one in results.subjects]
     return [(file if is_one else f"{name}: {file}", times) for name, photos in seen for file, times in photos]
 
 
-def _facts(findings: Findings) -> dict[str, str]:
-    first = findings.subjects[0]
-    wanted, questions = first.settings.evaluation, first.exam.questions
-    has_class = any(one.exam.questions.class_prompt is not None for one in findings.subjects)
+def _facts(results: Results) -> dict[str, str]:
+    first = results.subjects[0]
+    wanted, prompt_set = first.settings.evaluation, first.evaluator.prompt_set
+    has_class = any(one.evaluator.prompt_set.class_prompt is not None for one in results.subjects)
     return {
-        **encoders_text(first.exam.judges),
-        "prompts": f"{len(questions.prompts)}, {counted(questions.num_images, 'picture')} each; CLIP-T leaves the token out",
-        "pictures of the class": str(questions.num_class_images if has_class else 0),
+        **encoders_text(first.evaluator.encoders),
+        "prompts": f"{len(prompt_set.prompts)}, {counted(prompt_set.num_images, 'picture')} each; CLIP-T leaves the token out",
+        "pictures of the class": str(prompt_set.num_class_images if has_class else 0),
         "pictures by": f"{wanted.sampler}, {wanted.sampling_steps} steps, guidance {wanted.guidance_scale:g}",
         "seed": str(wanted.seed),
         "size of the pictures": f"{first.model.family.resolution} pixels",

@@ -19,8 +19,8 @@ from dreambooth.data.records import Photo
 from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
 from dreambooth.data.views import View, render_view
 from dreambooth.errors import SettingsError
-from dreambooth.evaluation.evaluation import Questions
-from dreambooth.evaluation.prompts import AskedPrompt, asked_prompt, asked_prompts
+from dreambooth.evaluation.evaluator import PromptSet
+from dreambooth.evaluation.prompts import SubjectPrompt, read_subject_prompts, subject_prompt
 from dreambooth.evaluation.subjects import chosen_subjects, name_of
 from dreambooth.measures.settings import EvaluationSettings
 from dreambooth.runs.folder import RunFolder
@@ -29,7 +29,14 @@ from dreambooth.toybox.judge import SIDE
 from dreambooth.toybox.world import PLACES
 from dreambooth.weights.settings import BaseModelSettings
 
-__all__ = ["Evaluated", "all_evaluated", "evaluated", "questions_of", "usual_guidance_scale", "with_guidance_scale"]
+__all__ = [
+    "EvaluationTarget",
+    "evaluation_target",
+    "evaluation_targets",
+    "prompt_set_of",
+    "usual_guidance_scale",
+    "with_guidance_scale",
+]
 
 _PLACES = (
     *("on a sandy beach", "in fresh snow", "on a cobbled street", "in front of a mountain lake"),
@@ -39,7 +46,7 @@ _GUIDANCE_SCALE, _SMALL_GUIDANCE_SCALE = 7.5, 3.0
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluationTarget:
     """Everything that is asked about a model, before anything is built."""
 
     model: str
@@ -64,15 +71,15 @@ class Evaluated:
         """The subject as a prompt names it."""
         return name_of(self.subject)
 
-    def questions(self, settings: EvaluateSettings, side: int) -> Questions:
+    def prompt_set(self, settings: EvaluateSettings, side: int) -> PromptSet:
         """The prompts: those of a file, or the subject in eight places. Raises SettingsError with all that is wrong there."""
         asked, subject = settings.evaluation, self.subject
         places = PLACES.values() if side == SIDE else _PLACES
         if asked.prompts is None:
-            prompts = tuple(asked_prompt(f"photo of a {{token}} {{class_word}} {place}", subject) for place in places)
+            prompts = tuple(subject_prompt(f"photo of a {{token}} {{class_word}} {place}", subject) for place in places)
         else:
-            prompts = asked_prompts(asked.prompts, subject)
-        return questions_of(prompts, asked, class_prompt=self.class_prompt)
+            prompts = read_subject_prompts(asked.prompts, subject)
+        return prompt_set_of(prompts, asked, class_prompt=self.class_prompt)
 
     @cached_property
     def photos(self) -> tuple[Photo, ...]:
@@ -117,7 +124,7 @@ class Evaluated:
         return [(photo.path.name, count) for photo, count in zip(seen, counts, strict=True) if photo.path in own]
 
 
-def all_evaluated(settings: EvaluateSettings) -> tuple[Evaluated, ...]:
+def evaluation_targets(settings: EvaluateSettings) -> tuple[EvaluationTarget, ...]:
     """Every subject that is asked for, what is given put over what the run remembers.
 
     Raises SettingsError with everything that is still missing, and PhotoError for broken photos of several subjects.
@@ -132,7 +139,7 @@ def all_evaluated(settings: EvaluateSettings) -> tuple[Evaluated, ...]:
     base = None if settings.base is None else BaseModelSettings(model=settings.base)
     prior, views = (PriorSettings(), ViewSettings()) if run is None else (run.prior, run.views)
     return tuple(
-        Evaluated(
+        EvaluationTarget(
             model=settings.model,
             base=base or (None if run is None else run.base),
             subject=subject,
@@ -148,9 +155,9 @@ def all_evaluated(settings: EvaluateSettings) -> tuple[Evaluated, ...]:
     )
 
 
-def evaluated(settings: EvaluateSettings) -> Evaluated:
+def evaluation_target(settings: EvaluateSettings) -> EvaluationTarget:
     """The subject of a run that learned one; see `all_evaluated`."""
-    found = all_evaluated(settings)
+    found = evaluation_targets(settings)
     assert len(found) == 1, "whoever asks for one has looked that there are not several"
     return found[0]
 
@@ -167,9 +174,9 @@ def with_guidance_scale(asked: EvaluationSettings, side: int) -> EvaluationSetti
     )
 
 
-def questions_of(prompts: Sequence[AskedPrompt], asked: EvaluationSettings, *, class_prompt: str | None) -> Questions:
+def prompt_set_of(prompts: Sequence[SubjectPrompt], asked: EvaluationSettings, *, class_prompt: str | None) -> PromptSet:
     """These prompts, with as many pictures as are asked for."""
-    return Questions(
+    return PromptSet(
         prompts=tuple(one.prompt for one in prompts),
         descriptions=tuple(one.description for one in prompts),
         class_prompt=class_prompt,

@@ -24,13 +24,13 @@ from dreambooth.sampling.records import Picture
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.weights.model_weights import ModelWeights
 
-__all__ = ["Album", "sample_settings"]
+__all__ = ["SampleCache", "sample_settings"]
 
 _KEY_LETTERS = 10
 
 
 @dataclass(frozen=True)
-class Album:
+class SampleCache:
     """The pictures of one model. A file's name ends in a key of everything that decides the picture."""
 
     folder: Path

@@ -21,7 +21,7 @@ from dreambooth.data.problems import raise_if_errors
 from dreambooth.display import Display, counted, quoted
 from dreambooth.errors import Interrupted, PhotoError, RunError, SettingsError
 from dreambooth.evaluation.benchmark_table import SUMMARY_TITLES, as_markdown, benchmark_record, summary_rows
-from dreambooth.evaluation.choose_encoders import choose_judges
+from dreambooth.evaluation.choose_encoders import choose_encoders
 from dreambooth.evaluation.dataset import BenchmarkSubject, chosen, read_dataset, toybox_dataset
 from dreambooth.evaluation.target import with_guidance_scale
 from dreambooth.files import write_json, write_text
@@ -122,7 +122,7 @@ def _jobs(settings: BenchmarkSettings) -> tuple[dict[str, SubjectJob], dict[str,
     side = training.views.resolution or base.family.resolution
     evaluation = _evaluation(settings, side)
     # an encoder that cannot be had is told of before the first subject is learned
-    choose_judges(evaluation, side=side, device=torch.device("cpu"), cache=settings.output / "features")
+    choose_encoders(evaluation, side=side, device=torch.device("cpu"), cache=settings.output / "features")
     asked = {
         "dataset": EMBEDDED_MODEL if is_embedded(settings.dataset) else "DreamBooth",
         "base model": base.digest(),

@@ -14,15 +14,15 @@ import torch
 from dreambooth.data.captions import fill
 from dreambooth.display import Display
 from dreambooth.errors import Interrupted
-from dreambooth.evaluation.choose_encoders import choose_judges
+from dreambooth.evaluation.choose_encoders import choose_encoders
 from dreambooth.evaluation.dataset import BenchmarkSubject
-from dreambooth.evaluation.evaluation import Answers, Exam, Judges, Measured, Questions
-from dreambooth.evaluation.prompts import asked_prompt
-from dreambooth.evaluation.target import Evaluated, questions_of
+from dreambooth.evaluation.evaluator import Encoders, Evaluator, Measured, PromptSet, Samples
+from dreambooth.evaluation.prompts import subject_prompt
+from dreambooth.evaluation.target import EvaluationTarget, prompt_set_of
 from dreambooth.files import write_json
 from dreambooth.measures.intervals import Score
 from dreambooth.measures.settings import EvaluationSettings
-from dreambooth.pictures.sample_cache import Album, sample_settings
+from dreambooth.pictures.sample_cache import SampleCache, sample_settings
 from dreambooth.recipes.train import resume, train
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.remembered import read_remembered
@@ -120,29 +120,29 @@ def _scores(job: SubjectJob, display: Display) -> dict[str, Any]:
     training, device = job.training, choose_device(job.training.loop.device)
     model, base = read_model(model_name(job.run.path)), read_model(training.base.model, **_how_to_read(training))
     side = model.family.resolution
-    evaluated = _evaluated(job)
-    prompts = [asked_prompt(template, training.subject) for template in job.subject.prompts]
-    exam = Exam(
-        questions_of(prompts, job.evaluation, class_prompt=evaluated.class_prompt),
-        evaluated.photo_pixels(side),
-        choose_judges(job.evaluation, side=side, device=device, cache=job.folder / "features"),
+    evaluation_target = _evaluation_target(job)
+    prompts = [subject_prompt(template, training.subject) for template in job.subject.prompts]
+    evaluator = Evaluator(
+        prompt_set_of(prompts, job.evaluation, class_prompt=evaluation_target.class_prompt),
+        evaluation_target.photo_pixels(side),
+        choose_encoders(job.evaluation, side=side, device=device, cache=job.folder / "features"),
         job.evaluation.seed,
     )
     sample = sample_settings(job.evaluation, device=training.loop.device)
-    after = Album(job.folder / "pictures", model, model_name(job.run.path), sample, device)
-    before = Album(job.shared, base.made_for(side), training.base.model, sample, device)
-    answers = exam.answers(lambda pictures: after.make(pictures, display))
-    measured = exam.score(answers, before=_class_before(exam.questions, before, display))
-    return _record(job, exam.judges, measured, exam.photo_scores().values(), digest=model.digest())
+    after = SampleCache(job.folder / "pictures", model, model_name(job.run.path), sample, device)
+    before = SampleCache(job.shared, base.made_for(side), training.base.model, sample, device)
+    samples = evaluator.samples(lambda pictures: after.make(pictures, display))
+    measured = evaluator.score(samples, before=_class_before(evaluator.prompt_set, before, display))
+    return _record(job, evaluator.encoders, measured, evaluator.photo_scores().values(), digest=model.digest())
 
 
 def _how_to_read(training: TrainSettings) -> dict[str, Any]:
     return {"config": training.base.config, "weights": training.base.weights}
 
 
-def _evaluated(job: SubjectJob) -> Evaluated:
+def _evaluation_target(job: SubjectJob) -> EvaluationTarget:
     training = job.training
-    return Evaluated(
+    return EvaluationTarget(
         model=str(job.run.path),
         base=training.base,
         subject=training.subject,
@@ -154,14 +154,14 @@ def _evaluated(job: SubjectJob) -> Evaluated:
     )
 
 
-def _class_before(questions: Questions, base: Album, display: Display) -> Answers:
+def _class_before(prompt_set: PromptSet, base: SampleCache, display: Display) -> Samples:
     """What the base model makes of the class: of its answers only these are looked at."""
-    assert questions.class_prompt is not None, "every subject of a dataset has a class"
-    pictures = [Picture(questions.class_prompt, index) for index in range(questions.num_class_images)]
-    return Answers(subject_PSCHW=torch.empty(0), class_NCHW=torch.stack(base.make(pictures, display)))
+    assert prompt_set.class_prompt is not None, "every subject of a dataset has a class"
+    pictures = [Picture(prompt_set.class_prompt, index) for index in range(prompt_set.num_class_images)]
+    return Samples(subject_PSCHW=torch.empty(0), class_NCHW=torch.stack(base.make(pictures, display)))
 
 
-def _record(job: SubjectJob, judges: Judges, measured: Measured, photos: Iterable[Score], *, digest: str) -> dict[str, Any]:
+def _record(job: SubjectJob, encoders: Encoders, measured: Measured, photos: Iterable[Score], *, digest: str) -> dict[str, Any]:
     return {
         "subject": job.subject.name,
         "class_word": job.subject.class_word,
@@ -170,9 +170,9 @@ def _record(job: SubjectJob, judges: Judges, measured: Measured, photos: Iterabl
         "photos": {one.name: asdict(one) for one in photos},
         "copying": None if measured.copying is None else measured.copying.share,
         "encoders": {
-            "dino": {"name": judges.dino.name, "digest": judges.dino.digest},
-            "clip": {"name": judges.clip.name, "digest": judges.clip.digest},
-            "distance": {"name": judges.distance_name},
+            "dino": {"name": encoders.dino.name, "digest": encoders.dino.digest},
+            "clip": {"name": encoders.clip.name, "digest": encoders.clip.digest},
+            "distance": {"name": encoders.distance_name},
         },
         "model": digest,
     }

@@ -10,17 +10,17 @@ from dreambooth.data.pictures import check_apart
 from dreambooth.data.problems import PROBLEM_COLUMNS, problem_rows
 from dreambooth.display import Display, counted
 from dreambooth.errors import SettingsError
-from dreambooth.evaluation.choose_encoders import choose_judges
-from dreambooth.evaluation.evaluation import MEASURES, Answers, Exam, Questions, confusion
-from dreambooth.evaluation.models import ModelAlbums, albums_of, read_models
+from dreambooth.evaluation.choose_encoders import choose_encoders
+from dreambooth.evaluation.evaluator import MEASURES, Evaluator, PromptSet, Samples, confusion
+from dreambooth.evaluation.models import ModelSamples, read_models, samples_of_models
 from dreambooth.evaluation.origins import held_against_origins
 from dreambooth.evaluation.report import report_html, score_text
-from dreambooth.evaluation.results import Evaluation, Findings, Found, alarm_text, encoders_text, scores_record
+from dreambooth.evaluation.results import ModelScores, Results, SubjectResults, alarm_text, encoders_text, scores_record
 from dreambooth.evaluation.results_page import report_of
-from dreambooth.evaluation.target import Evaluated, all_evaluated, with_guidance_scale
+from dreambooth.evaluation.target import EvaluationTarget, evaluation_targets, with_guidance_scale
 from dreambooth.files import write_json, write_text
 from dreambooth.measures.intervals import Score
-from dreambooth.pictures.sample_cache import Album
+from dreambooth.pictures.sample_cache import SampleCache
 from dreambooth.runtime.device import choose_device
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.sampling.names import folder_problems
@@ -47,7 +47,7 @@ def evaluate(settings: EvaluateSettings, display: Display) -> EvaluateResult:
     A run that learned several subjects is asked for all of them. Raises a DreamboothError with what is missing or wrong
     before any picture is made.
     """
-    asked = all_evaluated(settings)
+    asked = evaluation_targets(settings)
     output, device = asked[0].output, choose_device(settings.device)
     for one in asked:
         check_apart(output, one.subject.photos)
@@ -56,22 +56,25 @@ def evaluate(settings: EvaluateSettings, display: Display) -> EvaluateResult:
         asked, warnings = held_against_origins(asked, models, settings)
         _show_what_is_doubtful(asked, warnings, display)
         settings = settings.model_copy(update={"evaluation": with_guidance_scale(settings.evaluation, models.side)})
-        questions = [one.questions(settings, models.side) for one in asked]
+        prompt_sets = [one.prompt_set(settings, models.side) for one in asked]
         photos = [one.photo_pixels(models.side) for one in asked]
         if problems := folder_problems(output, name="output"):
             raise SettingsError(problems, hint="Choose another --output.")
-        judges = choose_judges(settings.evaluation, side=models.side, device=device, cache=output / "features")
-        exams = [Exam(*one, judges, settings.evaluation.seed) for one in zip(questions, photos, strict=True)]
-        albums, num_other_images = albums_of(models, asked[0], settings, device), settings.evaluation.num_checkpoint_images
-        _say_what_it_costs(albums, questions, num_other_images, display)
-        _make_pictures(albums, questions, num_other_images, display)
-        found = [_measure(exam, albums, num_other_images, display) for exam in exams]
-        shares_KK = confusion(exams, [one.after for one in found]) if len(exams) > 1 else None
+        encoders = choose_encoders(settings.evaluation, side=models.side, device=device, cache=output / "features")
+        evaluators = [Evaluator(*one, encoders, settings.evaluation.seed) for one in zip(prompt_sets, photos, strict=True)]
+        model_samples, num_other_images = (
+            samples_of_models(models, asked[0], settings, device),
+            settings.evaluation.num_checkpoint_images,
+        )
+        _say_what_it_costs(model_samples, prompt_sets, num_other_images, display)
+        _make_pictures(model_samples, prompt_sets, num_other_images, display)
+        found = [_measure(evaluator, model_samples, num_other_images, display) for evaluator in evaluators]
+        shares_KK = confusion(evaluators, [one.after for one in found]) if len(evaluators) > 1 else None
     evaluations = tuple(
-        Evaluation(settings, one, exam, models.measured, models.base, its)
-        for one, exam, its in zip(asked, exams, found, strict=True)
+        SubjectResults(settings, one, evaluator, models.measured, models.base, its)
+        for one, evaluator, its in zip(asked, evaluators, found, strict=True)
     )
-    return _tell(Findings(evaluations, shares_KK), display)
+    return _tell(Results(evaluations, shares_KK), display)
 
 
 def stopped_text(output: Path) -> str:
@@ -81,7 +84,7 @@ def stopped_text(output: Path) -> str:
     return "Stopped before the first picture was made; the same command starts again."
 
 
-def _show_what_is_doubtful(asked: Sequence[Evaluated], warnings: Sequence[str], display: Display) -> None:
+def _show_what_is_doubtful(asked: Sequence[EvaluationTarget], warnings: Sequence[str], display: Display) -> None:
     """Nothing that keeps the work from starting, but whoever reads the scores must know it."""
     if problems := tuple(dict.fromkeys(problem for one in asked for problem in one.photo_warnings)):
         display.table("Pictures", PROBLEM_COLUMNS, problem_rows(problems))
@@ -89,70 +92,74 @@ def _show_what_is_doubtful(asked: Sequence[Evaluated], warnings: Sequence[str], 
         display.warn(warning)
 
 
-def _say_what_it_costs(albums: ModelAlbums, questions: Sequence[Questions], num_other_images: int, display: Display) -> None:
-    wanted = albums.wanted(questions, num_other_images=num_other_images)
+def _say_what_it_costs(
+    model_samples: ModelSamples, prompt_sets: Sequence[PromptSet], num_other_images: int, display: Display
+) -> None:
+    wanted = model_samples.wanted(prompt_sets, num_other_images=num_other_images)
     total = sum(len(pictures) for _, pictures in wanted)
-    missing = sum(len(album.missing(pictures)) for album, pictures in wanted)
-    first, num_others = questions[0], len(albums.others)
-    of_class = max(0 if one.class_prompt is None else one.num_class_images for one in questions)
+    missing = sum(len(sample_cache.missing(pictures)) for sample_cache, pictures in wanted)
+    first, num_others = prompt_sets[0], len(model_samples.others)
+    of_class = max(0 if one.class_prompt is None else one.num_class_images for one in prompt_sets)
     display.say(
-        ("" if len(questions) == 1 else f"For each of {len(questions)} subjects ")
+        ("" if len(prompt_sets) == 1 else f"For each of {len(prompt_sets)} subjects ")
         + f"{counted(len(first.prompts), 'prompt')} x {counted(first.num_images, 'picture')} and {of_class} of the class, "
-        f"with the model{'' if albums.base is None else ' and its base'}"
+        f"with the model{'' if model_samples.base is None else ' and its base'}"
         + (f", fewer with {counted(num_others, 'other model')} of the run" if num_others else "")
         + f": {counted(total, 'picture')}, of which {missing} {'is' if missing == 1 else 'are'} still to be made"
     )
 
 
-def _make_pictures(albums: ModelAlbums, questions: Sequence[Questions], num_other_images: int, display: Display) -> None:
+def _make_pictures(
+    model_samples: ModelSamples, prompt_sets: Sequence[PromptSet], num_other_images: int, display: Display
+) -> None:
     """Everything that is missing, model by model: to build one takes long, and it shows all subjects then."""
-    for album, pictures in albums.wanted(questions, num_other_images=num_other_images):
-        if missing := album.missing(pictures):
-            album.make(missing, display)
+    for sample_cache, pictures in model_samples.wanted(prompt_sets, num_other_images=num_other_images):
+        if missing := sample_cache.missing(pictures):
+            sample_cache.make(missing, display)
 
 
-def _measure(exam: Exam, albums: ModelAlbums, num_other_images: int, display: Display) -> Found:
+def _measure(evaluator: Evaluator, model_samples: ModelSamples, num_other_images: int, display: Display) -> ModelScores:
     """Scores of the model, its base and the photos, and of fewer pictures of all models over the steps of training."""
 
-    def made(album: Album, asked: Exam) -> Answers:
-        return asked.answers(lambda pictures: album.make(pictures, display))
+    def made(sample_cache: SampleCache, asked: Evaluator) -> Samples:
+        return asked.samples(lambda pictures: sample_cache.make(pictures, display))
 
-    before = None if albums.base is None else made(albums.base, exam)
-    after = made(albums.measured, exam)
-    base = None if before is None else exam.score(before, before=None)
-    model = exam.score(after, before=before)
+    before = None if model_samples.base is None else made(model_samples.base, evaluator)
+    after = made(model_samples.measured, evaluator)
+    base = None if before is None else evaluator.score(before, before=None)
+    model = evaluator.score(after, before=before)
     by_step = {}
-    if albums.others:
-        few = exam.fewer(num_other_images)
-        few_before = None if before is None else before.fewer(few.questions)
+    if model_samples.others:
+        few = evaluator.fewer(num_other_images)
+        few_before = None if before is None else before.fewer(few.prompt_set)
         states = {} if few_before is None else {0: few_before}
-        states |= {step: made(album, few) for step, album in albums.others.items()}
-        states[albums.step] = after.fewer(few.questions)
+        states |= {step: made(sample_cache, few) for step, sample_cache in model_samples.others.items()}
+        states[model_samples.step] = after.fewer(few.prompt_set)
         by_step = {step: few.score(states[step], before=few_before) for step in sorted(states)}
-    return Found(model, base, exam.photo_scores(), by_step, after, before, albums.step)
+    return ModelScores(model, base, evaluator.photo_scores(), by_step, after, before, model_samples.step)
 
 
-def _tell(findings: Findings, display: Display) -> EvaluateResult:
+def _tell(results: Results, display: Display) -> EvaluateResult:
     """Write the files and show the tables."""
-    folder, judges = findings.subjects[0].asked.output, findings.subjects[0].exam.judges
+    folder, encoders = results.subjects[0].asked.output, results.subjects[0].evaluator.encoders
     scores_file, report = folder / "scores.json", folder / "report.html"
-    write_json(scores_file, scores_record(findings))
-    write_text(report, report_html(report_of(findings)))
-    for evaluation in findings.subjects:
-        _show_scores(evaluation, display, is_one=len(findings.subjects) == 1)
-    display.say("; ".join(f"{what} {encoder}" for what, encoder in encoders_text(judges).items()))
-    _show_confusion(findings, judges.dino.name, display)
+    write_json(scores_file, scores_record(results))
+    write_text(report, report_html(report_of(results)))
+    for result in results.subjects:
+        _show_scores(result, display, is_one=len(results.subjects) == 1)
+    display.say("; ".join(f"{what} {encoder}" for what, encoder in encoders_text(encoders).items()))
+    _show_confusion(results, encoders.dino.name, display)
     display.say(f"Wrote {scores_file}\nThe report, for a browser: {report}")
     return EvaluateResult(
-        {one.asked.name: one.found.model.scores for one in findings.subjects},
-        tuple(one.asked.name for one in findings.subjects if one.found.model.is_copying),
+        {one.asked.name: one.found.model.scores for one in results.subjects},
+        tuple(one.asked.name for one in results.subjects if one.found.model.is_copying),
         scores_file,
         report,
     )
 
 
-def _show_scores(evaluation: Evaluation, display: Display, *, is_one: bool) -> None:
-    found, name = evaluation.found, evaluation.asked.name
+def _show_scores(result: SubjectResults, display: Display, *, is_one: bool) -> None:
+    found, name = result.found, result.asked.name
     scores, base = found.model.scores, {} if found.base is None else found.base.scores
     display.table(
         "Scores" if is_one else f"Scores of {name}",
@@ -168,20 +175,20 @@ def _show_scores(evaluation: Evaluation, display: Display, *, is_one: bool) -> N
         ],
     )
     tell = display.warn if found.model.is_copying else display.say
-    tell(alarm_text(evaluation) if is_one else f"{name}: {alarm_text(evaluation)}")
+    tell(alarm_text(result) if is_one else f"{name}: {alarm_text(result)}")
 
 
-def _show_confusion(findings: Findings, encoder: str, display: Display) -> None:
+def _show_confusion(results: Results, encoder: str, display: Display) -> None:
     """Nothing for one subject, which has no other to be taken for."""
-    if findings.confusion_KK is None:
+    if results.confusion_KK is None:
         return
-    names = findings.names
+    names = results.names
     display.say(f"Whose photos the pictures of each subject look most like, by {encoder}:")
     display.table(
         "Told apart",
         ("pictures of", *(f"like {name}" for name in names)),
         [
             (name, *(f"{share:.0%}" for share in shares))
-            for name, shares in zip(names, findings.confusion_KK.tolist(), strict=True)
+            for name, shares in zip(names, results.confusion_KK.tolist(), strict=True)
         ],
     )

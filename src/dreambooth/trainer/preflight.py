@@ -28,7 +28,7 @@ from dreambooth.trainer.disk_space import check_disk_space, run_bytes
 from dreambooth.trainer.preflight_tables import show_captions, show_problems
 from dreambooth.trainer.problems import Problems
 from dreambooth.trainer.ready import Ready
-from dreambooth.trainer.scoring_checks import check_can_score, judges_of_run
+from dreambooth.trainer.scoring_checks import check_can_score, encoders_of_run
 from dreambooth.trainer.workload import workload_of
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import is_embedded, read_model
@@ -72,7 +72,7 @@ def check_everything(
     show_problems(pictures, display)
     problems.attempt(lambda: raise_if_errors(pictures.problems))
     problems.attempt(lambda: check_can_score(settings, pictures.photos))
-    judges = problems.attempt(lambda: judges_of_run(settings, side=resolution)) if processes.is_main else None
+    encoders = problems.attempt(lambda: encoders_of_run(settings, side=resolution)) if processes.is_main else None
     problems.attempt(lambda: check_size(base.family.downsampling if base else 8, height=resolution, width=resolution))
     problems.raise_if_any()
     assert device is not None
@@ -94,7 +94,7 @@ def check_everything(
         photos=pictures.photos,
         given_priors=pictures.given_priors,
         resolution=resolution,
-        judges=judges,
+        encoders=encoders,
     )
 
 

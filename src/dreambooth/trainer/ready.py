@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from dreambooth.data.records import CaptionedPhoto
-from dreambooth.evaluation.evaluation import Judges
+from dreambooth.evaluation.evaluator import Encoders
 from dreambooth.memory.plan import MemoryPlan
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runtime.precision import PrecisionPolicy
@@ -36,5 +36,5 @@ class Ready:
     given_priors: tuple[CaptionedPhoto, ...]
     """Class images of the folders that the person named; those that the base model makes come on top."""
     resolution: int
-    judges: Judges | None = None
+    encoders: Encoders | None = None
     """What scores the model while it trains; only in the main process, and when that is asked for."""

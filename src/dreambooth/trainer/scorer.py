@@ -21,8 +21,8 @@ from torch import Tensor
 
 from dreambooth.display import Display, format_duration
 from dreambooth.errors import RunError, SettingsError
-from dreambooth.evaluation.evaluation import Answers, Exam
-from dreambooth.evaluation.target import evaluated, usual_guidance_scale
+from dreambooth.evaluation.evaluator import Evaluator, Samples
+from dreambooth.evaluation.target import evaluation_target, usual_guidance_scale
 from dreambooth.measures.balance import Balance, Span, Weights, balance, spans
 from dreambooth.measures.settings import SelectionSettings
 from dreambooth.runtime.tensor_files import write_tensors
@@ -45,23 +45,23 @@ class Scorer:
     """Lets the model as it is make a few pictures, and scores them against the base model's and the photos."""
 
     session: Session
-    exam: Exam
+    evaluator: Evaluator
     display: Display
 
     @classmethod
     def open(cls, session: Session, display: Display) -> Scorer | None:
         """None when nothing is scored. Says what it costs; raises RunError when a resumed run lacks the base's pictures."""
         ready = session.ready
-        if ready.judges is None:
+        if ready.encoders is None:
             return None
         asked = EvaluateSettings(model=str(ready.run.path))
-        subject = evaluated(asked)
-        questions = subject.questions(asked, ready.resolution).fewer(ready.settings.selection.evaluation_images)
-        exam = Exam(questions, subject.photo_pixels(ready.resolution), ready.judges, _SEED)
-        scorer = cls(session, exam, display)
+        subject = evaluation_target(asked)
+        prompt_set = subject.prompt_set(asked, ready.resolution).fewer(ready.settings.selection.evaluation_images)
+        evaluator = Evaluator(prompt_set, subject.photo_pixels(ready.resolution), ready.encoders, _SEED)
+        scorer = cls(session, evaluator, display)
         if session.state.step > 0:
             _ = scorer._before
-        chosen, num = ready.settings.selection, len(questions.pictures())
+        chosen, num = ready.settings.selection, len(prompt_set.pictures())
         display.say(
             f"Scores every {chosen.evaluate_every} steps: {num} pictures of {chosen.evaluation_sampling_steps} denoising steps "
             f"each time, {scorer._num_left} times{' and once before training' if session.state.step == 0 else ''}"
@@ -75,11 +75,11 @@ class Scorer:
         model's pictures from the photos.
         """
         start, is_base = time.monotonic(), self.session.state.step == 0
-        answers = self.exam.answers(self._make)
+        samples = self.evaluator.samples(self._make)
         if is_base:
-            parts = {"subject": answers.subject_PSCHW, "class": answers.class_NCHW}
+            parts = {"subject": samples.subject_PSCHW, "class": samples.class_NCHW}
             write_tensors(self._file, {name: _to_bytes(part) for name, part in parts.items()})
-        measured = self.exam.score(answers, before=self._before)
+        measured = self.evaluator.score(samples, before=self._before)
         scores = {name: one.value for name, one in measured.scores.items()}
         found = balance(scores, self._spans, _weights(self.session.ready.settings.selection))
         if found is None:
@@ -95,11 +95,11 @@ class Scorer:
         return {**_record(found), "scores": scores, **copies}
 
     @cached_property
-    def _before(self) -> Answers:
+    def _before(self) -> Samples:
         """What the base model made before the first step."""
         try:
             parts = load_file(self._file)
-            return Answers(*(parts[name].float() / 255 for name in ("subject", "class")))
+            return Samples(*(parts[name].float() / 255 for name in ("subject", "class")))
         except (OSError, SafetensorError, KeyError) as error:
             raise RunError(
                 f"{self._file}: cannot be read ({error}); it holds what the base model made before the first step",
@@ -108,9 +108,9 @@ class Scorer:
 
     @cached_property
     def _spans(self) -> dict[str, Span]:
-        base = {name: one.value for name, one in self.exam.score(self._before, before=None).scores.items()}
-        own = {name: one.value for name, one in self.exam.photo_scores().items()} or {"DINO": 1.0, "CLIP-I": 1.0}
-        return spans(base, {**own, "CLIP-T": self.exam.photos_on_prompts()})
+        base = {name: one.value for name, one in self.evaluator.score(self._before, before=None).scores.items()}
+        own = {name: one.value for name, one in self.evaluator.photo_scores().items()} or {"DINO": 1.0, "CLIP-I": 1.0}
+        return spans(base, {**own, "CLIP-T": self.evaluator.photos_on_prompts()})
 
     def _make(self, pictures: Sequence[Picture]) -> Iterator[Tensor]:
         """Pixels as a file of 8 bits would have them, so that a kept picture is the same as one just made."""

@@ -10,8 +10,8 @@ import torch
 from dreambooth.data.captions import named_subjects
 from dreambooth.data.records import CaptionedPhoto
 from dreambooth.errors import SettingsError
-from dreambooth.evaluation.choose_encoders import choose_judges
-from dreambooth.evaluation.evaluation import Judges
+from dreambooth.evaluation.choose_encoders import choose_encoders
+from dreambooth.evaluation.evaluator import Encoders
 from dreambooth.measures.settings import EvaluationSettings
 from dreambooth.runs.folder import RunFolder
 from dreambooth.schema.verbs import TrainSettings
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     pass
 
 
-__all__ = ["check_can_score", "judges_of_run"]
+__all__ = ["check_can_score", "encoders_of_run"]
 
 
 def check_can_score(settings: TrainSettings, photos: Sequence[CaptionedPhoto]) -> None:
@@ -43,10 +43,10 @@ def check_can_score(settings: TrainSettings, photos: Sequence[CaptionedPhoto]) -
         raise SettingsError(problems, hint="\n".join(hints))
 
 
-def judges_of_run(settings: TrainSettings, *, side: int) -> Judges | None:
-    """The encoders of a run whose pictures have `side` pixels; None when nothing is scored. Raises as `choose_judges` does."""
+def encoders_of_run(settings: TrainSettings, *, side: int) -> Encoders | None:
+    """The encoders of a run whose pictures have `side` pixels, by `choose_encoders`; None when nothing is scored."""
     if settings.selection.evaluate_every == 0:
         return None
     asked = EvaluationSettings(dino=settings.selection.dino, clip=settings.selection.clip)
     cache = RunFolder(settings.output.output).scores / "features"
-    return choose_judges(asked, side=side, device=torch.device("cpu"), cache=cache)
+    return choose_encoders(asked, side=side, device=torch.device("cpu"), cache=cache)

@@ -6,15 +6,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from dreambooth.evaluation.evaluation import Questions
-from dreambooth.evaluation.models import ModelAlbums, other_models
+from dreambooth.evaluation.evaluator import PromptSet
+from dreambooth.evaluation.models import ModelSamples, other_models
 from dreambooth.weights.read import read_model
 from dreambooth.weights.write import write_single_file
 
 PROMPTS = ("a a cat", "a b cat", "photo of a cat")
 
 
-def album(name: str) -> Any:
+def sample_cache(name: str) -> Any:
     return SimpleNamespace(name=name)
 
 
@@ -42,13 +42,13 @@ def test_the_models_of_a_run_say_their_steps_themselves(small_model: Path, tmp_p
 
 
 def test_every_model_shows_each_picture_once() -> None:
-    model, base, other = (album(name) for name in ("model", "base", "other"))
-    both = [Questions((f"a {token} cat",), ("a cat",), "photo of a cat", num_images=2, num_class_images=5) for token in "ab"]
-    asked = ModelAlbums(model, 9, base, {3: other}).wanted(both, num_other_images=1)
+    model, base, other = (sample_cache(name) for name in ("model", "base", "other"))
+    both = [PromptSet((f"a {token} cat",), ("a cat",), "photo of a cat", num_images=2, num_class_images=5) for token in "ab"]
+    asked = ModelSamples(model, 9, base, {3: other}).wanted(both, num_other_images=1)
     assert [one.name for one, _ in asked] == ["base", "model", "other"]
     counts = [{prompt: [one.prompt for one in pictures].count(prompt) for prompt in PROMPTS} for _, pictures in asked]
     assert counts == [{"a a cat": 2, "a b cat": 2, "photo of a cat": 5}] * 2 + [
         {"a a cat": 1, "a b cat": 1, "photo of a cat": 4}
     ]
     assert [len(set(pictures)) for _, pictures in asked] == [9, 9, 6]
-    assert [one.name for one, _ in ModelAlbums(model, 0, None, {}).wanted(both, num_other_images=0)] == ["model"]
+    assert [one.name for one, _ in ModelSamples(model, 0, None, {}).wanted(both, num_other_images=0)] == ["model"]

@@ -16,7 +16,7 @@ from dreambooth.config import write_yaml
 from dreambooth.data.photos import read_photo
 from dreambooth.errors import ModelFileError, PhotoError
 from dreambooth.evaluation.origins import held_against_origins, origins_of
-from dreambooth.evaluation.target import Evaluated, all_evaluated
+from dreambooth.evaluation.target import EvaluationTarget, evaluation_targets
 from dreambooth.schema.verbs import EvaluateSettings, TrainSettings
 
 Make = Callable[..., TrainSettings]
@@ -51,10 +51,10 @@ def learned(folder: Path) -> dict[Path, str]:
     return dict.fromkeys(sorted((folder.parent / "photos").glob("*.jpg")), "photo of a sks backpack")
 
 
-def held(folder: Path, said: Mapping[str, str] | None, **given: Any) -> tuple[tuple[Evaluated, ...], tuple[str, ...]]:
+def held(folder: Path, said: Mapping[str, str] | None, **given: Any) -> tuple[tuple[EvaluationTarget, ...], tuple[str, ...]]:
     settings = EvaluateSettings(model=str(folder), **given)
     models: Any = SimpleNamespace(measured=model(said), base=model(None))
-    return held_against_origins(all_evaluated(settings), models, settings)
+    return held_against_origins(evaluation_targets(settings), models, settings)
 
 
 def test_origins_are_read_from_the_model(folder: Path, learned: dict[Path, str]) -> None:

@@ -8,13 +8,13 @@ import pytest
 
 from dreambooth.data.settings import SubjectSettings
 from dreambooth.errors import SettingsError
-from dreambooth.evaluation.prompts import asked_prompt, asked_prompts
+from dreambooth.evaluation.prompts import read_subject_prompts, subject_prompt
 
 MUG = SubjectSettings(photos=Path("photos"), class_word="mug", token="sks")
 
 
 def described(template: str, subject: SubjectSettings = MUG) -> str:
-    return asked_prompt(template, subject).description
+    return subject_prompt(template, subject).description
 
 
 @pytest.mark.parametrize(
@@ -25,15 +25,15 @@ def described(template: str, subject: SubjectSettings = MUG) -> str:
     ],
 )
 def test_clip_is_not_told_the_token_however_it_got_there(template: str) -> None:
-    one = asked_prompt(template, MUG)
+    one = subject_prompt(template, MUG)
     assert one.description == "photo of a mug on the beach"
     assert one.names_subject
 
 
 def test_only_a_whole_word_is_the_token() -> None:
     assert described("tusks, sksy skies of sks2, sks's mug and a_sks") == "tusks, sksy skies of sks2, 's mug and a_"
-    assert not asked_prompt("a sksy mug", MUG).names_subject
-    assert not asked_prompt("a {token}{class_word}", MUG).names_subject
+    assert not subject_prompt("a sksy mug", MUG).names_subject
+    assert not subject_prompt("a {token}{class_word}", MUG).names_subject
 
 
 def test_a_token_may_be_words_or_signs_or_the_class() -> None:
@@ -44,7 +44,7 @@ def test_a_token_may_be_words_or_signs_or_the_class() -> None:
 
 
 def test_what_the_model_is_told_is_what_stands_there() -> None:
-    assert asked_prompt("a {token} {class_word} & {{a}} sks", MUG).prompt == "a sks mug & {a} sks"
+    assert subject_prompt("a {token} {class_word} & {{a}} sks", MUG).prompt == "a sks mug & {a} sks"
 
 
 def test_everything_that_is_wrong_with_a_file_is_said_at_once(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_everything_that_is_wrong_with_a_file_is_said_at_once(tmp_path: Path) ->
     file = tmp_path / "prompts.txt"
     file.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(SettingsError) as caught:
-        asked_prompts(file, MUG)
+        read_subject_prompts(file, MUG)
     assert [problem.removeprefix(f"prompts is {file}: ") for problem in caught.value.problems] == [
         "line 6: 'a {tokn} mug' has the placeholder {tokn}; known are {class_word} and {token}",
         "line 3: 'a dog' does not name the subject; write {token} where it is to be, as a word",
@@ -68,10 +68,10 @@ def test_everything_that_is_wrong_with_a_file_is_said_at_once(tmp_path: Path) ->
 
 def test_a_file_that_is_none_is_told_as_always(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"prompts is .*gone\.txt: cannot be read"):
-        asked_prompts(tmp_path / "gone.txt", MUG)
+        read_subject_prompts(tmp_path / "gone.txt", MUG)
 
 
 def test_prompts_keep_their_order(tmp_path: Path) -> None:
     file = tmp_path / "prompts.txt"
     file.write_text("\ufeffa {token} b\r\n\r\na sks a\r\n", encoding="utf-8")
-    assert [one.prompt for one in asked_prompts(file, MUG)] == ["a sks b", "a sks a"]
+    assert [one.prompt for one in read_subject_prompts(file, MUG)] == ["a sks b", "a sks a"]

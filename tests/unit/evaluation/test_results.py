@@ -14,8 +14,8 @@ from dreambooth.measures.metrics import Copying
 
 def evaluation(found: Copying | None, *, has_own_photos: bool = True, num_photos: int = 1) -> Any:
     measured = SimpleNamespace(model=SimpleNamespace(copying=found))
-    asked, exam = SimpleNamespace(has_own_photos=has_own_photos), SimpleNamespace(photos=[None] * num_photos)
-    return SimpleNamespace(found=measured, asked=asked, exam=exam)
+    asked, evaluator = SimpleNamespace(has_own_photos=has_own_photos), SimpleNamespace(photos=[None] * num_photos)
+    return SimpleNamespace(found=measured, asked=asked, evaluator=evaluator)
 
 
 def test_an_alarm_says_what_to_do() -> None:

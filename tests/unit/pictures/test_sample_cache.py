@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dreambooth.pages.images import save_picture
-from dreambooth.pictures.sample_cache import Album
+from dreambooth.pictures.sample_cache import SampleCache
 from dreambooth.sampling.records import Picture
 from dreambooth.sampling.settings import SampleSettings
 
@@ -20,7 +20,7 @@ def model(digest: str = "0", resolution: int = 64) -> Any:
 
 
 SAMPLE = SampleSettings(steps=20, guidance_scale=3.0, seed=1)
-ALBUM = Album(Path("pictures"), model(), "rex", SAMPLE, torch.device("cpu"))
+ALBUM = SampleCache(Path("pictures"), model(), "rex", SAMPLE, torch.device("cpu"))
 PICTURE = Picture("a dog", 0)
 
 
@@ -43,16 +43,16 @@ def test_what_only_says_how_quickly_changes_no_file() -> None:
 
 
 def test_only_what_has_no_file_is_missing(tmp_path: Path) -> None:
-    album = replace(ALBUM, folder=tmp_path)
+    sample_cache = replace(ALBUM, folder=tmp_path)
     other = Picture("a cat", 0)
-    assert album.missing([PICTURE, other, PICTURE]) == [PICTURE, other], "once each"
-    save_picture(album.path(PICTURE), torch.zeros(3, 64, 64), {})
-    assert album.missing([PICTURE, other]) == [other]
+    assert sample_cache.missing([PICTURE, other, PICTURE]) == [PICTURE, other], "once each"
+    save_picture(sample_cache.path(PICTURE), torch.zeros(3, 64, 64), {})
+    assert sample_cache.missing([PICTURE, other]) == [other]
 
 
 def test_a_picture_of_another_size_or_of_none_is_made_anew(tmp_path: Path) -> None:
-    album = replace(ALBUM, folder=tmp_path)
-    save_picture(album.path(PICTURE), torch.zeros(3, 128, 128), {})
-    assert album.missing([PICTURE]) == [PICTURE]
-    album.path(PICTURE).write_bytes(b"no picture")
-    assert album.missing([PICTURE]) == [PICTURE]
+    sample_cache = replace(ALBUM, folder=tmp_path)
+    save_picture(sample_cache.path(PICTURE), torch.zeros(3, 128, 128), {})
+    assert sample_cache.missing([PICTURE]) == [PICTURE]
+    sample_cache.path(PICTURE).write_bytes(b"no picture")
+    assert sample_cache.missing([PICTURE]) == [PICTURE]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dreambooth.display import Display
 from dreambooth.errors import Interrupted, ModelFileError, PhotoError, RunError, SettingsError
-from dreambooth.evaluation.evaluation import Measured, Questions
+from dreambooth.evaluation.evaluator import Measured, PromptSet
 from dreambooth.measures.intervals import Score
 from dreambooth.measures.settings import BenchmarkSettings
 from dreambooth.recipes import benchmark as recipe
@@ -47,7 +47,7 @@ class World:
         self.trained: list[TrainSettings] = []
         self.resumed: list[Path] = []
         self.pictures: dict[str, list[Picture]] = {}
-        self.exams: list[Any] = []
+        self.evaluators: list[Any] = []
         self.fail: dict[str, Exception] = {}
 
     def train(self, settings: TrainSettings, display: Display) -> TrainResult:
@@ -67,27 +67,27 @@ class World:
         (run / "model.safetensors").touch()
         return TrainResult(run, run / "model.safetensors", 1)
 
-    def album(self, folder: Path, model: Any, name: str, sample: Any, device: torch.device) -> Any:
+    def sample_cache(self, folder: Path, model: Any, name: str, sample: Any, device: torch.device) -> Any:
         def make(pictures: list[Picture], display: Display) -> list[Tensor]:
             self.pictures.setdefault(str(folder.relative_to(self.output)), []).extend(pictures)
             return [torch.zeros(3, 64, 64) for _ in pictures]
 
         return SimpleNamespace(make=make)
 
-    def exam(self, questions: Any, photos: Any, judges: Any, seed: int) -> Any:
-        def score(answers: Any, *, before: Any) -> Measured:
-            value = MEANS[f"{questions.style}"]
+    def evaluator(self, prompt_set: Any, photos: Any, encoders: Any, seed: int) -> Any:
+        def score(samples: Any, *, before: Any) -> Measured:
+            value = MEANS[f"{prompt_set.style}"]
             return Measured({"DINO": Score("DINO", value, None, None, "an eye"), "DIV": Score("DIV", 1, 0, 2, "a ruler")}, None)
 
         name = next(
-            one.output.output.parent.name for one in self.trained[::-1] if one.subject.class_word in questions.class_prompt
+            one.output.output.parent.name for one in self.trained[::-1] if one.subject.class_word in prompt_set.class_prompt
         )
-        questions = SimpleNamespace(**vars(questions), style=name)
-        self.exams.append((questions, photos))
+        prompt_set = SimpleNamespace(**vars(prompt_set), style=name)
+        self.evaluators.append((prompt_set, photos))
         return SimpleNamespace(
-            questions=questions,
-            judges=judges,
-            answers=lambda make: make(Questions.pictures(questions)),
+            prompt_set=prompt_set,
+            encoders=encoders,
+            samples=lambda make: make(PromptSet.pictures(prompt_set)),
             score=score,
             photo_scores=lambda: {"DINO": Score("DINO", 0.9, None, None, "an eye")},
         )
@@ -104,13 +104,18 @@ def photos_of(name: str, folder: Path) -> None:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     world = World(tmp_path / "out")
     judge = SimpleNamespace(name="an eye", digest="d")
-    judges = SimpleNamespace(dino=judge, clip=judge, distance_name="a ruler")
+    encoders = SimpleNamespace(dino=judge, clip=judge, distance_name="a ruler")
     model = SimpleNamespace(digest=lambda: "m", family=SimpleNamespace(resolution=64), made_for=lambda side: model)
     monkeypatch.setattr(recipe, "write_photos", photos_of)
     for module in (recipe, jobs):
-        monkeypatch.setattr(module, "choose_judges", lambda *_, **__: judges)
+        monkeypatch.setattr(module, "choose_encoders", lambda *_, **__: encoders)
         monkeypatch.setattr(module, "read_model", lambda *_, **__: model)
-    for name, stand_in in {"train": world.train, "resume": world.resume, "Album": world.album, "Exam": world.exam}.items():
+    for name, stand_in in {
+        "train": world.train,
+        "resume": world.resume,
+        "SampleCache": world.sample_cache,
+        "Evaluator": world.evaluator,
+    }.items():
         monkeypatch.setattr(jobs, name, stand_in)
     return world
 
@@ -128,9 +133,9 @@ def test_every_subject_is_learned_shown_and_measured(world: World) -> None:
     assert [one.output.output for one in world.trained] == [world.output / "subjects" / name / "run" for name in NAMES]
     assert [one.subject.photos for one in world.trained] == [world.output / "photos" / name for name in NAMES]
     assert [len([*one.subject.photos.iterdir()]) for one in world.trained] == [5] * 3
-    assert {len(photos) for _, photos in world.exams} == {5}
-    questions, _ = world.exams[0]
-    assert (questions.prompts[0], questions.descriptions[0]) == (
+    assert {len(photos) for _, photos in world.evaluators} == {5}
+    prompt_set, _ = world.evaluators[0]
+    assert (prompt_set.prompts[0], prompt_set.descriptions[0]) == (
         "photo of a sks mug on the beach",
         "photo of a mug on the beach",
     )
@@ -153,14 +158,14 @@ def test_what_is_done_is_not_done_again(world: World) -> None:
     assert [one.subject.class_word for one in world.trained] == ["mug", "ball", "vase"]
     assert [*again["subjects"]] == NAMES
     assert again["subjects"]["zigzag-mug"] == first["subjects"]["zigzag-mug"]
-    assert len(world.exams) == 3
+    assert len(world.evaluators) == 3
 
 
 def test_a_task_that_is_started_again_after_it_was_done_does_nothing(world: World) -> None:
     run(world, subjects=NAMES[:1])
     found, _ = recipe._jobs(settings(world))
     benchmark_subject(found["zigzag-mug"])
-    assert (len(world.trained), len(world.exams)) == (1, 1)
+    assert (len(world.trained), len(world.evaluators)) == (1, 1)
 
 
 def test_a_run_that_was_interrupted_goes_on(world: World) -> None:
@@ -178,7 +183,7 @@ def test_a_stop_in_the_last_step_is_a_stop(world: World, monkeypatch: pytest.Mon
     monkeypatch.setattr(jobs, "train", lambda *given: replace(world.train(*given), was_asked_to_stop=True))
     with pytest.raises(Interrupted):
         run(world)
-    assert (len(world.trained), world.exams) == (1, [])
+    assert (len(world.trained), world.evaluators) == (1, [])
     run(world, subjects=NAMES[:1])
     assert world.resumed == [], "its model is there"
 
@@ -218,7 +223,7 @@ def test_a_subject_whose_scores_are_damaged_is_measured_again(world: World, text
     first = run(world, subjects=NAMES[:2])
     (world.output / "subjects" / "zigzag-mug" / "scores.json").write_text(text, encoding="latin-1")
     assert run(world, subjects=NAMES[:2])["subjects"] == first["subjects"]
-    assert (len(world.trained), len(world.exams)) == (2, 3)
+    assert (len(world.trained), len(world.evaluators)) == (2, 3)
 
 
 def test_a_question_that_ray_could_not_begin_blocks_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,9 +322,12 @@ def test_the_paper_says_how_its_dataset_is_learned(world: World, tmp_path: Path)
     assert (training.subject.instance_prompt, training.subject.class_word) == ("a {token} {class_word}", "dog")
     assert training.prior.prior_folder == world.output / "class-images"
     assert (training.output.preview_steps, training.output.keep_checkpoints, training.output.model_steps) == (0, 1, 0)
-    questions, _ = world.exams[0]
-    assert len(Questions.pictures(questions)) == 25 * 4 + 16
-    assert (questions.prompts[11], questions.descriptions[11]) == ("a sks dog wearing a santa hat", "a dog wearing a santa hat")
+    prompt_set, _ = world.evaluators[0]
+    assert len(PromptSet.pictures(prompt_set)) == 25 * 4 + 16
+    assert (prompt_set.prompts[11], prompt_set.descriptions[11]) == (
+        "a sks dog wearing a santa hat",
+        "a dog wearing a santa hat",
+    )
 
 
 def test_a_preset_goes_over_the_paper_and_flags_over_the_preset(world: World, tmp_path: Path) -> None:
@@ -332,9 +340,9 @@ def test_a_preset_goes_over_the_paper_and_flags_over_the_preset(world: World, tm
 
 def test_quick_is_shorter_where_nothing_else_is_asked(world: World) -> None:
     run(world, subjects=NAMES[:1], quick=True, evaluation={"num_class_images": 3})
-    training, (questions, _) = world.trained[0], world.exams[0]
+    training, (prompt_set, _) = world.trained[0], world.evaluators[0]
     assert (training.loop.steps, training.prior.num_prior_images, training.optimizer.learning_rate) == (100, 16, 2e-4)
-    assert (questions.num_images, questions.num_class_images) == (2, 3)
+    assert (prompt_set.num_images, prompt_set.num_class_images) == (2, 3)
 
 
 def test_mistakes_are_told_before_anything_is_written(world: World, tmp_path: Path) -> None:

@@ -33,13 +33,13 @@ from dreambooth.sampling.records import Picture
 
 __all__ = [
     "MEASURES",
-    "Answers",
-    "Exam",
-    "Judges",
+    "Encoders",
+    "Evaluator",
     "MakePictures",
     "Measure",
     "Measured",
-    "Questions",
+    "PromptSet",
+    "Samples",
     "confusion",
 ]
 
@@ -68,7 +68,7 @@ MEASURES = (
 
 
 @dataclass(frozen=True)
-class Questions:
+class PromptSet:
     """What every model is asked to show."""
 
     prompts: tuple[str, ...]
@@ -86,26 +86,26 @@ class Questions:
         asked = [*((prompt, self.num_images) for prompt in self.prompts), *of_class]
         return [Picture(prompt, index) for prompt, num in asked for index in range(num)]
 
-    def fewer(self, num_images: int) -> Questions:
+    def fewer(self, num_images: int) -> PromptSet:
         """The same prompts with their first `num_images` pictures, and not more class images than go with so many."""
         return replace(self, num_images=num_images, num_class_images=min(self.num_class_images, CLASS_IMAGES_EACH * num_images))
 
 
 @dataclass(frozen=True)
-class Answers:
+class Samples:
     """What a model made of them, pixels in [0, 1]."""
 
     subject_PSCHW: Tensor
     class_NCHW: Tensor
     """Without any where the class has no name."""
 
-    def fewer(self, questions: Questions) -> Answers:
+    def fewer(self, prompt_set: PromptSet) -> Samples:
         """Those that answer questions with fewer pictures of the same prompts."""
-        return Answers(self.subject_PSCHW[:, : questions.num_images], self.class_NCHW[: questions.num_class_images])
+        return Samples(self.subject_PSCHW[:, : prompt_set.num_images], self.class_NCHW[: prompt_set.num_class_images])
 
 
 @dataclass(frozen=True)
-class Judges:
+class Encoders:
     """What looks at pictures."""
 
     dino: ImageEncoder
@@ -139,32 +139,32 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Exam:
+class Evaluator:
     """The same questions, photos and judges for every model that is compared."""
 
-    questions: Questions
+    prompt_set: PromptSet
     photos: Sequence[Tensor]
     """Pixels in [0, 1], (3, H, W), of the size of the pictures."""
-    judges: Judges
+    encoders: Encoders
     seed: int
     """Number from which the intervals follow."""
 
-    def fewer(self, num_images: int) -> Exam:
-        """The same with fewer pictures, see `Questions.fewer`."""
-        return replace(self, questions=self.questions.fewer(num_images))
+    def fewer(self, num_images: int) -> Evaluator:
+        """The same with fewer pictures, see `PromptSet.fewer`."""
+        return replace(self, prompt_set=self.prompt_set.fewer(num_images))
 
-    def answers(self, make: MakePictures) -> Answers:
+    def samples(self, make: MakePictures) -> Samples:
         """Let a model make its pictures."""
-        asked = self.questions
+        asked = self.prompt_set
         made = torch.stack([pixels_CHW.detach().float().cpu() for pixels_CHW in make(asked.pictures())])
         num = len(asked.prompts) * asked.num_images
-        return Answers(made[:num].reshape(len(asked.prompts), asked.num_images, *made.shape[1:]), made[num:])
+        return Samples(made[:num].reshape(len(asked.prompts), asked.num_images, *made.shape[1:]), made[num:])
 
     def photo_scores(self) -> dict[str, Score]:
         """How much the photos look like each other, by the names of the scores that these bound; empty for a single photo."""
         if len(self.photos) < 2:
             return {}
-        encoders = {"DINO": self.judges.dino, "CLIP-I": self.judges.clip}
+        encoders = {"DINO": self.encoders.dino, "CLIP-I": self.encoders.clip}
         return {
             name: Score(name, own_cosine(self._features(encoder, self.photos)), None, None, encoder.name)
             for name, encoder in encoders.items()
@@ -172,17 +172,17 @@ class Exam:
 
     def photos_on_prompts(self) -> float:
         """CLIP-T of the photos themselves, every photo with every prompt: that of a model that shows them whatever is asked."""
-        clip = self.judges.clip
-        return float(cosines(self._features(clip, self.photos), clip.encode_text(self.questions.descriptions)).mean())
+        clip = self.encoders.clip
+        return float(cosines(self._features(clip, self.photos), clip.encode_text(self.prompt_set.descriptions)).mean())
 
-    def score(self, answers: Answers, *, before: Answers | None) -> Measured:
+    def score(self, samples: Samples, *, before: Samples | None) -> Measured:
         """All scores of one model. `before` is what the base model made of the same questions; without it there is no drift.
 
         Where the class has no name there is neither drift nor PRES, with one picture of each prompt no DIV.
         """
-        dino, clip, asked = self.judges.dino, self.judges.clip, self.questions
-        subject, class_images = list(answers.subject_PSCHW.flatten(0, 1)), list(answers.class_NCHW)
-        shape = answers.subject_PSCHW.shape[:2]
+        dino, clip, asked = self.encoders.dino, self.encoders.clip, self.prompt_set
+        subject, class_images = list(samples.subject_PSCHW.flatten(0, 1)), list(samples.class_NCHW)
+        shape = samples.subject_PSCHW.shape[:2]
         dino_ND, dino_photos_MD = self._features(dino, subject), self._features(dino, self.photos)
         clip_ND, clip_photos_MD = self._features(clip, subject), self._features(clip, self.photos)
         text_ND = clip.encode_text(asked.descriptions).repeat_interleave(asked.num_images, dim=0)
@@ -196,9 +196,9 @@ class Exam:
             found["PRES"] = (subject_cosines(class_ND, dino_photos_MD)[None], dino.name)
             if before is not None:
                 found["drift"] = (drifts(self._features(dino, list(before.class_NCHW)), class_ND)[None], dino.name)
-        among_PSS, from_photos_NM, of_photos_MM = self._distances(answers, dino_ND, dino_photos_MD)
+        among_PSS, from_photos_NM, of_photos_MM = self._distances(samples, dino_ND, dino_photos_MD)
         if asked.num_images > 1:
-            found["DIV"] = (div_parts(among_PSS), self.judges.distance_name)
+            found["DIV"] = (div_parts(among_PSS), self.encoders.distance_name)
         return Measured(
             {name: score(name, values_PS, encoder=encoder, seed=self.seed) for name, (values_PS, encoder) in found.items()},
             copying(from_photos_NM, of_photos_MM),
@@ -206,27 +206,30 @@ class Exam:
 
     def dino_features(self, pictures: Sequence[Tensor]) -> Tensor:
         """Of pictures in [0, 1], (3, H, W) each, by the encoder that tells individuals apart, (N, D)."""
-        return self._features(self.judges.dino, pictures)
+        return self._features(self.encoders.dino, pictures)
 
     def _features(self, encoder: ImageEncoder, pictures: Sequence[Tensor]) -> Tensor:
-        return self.judges.features(encoder, pictures)
+        return self.encoders.features(encoder, pictures)
 
-    def _distances(self, answers: Answers, dino_ND: Tensor, photos_MD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _distances(self, samples: Samples, dino_ND: Tensor, photos_MD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of the pictures of each prompt from each other (P, S, S), of all from the photos (N, M), of the photos (M, M)."""
-        num_prompts, num_each = answers.subject_PSCHW.shape[:2]
-        if self.judges.distance is None:
+        num_prompts, num_each = samples.subject_PSCHW.shape[:2]
+        if self.encoders.distance is None:
             features_PSD = dino_ND.view(num_prompts, num_each, -1)
             among = [1 - cosines(features_SD, features_SD) for features_SD in features_PSD]
             return torch.stack(among), 1 - cosines(dino_ND, photos_MD), 1 - cosines(photos_MD, photos_MD)
         # prompt by prompt: the levels of all pictures at once are more than a small device holds
         photos_MCHW = torch.stack(list(self.photos))
-        blocks = [self.judges.distance.between(torch.cat([pictures, photos_MCHW])) for pictures in answers.subject_PSCHW]
+        blocks = [self.encoders.distance.between(torch.cat([pictures, photos_MCHW])) for pictures in samples.subject_PSCHW]
         among_PSS = torch.stack([block[:num_each, :num_each] for block in blocks])
         from_photos_NM = torch.cat([block[:num_each, num_each:] for block in blocks])
         return among_PSS, from_photos_NM, blocks[0][num_each:, num_each:]
 
 
-def confusion(exams: Sequence[Exam], answers: Sequence[Answers]) -> Tensor:
+def confusion(evaluators: Sequence[Evaluator], samples: Sequence[Samples]) -> Tensor:
     """Whether a model tells its subjects apart, by DINO: see `confusion_matrix`, (K, K) for K exams of one model."""
-    generated = [exam.dino_features(list(one.subject_PSCHW.flatten(0, 1))) for exam, one in zip(exams, answers, strict=True)]
-    return confusion_matrix(generated, [exam.dino_features(exam.photos) for exam in exams])
+    generated = [
+        evaluator.dino_features(list(one.subject_PSCHW.flatten(0, 1)))
+        for evaluator, one in zip(evaluators, samples, strict=True)
+    ]
+    return confusion_matrix(generated, [evaluator.dino_features(evaluator.photos) for evaluator in evaluators])
