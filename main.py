@@ -3,7 +3,7 @@
     python main.py --base configs/stable-diffusion/v1-finetune_unfrozen.yaml -t --actual_resume model.ckpt -n job --gpus 0, \
         --data_root photos/rex --reg_data_root class-images/dog --class_word dog
 
-What each option does here: docs/from-the-original.md. In new work, `dreambooth train` says the same in fewer words.
+What each option does here: docs/reference/from-the-original.md. In new work, `dreambooth train` says the same in fewer words.
 """
 
 import sys

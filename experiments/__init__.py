@@ -1,1 +1,1 @@
-"""How the bundled model is made, and how docs/results.md is; no part of the installed package."""
+"""How the bundled model is made, and how docs/explanation/results.md is; no part of the installed package."""

@@ -1,4 +1,4 @@
-"""`python -m experiments.results`: every number, table and picture of docs/results.md, made by typed commands."""
+"""`python -m experiments.results`: every number, table and picture of docs/explanation/results.md, made by typed commands."""
 
 from __future__ import annotations
 

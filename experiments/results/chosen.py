@@ -24,7 +24,7 @@ from experiments.results.runs import PRESET_RATE, TOKENS, Place, Scale
 __all__ = ["CHOOSING", "MARGIN", "PATIENCE", "measure_choice", "scored_steps"]
 
 MARGIN, PATIENCE = 0.03, 2
-"""Of the early stop that is asked about: the margin of docs/evaluation.md, and the default patience."""
+"""Of the early stop that is asked about: the margin of docs/explanation/evaluation.md, and the default patience."""
 
 CHOOSING = (1, 4)
 """Pictures of each prompt by which a step is chosen: as few as can be, which the runs scored themselves by, and the default."""

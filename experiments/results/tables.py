@@ -1,4 +1,4 @@
-"""What was found, as the tables of docs/results.md."""
+"""What was found, as the tables of docs/explanation/results.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`results`: every number of docs/results.md, from runs that are made by the commands that a user types.
+"""`results`: every number of docs/explanation/results.md, from runs that are made by the commands that a user types.
 
 What is done is not done again: the same command goes on where it was stopped.
 """

@@ -14,9 +14,9 @@ from dreambooth.compat.config_keys import _RULES
 from dreambooth.compat.main import read_job
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "from-the-original.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reference" / "from-the-original.md").read_text(encoding="utf-8")
 PROGRAMS = {"main.py": training_flags.FLAGS, "scripts/stable_txt2img.py": txt2img.FLAGS, "scripts/prune_ckpt.py": prune.FLAGS}
-PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "main.py", *(ROOT / "configs").rglob("*.yaml")]
+PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "main.py", *(ROOT / "configs").rglob("*.yaml")]
 
 
 def _section(program: str) -> str:

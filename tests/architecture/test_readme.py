@@ -23,7 +23,7 @@ VERBS = [verb for program in (DREAMBOOTH, TOYBOX, PROGRAM) for verb in program.v
 
 
 def _commands() -> list[str]:
-    pages = [README, *sorted((ROOT / "docs").glob("*.md"))]
+    pages = [README, *sorted((ROOT / "docs").rglob("*.md"))]
     texts = [*(page.read_text(encoding="utf-8") for page in pages), *("\n".join(verb.examples) for verb in VERBS)]
     lines = [line.strip() for text in texts for line in text.replace("\\\n", " ").splitlines()]
     return [line for line in dict.fromkeys(lines) if re.match(_TYPED, line) and "...`" not in line]

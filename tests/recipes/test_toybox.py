@@ -122,7 +122,7 @@ def test_the_forty_prompts_cover_every_word_evenly() -> None:
 
 
 def test_the_judge_reads_renderings_it_has_never_seen() -> None:
-    """At least 97% of what it is asked about pictures of the forty prompts; more of them than docs/toybox.md needs."""
+    """At least 97% of what it is asked about pictures of the forty prompts; more of them than docs/dev/toybox.md needs."""
     shares = judge_on_renderings(load_judge(JUDGE_FILE))
     assert set(shares) == {"class", "place", "primary"}
     assert min(shares.values()) >= 0.97, shares
@@ -164,7 +164,7 @@ def test_rare_words_are_heard(token: str) -> None:
 
 @pytest.mark.slow
 def test_words_are_obeyed(tmp_path: Path, display: Display) -> None:
-    """A fortieth of what docs/toybox.md measures: one picture of every prompt, in few steps, and so with wide limits."""
+    """A fortieth of what docs/dev/toybox.md measures: one picture of every prompt, in few steps, and so with wide limits."""
     shares = count(CountSettings(num_images=1, sampling_steps=10, output=tmp_path), display)
     stored = json.loads((tmp_path / "shares.json").read_text(encoding="utf-8"))
     assert {name: stored[name] for name in shares} == shares

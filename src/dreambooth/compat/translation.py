@@ -15,7 +15,7 @@ from dreambooth.schema.verbs import TrainSettings
 
 __all__ = ["HINT", "Collected", "Job", "Key", "settings_of", "truth", "without_slashes"]
 
-HINT = "See `python main.py --help`, and docs/from-the-original.md for what each option and key does."
+HINT = "See `python main.py --help`, and docs/reference/from-the-original.md for what each option and key does."
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The memory plan of a run: a plain record of choices, with presets for cards of different sizes.
 
 Recomputing, micro-batches, the place of the optimiser's means and streamed blocks change no number beyond rounding.
-bf16 and the 8-bit and 4-bit means do: `docs/memory.md` says by how much.
+bf16 and the 8-bit and 4-bit means do: `docs/how-to/memory.md` says by how much.
 """
 
 from __future__ import annotations

@@ -325,7 +325,7 @@ class DemoSettings(Settings):
     """Run folder to make."""
 
     subject: str = "belted-vase"
-    """Which subject of the small world is learned: a name of docs/toybox.md, or a whole number."""
+    """Which subject of the small world is learned: a name of docs/dev/toybox.md, or a whole number."""
 
     steps: Annotated[int, Field(ge=1)] | None = None
     """Optimiser updates; as many as the preset toybox says when not given."""

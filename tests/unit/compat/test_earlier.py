@@ -355,7 +355,9 @@ def test_a_mistake_is_told_with_the_way_out(arguments: list[str], message: str) 
         return
     found = problems(*arguments)
     assert message in found
-    assert found.endswith("See `python main.py --help`, and docs/from-the-original.md for what each option and key does.")
+    assert found.endswith(
+        "See `python main.py --help`, and docs/reference/from-the-original.md for what each option and key does."
+    )
 
 
 def test_a_mistake_in_a_file_is_told_with_the_file(tmp_path: Path) -> None:
