@@ -131,6 +131,7 @@ def test_the_script_reads_no_variable_that_the_task_does_not_give(task: dict[str
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_it_is_interrupted_and_goes_on_on_another_machine(task: dict[str, Any], place: Path, photos: Path) -> None:
     more = "--num-prior-images 1 --prior-sampling-steps 2 --no-train-text-encoder --preview-steps 0 --validation-steps 0"
     values = {"MODEL": "toybox", "CLASS_WORD": "backpack", "STEPS": "40", "CHECKPOINT_STEPS": "10", "DEVICE": "cpu"}

@@ -40,6 +40,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipe, "_SAMPLING_STEPS", 2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hurried")
 def test_the_demo_tells_the_whole_story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.chdir(tmp_path)

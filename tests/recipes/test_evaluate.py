@@ -240,6 +240,7 @@ def joint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "both"
 
 
+@pytest.mark.slow
 def test_several_subjects_are_measured_at_once_and_told_apart(joint: Path, capsys: Capture, tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS), encoding="utf-8")
     asked = ["evaluate", "--model", str(joint), "--prompts", str(tmp_path / "prompts.txt"), *MEASURING]

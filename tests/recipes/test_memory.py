@@ -26,7 +26,7 @@ from dreambooth.trainer.workload import levers_to_pull, workload_of
 from dreambooth.training.denoiser import Denoiser
 
 MakeSettings = Callable[..., TrainSettings]
-PRESETS = ["fast", "24gb", "12gb", "8gb", "6gb"]
+PRESETS = [*(pytest.param(name, marks=pytest.mark.slow) for name in ("fast", "24gb", "12gb", "8gb")), "6gb"]
 
 
 def losses(run: Path) -> list[float]:
@@ -94,6 +94,7 @@ def test_levers_that_change_no_number_may_be_pulled_on_a_resume(
             torch.testing.assert_close(resumed[name], tensor, rtol=1e-3, atol=2e-4, msg=name)
 
 
+@pytest.mark.slow
 def test_streamed_blocks_give_the_same_run_and_can_be_begun_later(
     run_settings: MakeSettings, display: Display, monkeypatch: pytest.MonkeyPatch
 ) -> None:

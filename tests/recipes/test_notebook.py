@@ -105,6 +105,7 @@ def test_a_machine_that_was_taken_away_needs_the_sections_that_the_last_one_name
             assert {node.id for node in names} <= known, cell.source
 
 
+@pytest.mark.slow
 def test_it_runs_from_top_to_bottom(notebook: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(photos, tmp_path / "photos")
     values = {
@@ -146,6 +147,7 @@ def test_it_runs_from_top_to_bottom(notebook: Any, photos: Path, tmp_path: Path,
     assert "is finished" in _shown(filled.cells[-1])
 
 
+@pytest.mark.slow
 def test_a_mistake_is_told_in_the_commands_own_words(notebook: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stop = next(
         number for number, cell in enumerate(notebook.cells) if "ask_for_photos(" in cell.source and "import" not in cell.source

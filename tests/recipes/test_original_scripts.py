@@ -20,6 +20,7 @@ def run(script: str, *arguments: object, cwd: Path, without_packages: bool = Fal
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, cwd=cwd)
 
 
+@pytest.mark.slow
 def test_pictures_of_prompts_in_a_file(golden_checkpoint: Path, tmp_path: Path) -> None:
     lines = ["a photo of a sks dog", "either/or", "very " * 60]
     (tmp_path / "prompts.txt").write_text("\n".join(lines), encoding="utf-8")

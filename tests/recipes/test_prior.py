@@ -153,6 +153,7 @@ def test_a_set_for_training_is_the_set_of_the_command(
     assert [image.caption for image in prior_set.images(3)] == ["photo of a dog"] * 3
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_with_what_is_missing(screen: Screen, toybox_file: Path, tmp_path: Path) -> None:
     command = [Path(sys.executable).with_name("dreambooth"), "prior", "--model", toybox_file, "--class-word", "dog"]
     asked = ["--resolution", "64", "--prior-sampling-steps", "2", "--num-prior-images", "400", "--prior-batch-size", "1"]

@@ -71,6 +71,7 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image)
 
 
+@pytest.mark.slow
 def test_the_session_of_the_readme(clone: Path) -> None:
     typed(CLASS_IMAGES, clone)
     outputs = clone / "outputs" / "txt2img-samples"

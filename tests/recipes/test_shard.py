@@ -93,6 +93,7 @@ def without_last_step(run: Path, copy: Path) -> Path:
     return copy
 
 
+@pytest.mark.slow
 def test_weights_means_and_average_are_those_of_one_process(runs: tuple[Path, Path, str]) -> None:
     alone, sharded, _ = runs
     assert_same_state(sharded, alone, step=2)
@@ -103,6 +104,7 @@ def test_weights_means_and_average_are_those_of_one_process(runs: tuple[Path, Pa
         torch.testing.assert_close(model[name], tensor, rtol=1e-3, atol=1e-6, msg=name)  # half precision
 
 
+@pytest.mark.slow
 def test_losses_and_norms_are_those_of_one_process_and_each_event_is_told_once(runs: tuple[Path, Path, str]) -> None:
     alone, sharded = (read_events(run / "events.jsonl") for run in runs[:2])
     assert [event["event"] for event in alone] == [event["event"] for event in sharded]
@@ -116,6 +118,7 @@ def test_losses_and_norms_are_those_of_one_process_and_each_event_is_told_once(r
     assert all(event["gradient_norm"] > LARGEST_NORM for event in alone if event["event"] == "step")
 
 
+@pytest.mark.slow
 def test_the_files_are_those_of_one_process_and_one_process_speaks(runs: tuple[Path, Path, str]) -> None:
     files = [sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()) for run in runs[:2]]
     assert files[0] == files[1]
@@ -125,6 +128,7 @@ def test_the_files_are_those_of_one_process_and_one_process_speaks(runs: tuple[P
         assert sum(words in line for line in runs[2].splitlines()) == (2 if words == "saved" else 1), words
 
 
+@pytest.mark.slow
 def test_one_process_goes_on_with_a_spread_run(runs: tuple[Path, Path, str], tmp_path: Path) -> None:
     alone, sharded, _ = runs
     run = without_last_step(sharded, tmp_path / "run")

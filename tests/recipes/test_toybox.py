@@ -68,6 +68,7 @@ def test_photos_are_pngs_of_the_subject(learned: Path) -> None:
         assert photo.size == (128, 128)
 
 
+@pytest.mark.slow
 def test_a_run_on_it_makes_pictures_of_its_own_size_and_goes_on(learned: Path, dreambooth: Command) -> None:
     made = dreambooth(
         "generate", "--model", "runs/mug", "--prompt", "photo of a sks mug", "--steps", 2, "--num-images", 1, cwd=learned
@@ -82,6 +83,7 @@ def test_a_run_on_it_makes_pictures_of_its_own_size_and_goes_on(learned: Path, d
     assert "model: toybox\n" in config
 
 
+@pytest.mark.slow
 def test_the_preset_names_the_model(learned: Path, dreambooth: Command) -> None:
     few = ("--steps", 1, "--num-prior-images", 1, "--prior-sampling-steps", 1, "--preview-steps", 0)
     done = dreambooth(
@@ -121,6 +123,7 @@ def test_the_forty_prompts_cover_every_word_evenly() -> None:
     assert "photo of an orange" in " ".join(one.prompt for one in asked)
 
 
+@pytest.mark.slow
 def test_the_judge_reads_renderings_it_has_never_seen() -> None:
     """At least 97% of what it is asked about pictures of the forty prompts; more of them than docs/dev/toybox.md needs."""
     shares = judge_on_renderings(load_judge(JUDGE_FILE))

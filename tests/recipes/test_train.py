@@ -54,6 +54,7 @@ def base() -> dict[str, torch.Tensor]:
     return load_file(EMBEDDED_MODEL_FILE)
 
 
+@pytest.mark.slow
 def test_the_command_of_the_readme(dreambooth: Command, base: dict[str, torch.Tensor], photos: Path, tmp_path: Path) -> None:
     """One command from real photos to a model in the layout of its base."""
     done = dreambooth(

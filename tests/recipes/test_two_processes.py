@@ -59,6 +59,7 @@ def runs(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, tu
     return made
 
 
+@pytest.mark.slow
 def test_the_weights_are_those_of_one_process(runs: dict[int, tuple[Path, str]]) -> None:
     one, two = (weights(runs[count][0], 3) for count in (1, 2))
     assert one.keys() == two.keys()
@@ -66,6 +67,7 @@ def test_the_weights_are_those_of_one_process(runs: dict[int, tuple[Path, str]])
         torch.testing.assert_close(two[name], tensor, rtol=1e-6, atol=1e-7, msg=name)
 
 
+@pytest.mark.slow
 def test_losses_previews_and_files_are_those_of_one_process(runs: dict[int, tuple[Path, str]]) -> None:
     events = {count: read_events(run / "events.jsonl") for count, (run, _) in runs.items()}
     assert [event["event"] for event in events[1]] == [event["event"] for event in events[2]]
@@ -79,17 +81,20 @@ def test_losses_previews_and_files_are_those_of_one_process(runs: dict[int, tupl
     assert files[1] == files[2]
 
 
+@pytest.mark.slow
 def test_the_class_images_are_the_same_pictures(runs: dict[int, tuple[Path, str]]) -> None:
     sets = [next((run.parent / "class-images").iterdir()) for run, _ in runs.values()]
     for path in sorted(sets[0].iterdir()):
         assert path.read_bytes() == (sets[1] / path.name).read_bytes(), path.name
 
 
+@pytest.mark.slow
 def test_each_process_makes_its_share_of_the_class_images(runs: dict[int, tuple[Path, str]]) -> None:
     assert "class images: 8/8 steps" in runs[1][1]  # four pictures of two steps
     assert "class images: 4/4 steps" in runs[2][1]
 
 
+@pytest.mark.slow
 def test_one_process_speaks_and_the_exposure_is_told(runs: dict[int, tuple[Path, str]]) -> None:
     alone, shared = runs[1][1].splitlines(), runs[2][1].splitlines()
     assert "2 processes share each step" in runs[2][1]
@@ -99,6 +104,7 @@ def test_one_process_speaks_and_the_exposure_is_told(runs: dict[int, tuple[Path,
     assert [line for line in shared if line.startswith("Each of ")] == exposures
 
 
+@pytest.mark.slow
 def test_mistakes_end_all_processes(photos: Path, tmp_path: Path) -> None:
     code, _, errors = finished(launch(*arguments(photos, tmp_path / "run", batch_size=1), processes=3, cwd=tmp_path))
     assert code != 0
