@@ -21,8 +21,7 @@ import torch
 
 from benchmarks.models import SIZES, family_of
 from benchmarks.records import ROOT, add_output_option, emit, say
-from dreambooth.families.blueprints import text_blueprint, unet_blueprint, vae_blueprint
-from dreambooth.families.components import Family
+from dreambooth.families.family import Family
 from dreambooth.weights.model_weights import ModelWeights, ReadingReport
 from dreambooth.weights.write import write_single_file
 
@@ -120,9 +119,7 @@ def write_random_model(path: Path, family: Family, *, dtype: torch.dtype, device
 
     weights = ModelWeights(
         family=family,
-        unet=part(unet_blueprint(family.unet)),
-        vae=part(vae_blueprint(family.vae)),
-        text_encoder=part(text_blueprint(family.text)),
+        parts={name: part(described.blueprint) for name, described in family.parts.items()},
         report=ReadingReport(path, "single file", (), family.title, (), "only"),
         metadata={},
     )

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from dreambooth.families.components import Components, Family
+from dreambooth.families.components import Components
+from dreambooth.families.family import Family
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
 from dreambooth.families.untrained import without_memory
@@ -67,7 +68,7 @@ class Part:
 def random_components(family: Family, *, unet: Part, text_encoder: Part, vae: Part | None, seed: int) -> Components:
     """Modules with random weights. A VAE of None is left without memory: it must not be used."""
     components = without_memory(family)
-    parts = ((components.unet, unet, 0), (components.text_encoder, text_encoder, 1), (components.vae, vae, 2))
+    parts = ((components.denoiser, unet, 0), (components.parts["text_encoder"], text_encoder, 1), (components.vae, vae, 2))
     for module, part, number in parts:
         if part is not None:
             nn.Module.to(module, part.dtype)  # without memory yet; that of diffusers' models would log a warning

@@ -18,7 +18,8 @@ from benchmarks.models import Part, add_model_options, family_of, random_compone
 from benchmarks.records import add_output_option, emit
 from benchmarks.workload import CAPTIONS
 from dreambooth.diffusion.schedule import add_noise
-from dreambooth.families.components import Components, Family
+from dreambooth.families.components import Components
+from dreambooth.families.family import Family
 from dreambooth.memory.recompute import recompute_activations
 from dreambooth.runtime.device import choose_device
 
@@ -49,7 +50,7 @@ class OriginalLoop:
     losses: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        modules = (self.components.unet, self.components.text_encoder)
+        modules = (self.components.denoiser, self.components.parts["text_encoder"])
         for module in modules:
             module.requires_grad_(True)
             module.train()
@@ -71,11 +72,9 @@ class OriginalLoop:
         x_0 = family.scaling_factor * (mean + deviation * self._normal(mean))
         t_B = torch.randint(0, family.schedule.num_timesteps, (len(x_0),), generator=self.generator).to(device)
         captions = [CAPTIONS[role]] * len(x_0)
-        states_BLD = family.encode_text(
-            self.components.text_encoder, family.tokenize(self.components.tokenizer, captions).to(device)
-        )
+        states_BLD = family.encode_text(self.components.parts, family.tokenize(self.components.tokenizer, captions).to(device))
         eps = self._normal(x_0)
-        predicted = family.predict_noise(self.components.unet, add_noise(family.schedule, x_0, eps, t_B), t_B, states_BLD)
+        predicted = family.predict_noise(self.components.denoiser, add_noise(family.schedule, x_0, eps, t_B), t_B, states_BLD)
         return nn.functional.mse_loss(predicted, eps, reduction="none").mean(dim=(1, 2, 3)).mean()
 
     @torch.no_grad()
@@ -101,10 +100,10 @@ def start_original(
     part = Part(device, torch.float32)
     components = random_components(family, unet=part, text_encoder=part, vae=part, seed=seed)
     if recomputes:
-        recompute_activations([components.unet], "all")
+        recompute_activations([components.denoiser], "all")
     side = resolution or family.resolution
     generator = torch.Generator().manual_seed(seed)
-    shape = (batch_size, family.vae.pixel_channels, side, side)
+    shape = (batch_size, family.pixel_channels, side, side)
     pixels = {role: torch.rand(shape, generator=generator).mul(2).sub(1).to(device) for role in CAPTIONS}
     return OriginalLoop(components, pixels, encodes_pictures, generator)
 

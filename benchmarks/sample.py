@@ -71,6 +71,7 @@ def measure(arguments: argparse.Namespace) -> None:
             "scaled_seconds": round((seconds + writing) * arguments.scale_to / arguments.num_images, 2),
             "scaled_note": f"not measured: {arguments.num_images} images, drawn, decoded and written in turn, scaled",
         }
+    unet: Any = components.denoiser
     values: dict[str, Any] = {
         "size": arguments.size,
         "ms_per_batch": round(quantile(each, 0.5), 2),
@@ -91,7 +92,7 @@ def measure(arguments: argparse.Namespace) -> None:
         "guidance_scale": arguments.guidance_scale,
         "resolution": side,
         "dtype": str(dtype).removeprefix("torch."),
-        "attention": ", ".join(sorted({type(one).__name__ for one in components.unet.attn_processors.values()})),
+        "attention": ", ".join(sorted({type(one).__name__ for one in unet.attn_processors.values()})),
     }
     speed = values["tflop_per_image"] * values["images_per_s"]
     emit(

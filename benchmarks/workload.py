@@ -21,7 +21,8 @@ from dreambooth.diffusion.randomness import normal
 from dreambooth.estimate.choice import possible_plan
 from dreambooth.estimate.peak import estimate_memory
 from dreambooth.families.attention import use_plain_attention
-from dreambooth.families.components import Components, Family
+from dreambooth.families.components import Components
+from dreambooth.families.family import Family
 from dreambooth.memory.plan import MemoryPlan
 from dreambooth.runtime.device import release_memory
 from dreambooth.runtime.precision import PrecisionPolicy, choose_precision, has_bfloat16
@@ -131,13 +132,14 @@ class SyntheticRun:
 
     def switches(self) -> dict[str, object]:
         """Everything that was on: what was asked for, and of some things what the modules themselves show."""
-        unet = self.components.unet
+        unet: Any = self.components.denoiser
+        text_encoder: Any = self.components.parts["text_encoder"]
         return {
             "preset": self.settings.memory.memory_preset,
             **{f"plan_{name}": value for name, value in vars(self.plan).items()},
             "compile": self.settings.loop.compile,
             "attention": ", ".join(sorted({type(one).__name__ for one in unet.attn_processors.values()})),
-            "text_attention": str(self.components.text_encoder.config._attn_implementation),
+            "text_attention": str(text_encoder.config._attn_implementation),
             "channels_last": _is_channels_last(unet),
             "dtype": self.policy.name,
             "tf32": torch.backends.cuda.matmul.allow_tf32,
@@ -174,12 +176,12 @@ def start_run(
             seed=choices.seed,
         )
     if choices.has_plain_attention:
-        use_plain_attention(components.unet)
+        use_plain_attention(components.denoiser)
     placed = place_for_training(components, settings, plan, policy, device)
     source, moments = _synthetic_pictures(family, settings, side)
     text = encode_captions(components, source.captions(), train_text_encoder=learns, device=device)
     if not learns:
-        components.text_encoder.to("cpu")
+        components.parts["text_encoder"].to("cpu")
     release_memory(device)
     trainee, state = assemble(placed, settings, plan, policy, OneProcess())
     encoded = Encoded(moments, text, family.scaling_factor)

@@ -68,10 +68,11 @@ def judged_pictures(
     components: Components, pictures: Sequence[Picture], judge: Judge, options: SamplingOptions, display: Display
 ) -> tuple[list[NDArray[np.uint8]], dict[str, Tensor]]:
     """The pictures, made where the components are, and the judge's log-probabilities about them by attribute."""
-    device = components.unet.device
+    weight = next(components.denoiser.parameters())
+    device = weight.device
     with display.progress("pictures", len(pictures) * options.steps, "steps") as advance:
         made = make_pictures(
-            components, pictures, options, batch_size=_BATCH, device=device, dtype=components.unet.dtype, advance=advance
+            components, pictures, options, batch_size=_BATCH, device=device, dtype=weight.dtype, advance=advance
         )
         pixels = torch.stack([one.pixels_CHW.cpu() for one in made])
     return [to_image(one) for one in pixels], answers_about(judge, pixels)

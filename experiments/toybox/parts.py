@@ -155,8 +155,8 @@ class Parts:
             moments = self.family.encode_pixels(vae, to_pixels(self.world.load(512)).to(self.device))
         spread = float((moments.mean.var() + moments.deviation.square().mean()).sqrt())
         normalise_latents(vae, spread, self.family.scaling_factor)
-        modules = (unet, vae.eval().requires_grad_(False), clip.text_model.eval().requires_grad_(False))
-        return Components(self.family, *modules, self.family.load_tokenizer())
+        finished = {"vae": vae.eval().requires_grad_(False), "text_encoder": clip.text_model.eval().requires_grad_(False)}
+        return Components(self.family, {"unet": unet, **finished}, self.family.load_tokenizer())
 
     def encoded(self, components: Components) -> Encoded:
         """Latents and text states of everything, made once and kept in files."""
@@ -188,7 +188,7 @@ class Parts:
 
     def _texts(self, components: Components, captions: CaptionIds) -> dict[str, Tensor]:
         def encode(ids_BL: Tensor) -> Tensor:
-            return self.family.encode_text(components.text_encoder, ids_BL.to(self.device))
+            return self.family.encode_text(components.parts, ids_BL.to(self.device))
 
         self.display.say(f"encoding {len(captions.unique_UL)} captions")
         states_ULD = captions.states(encode, length=self.family.text.num_positions, end=self.end_token)

@@ -160,11 +160,11 @@ def _train_unet(parts: Parts) -> None:
 def _write_model(parts: Parts) -> None:
     unet = untrained_unet(parts.family, seed=parts.settings.seed)
     fill_module(unet, parts.finished("unet.safetensors", stage="unet", steps=parts.settings.unet_steps), "average.")
-    tensors = parts.family.state_dicts(parts.components(unet))
+    tensors = parts.family.state_dicts(parts.components(unet).parts)
     report = ReadingReport(Path("toybox"), "single file", (), parts.family.title, (), "only")
     about = {"dreambooth.trained_on": "rendered pictures of dreambooth.toybox", "dreambooth.seed": str(parts.settings.seed)}
     path = parts.file("toybox.safetensors")
-    write_single_file(path, ModelWeights(parts.family, *tensors, report, {}), dtype=torch.float16, metadata=about)
+    write_single_file(path, ModelWeights(parts.family, tensors, report, {}), dtype=torch.float16, metadata=about)
     state = parts.finished("clip.safetensors", stage="clip", steps=parts.settings.clip_steps)
     kept = {name.removeprefix("weight."): tensor for name, tensor in state.items() if name.startswith("weight.")}
     pictures_side = {name: tensor for name, tensor in kept.items() if not name.startswith("clip.text_model.")}
@@ -175,6 +175,7 @@ def _write_model(parts: Parts) -> None:
 def _write_sheet(components: Components, path: Path) -> None:
     options = SamplingOptions("ddim", 25, 5.0, SIDE, SIDE, seed=42)
     pictures = [Picture(prompt, index) for index, prompt in enumerate(_SHEET_PROMPTS)]
-    latents_BCHW = final_latents(components, pictures, options, device=components.unet.device, dtype=torch.bfloat16)
+    device = next(components.denoiser.parameters()).device
+    latents_BCHW = final_latents(components, pictures, options, device=device, dtype=torch.bfloat16)
     images = [to_image(pixels) for pixels in decode(components, latents_BCHW)]
     write_contact_sheet(path, [images[:6], images[6:]])

@@ -83,20 +83,20 @@ def test_random_weights_keep_the_size_of_signals_and_depend_on_the_seed() -> Non
     first, again, other = (
         random_components(family_of("miniature"), unet=FLOAT32, text_encoder=FLOAT32, vae=None, seed=seed) for seed in (1, 1, 2)
     )
-    weight, same = (one.unet.conv_in.weight for one in (first, again))
+    weight, same = (one.denoiser.conv_in.weight for one in (first, again))
     assert torch.equal(weight, same)
-    assert not torch.equal(weight, other.unet.conv_in.weight)
+    assert not torch.equal(weight, other.denoiser.conv_in.weight)
     assert float(weight.std()) == pytest.approx((4 * 9) ** -0.5, rel=0.1)
-    assert float(first.unet.conv_norm_out.weight.min()) == 1
+    assert float(first.denoiser.conv_norm_out.weight.min()) == 1
     assert next(first.vae.parameters()).is_meta
-    positions = dict(first.text_encoder.named_buffers())
+    positions = dict(first.parts["text_encoder"].named_buffers())
     assert all(torch.equal(one, torch.arange(77).unsqueeze(0)) for one in positions.values())
 
 
 def test_a_part_is_made_in_its_own_number_format() -> None:
     part = Part(CPU, torch.bfloat16)
     components = random_components(family_of("miniature"), unet=part, text_encoder=FLOAT32, vae=FLOAT32, seed=0)
-    formats = {one.dtype for one in components.unet.parameters()}, {one.dtype for one in components.vae.parameters()}
+    formats = {one.dtype for one in components.denoiser.parameters()}, {one.dtype for one in components.vae.parameters()}
     assert formats == ({torch.bfloat16}, {torch.float32})
 
 
@@ -125,12 +125,12 @@ def test_the_originals_loss_is_the_sum_of_two_means(encodes: bool) -> None:
             eps = torch.randn(x_0.shape, generator=draws)
             alpha_bar = family.schedule.alpha_bar_T[t_B].float().reshape(-1, 1, 1, 1)
             ids = family.tokenize(parts.tokenizer, [workload.CAPTIONS[role]] * 2)
-            text = family.encode_text(parts.text_encoder, ids)
-            predicted = family.predict_noise(parts.unet, alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * eps, t_B, text)
+            text = family.encode_text(parts.parts, ids)
+            predicted = family.predict_noise(parts.denoiser, alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * eps, t_B, text)
             expected += float((predicted - eps).square().mean())
-    before = parts.text_encoder.state_dict()["embeddings.token_embedding.weight"][320].clone()
+    before = parts.parts["text_encoder"].state_dict()["embeddings.token_embedding.weight"][320].clone()
     assert float(loop.step()) == pytest.approx(expected, rel=1e-5)
-    after = parts.text_encoder.state_dict()["embeddings.token_embedding.weight"][320]
+    after = parts.parts["text_encoder"].state_dict()["embeddings.token_embedding.weight"][320]
     assert not torch.equal(before, after), "the text encoder learns too"
 
 
@@ -190,8 +190,8 @@ def test_a_models_file_is_read_and_written(tmp_path: Path) -> None:
     read = read_model(str(file))
     assert read.family.unet == family_of("miniature").unet
     assert read.report.leftover == ()
-    assert {tensor.dtype for tensor in read.unet.values()} == {torch.float32}
-    assert read.unet["conv_norm_out.weight"].eq(1).all()
+    assert {tensor.dtype for tensor in read.parts["unet"].values()} == {torch.float32}
+    assert read.parts["unet"]["conv_norm_out.weight"].eq(1).all()
 
 
 @pytest.mark.slow

@@ -70,9 +70,9 @@ def test_every_stage_runs_and_goes_on_where_it_was(tmp_path: Path, display: Disp
 
     model = read_model(str(box / "toybox.safetensors"))
     assert model.family == embedded_family()
-    assert {tensor.dtype for tensor in model.unet.values()} == {torch.float16}
+    assert {tensor.dtype for tensor in model.parts["unet"].values()} == {torch.float16}
     average = load_file(box / "unet.safetensors")
-    assert torch.equal(model.unet["conv_in.weight"], average["average.conv_in.weight"].half())
+    assert torch.equal(model.parts["unet"]["conv_in.weight"], average["average.conv_in.weight"].half())
     load_judge(box / "judge.safetensors")
     assert "step 1, held-out pictures: AUC against lookalikes" in said()
     eye, state = load_file(box / "eye.safetensors"), load_file(box / "eye-state.safetensors")

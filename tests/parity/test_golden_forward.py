@@ -32,7 +32,7 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 @torch.no_grad()
 def test_text_states(raw: Components, golden_expected: Expected) -> None:
-    states = raw.family.encode_text(raw.text_encoder, golden_expected["input_ids"])
+    states = raw.family.encode_text(raw.parts, golden_expected["input_ids"])
     assert relative_error(states, golden_expected["text_embeddings"]) < TOLERANCE
 
 
@@ -79,4 +79,4 @@ def test_noise_prediction(
 
 def predict(components: Components, expected: Expected, dtype: torch.dtype) -> Tensor:
     z_t, t, text = expected["z_t"], expected["t"], expected["text_embeddings"]
-    return components.family.predict_noise(components.unet, z_t.to(dtype), t, text[: len(t)].to(dtype))
+    return components.family.predict_noise(components.denoiser, z_t.to(dtype), t, text[: len(t)].to(dtype))

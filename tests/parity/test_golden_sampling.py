@@ -20,7 +20,7 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 
 def ddim(components: Components, golden_expected: Mapping[str, Tensor], steps: int, scale: float) -> Tensor:
-    text_BLD = components.family.encode_text(components.text_encoder, golden_expected["input_ids"])
+    text_BLD = components.family.encode_text(components.parts, golden_expected["input_ids"])
     predict = guided_noise(components, text_BLD[[0, 2]], text_BLD[[3]], scale=scale, dtype=torch.float32)
     solver = make_solver("ddim", components.family.schedule, steps)
     states = list(denoise(solver, solver.start(golden_expected["x_T"]), predict, lambda index: []))

@@ -70,7 +70,7 @@ def trained(case: str, golden_checkpoint: Path, golden_expected: Tensors) -> Tra
 
 def build(checkpoint: Path, dtype: torch.dtype) -> Components:
     model = read_model(str(checkpoint), weights="raw")
-    return model.family.build(model.unet, model.vae, model.text_encoder, dtype=dtype)
+    return model.build(dtype=dtype)
 
 
 def train_case(
@@ -80,8 +80,7 @@ def train_case(
     components = build(checkpoint, dtype)
     settings = OptimizerSettings(learning_rate=learning_rate)
     trainee = full_trainee(
-        components.unet,
-        components.text_encoder,
+        components,
         TraineeSettings(train_text_encoder=train_text_encoder),
         learning_rate=learning_rate,
     )
@@ -135,7 +134,8 @@ def originals_loop(case: str, checkpoint: Path, expected: Tensors, num_steps: in
     """The original's step in float64: two forward passes, the sum of two means, torch's plain AdamW over one group."""
     train_text_encoder, learning_rate, prior_weight = CASES[case]
     components = build(checkpoint, torch.float64)
-    parameters = [*components.unet.parameters(), *(components.text_encoder.parameters() if train_text_encoder else ())]
+    learning = ("unet", "text_encoder") if train_text_encoder else ("unet",)
+    parameters = [parameter for name in learning for parameter in components.parts[name].parameters()]
     for parameter in parameters:
         parameter.requires_grad_(True)
     adamw = torch.optim.AdamW(parameters, lr=learning_rate, foreach=False)
@@ -149,8 +149,8 @@ def originals_loop(case: str, checkpoint: Path, expected: Tensors, num_steps: in
             z_t = alpha_bar.sqrt() * z + (1 - alpha_bar).sqrt() * eps
             text = expected["text_embeddings"][index : index + 1]
             if train_text_encoder:
-                text = components.text_encoder(expected["input_ids"][index : index + 1]).last_hidden_state
-            losses.append(torch.nn.functional.mse_loss(components.unet(z_t, t, encoder_hidden_states=text).sample, eps))
+                text = components.parts["text_encoder"](expected["input_ids"][index : index + 1]).last_hidden_state
+            losses.append(torch.nn.functional.mse_loss(components.denoiser(z_t, t, encoder_hidden_states=text).sample, eps))
         loss = losses[0] + prior_weight * losses[1]
         adamw.zero_grad()
         loss.backward()
@@ -171,7 +171,7 @@ def test_the_update_is_the_originals(case: str, golden_checkpoint: Path, golden_
     components, numbers = originals_loop(case, golden_checkpoint, expected, 2)
     for result, original in zip(ours.results, numbers, strict=True):
         assert [result.instance_loss, result.prior_loss, result.loss, result.gradient_norm] == pytest.approx(original, rel=1e-6)
-    reference = {f"unet.{name}": value for name, value in components.unet.named_parameters()}
-    reference |= {f"text_encoder.{name}": value for name, value in components.text_encoder.named_parameters()}
+    reference = {f"unet.{name}": value for name, value in components.denoiser.named_parameters()}
+    reference |= {f"text_encoder.{name}": value for name, value in components.parts["text_encoder"].named_parameters()}
     for name, parameter in ours.trainee.parameters.items():
         torch.testing.assert_close(parameter, reference[name], rtol=1e-6, atol=1e-9, msg=name)

@@ -58,7 +58,7 @@ def test_weights_and_number_format_are_chosen(golden_checkpoint: Path, tmp_path:
     saved = torch.load(raw, weights_only=True)
     assert saved["global_step"] == 470000
     assert saved["state_dict"]["model.diffusion_model.out.2.bias"].dtype == torch.float16
-    expected = read_model(str(golden_checkpoint), weights="raw").unet["conv_out.bias"]
+    expected = read_model(str(golden_checkpoint), weights="raw").parts["unet"]["conv_out.bias"]
     assert torch.equal(saved["state_dict"]["model.diffusion_model.out.2.bias"], expected.half())
     assert "The UNet is the last weights, not their average; also there: their running average" in screen.text
 

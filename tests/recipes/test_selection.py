@@ -213,7 +213,7 @@ def test_a_resumed_run_scores_and_chooses_as_one_that_never_stopped(
     scored: list[Tensor] = []
 
     def sampled(components: Components, *arguments: Any, **options: Any) -> Tensor:
-        scored.append(components.unet.get_parameter("conv_in.weight").detach().clone())
+        scored.append(components.denoiser.get_parameter("conv_in.weight").detach().clone())
         return final_latents(components, *arguments, **options)
 
     monkeypatch.setattr(scorer, "final_latents", sampled)

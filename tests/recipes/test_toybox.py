@@ -137,7 +137,7 @@ def test_clip_is_whole_and_finds_class_and_place_of_renderings() -> None:
     clip = untrained_clip(model.family, vision=VISION, projection=PROJECTION, seed=0)
     stored = load_file(CLIP_FILE)
     picture_side = {name.removeprefix("clip."): tensor.float() for name, tensor in stored.items() if name.startswith("clip.")}
-    text_side = {f"text_model.{name}": tensor.float() for name, tensor in model.text_encoder.items()}
+    text_side = {f"text_model.{name}": tensor.float() for name, tensor in model.parts["text_encoder"].items()}
     missing = clip.load_state_dict({**picture_side, **text_side}, strict=False)
     assert (missing.missing_keys, missing.unexpected_keys) == ([], [])
     pictures = PictureSet(Path("unused"), 100, 64, seed=987654)
@@ -161,7 +161,7 @@ def test_rare_words_are_heard(token: str) -> None:
     captions = [f"photo of a {token} container", "photo of a container"]
     with torch.no_grad():
         ids = components.family.tokenize(components.tokenizer, captions)
-        with_word, without = components.family.encode_text(components.text_encoder, ids)
+        with_word, without = components.family.encode_text(components.parts, ids)
     assert voice(with_word, without) > 0.4
 
 

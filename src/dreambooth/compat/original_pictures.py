@@ -11,7 +11,7 @@ from dreambooth.compat.picture_files import PictureFiles
 from dreambooth.compat.settings import OriginalPictures
 from dreambooth.display import Display
 from dreambooth.errors import SettingsError
-from dreambooth.families.components import Family
+from dreambooth.families.family import Family
 from dreambooth.pictures.maker import made_pictures
 from dreambooth.runtime.device import choose_device
 from dreambooth.runtime.interrupts import Interrupts

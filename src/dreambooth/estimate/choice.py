@@ -11,7 +11,7 @@ from dreambooth.errors import SettingsError
 from dreambooth.estimate.peak import WORKSPACE, describe_estimate, estimate_memory, gib
 from dreambooth.estimate.traces import part_bytes
 from dreambooth.estimate.workload import Workload
-from dreambooth.families.components import Family
+from dreambooth.families.family import Family
 from dreambooth.memory.plan import GPU_PRESETS, MemoryPlan, plan_of
 from dreambooth.memory.settings import MemoryPreset, MemorySettings
 from dreambooth.runtime.precision import PrecisionPolicy, choose_precision, has_bfloat16
@@ -67,7 +67,7 @@ def choose_plan(
     policy = choose_precision(plan.precision, device)
     if family is None or free is None:
         return ChosenPlan(preset, plan, policy)
-    if not is_gpu and part_bytes(family, "unet", torch.float32) < _CERTAINLY_FITS * free:
+    if not is_gpu and part_bytes(family, family.denoiser, torch.float32) < _CERTAINLY_FITS * free:
         return ChosenPlan(preset, plan, policy)
     estimate = estimate_memory(family, plan, workload)
     if not is_gpu:

@@ -30,7 +30,7 @@ from dreambooth.estimate.traces import (
     streamed_away_bytes,
 )
 from dreambooth.estimate.workload import Workload
-from dreambooth.families.components import Family
+from dreambooth.families.family import Family
 from dreambooth.memory.plan import MemoryPlan
 from dreambooth.runtime.precision import PrecisionPolicy
 from dreambooth.training.optimizer import works_by_tensor
@@ -124,10 +124,10 @@ class _PlannedRun:
     def trained_weights(self) -> int:
         """Of the UNet, and of the text encoder when it learns, with its table of words even if that does not."""
         dtype = self.policy.weight_dtype
-        unet = part_bytes(self.family, "unet", dtype)
+        denoiser = part_bytes(self.family, self.family.denoiser, dtype)
         if self.plan.stream_blocks:
-            unet -= streamed_away_bytes(self.family, dtype)
-        return unet + (part_bytes(self.family, "text_encoder", dtype) if self.workload.trainee.train_text_encoder else 0)
+            denoiser -= streamed_away_bytes(self.family, dtype)
+        return denoiser + (part_bytes(self.family, "text_encoder", dtype) if self.workload.trainee.train_text_encoder else 0)
 
     @property
     def all_weights(self) -> int:

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from dreambooth.diffusion.objective import squared_error
-from dreambooth.families.components import Components, Family
+from dreambooth.families.components import Components
+from dreambooth.families.family import Family
 from dreambooth.families.untrained import without_memory
 from dreambooth.memory.as_on_cuda import AsOnCuda
 from dreambooth.memory.recompute import recompute_activations
 from dreambooth.memory.settings import Checkpointing, Precision, StateFormat
-from dreambooth.memory.streaming import unet_blocks
 from dreambooth.memory.tracing import ACTIVATIONS, LiveBytes, stored_bytes
 from dreambooth.runtime.precision import PrecisionPolicy
 from dreambooth.sampling.sampler import guided_noise
@@ -35,7 +35,6 @@ from dreambooth.training.weight_average import WeightAverage
 __all__ = [
     "AverageUse",
     "OptimizerName",
-    "Part",
     "Sampling",
     "StepTrace",
     "StepUse",
@@ -53,7 +52,6 @@ __all__ = [
 ]
 
 OptimizerName = Literal["adamw", "adafactor"]
-Part = Literal["unet", "vae", "text_encoder"]
 _META = torch.device("meta")
 _GRADIENTS, _SCRATCH = "gradients", "scratch"
 _HOST = "cpu"  # where autocast is switched: see AsOnCuda
@@ -111,16 +109,16 @@ def _untouched(family: Family) -> Components:
 
 
 @cache
-def part_bytes(family: Family, part: Part, dtype: torch.dtype) -> int:
+def part_bytes(family: Family, part: str, dtype: torch.dtype) -> int:
     """Bytes of the weights of one part in `dtype`, and of its buffers."""
-    module: nn.Module = getattr(_untouched(family), part)
+    module = _untouched(family).parts[part]
     return _bytes_in(dtype, module.parameters()) + stored_bytes(module.buffers())
 
 
 @cache
 def streamed_away_bytes(family: Family, dtype: torch.dtype) -> int:
-    """Bytes of the UNet's weights that are in host memory while its largest block is on the device."""
-    sizes = [_bytes_in(dtype, block.parameters()) for block in unet_blocks(_untouched(family).unet)]
+    """Bytes of the denoiser's weights that are in host memory while its largest block is on the device."""
+    sizes = [_bytes_in(dtype, block.parameters()) for block in family.blocks_to_stream(_untouched(family).denoiser)]
     return sum(sizes) - max(sizes)
 
 
@@ -133,7 +131,8 @@ def step_use(trace: StepTrace) -> StepUse:
     """Run one forward and backward pass as training does."""
     components, policy = without_memory(trace.family), PrecisionPolicy(trace.precision, _HOST)
     trainee = _trainee(components, policy.weight_dtype, trace.trainee)
-    recompute_activations(trainee.modules.values(), trace.checkpointing)
+    inner = trace.family.inner_blocks(components.denoiser)
+    recompute_activations(trainee.modules.values(), trace.checkpointing, inner_blocks=inner)
     denoiser = Denoiser(components, policy, encodes_text=trace.trainee.train_text_encoder)
     live, cuda = LiveBytes(), AsOnCuda()
     for parameter in trainee.parameters.values():
@@ -171,7 +170,7 @@ def sampling_bytes(
 ) -> int:
     """Bytes of one denoising step beside the weights. Those that are learning are kept in 16 bits by mixed precision."""
     components, live = without_memory(family), LiveBytes()
-    _in_format(components.unet, weight_dtype).requires_grad_(is_learning)
+    _in_format(components.denoiser, weight_dtype).requires_grad_(is_learning)
     with live, AsOnCuda(), torch.no_grad(), torch.autocast(_HOST, compute_dtype, enabled=compute_dtype != weight_dtype):
         text_BLD = _text(family, sampling.num_pictures, is_encoded=True)
         empty_1LD = text_BLD[:1] if sampling.is_guided else None
@@ -195,7 +194,7 @@ def encoding_bytes(family: Family, resolution: int) -> int:
     """Bytes of bringing one picture from pixels to latents in float32, beside the weights."""
     vae, live = _untouched(family).vae, LiveBytes()
     with live, AsOnCuda(), torch.no_grad():
-        family.encode_pixels(vae, torch.empty(1, family.vae.pixel_channels, resolution, resolution, device=_META))
+        family.encode_pixels(vae, torch.empty(1, family.pixel_channels, resolution, resolution, device=_META))
     return live.peak
 
 
@@ -281,7 +280,7 @@ def _trained_shapes(family: Family, settings: TraineeSettings) -> tuple[torch.Si
 
 
 def _trainee(components: Components, dtype: torch.dtype, settings: TraineeSettings) -> FullTrainee:
-    trainee = full_trainee(components.unet, components.text_encoder, settings, learning_rate=1.0)
+    trainee = full_trainee(components, settings, learning_rate=1.0)
     for module in trainee.modules.values():
         _in_format(module, dtype)
     return trainee
@@ -301,7 +300,4 @@ def _timesteps(count: int) -> Tensor:
 
 
 def _text(family: Family, count: int, *, is_encoded: bool) -> Tensor:
-    length = family.text.num_positions
-    if is_encoded:
-        return torch.empty(count, length, family.text.width, device=_META)
-    return torch.empty(count, length, dtype=torch.int64, device=_META)
+    return family.empty_text(count, _META) if is_encoded else family.empty_ids(count, _META)

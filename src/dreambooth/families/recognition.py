@@ -14,9 +14,16 @@ from dreambooth.errors import ModelFileError
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.shapes import Shape, TextShape, UNetShape, VaeShape
 
-__all__ = ["SUPPORTED", "foreign_kind", "recognise", "recognise_text", "recognise_unet", "recognise_vae"]
+__all__ = ["FOLDER_STEMS", "SUPPORTED", "foreign_kind", "recognise", "recognise_text", "recognise_unet", "recognise_vae"]
 
 SUPPORTED = "Supported are Stable Diffusion 1.x text-to-image models: a .ckpt or .safetensors file, or a diffusers folder."
+
+FOLDER_STEMS: Mapping[str, tuple[str, ...]] = {
+    "unet": ("diffusion_pytorch_model",),
+    "vae": ("diffusion_pytorch_model",),
+    "text_encoder": ("model", "pytorch_model"),
+}
+"""The parts that a diffusers folder of a known family holds, and what their files of weights may be called."""
 
 Shapes = Mapping[str, Shape]
 
@@ -53,18 +60,19 @@ def foreign_kind(names: Iterable[str]) -> str | None:
     return "a file whose tensors belong to no model known here"
 
 
-def recognise(unet: Shapes, vae: Shapes, text_encoder: Shapes) -> StableDiffusion1:
-    """The family and widths of a model whose three parts have these canonical names and shapes.
+def recognise(parts: Mapping[str, Shapes]) -> StableDiffusion1:
+    """The family and widths of a model whose parts have these canonical names and shapes.
 
     Raises ModelFileError that names what the model is when it is of another family, or what in it contradicts itself.
     """
+    unet = parts["unet"]
     if any(name.startswith(("add_embedding.", "label_emb.")) for name in unet):
         raise ModelFileError("this is a Stable Diffusion XL model (its UNet takes sizes beside the text)", hint=SUPPORTED)
     unet_shape = recognise_unet(unet)
     if unet_shape.has_linear_projections:
         kind = "this is a Stable Diffusion 2.x model (linear projections around attention"
         raise ModelFileError(f"{kind}, text states {unet_shape.context_width} wide)", hint=SUPPORTED)
-    family = StableDiffusion1(unet_shape, recognise_vae(vae), recognise_text(text_encoder))
+    family = StableDiffusion1(unet_shape, recognise_vae(parts["vae"]), recognise_text(parts["text_encoder"]))
     if unet_shape.in_channels != unet_shape.out_channels:
         raise ModelFileError(_extra_channels(family), hint=SUPPORTED)
     problems = _contradictions(family)

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from dreambooth.diffusion.randomness import seeded
-from dreambooth.families.components import Components, Family
+from dreambooth.families.components import Components
+from dreambooth.families.family import Family
 from dreambooth.families.quiet_import import quiet_import
 
 if TYPE_CHECKING:
@@ -27,14 +28,14 @@ def untrained_unet(family: Family, *, seed: int) -> UNet2DConditionModel:
     """A UNet of the family's widths whose weights depend on the seed alone."""
     with quiet_import():
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-    return _begun(lambda: UNet2DConditionModel.from_config(family.unet_config), seed)
+    return _begun(lambda: UNet2DConditionModel.from_config(family.parts[family.denoiser].config), seed)
 
 
 def untrained_vae(family: Family, *, seed: int) -> AutoencoderKL:
     """An autoencoder of the family's widths whose weights depend on the seed alone."""
     with quiet_import():
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    return _begun(lambda: AutoencoderKL.from_config(family.vae_config), seed)
+    return _begun(lambda: AutoencoderKL.from_config(family.parts[family.autoencoder].config), seed)
 
 
 def untrained_clip(family: Family, *, vision: dict[str, Any], projection: int, seed: int) -> CLIPModel:
@@ -43,7 +44,7 @@ def untrained_clip(family: Family, *, vision: dict[str, Any], projection: int, s
         from transformers.models.clip.configuration_clip import CLIPConfig
         from transformers.models.clip.modeling_clip import CLIPModel
 
-    text = {**family.text_config, "projection_dim": projection}
+    text = {**family.parts[family.text_encoders[0]].config, "projection_dim": projection}
     seen = {**vision, "projection_dim": projection}
     return _begun(lambda: CLIPModel(CLIPConfig(text_config=text, vision_config=seen, projection_dim=projection)), seed)
 
@@ -58,18 +59,9 @@ def untrained_vit(config: dict[str, Any], *, seed: int) -> ViTModel:
 
 def without_memory(family: Family) -> Components:
     """A whole model in float32 on torch's meta device: it computes shapes and types, and has no numbers."""
-    with quiet_import():
-        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-        from transformers.models.clip.configuration_clip import CLIPTextConfig
-        from transformers.models.clip.modeling_clip import CLIPTextModel
-
     with torch.device("meta"):
-        unet, vae = UNet2DConditionModel.from_config(family.unet_config), AutoencoderKL.from_config(family.vae_config)
-        text_encoder = CLIPTextModel(CLIPTextConfig.from_dict(family.text_config))
-    for module in (unet, vae, text_encoder):
-        module.eval().requires_grad_(False)
-    return Components(family, unet, vae, text_encoder, family.load_tokenizer())
+        parts = {name: family.new_module(name).eval().requires_grad_(False) for name in family.parts}
+    return Components(family, parts, family.load_tokenizer())
 
 
 def _begun(make: Callable[[], Module], seed: int) -> Module:

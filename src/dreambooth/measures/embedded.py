@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from dreambooth.errors import ModelFileError
-from dreambooth.families.components import Family
+from dreambooth.families.family import Family
 from dreambooth.families.untrained import untrained_clip, untrained_vit
 from dreambooth.measures.encoders import ClipEncoder, VitEncoder
 from dreambooth.measures.perceptual import PerceptualDistance, judge_distance

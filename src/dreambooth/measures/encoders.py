@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from dreambooth.errors import ModelFileError
+from dreambooth.families.clip_tokenizer import load_clip_tokenizer
 from dreambooth.families.quiet_import import quiet_import
-from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.measures.preprocessing import Preprocessing, read_preprocessing
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class ClipEncoder:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return StableDiffusion1.load_tokenizer()
+        return load_clip_tokenizer()
 
     @torch.no_grad()
     def encode(self, pixels_BCHW: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from torch import nn
 
@@ -15,32 +15,31 @@ _SWITCHES = (
     "activation_checkpointing_enable",  # transformers
     "gradient_checkpointing_enable",  # its older name, the only one in earlier releases
 )
-_NUM_OUTER_LEVELS = 2
 
 
-def recompute_activations(modules: Iterable[nn.Module], where: Checkpointing) -> None:
+def recompute_activations(
+    modules: Iterable[nn.Module], where: Checkpointing, *, inner_blocks: Collection[nn.Module] = ()
+) -> None:
     """Make the modules recompute `where` it says. Numbers do not change: the arithmetic is the same.
 
-    "all" is every layer that the libraries can recompute. "outer" is the two levels of a UNet with the largest latents,
-    where three quarters of its activations are; a module without such levels keeps its activations.
+    "all" is every layer that the libraries can recompute. "outer" leaves out the `inner_blocks`, and the modules that hold
+    none of them.
     """
     if where == "off":
         return
     for module in modules:
         switch = next(name for name in _SWITCHES if hasattr(module, name))
+        inner = [block for block in module.modules() if block in inner_blocks]
         if where == "all":
             getattr(module, switch)()
-        elif isinstance(levels := getattr(module, "down_blocks", None), nn.ModuleList):
+        elif inner:
             getattr(module, switch)()
-            _keep_inner_levels(module, levels)
+            _keep(inner)
 
 
-def _keep_inner_levels(unet: nn.Module, levels: nn.ModuleList) -> None:
+def _keep(blocks: Iterable[nn.Module]) -> None:
     """Each block of diffusers looks at a flag of its own."""
-    rising = unet.get_submodule("up_blocks")
-    assert isinstance(rising, nn.ModuleList)
-    inner = [*levels[_NUM_OUTER_LEVELS:], *rising[: len(rising) - _NUM_OUTER_LEVELS], unet.get_submodule("mid_block")]
-    for block in inner:
+    for block in blocks:
         for part in block.modules():
             if hasattr(part, "gradient_checkpointing"):
-                part.gradient_checkpointing = False
+                part.gradient_checkpointing = False  # type: ignore[assignment]

@@ -11,13 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-__all__ = ["StreamedBlocks", "unet_blocks"]
-
-
-def unet_blocks(unet: nn.Module) -> tuple[nn.Module, ...]:
-    """What is worth streaming of a UNet, in the order of the forward pass: its down blocks, its middle and its up blocks."""
-    falling, rising = unet.get_submodule("down_blocks"), unet.get_submodule("up_blocks")
-    return (*falling.children(), unet.get_submodule("mid_block"), *rising.children())
+__all__ = ["StreamedBlocks"]
 
 
 class StreamedBlocks:

@@ -79,7 +79,7 @@ def _form(destination: Path, to: Literal["single-file", "diffusers"] | None) -> 
 
 
 def _num_bytes(read: ModelWeights, dtype: torch.dtype | None) -> int:
-    tensors = (*read.unet.values(), *read.vae.values(), *read.text_encoder.values())
+    tensors = (tensor for part in read.parts.values() for tensor in part.values())
     return sum(tensor.numel() * (dtype or tensor.dtype).itemsize for tensor in tensors)
 
 

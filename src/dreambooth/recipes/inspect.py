@@ -51,10 +51,9 @@ def _show_model(read: ModelWeights, display: Display) -> None:
     report = read.report
     size = f", {report.source.stat().st_size / 1e9:.2f} GB" if report.source.is_file() else ""
     display.say(f"{report.source}: {report.title}, {report.form} ({', '.join(report.formats)}{size})")
-    widths = (read.family.unet.widths, read.family.vae.widths, (read.family.text.width,))
     rows = [
-        (part.title, f"{part.num_parameters:,}", str(part.num_tensors), ", ".join(part.dtypes), "-".join(map(str, numbers)))
-        for part, numbers in zip(report.parts, widths, strict=True)
+        (part.title, f"{part.num_parameters:,}", str(part.num_tensors), ", ".join(part.dtypes), "-".join(map(str, spec.widths)))
+        for part, spec in zip(report.parts, read.family.parts.values(), strict=True)
     ]
     display.table("Parts", ("part", "parameters", "tensors", "number format", "widths"), rows)
     also_there = "" if report.also_there is None else f"; also there: {report.also_there}"

@@ -13,7 +13,7 @@ from dreambooth.estimate.choice import USABLE, first_that_fits, possible_plan
 from dreambooth.estimate.peak import WORKSPACE, MemoryEstimate, describe_estimate, estimate_memory, gib
 from dreambooth.estimate.traces import Sampling
 from dreambooth.estimate.workload import Workload
-from dreambooth.families.components import Family
+from dreambooth.families.family import Family
 from dreambooth.memory.plan import PRESETS
 from dreambooth.memory.settings import MemoryPreset
 from dreambooth.runtime.device import choose_device, describe_device

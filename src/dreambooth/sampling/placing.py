@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -25,19 +25,19 @@ def picture_dtype(precision: Literal["fp32", "bf16", "fp16"] | None, device: tor
 
 def place(components: Components, device: torch.device) -> Components:
     """Bring all modules to `device`, in place; the same components."""
-    for module in (components.unet, components.vae, components.text_encoder):
+    for module in components.parts.values():
         module.to(device)
     return components
 
 
 @contextmanager
-def visiting(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Inside, a module that is elsewhere is on `device`."""
-    is_visitor = next(module.parameters()).device.type != device.type
-    if is_visitor:
+def visiting(modules: Iterable[nn.Module], device: torch.device) -> Iterator[None]:
+    """Inside, modules that are elsewhere are on `device`."""
+    visitors = [module for module in modules if next(module.parameters()).device.type != device.type]
+    for module in visitors:
         module.to(device)
     try:
         yield
     finally:
-        if is_visitor:
+        for module in visitors:
             module.to("cpu")

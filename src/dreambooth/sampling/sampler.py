@@ -86,15 +86,16 @@ def guided_noise(
     components: Components, text_BLD: Tensor, unconditional_1LD: Tensor | None, *, scale: float, dtype: torch.dtype
 ) -> PredictNoise:
     """The UNet with classifier-free guidance, both halves in one forward; without `unconditional_1LD`, the prompt alone."""
-    unet, batch = components.unet, text_BLD.shape[0]
+    denoiser, batch = components.denoiser, text_BLD.shape[0]
     if unconditional_1LD is not None:
         text_BLD = torch.cat([unconditional_1LD.expand(batch, -1, -1), text_BLD])
 
     def predict(x_BCHW: Tensor, t: float) -> Tensor:
         x_t_BCHW = x_BCHW if unconditional_1LD is None else torch.cat([x_BCHW, x_BCHW])
         t_B = torch.full((x_t_BCHW.shape[0],), t, device=x_t_BCHW.device)
-        with _arithmetic(unet, dtype):
-            eps_BCHW = components.family.predict_noise(unet, x_t_BCHW.to(_dtype_of(unet)), t_B, text_BLD.to(_dtype_of(unet)))
+        weight_dtype = _dtype_of(denoiser)
+        with _arithmetic(denoiser, dtype):
+            eps_BCHW = components.family.predict_noise(denoiser, x_t_BCHW.to(weight_dtype), t_B, text_BLD.to(weight_dtype))
         if unconditional_1LD is None:
             return eps_BCHW.float()
         eps_unconditional, eps_conditional = eps_BCHW.float().chunk(2)
@@ -144,8 +145,8 @@ def _nearest_multiple(value: int, unit: int) -> int:
 @torch.no_grad()
 def _encode(components: Components, prompts: Sequence[str], device: torch.device, dtype: torch.dtype) -> Tensor:
     input_ids_BL = components.family.tokenize(components.tokenizer, prompts).to(device)
-    with _arithmetic(components.text_encoder, dtype):
-        return components.family.encode_text(components.text_encoder, input_ids_BL)
+    with _arithmetic(components.text_encoders[0], dtype):
+        return components.family.encode_text(components.parts, input_ids_BL)
 
 
 def _start_noise(shape: tuple[int, ...], seed: int, picture: Picture) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from dreambooth.trainees.settings import TraineeSettings
+from dreambooth.trainees.trained_parts import Model, trained_parts
 
 __all__ = ["FullTrainee", "ParameterGroup", "full_trainee"]
 
@@ -57,15 +58,11 @@ def _learning(name: str, module: nn.Module) -> dict[str, nn.Parameter]:
     return {f"{name}.{key}": parameter for key, parameter in module.named_parameters() if parameter.requires_grad}
 
 
-def full_trainee(unet: nn.Module, text_encoder: nn.Module, settings: TraineeSettings, *, learning_rate: float) -> FullTrainee:
-    """The trainee that the settings describe; the text encoder learns at its own rate when it has one."""
-    if not settings.train_text_encoder:
-        return FullTrainee({"unet": unet}, {"unet": learning_rate})
+def full_trainee(model: Model, settings: TraineeSettings, *, learning_rate: float) -> FullTrainee:
+    """The trainee that the settings describe; text encoders learn at their own rate when they have one."""
+    modules = {name: model.parts[name] for name in trained_parts(settings, model.family)}
     text_rate = settings.text_encoder_learning_rate
-    named = text_encoder.named_parameters()
+    rates = {name: learning_rate if name == model.family.denoiser or text_rate is None else text_rate for name in modules}
+    named = (one for name, module in modules.items() if name != model.family.denoiser for one in module.named_parameters())
     tables = [] if settings.train_token_table else [table for name, table in named if name.endswith(_TOKEN_TABLE)]
-    return FullTrainee(
-        {"unet": unet, "text_encoder": text_encoder},
-        {"unet": learning_rate, "text_encoder": learning_rate if text_rate is None else text_rate},
-        frozen=tables,
-    )
+    return FullTrainee(modules, rates, frozen=tables)

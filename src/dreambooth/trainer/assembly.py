@@ -10,13 +10,14 @@ from torch import nn
 from dreambooth.families.components import Components
 from dreambooth.memory.plan import MemoryPlan
 from dreambooth.memory.recompute import recompute_activations
-from dreambooth.memory.streaming import StreamedBlocks, unet_blocks
+from dreambooth.memory.streaming import StreamedBlocks
 from dreambooth.runtime.compilation import compile_modules
 from dreambooth.runtime.precision import PrecisionPolicy
 from dreambooth.runtime.processes import Processes
 from dreambooth.runtime.shards import shard
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainees.full import FullTrainee, full_trainee
+from dreambooth.trainees.trained_parts import trained_parts
 from dreambooth.training.denoiser import Denoiser
 from dreambooth.training.loop import TrainingState
 from dreambooth.training.loss_scale import FixedLossScale, LossScale
@@ -29,29 +30,30 @@ __all__ = ["Placed", "assemble", "place_for_training"]
 
 @dataclass(frozen=True)
 class Placed:
-    """A model whose UNet and text encoder are where they train, in the number format that they train in."""
+    """A model whose denoiser and text encoders are where they train, in the number format that they train in."""
 
     components: Components
     streamed: StreamedBlocks
-    """The UNet's blocks that visit the device one at a time; none in most plans."""
+    """The denoiser's blocks that visit the device one at a time; none in most plans."""
 
 
 def place_for_training(
     components: Components, settings: TrainSettings, plan: MemoryPlan, policy: PrecisionPolicy, device: torch.device
 ) -> Placed:
-    """Bring UNet and text encoder to the device; the VAE stays where it is, and what is frozen keeps its number format.
+    """Bring denoiser and text encoders to the device; the VAE stays where it is, and what is frozen keeps its number format.
 
     Nothing comes to the device in a longer format than it will have there.
     """
-    unet, text_encoder = components.unet, components.text_encoder
-    nn.Module.to(unet, policy.weight_dtype)  # that of diffusers' models would log a warning
-    streamed = StreamedBlocks(unet_blocks(unet) if plan.stream_blocks else (), device)
+    denoiser = components.denoiser
+    nn.Module.to(denoiser, policy.weight_dtype)  # that of diffusers' models would log a warning
+    streamed = StreamedBlocks(components.family.blocks_to_stream(denoiser) if plan.stream_blocks else (), device)
     streamed.attach()
-    unet.to(device)
+    denoiser.to(device)
     # Convolutions of tensor cores want it; the optimiser by tensors and FSDP do not.
     if device.type == "cuda" and not works_by_tensor(settings.optimizer.optimizer, plan) and not plan.shard:
-        unet.to(memory_format=torch.channels_last)
-    text_encoder.to(device, policy.weight_dtype if settings.trainee.train_text_encoder else None)
+        denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for module in components.text_encoders:
+        module.to(device, policy.weight_dtype if settings.trainee.train_text_encoder else None)
     return Placed(components, streamed)
 
 
@@ -61,13 +63,12 @@ def assemble(
     """The trainee and its state before the first step. Weights are spread over the processes here, when the plan says so."""
     components, decay = placed.components, settings.loop.ema_decay
     if plan.shard:  # before anything takes hold of the parameters, which are others afterwards
-        shard(components.unet, processes, components.unet.device)
-        if settings.trainee.train_text_encoder:
-            shard(components.text_encoder, processes, components.text_encoder.device)
-    trainee = full_trainee(
-        components.unet, components.text_encoder, settings.trainee, learning_rate=settings.optimizer.learning_rate
-    )
-    recompute_activations(trainee.modules.values(), plan.gradient_checkpointing)
+        for name in trained_parts(settings.trainee, components.family):
+            module = components.parts[name]
+            shard(module, processes, next(module.parameters()).device)
+    trainee = full_trainee(components, settings.trainee, learning_rate=settings.optimizer.learning_rate)
+    inner = components.family.inner_blocks(components.denoiser)
+    recompute_activations(trainee.modules.values(), plan.gradient_checkpointing, inner_blocks=inner)
     compile_modules(trainee.modules.values(), settings.loop.compile)
     optimizer = make_optimizer(
         trainee,

@@ -78,6 +78,6 @@ def encode_captions(
             if train_text_encoder:
                 encoded[caption] = input_ids_BL[0]
             else:
-                states_BLD = components.family.encode_text(components.text_encoder, input_ids_BL.to(device))
+                states_BLD = components.family.encode_text(components.parts, input_ids_BL.to(device))
                 encoded[caption] = states_BLD[0].float().cpu()
     return encoded

@@ -50,7 +50,7 @@ def image_log_latents(session: Session) -> ImageLogLatents:
     source = session.material.source
     examples = tuple(one for one in source.examples_at(session.state.step) if one.role == "instance")[:most]
     pictures = [Picture(example.caption, example.slot) for example in examples]
-    with session.state.average.in_place(), visiting(session.components.text_encoder, session.ready.device):
+    with session.state.average.in_place(), visiting(session.components.text_encoders, session.ready.device):
         samples = {what: [_latent(session, one, scale) for one in pictures] for what, scale in _SCALES.items()}
     return ImageLogLatents(examples, samples)
 
@@ -62,7 +62,7 @@ def write_image_log(session: Session, latents: ImageLogLatents) -> None:
     inputs = [render_view(read_pixels(one.photo.path, background=background), one.view) for one in latents.examples]
     encoded = session.material.encoded
     means = [encoded.moments[one.photo.digest, one.view].mean * encoded.scaling_factor for one in latents.examples]
-    with visiting(session.components.vae, session.ready.device):
+    with visiting([session.components.vae], session.ready.device):
         decoded = {what: _decoded(session, all_of) for what, all_of in latents.samples.items()}
         reconstruction = _decoded(session, [mean.unsqueeze(0) for mean in means])
     sheets: dict[str, Images] = {

@@ -85,7 +85,8 @@ def gather_material(ready: Ready, display: Display) -> Material:
         device=device,
     )
     if not settings.trainee.train_text_encoder:
-        components.text_encoder.to("cpu")
+        for module in components.text_encoders:
+            module.to("cpu")
     release_memory(device)
     encoded = Encoded(moments, text, components.family.scaling_factor)
     validation = tuple(_validation_item(one, ready, source, encoded) for one in held_out)

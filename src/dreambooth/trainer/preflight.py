@@ -24,6 +24,7 @@ from dreambooth.runtime.free_memory import free_memory_bytes
 from dreambooth.runtime.processes import Processes
 from dreambooth.sampling.sampler import check_size
 from dreambooth.schema.verbs import TrainSettings
+from dreambooth.trainees.trained_parts import trained_parts
 from dreambooth.trainer.disk_space import check_disk_space, run_bytes
 from dreambooth.trainer.preflight_tables import show_captions, show_problems
 from dreambooth.trainer.problems import Problems
@@ -200,9 +201,8 @@ def _check_output_is_free(folder: Path) -> None:
 
 
 def _check_disk(settings: TrainSettings, plan: MemoryPlan, base: ModelWeights, run: RunFolder) -> None:
-    parts = {"unet": base.unet, "text_encoder": base.text_encoder, "vae": base.vae}
-    counts = {name: sum(tensor.numel() for tensor in part.values()) for name, part in parts.items()}
-    trained = counts["unet"] + (counts["text_encoder"] if settings.trainee.train_text_encoder else 0)
+    counts = {name: sum(tensor.numel() for tensor in part.values()) for name, part in base.parts.items()}
+    trained = sum(counts[name] for name in trained_parts(settings.trainee, base.family))
     needed = run_bytes(settings, plan, num_trained=trained, num_parameters=sum(counts.values()))
     check_disk_space(run.path, needed)
 

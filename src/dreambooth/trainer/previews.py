@@ -55,7 +55,7 @@ class Previewer:
 
     def latents(self) -> list[Tensor]:
         """The final latents of every prompt, (1, C, H, W) each. A frozen text encoder comes to the device for this alone."""
-        with visiting(self.components.text_encoder, self.device):
+        with visiting(self.components.text_encoders, self.device):
             return [self._latent(Picture(prompt, index)) for index, prompt in enumerate(self.prompts)]
 
     def _latent(self, picture: Picture) -> Tensor:
@@ -66,7 +66,7 @@ class Previewer:
 
         Raises ModelFileError for a picture that is not finite.
         """
-        with visiting(self.components.vae, self.device):
+        with visiting([self.components.vae], self.device):
             for index, (prompt, latent_BCHW) in enumerate(zip(self.prompts, latents, strict=True)):
                 text = picture_text(
                     Picture(prompt, index), self._options, model_digest=self.model_digest, device=self.device, dtype=self.dtype

@@ -117,9 +117,9 @@ class Scorer:
         session, ready = self.session, self.session.ready
         with ExitStack() as stack:
             stack.enter_context(session.state.average.in_place())
-            stack.enter_context(visiting(session.components.text_encoder, ready.device))
+            stack.enter_context(visiting(session.components.text_encoders, ready.device))
             latents = [self._latent(picture) for picture in pictures]
-        with visiting(session.components.vae, ready.device):
+        with visiting([session.components.vae], ready.device):
             made = [decode(session.components, latent_BCHW)[0].cpu() for latent_BCHW in latents]
         return (_to_bytes(pixels_CHW).float() / 255 for pixels_CHW in made)
 

@@ -72,15 +72,13 @@ class Session:
         """
         settings, base, processes = self.ready.settings, self.ready.base, self.ready.processes
         with self.host_values(), self.state.average.in_place(is_exact=True):
-            unet, _, text_encoder = self.components.family.state_dicts(self.components)
-            if not settings.trainee.train_text_encoder:
-                text_encoder = base.text_encoder
-            unet, text_encoder = (gather_on_host(part, keeps=processes.is_main) for part in (unet, text_encoder))
+            states = self.components.family.state_dicts(self.trainee.modules)
+            trained = {name: gather_on_host(tensors, keeps=processes.is_main) for name, tensors in states.items()}
             with processes.together():
                 if processes.is_main:
-                    trained = replace(base, unet=unet, text_encoder=text_encoder)
+                    model = replace(base, parts={**base.parts, **trained})
                     dtype = STORAGE_DTYPES[settings.output.model_dtype]
-                    write_single_file(path, trained, dtype=dtype, metadata=self._metadata())
+                    write_single_file(path, model, dtype=dtype, metadata=self._metadata())
 
     def host_values(self) -> AbstractContextManager[None]:
         """Inside, every weight can be read and written, wherever it lives while training."""

@@ -28,7 +28,7 @@ class Denoiser:
         """The model's estimate of eps in x_t, (B, C, H, W)."""
         family = self.components.family
         with self.policy.autocast():
-            states_BLD = family.encode_text(self.components.text_encoder, text) if self.encodes_text else text
+            states_BLD = family.encode_text(self.components.parts, text) if self.encodes_text else text
             if self.policy.weight_dtype != torch.float32:  # no autocast then, which would convert what comes in
                 x_t_BCHW, states_BLD = x_t_BCHW.to(self.policy.weight_dtype), states_BLD.to(self.policy.weight_dtype)
-            return family.predict_noise(self.components.unet, x_t_BCHW, t_B, states_BLD)
+            return family.predict_noise(self.components.denoiser, x_t_BCHW, t_B, states_BLD)

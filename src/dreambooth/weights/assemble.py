@@ -1,4 +1,4 @@
-"""From the three parts of a model, as mapped from files, to a checked model."""
+"""From the parts of a model, as mapped from files, to a checked model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dreambooth.errors import ModelFileError
-from dreambooth.families.blueprints import text_blueprint, unet_blueprint, vae_blueprint
 from dreambooth.families.recognition import recognise
 from dreambooth.families.shapes import shapes_of
 from dreambooth.weights.key_map import MappedPart, check_parts
@@ -24,9 +23,7 @@ class FoundModel:
     source: Path
     form: ModelForm
     formats: tuple[str, ...]
-    unet: MappedPart
-    vae: MappedPart
-    text_encoder: MappedPart
+    parts: Mapping[str, MappedPart]
     unet_weights: UNetWeights
     also_there: str | None = None
     neutralised: tuple[str, ...] = ()
@@ -42,26 +39,21 @@ def assemble(found: FoundModel, *, hint: str) -> ModelWeights:
     Raises ModelFileError that names the family when it is another one, or lists all missing and wrongly shaped tensors;
     `hint` is then the way out.
     """
-    parts = (found.unet, found.vae, found.text_encoder)
     try:
-        family = recognise(*(shapes_of(part.tensors) for part in parts))
+        family = recognise({name: shapes_of(part.tensors) for name, part in found.parts.items()})
     except ModelFileError as error:
         raise ModelFileError([f"{found.source}: {problem}" for problem in error.problems], hint=error.hint) from error
-    blueprints = (unet_blueprint(family.unet), vae_blueprint(family.vae), text_blueprint(family.text))
-    checked = list(zip(parts, blueprints, strict=True))
-    check_parts(checked, hint=hint)
-    unet, vae, text_encoder = ({name: part.tensors[name] for name in blueprint} for part, blueprint in checked)
-    beyond = [part.names[name] for part, blueprint in checked for name in part.tensors if name not in blueprint]
-    not_mapped = [name for part in parts for name in part.leftover]
+    checked = {name: (found.parts[name], part.blueprint) for name, part in family.parts.items()}
+    check_parts(list(checked.values()), hint=hint)
+    parts = {name: {key: part.tensors[key] for key in blueprint} for name, (part, blueprint) in checked.items()}
+    beyond = [part.names[key] for part, blueprint in checked.values() for key in part.tensors if key not in blueprint]
+    not_mapped = [key for part, _ in checked.values() for key in part.leftover]
     report = ReadingReport(
         source=found.source,
         form=found.form,
         formats=found.formats,
         title=family.title,
-        parts=tuple(
-            PartReport.of(part.title, part.path, tensors)
-            for part, tensors in zip(parts, (unet, vae, text_encoder), strict=True)
-        ),
+        parts=tuple(PartReport.of(part.title, part.path, parts[name]) for name, (part, _) in checked.items()),
         unet_weights=found.unet_weights,
         also_there=found.also_there,
         neutralised=found.neutralised,
@@ -69,4 +61,4 @@ def assemble(found: FoundModel, *, hint: str) -> ModelWeights:
         bookkeeping=found.bookkeeping,
         notes=found.notes,
     )
-    return ModelWeights(family, unet, vae, text_encoder, report, found.metadata)
+    return ModelWeights(family, parts, report, found.metadata)

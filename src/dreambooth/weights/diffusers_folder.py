@@ -15,22 +15,18 @@ import torch
 from torch import Tensor
 
 from dreambooth.errors import ModelFileError
-from dreambooth.families.recognition import SUPPORTED
+from dreambooth.families.key_pairs import same_names
+from dreambooth.families.recognition import FOLDER_STEMS, SUPPORTED
+from dreambooth.families.text_keys import POSITION_IDS, canonical_text, position_ids_note
+from dreambooth.families.vae_keys import canonical_attention, canonical_vae_keys
 from dreambooth.weights.assemble import FoundModel, assemble
 from dreambooth.weights.containers import TensorFile, open_tensor_file
-from dreambooth.weights.key_map import find_tensors, same_names
+from dreambooth.weights.key_map import find_tensors
 from dreambooth.weights.model_weights import ModelWeights, UNetWeights
 from dreambooth.weights.settings import WeightsChoice
-from dreambooth.weights.text_keys import POSITION_IDS, canonical_text, position_ids_note
-from dreambooth.weights.vae_keys import canonical_attention, canonical_vae_keys
 
 __all__ = ["is_diffusers_folder", "read_diffusers_folder"]
 
-_STEMS = {
-    "unet": ("diffusion_pytorch_model",),
-    "vae": ("diffusion_pytorch_model",),
-    "text_encoder": ("model", "pytorch_model"),
-}
 _DAMAGED = "The folder is damaged or was written by an unknown program: get it again, or give another one."
 _LAST_WEIGHTS = ".non_ema"  # the variant in which folders keep the UNet before averaging
 
@@ -49,8 +45,9 @@ def read_diffusers_folder(folder: Path, *, weights: WeightsChoice) -> ModelWeigh
     chosen, unet_weights, also_there = _choose_files(folder, weights)
     opened = {part: _open(path) for part, path in chosen.items()}
     files = [file for part_files in opened.values() for file in part_files]
-    unet, vae, text = ({name: tensor for file in opened[part] for name, tensor in file.tensors.items()} for part in _STEMS)
-    text, notes = _without_position_ids(text)
+    parts = {part: {name: tensor for file in opened[part] for name, tensor in file.tensors.items()} for part in opened}
+    unet, vae = parts["unet"], parts["vae"]
+    text, notes = _without_position_ids(parts["text_encoder"])
     if any(canonical_attention(name) != name for name in vae):
         notes.append("the VAE's attention has its old names and was read under today's")
     text_keys = same_names(map(canonical_text, text))
@@ -58,9 +55,11 @@ def read_diffusers_folder(folder: Path, *, weights: WeightsChoice) -> ModelWeigh
         source=folder,
         form="diffusers folder",
         formats=tuple(sorted({file.format for file in files})),
-        unet=find_tensors("UNet", chosen["unet"], unet, same_names(unet)),
-        vae=find_tensors("VAE", chosen["vae"], vae, canonical_vae_keys(vae), spelling=canonical_attention),
-        text_encoder=find_tensors("text encoder", chosen["text_encoder"], text, text_keys, spelling=canonical_text),
+        parts={
+            "unet": find_tensors("UNet", chosen["unet"], unet, same_names(unet)),
+            "vae": find_tensors("VAE", chosen["vae"], vae, canonical_vae_keys(vae), spelling=canonical_attention),
+            "text_encoder": find_tensors("text encoder", chosen["text_encoder"], text, text_keys, spelling=canonical_text),
+        },
         unet_weights=unet_weights,
         also_there=also_there,
         neutralised=tuple(sorted({name for file in files for name in file.neutralised})),
@@ -79,7 +78,7 @@ def _stated_side(folder: Path, downsampling: int) -> int | None:
 
 
 def _choose_files(folder: Path, weights: WeightsChoice) -> tuple[dict[str, Path], UNetWeights, str | None]:
-    chosen = {part: _first_file(folder / part, ("", ".fp16")) for part in _STEMS}
+    chosen = {part: _first_file(folder / part, ("", ".fp16")) for part in FOLDER_STEMS}
     last = _first_file(folder / "unet", (_LAST_WEIGHTS,))
     unet_weights: UNetWeights = "only"
     also_there = None
@@ -90,7 +89,7 @@ def _choose_files(folder: Path, weights: WeightsChoice) -> tuple[dict[str, Path]
     if last is not None and (weights == "raw" or chosen["unet"] is None):
         chosen["unet"] = last
     problems = [
-        f"{folder / part}: no weights here; expected {_STEMS[part][0]}.safetensors, or .bin, or their .fp16 variants"
+        f"{folder / part}: no weights here; expected {FOLDER_STEMS[part][0]}.safetensors, or .bin, or their .fp16 variants"
         for part, path in chosen.items()
         if path is None
     ]
@@ -105,7 +104,7 @@ def _first_file(folder: Path, variants: Sequence[str]) -> Path | None:
         name
         for variant in variants
         for ending in ("safetensors", "bin")
-        for stem in _STEMS[folder.name]
+        for stem in FOLDER_STEMS[folder.name]
         for name in (
             f"{stem}{variant}.{ending}",
             f"{stem}.{ending}.index{variant}.json",

@@ -8,11 +8,11 @@ from glob import escape
 from pathlib import Path
 
 from dreambooth.errors import ModelFileError
+from dreambooth.families.recognition import FOLDER_STEMS
 
 __all__ = ["fetch", "fetch_encoder"]
 
-_PARTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "(?:pytorch_)?model"}
-_FOLDERS = (*_PARTS, "tokenizer", "scheduler")
+_FOLDERS = (*FOLDER_STEMS, "tokenizer", "scheduler")
 # Full precision before half: training goes on from these weights. Then safetensors before pickles.
 _PREFERENCE = (("", "safetensors"), ("", "bin"), ("fp16", "safetensors"), ("fp16", "bin"))
 _OTHER_FAMILIES = ("text_encoder_2/", "transformer/")
@@ -88,7 +88,7 @@ def _choose(hub_id: str, names: Sequence[str]) -> list[str]:
         )
     if "model_index.json" not in names:
         return [_single_file(hub_id, names)]
-    weights = {part: _weights(part, stem, names) for part, stem in _PARTS.items()}
+    weights = {part: _weights(part, f"(?:{'|'.join(stems)})", names) for part, stems in FOLDER_STEMS.items()}
     if missing := [part for part, files in weights.items() if not files]:
         raise ModelFileError(
             [f"{hub_id}: no weights for torch in its folder '{part}'" for part in missing],

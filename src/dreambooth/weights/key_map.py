@@ -5,32 +5,19 @@ A key table is a list of pairs (name in the original's files, canonical name); r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from torch import Tensor
 
 from dreambooth.errors import ModelFileError
+from dreambooth.families.key_pairs import KeyPair, Transform
 from dreambooth.families.shapes import Shape, StateDict
 
-__all__ = ["KeyPair", "MappedPart", "Transform", "check_parts", "find_tensors", "restore_names", "same_names"]
-
-Transform = Literal["same", "convolution to linear"]
-"""What happens to a tensor on the way from the original to the canonical name: nothing, or a 1x1 convolution of (out, in,
-1, 1) becomes a linear layer of (out, in). Both directions are views: no bit changes."""
+__all__ = ["MappedPart", "check_parts", "find_tensors", "restore_names"]
 
 _LISTED_KEYS = 12  # a list of problems that fits a screen
-
-
-@dataclass(frozen=True)
-class KeyPair:
-    """One tensor's two names."""
-
-    original: str
-    canonical: str
-    transform: Transform = "same"
 
 
 @dataclass(frozen=True)
@@ -45,11 +32,6 @@ class MappedPart:
     """Canonical name to the name in the file; for a tensor that is missing, the name it would have."""
     leftover: tuple[str, ...]
     """Names in the file that belong to no pair."""
-
-
-def same_names(canonical: Iterable[str]) -> tuple[KeyPair, ...]:
-    """The table of a file that uses the canonical names already."""
-    return tuple(KeyPair(name, name) for name in canonical)
 
 
 def find_tensors(

@@ -12,7 +12,8 @@ from typing import Literal
 
 import torch
 
-from dreambooth.families.components import Components, Family
+from dreambooth.families.components import Components
+from dreambooth.families.family import Family
 from dreambooth.families.mapped_pages import MappedPages
 from dreambooth.families.shapes import StateDict
 
@@ -71,16 +72,15 @@ class ReadingReport:
 
 @dataclass(frozen=True)
 class ModelWeights:
-    """A model as tensors under the module names of diffusers and transformers (the text encoder without `text_model.`).
+    """A model as tensors under the module names of diffusers and transformers (text encoders without `text_model.`).
 
     Tensors of a file that was just read are views of the mapped file, in the number format they are stored in; they must
     not be written to.
     """
 
     family: Family
-    unet: StateDict
-    vae: StateDict
-    text_encoder: StateDict
+    parts: Mapping[str, StateDict]
+    """The tensors of every part of the family, by its name."""
     report: ReadingReport
     metadata: Mapping[str, str]
     """Text that the file carries about itself."""
@@ -93,7 +93,7 @@ class ModelWeights:
 
     def build(self, *, dtype: torch.dtype) -> Components:
         """The modules with copies of these tensors in `dtype`, on the CPU."""
-        return self.family.build(self.unet, self.vae, self.text_encoder, dtype=dtype)
+        return Components(self.family, self.family.build(self.parts, dtype=dtype), self.family.load_tokenizer())
 
     @property
     def num_steps(self) -> int | None:
@@ -109,7 +109,8 @@ class ModelWeights:
     def _digest(self) -> str:
         digest = hashlib.sha256()
         pages = MappedPages()
-        for part, tensors in (("unet", self.unet), ("vae", self.vae), ("text_encoder", self.text_encoder)):
+        for part in self.family.parts:
+            tensors = self.parts[part]
             for name in sorted(tensors):
                 tensor = tensors[name].detach()
                 digest.update(f"{part}.{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from dreambooth.diffusion.randomness import normal
-from dreambooth.families.blueprints import text_blueprint, unet_blueprint, vae_blueprint
-from dreambooth.families.components import Family
+from dreambooth.families.family import Family
 from dreambooth.families.shapes import Shape
 from dreambooth.weights.model_weights import ModelWeights, ReadingReport
 
@@ -26,9 +25,7 @@ def random_model(family: Family, *, seed: int) -> ModelWeights:
     """
     return ModelWeights(
         family=family,
-        unet=_random(unet_blueprint(family.unet), seed, "unet"),
-        vae=_random(vae_blueprint(family.vae), seed, "vae"),
-        text_encoder=_random(text_blueprint(family.text), seed, "text_encoder"),
+        parts={name: _random(part.blueprint, seed, name) for name, part in family.parts.items()},
         report=ReadingReport(Path("random weights"), "single file", (), family.title, (), "only"),
         metadata={},
     )

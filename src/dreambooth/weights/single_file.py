@@ -12,14 +12,14 @@ from torch import Tensor
 from dreambooth.diffusion.schedule import ddpm_buffers, scaled_linear_schedule
 from dreambooth.errors import ModelFileError
 from dreambooth.families.recognition import SUPPORTED, foreign_kind
+from dreambooth.families.text_keys import POSITION_IDS, TEXT_PREFIX, original_text, position_ids_note, text_keys, text_names
+from dreambooth.families.unet_keys import AVERAGE_PREFIX, UNET_PREFIX, average_keys, unet_keys, unet_layout
+from dreambooth.families.vae_keys import VAE_PREFIX, original_attention, vae_keys, vae_layout
 from dreambooth.weights.assemble import FoundModel, assemble
 from dreambooth.weights.containers import open_tensor_file
 from dreambooth.weights.key_map import MappedPart, find_tensors
 from dreambooth.weights.model_weights import ModelWeights, UNetWeights
 from dreambooth.weights.settings import WeightsChoice
-from dreambooth.weights.text_keys import POSITION_IDS, TEXT_PREFIX, original_text, position_ids_note, text_keys, text_names
-from dreambooth.weights.unet_keys import AVERAGE_PREFIX, UNET_PREFIX, average_keys, unet_keys, unet_layout
-from dreambooth.weights.vae_keys import VAE_PREFIX, original_attention, vae_keys, vae_layout
 
 __all__ = ["read_single_file"]
 
@@ -52,9 +52,11 @@ def read_single_file(path: Path, *, weights: WeightsChoice) -> ModelWeights:
         source=path,
         form="single file",
         formats=(file.format,),
-        unet=unet,
-        vae=find_tensors("VAE", path, vae, vae_keys(vae_layout(vae)), spelling=original_attention),
-        text_encoder=find_tensors("text encoder", path, text, text_keys(text_names(text)), spelling=original_text),
+        parts={
+            "unet": unet,
+            "vae": find_tensors("VAE", path, vae, vae_keys(vae_layout(vae)), spelling=original_attention),
+            "text_encoder": find_tensors("text encoder", path, text, text_keys(text_names(text)), spelling=original_text),
+        },
         unet_weights=unet_weights,
         also_there=also_there,
         neutralised=file.neutralised,

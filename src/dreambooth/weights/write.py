@@ -11,18 +11,13 @@ import torch
 from torch import Tensor
 
 from dreambooth import __version__
-from dreambooth.diffusion.schedule import ddpm_buffers
 from dreambooth.errors import ModelFileError
+from dreambooth.families.clip_tokenizer import TOKENIZER_FOLDER
 from dreambooth.families.mapped_pages import MappedPages
-from dreambooth.families.sd1 import TOKENIZER_FOLDER
-from dreambooth.families.shapes import StateDict
 from dreambooth.files import atomic_directory, atomic_file, write_json
 from dreambooth.runtime.tensor_files import write_tensors
 from dreambooth.weights.key_map import restore_names
 from dreambooth.weights.model_weights import ModelWeights
-from dreambooth.weights.text_keys import POSITION_IDS, TEXT_LEVEL, TEXT_PREFIX, text_keys
-from dreambooth.weights.unet_keys import UNetLayout, unet_keys
-from dreambooth.weights.vae_keys import VaeLayout, vae_keys
 
 __all__ = ["SINGLE_FILE_SUFFIXES", "write_diffusers_folder", "write_single_file"]
 
@@ -45,7 +40,7 @@ def write_single_file(path: Path, weights: ModelWeights, *, dtype: torch.dtype |
         found = f"'{path.suffix}'" if path.suffix else "no suffix"
         hint = f"Name it {path.with_suffix(SINGLE_FILE_SUFFIXES[0])}."
         raise ModelFileError(f"{path}: a single file ends in {' or '.join(SINGLE_FILE_SUFFIXES)}, found {found}", hint=hint)
-    buffers, tensors = _original_buffers(weights), _original_weights(weights)
+    buffers, tensors = weights.family.file_buffers(), _original_weights(weights)
     release = MappedPages().release
     if path.suffix == ".safetensors":
         specified = {**_model_specification(weights, path.stem), **metadata}
@@ -73,17 +68,12 @@ def write_diffusers_folder(
     if folder.exists():
         raise ModelFileError(f"{folder}: is there already", hint="Give another name, or remove it first.")
     family = weights.family
-    text_encoder = {f"{TEXT_LEVEL}{name}": tensor for name, tensor in weights.text_encoder.items()}
-    parts: dict[str, tuple[str, StateDict, dict[str, Any]]] = {
-        "unet": ("diffusion_pytorch_model", weights.unet, family.unet_config),
-        "vae": ("diffusion_pytorch_model", weights.vae, family.vae_config),
-        "text_encoder": ("model", text_encoder, family.text_config),
-    }
     with atomic_directory(folder) as partial:
-        for part, (stem, tensors, config) in parts.items():
-            file = partial / part / f"{stem}.safetensors"
+        for name, part in family.parts.items():
+            tensors = {f"{part.prefix}{key}": tensor for key, tensor in weights.parts[name].items()}
+            file = partial / name / f"{part.stem}.safetensors"
             write_tensors(file, tensors, dtype=dtype, metadata={**metadata, "format": "pt"}, after=MappedPages().release)
-            write_json(partial / part / "config.json", config)
+            write_json(partial / name / "config.json", part.config)
         write_json(partial / "scheduler" / "scheduler_config.json", family.scheduler_config)
         write_json(partial / "model_index.json", family.pipeline_config)
         shutil.copytree(TOKENIZER_FOLDER, partial / "tokenizer")
@@ -94,16 +84,8 @@ def _whole_number(text: str) -> int:
 
 
 def _original_weights(weights: ModelWeights) -> dict[str, Tensor]:
-    return {
-        **restore_names(weights.unet, unet_keys(UNetLayout.of(weights.family.unet))),
-        **restore_names(weights.vae, vae_keys(VaeLayout.of(weights.family.vae))),
-        **restore_names(weights.text_encoder, text_keys(weights.text_encoder)),
-    }
-
-
-def _original_buffers(weights: ModelWeights) -> dict[str, Tensor]:
-    position_ids = torch.arange(weights.family.text.num_positions).unsqueeze(0)
-    return {**ddpm_buffers(weights.family.schedule), TEXT_PREFIX + POSITION_IDS: position_ids}
+    parts = weights.family.parts.items()
+    return {name: tensor for key, part in parts for name, tensor in restore_names(weights.parts[key], part.keys).items()}
 
 
 def _model_specification(weights: ModelWeights, title: str) -> dict[str, str]:
@@ -111,11 +93,11 @@ def _model_specification(weights: ModelWeights, title: str) -> dict[str, str]:
     side = str(weights.family.resolution)
     return {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": "stable-diffusion-v1",
+        "modelspec.architecture": weights.family.architecture,
         "modelspec.implementation": "https://github.com/CompVis/stable-diffusion",
         "modelspec.title": title,
         "modelspec.resolution": f"{side}x{side}",
-        "modelspec.prediction_type": "epsilon",
+        "modelspec.prediction_type": weights.family.prediction,
         "dreambooth.version": __version__,
         "torch.version": str(torch.__version__),
     }

@@ -15,9 +15,9 @@ from dreambooth.estimate.traces import Sampling, decoding_bytes, encoding_bytes,
 from dreambooth.estimate.workload import Workload
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
+from dreambooth.families.unet_blocks import unet_blocks
 from dreambooth.families.untrained import without_memory
 from dreambooth.memory.plan import PRESETS, MemoryPlan
-from dreambooth.memory.streaming import unet_blocks
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainees.full import full_trainee
 from dreambooth.trainees.settings import TraineeSettings
@@ -115,7 +115,7 @@ def test_states_are_those_that_the_optimiser_keeps(miniature: StableDiffusion1, 
         AdafactorUpdate(settings, device) if optimizer == "adafactor" else AdamWUpdate(settings, states, device, on_host=False)
     )
     moment = Moment(1, torch.zeros((), dtype=torch.bool, device=device), torch.ones((), device=device))
-    trainee = full_trainee(components.unet, components.text_encoder, chosen, learning_rate=1.0)
+    trainee = full_trainee(components, chosen, learning_rate=1.0)
     with torch.no_grad():
         for name, parameter in trainee.parameters.items():
             parameter.grad = torch.empty_like(parameter)
@@ -150,7 +150,7 @@ def test_pieces_bound_what_the_optimiser_works_on() -> None:
 
 
 def test_only_the_largest_streamed_block_is_on_the_device(miniature: StableDiffusion1) -> None:
-    unet = without_memory(miniature).unet
+    unet = without_memory(miniature).denoiser
     sizes = [sum(2 * weight.numel() for weight in block.parameters()) for block in unet_blocks(unet)]
     whole, streamed = step_of(miniature, SMALL), step_of(miniature, replace(SMALL, stream_blocks=True))
     assert whole.weights - streamed.weights == pytest.approx(sum(sizes) - max(sizes), rel=0.1)
@@ -159,7 +159,7 @@ def test_only_the_largest_streamed_block_is_on_the_device(miniature: StableDiffu
 
 def test_an_average_is_kept_in_float32(miniature: StableDiffusion1) -> None:
     work = replace(WORK, keeps_average=True)
-    numbers = sum(weight.numel() for weight in without_memory(miniature).unet.parameters())
+    numbers = sum(weight.numel() for weight in without_memory(miniature).denoiser.parameters())
     estimate = estimate_memory(miniature, MemoryPlan("fp32"), work)
     assert use(estimate, "previews").average == pytest.approx(4 * numbers, rel=0.1)
     assert use(estimate, "previews").scratch == 0
@@ -188,7 +188,7 @@ def test_previews_of_float32_weights_keep_copies_in_16_bits(miniature: StableDif
     estimate = estimate_memory(miniature, MemoryPlan("bf16-mixed"), replace(WORK, resolution=32))
     numbers = sum(
         module.weight.numel()
-        for module in without_memory(miniature).unet.modules()
+        for module in without_memory(miniature).denoiser.modules()
         if isinstance(module, nn.Linear | nn.Conv2d)
     )
     assert use(estimate, "previews").activations > 2 * numbers

@@ -18,7 +18,7 @@ def blueprints(family: StableDiffusion1) -> Parts:
 
 
 def test_every_number_is_read_from_names_and_shapes(family: StableDiffusion1) -> None:
-    assert recognise(*blueprints(family)) == family
+    assert recognise(dict(zip(family.parts, blueprints(family), strict=True))) == family
 
 
 def test_a_missing_or_damaged_tensor_does_not_hide_the_shape(small: StableDiffusion1) -> None:
@@ -29,19 +29,19 @@ def test_a_missing_or_damaged_tensor_does_not_hide_the_shape(small: StableDiffus
     unet["down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"] = (128, 9)
     del vae["encoder.down_blocks.0.resnets.0.norm2.weight"]
     text["encoder.layers.0.layer_norm1.bias"] = (5,)
-    assert recognise(unet, vae, text) == small
+    assert recognise({"unet": unet, "vae": vae, "text_encoder": text}) == small
 
 
 def test_a_part_without_its_telling_tensors_is_named(small: StableDiffusion1) -> None:
     unet, vae, text = blueprints(small)
     del text["embeddings.token_embedding.weight"]
     with pytest.raises(ModelFileError, match=r"the text encoder has no tensor named embeddings\.token_embedding\.weight"):
-        recognise(unet, vae, text)
+        recognise({"unet": unet, "vae": vae, "text_encoder": text})
 
 
 def refusal(family: StableDiffusion1) -> str:
     with pytest.raises(ModelFileError) as caught:
-        recognise(*blueprints(family))
+        recognise(dict(zip(family.parts, blueprints(family), strict=True)))
     assert caught.value.hint == SUPPORTED
     return "\n".join(caught.value.problems)
 
@@ -55,7 +55,7 @@ def test_size_embeddings_are_stable_diffusion_xl(small: StableDiffusion1) -> Non
     unet, vae, text = blueprints(small)
     unet["add_embedding.linear_1.weight"] = (256, 2816)
     with pytest.raises(ModelFileError, match="this is a Stable Diffusion XL model"):
-        recognise(unet, vae, text)
+        recognise({"unet": unet, "vae": vae, "text_encoder": text})
 
 
 @pytest.mark.parametrize(

@@ -33,13 +33,18 @@ def parts(small: StableDiffusion1) -> Parts:
     return random_tensors(unet), random_tensors(vae), random_tensors(text)
 
 
+def built(family: StableDiffusion1, parts: Parts, dtype: torch.dtype = torch.float32) -> Components:
+    named = dict(zip(("unet", "vae", "text_encoder"), parts, strict=True))
+    return Components(family, family.build(named, dtype=dtype), family.load_tokenizer())
+
+
 @pytest.fixture(scope="module")
 def components(small: StableDiffusion1, parts: Parts) -> Components:
-    return small.build(*parts, dtype=torch.float32)
+    return built(small, parts)
 
 
 def modules(components: Components) -> tuple[nn.Module, nn.Module, nn.Module]:
-    return components.unet, components.vae, components.text_encoder
+    return components.denoiser, components.vae, components.parts["text_encoder"]
 
 
 def test_modules_are_for_evaluation_and_ask_for_no_gradients(components: Components) -> None:
@@ -49,31 +54,32 @@ def test_modules_are_for_evaluation_and_ask_for_no_gradients(components: Compone
 
 
 def test_modules_hold_copies_of_the_tensors(components: Components, small: StableDiffusion1, parts: Parts) -> None:
-    for tensors, found in zip(parts, small.state_dicts(components), strict=True):
+    for tensors, found in zip(parts, small.state_dicts(components.parts).values(), strict=True):
         assert found.keys() == tensors.keys()
         assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
         assert all(found[name].data_ptr() != tensor.data_ptr() for name, tensor in tensors.items())
 
 
 def test_modules_have_the_number_format_asked_for(small: StableDiffusion1, parts: Parts) -> None:
-    for module in modules(small.build(*parts, dtype=torch.bfloat16)):
+    for module in modules(built(small, parts, torch.bfloat16)):
         assert {parameter.dtype for parameter in module.parameters()} == {torch.bfloat16}
 
 
 def test_position_ids_are_real(components: Components) -> None:
-    (position_ids,) = (buffer for name, buffer in components.text_encoder.named_buffers() if name.endswith("position_ids"))
+    buffers = components.parts["text_encoder"].named_buffers()
+    (position_ids,) = (buffer for name, buffer in buffers if name.endswith("position_ids"))
     assert position_ids.dtype == torch.int64
     assert position_ids.tolist() == [list(range(77))]
 
 
 def test_attention_has_eight_heads_at_every_level(components: Components) -> None:
-    attentions = [module for name, module in components.unet.named_modules() if name.endswith(("attn1", "attn2"))]
+    attentions = [module for name, module in components.denoiser.named_modules() if name.endswith(("attn1", "attn2"))]
     assert len(attentions) == 2 * 7  # the middle, one on the way down and two on the way up at two levels
     assert {attention.heads for attention in attentions} == {8}
 
 
 def test_text_attention_heads_are_64_wide(components: Components) -> None:
-    config = components.text_encoder.config
+    config = components.parts["text_encoder"].config
     assert config.hidden_size // config.num_attention_heads == 64
     assert config.hidden_act == "quick_gelu"
 
@@ -97,7 +103,7 @@ def test_normalisation_is_that_of_the_original(components: Components) -> None:
 def test_a_wrong_tensor_is_an_error_of_the_program(small: StableDiffusion1, parts: Parts) -> None:
     unet, vae, text = parts
     with pytest.raises(RuntimeError, match=r"conv_out\.bias"):
-        small.build({name: tensor for name, tensor in unet.items() if name != "conv_out.bias"}, vae, text, dtype=torch.float32)
+        built(small, ({name: tensor for name, tensor in unet.items() if name != "conv_out.bias"}, vae, text))
 
 
 def test_captions_become_77_ids(components: Components, small: StableDiffusion1) -> None:
@@ -117,13 +123,13 @@ def test_tokenizer_comes_from_the_package() -> None:
 
 
 def test_gradients_reach_the_text_encoder(small: StableDiffusion1, parts: Parts) -> None:
-    components = small.build(*parts, dtype=torch.float32)
-    components.text_encoder.requires_grad_(True)
+    components = built(small, parts)
+    components.parts["text_encoder"].requires_grad_(True)
     ids = small.tokenize(components.tokenizer, ["photo of a sks container"])
-    states = small.encode_text(components.text_encoder, ids)
+    states = small.encode_text(components.parts, ids)
     assert states.shape == (1, 77, 128)
     states.square().sum().backward()
-    assert all(parameter.grad is not None for parameter in components.text_encoder.parameters())
+    assert all(parameter.grad is not None for parameter in components.parts["text_encoder"].parameters())
 
 
 @torch.no_grad()
@@ -148,7 +154,7 @@ def test_log_variance_is_kept_in_range(small: StableDiffusion1, parts: Parts, lo
     vae = dict(parts[1])
     vae["quant_conv.weight"] = torch.zeros_like(vae["quant_conv.weight"])
     vae["quant_conv.bias"] = torch.full_like(vae["quant_conv.bias"], log_variance)
-    components = small.build(parts[0], vae, parts[2], dtype=torch.float32)
+    components = built(small, (parts[0], vae, parts[2]))
     moments = small.encode_pixels(components.vae, torch.zeros(1, 3, 16, 16))
     assert torch.allclose(moments.deviation, torch.tensor(deviation))
 
@@ -158,8 +164,8 @@ def test_noise_is_predicted_for_each_example(components: Components, small: Stab
     x_t = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(0))
     text = torch.randn((2, 77, 128), generator=torch.Generator().manual_seed(1))
     t = torch.tensor([3, 900])
-    both = small.predict_noise(components.unet, x_t, t, text)
-    alone = small.predict_noise(components.unet, x_t[1:], t[1:], text[1:])
+    both = small.predict_noise(components.denoiser, x_t, t, text)
+    alone = small.predict_noise(components.denoiser, x_t[1:], t[1:], text[1:])
     assert both.shape == x_t.shape
     assert torch.allclose(both[1:], alone, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(both[:1], alone, rtol=1e-2)

@@ -53,19 +53,19 @@ def test_models_have_the_family_s_tensors_and_can_be_built_from_them(miniature: 
     clip: Any = untrained_clip(miniature, vision=VISION, projection=24, seed=3)
     unet: Any = untrained_unet(miniature, seed=1)
     vae: Any = untrained_vae(miniature, seed=2)
-    made = Components(miniature, unet, vae, clip.text_model.eval(), miniature.load_tokenizer())
-    parts = miniature.state_dicts(made)
+    made = Components(miniature, {"unet": unet, "vae": vae, "text_encoder": clip.text_model.eval()}, miniature.load_tokenizer())
+    parts = miniature.state_dicts(made.parts)
     blueprints = unet_blueprint(miniature.unet), vae_blueprint(miniature.vae), text_blueprint(miniature.text)
-    assert tuple(shapes_of(part) for part in parts) == blueprints
+    assert tuple(shapes_of(part) for part in parts.values()) == blueprints
 
-    built = miniature.build(*parts, dtype=torch.float32)
+    built = Components(miniature, miniature.build(parts, dtype=torch.float32), miniature.load_tokenizer())
     ids = miniature.tokenize(built.tokenizer, ["photo of a red mug"])
     pixels = torch.linspace(-1, 1, 3 * 16 * 16).reshape(1, 3, 16, 16)
     with torch.no_grad():
-        states = [miniature.encode_text(components.text_encoder, ids) for components in (made, built)]
+        states = [miniature.encode_text(components.parts, ids) for components in (made, built)]
         means = [miniature.encode_pixels(components.vae, pixels).mean for components in (made, built)]
         noises = [
-            miniature.predict_noise(components.unet, torch.ones(1, 4, 8, 8), torch.tensor([500]), states[0])
+            miniature.predict_noise(components.denoiser, torch.ones(1, 4, 8, 8), torch.tensor([500]), states[0])
             for components in (made, built)
         ]
     for from_made, from_built in (states, means, noises):
@@ -100,8 +100,8 @@ def test_a_vision_transformer_is_that_of_its_configuration_without_a_pooler() ->
 def test_a_model_without_memory_has_every_tensor_and_no_numbers(miniature: StableDiffusion1) -> None:
     components = without_memory(miniature)
     blueprints = (unet_blueprint(miniature.unet), vae_blueprint(miniature.vae), text_blueprint(miniature.text))
-    for blueprint, tensors in zip(blueprints, StableDiffusion1.state_dicts(components), strict=True):
+    for blueprint, tensors in zip(blueprints, StableDiffusion1.state_dicts(components.parts).values(), strict=True):
         assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == blueprint
         assert all(tensor.is_meta for tensor in tensors.values())
-    modules = (components.unet, components.vae, components.text_encoder)
+    modules = (components.denoiser, components.vae, components.parts["text_encoder"])
     assert not any(module.training or parameter.requires_grad for module in modules for parameter in module.parameters())

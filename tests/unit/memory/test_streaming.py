@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dreambooth.families.sd1 import StableDiffusion1
-from dreambooth.memory.streaming import StreamedBlocks, unet_blocks
+from dreambooth.families.unet_blocks import unet_blocks
+from dreambooth.memory.streaming import StreamedBlocks
 from dreambooth.weights.random_weights import random_model
 
 CPU = torch.device("cpu")
@@ -26,7 +27,7 @@ Loss = Callable[..., Tensor]
 
 @pytest.fixture(scope="module")
 def pristine(miniature: StableDiffusion1) -> nn.Module:
-    return random_model(miniature, seed=0).build(dtype=torch.float32).unet
+    return random_model(miniature, seed=0).build(dtype=torch.float32).denoiser
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def a_pass(unet: nn.Module, family: StableDiffusion1, device: str, cuda: AsOnCud
 @pytest.mark.parametrize("where", ["off", "all"])
 def test_the_peak_of_a_unet_is_that_of_torchs_profiler(miniature: StableDiffusion1, where: Checkpointing) -> None:
     def prepared(unet: nn.Module) -> nn.Module:
-        recompute_activations([unet], where)
+        recompute_activations([unet], where, inner_blocks=miniature.inner_blocks(unet))
         return unet.requires_grad_(True).train()
 
     real = prepared(untrained_unet(miniature, seed=0))
@@ -125,7 +125,7 @@ def test_the_peak_of_a_unet_is_that_of_torchs_profiler(miniature: StableDiffusio
         a_pass(real, miniature, "cpu")
     assert live.peak == pytest.approx(measured, rel=0.01)
 
-    empty_unet = prepared(without_memory(miniature).unet)
+    empty_unet = prepared(without_memory(miniature).denoiser)
     with LiveBytes(block=1) as predicted:
         a_pass(empty_unet, miniature, "meta", AsOnCuda())
     assert predicted.peak == pytest.approx(measured, rel=0.01)
@@ -135,8 +135,8 @@ def test_recomputed_activations_do_not_count_in_the_forward_pass(miniature: Stab
     peaks = {}
     choices: tuple[Checkpointing, ...] = ("off", "outer", "all")
     for where in choices:
-        unet = without_memory(miniature).unet.requires_grad_(True).train()
-        recompute_activations([unet], where)
+        unet = without_memory(miniature).denoiser.requires_grad_(True).train()
+        recompute_activations([unet], where, inner_blocks=miniature.inner_blocks(unet))
         with LiveBytes() as live:
             a_pass(unet, miniature, "meta", AsOnCuda())
         gradients = stored_bytes(parameter.grad for parameter in unet.parameters() if parameter.grad is not None)

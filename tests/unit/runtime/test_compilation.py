@@ -14,7 +14,7 @@ from dreambooth.weights.random_weights import random_model
 
 def output(family: StableDiffusion1, how: Any) -> tuple[torch.Tensor, int, list[str]]:
     """What the UNet gives, how many functions were compiled for it, and the names of its weights."""
-    unet = random_model(family, seed=0).build(dtype=torch.float32).unet
+    unet = random_model(family, seed=0).build(dtype=torch.float32).denoiser
     compiled = 0
 
     def count(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> Any:

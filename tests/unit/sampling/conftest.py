@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -19,6 +19,9 @@ class TinyFamily:
     """Has the methods of a family; the modules are single layers. Notes how it was called."""
 
     schedule: NoiseSchedule = field(default_factory=scaled_linear_schedule)
+    denoiser: str = "unet"
+    autoencoder: str = "vae"
+    text_encoders: tuple[str, ...] = ("text_encoder",)
     latent_channels: int = 4
     downsampling: int = 8
     resolution: int = 64
@@ -30,9 +33,9 @@ class TinyFamily:
     def tokenize(self, tokenizer: None, captions: Sequence[str]) -> Tensor:
         return torch.tensor([[sum(map(ord, caption)) % 97, len(caption)] for caption in captions])
 
-    def encode_text(self, text_encoder: nn.Module, input_ids_BL: Tensor) -> Tensor:
+    def encode_text(self, parts: Mapping[str, nn.Module], input_ids_BL: Tensor) -> Tensor:
         self.encoded.append(input_ids_BL[:, 0].tolist())
-        states_BLD: Tensor = text_encoder(input_ids_BL)
+        states_BLD: Tensor = parts["text_encoder"](input_ids_BL)
         return states_BLD
 
     def predict_noise(self, unet: nn.Module, x_t_BCHW: Tensor, t_B: Tensor, text_BLD: Tensor) -> Tensor:
@@ -59,8 +62,6 @@ def tiny() -> Components:
             parameter.requires_grad_(False)
     return Components(
         family=cast(Any, TinyFamily()),
-        unet=cast(Any, unet),
-        vae=cast(Any, vae),
-        text_encoder=cast(Any, text_encoder),
-        tokenizer=cast(Any, None),
+        parts={"unet": unet, "vae": vae, "text_encoder": text_encoder},
+        tokenizer=None,
     )

@@ -79,7 +79,7 @@ def test_a_picture_may_share_the_start_of_another(tiny: Components) -> None:
 
 def test_the_fresh_noise_is_counted_by_picture_and_step(tiny: Components) -> None:
     """With a model that predicts no noise at all, a step is a scale and the fresh noise."""
-    for module in (tiny.unet, tiny.text_encoder):
+    for module in (tiny.denoiser, *tiny.text_encoders):
         for parameter in cast(Any, module).parameters():
             parameter.zero_()
     states = list(sample(tiny, PICTURES[2:], replace(OPTIONS, eta=1.0), device=CPU, dtype=torch.float32))
@@ -126,8 +126,8 @@ def test_half_precision_weights_and_autocast_both_calculate_short_and_step_long(
     exact = final(tiny, PICTURES, OPTIONS)
     cast_inside = final(tiny, PICTURES, OPTIONS, dtype=torch.bfloat16)
     assert set(family.unet_dtypes[OPTIONS.steps :]) == {torch.bfloat16}
-    tiny.unet.to(torch.bfloat16)
-    tiny.text_encoder.to(torch.bfloat16)
+    tiny.denoiser.to(torch.bfloat16)
+    tiny.parts["text_encoder"].to(torch.bfloat16)
     cast_whole = final(tiny, PICTURES, OPTIONS, dtype=torch.bfloat16)
     for short in (cast_inside, cast_whole):
         assert short.dtype == torch.float32

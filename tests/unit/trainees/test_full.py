@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -19,19 +22,21 @@ def test_the_table_of_words_learns_unless_it_is_turned_off(miniature: StableDiff
     names = {}
     for trains in (True, False):
         settings = TraineeSettings(train_token_table=trains)
-        trained = full_trainee(components.unet, components.text_encoder, settings, learning_rate=1e-6)
+        trained = full_trainee(components, settings, learning_rate=1e-6)
         names[trains] = set(trained.parameters)
         assert all(parameter.requires_grad for parameter in trained.parameters.values())
     [table] = names[True] - names[False]
     assert table.startswith("text_encoder.")
     assert table.endswith("token_embedding.weight")
-    frozen = [name for name, parameter in components.text_encoder.named_parameters() if not parameter.requires_grad]
+    frozen = [name for name, parameter in components.parts["text_encoder"].named_parameters() if not parameter.requires_grad]
     assert [f"text_encoder.{name}" for name in frozen] == [table]
 
 
 def test_a_layer_of_the_unet_is_never_taken_for_the_table() -> None:
     unet = nn.ModuleDict({"token_embedding": nn.Linear(2, 2)})
-    trained = full_trainee(unet, nn.Linear(2, 2), TraineeSettings(train_token_table=False), learning_rate=1e-6)
+    family = SimpleNamespace(denoiser="unet", text_encoders=("text_encoder",))
+    model: Any = SimpleNamespace(family=family, parts={"unet": unet, "text_encoder": nn.Linear(2, 2)})
+    trained = full_trainee(model, TraineeSettings(train_token_table=False), learning_rate=1e-6)
     assert "unet.token_embedding.weight" in trained.parameters
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,11 @@ class TinyFamily:
     """Predicts noise with a convolution plus the mean of the text."""
 
     schedule = scaled_linear_schedule()
+    denoiser = "unet"
+    text_encoders = ("text_encoder",)
 
-    def encode_text(self, text_encoder: nn.Module, ids: Tensor) -> Tensor:
-        states: Tensor = text_encoder(ids)
+    def encode_text(self, parts: Mapping[str, nn.Module], ids: Tensor) -> Tensor:
+        states: Tensor = parts["text_encoder"](ids)
         return states
 
     def predict_noise(self, unet: nn.Module, x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
@@ -63,8 +65,8 @@ class Tiny:
         unet, text_encoder = nn.Conv2d(4, 4, 3, padding=1), nn.Embedding(10, 3)
         for module in (unet, text_encoder):
             module.to(PrecisionPolicy(self.plan.precision, "cpu").weight_dtype)
-        components: Any = Components(TinyFamily(), unet, nn.Identity(), text_encoder, None)  # type: ignore[arg-type]
-        self.trainee: FullTrainee = full_trainee(unet, text_encoder, TraineeSettings(), learning_rate=0.01)
+        components: Any = Components(TinyFamily(), {"unet": unet, "text_encoder": text_encoder}, None)  # type: ignore[arg-type]
+        self.trainee: FullTrainee = full_trainee(components, TraineeSettings(), learning_rate=0.01)
         policy = PrecisionPolicy(self.plan.precision, "cpu")
         self.state = TrainingState(
             denoiser=Denoiser(components, policy, encodes_text=True),

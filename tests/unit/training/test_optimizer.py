@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -19,9 +21,17 @@ from dreambooth.training.settings import OptimizerSettings
 ALONE = OneProcess()
 
 
+def model(unet: nn.Module, text: nn.Module) -> Any:
+    return SimpleNamespace(
+        family=SimpleNamespace(denoiser="unet", text_encoders=("text_encoder",)), parts={"unet": unet, "text_encoder": text}
+    )
+
+
 def trainee(seed: int = 0) -> FullTrainee:
     torch.manual_seed(seed)
-    return full_trainee(nn.Linear(3, 2), nn.Linear(2, 2), TraineeSettings(text_encoder_learning_rate=0.25), learning_rate=0.5)
+    return full_trainee(
+        model(nn.Linear(3, 2), nn.Linear(2, 2)), TraineeSettings(text_encoder_learning_rate=0.25), learning_rate=0.5
+    )
 
 
 def unused() -> None:
@@ -108,7 +118,7 @@ def test_means_taken_over_lie_as_their_weights_do() -> None:
 def convolutions() -> FullTrainee:
     torch.manual_seed(0)
     unet, text = (nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last) for _ in range(2))
-    return full_trainee(unet, text, TraineeSettings(), learning_rate=0.1)
+    return full_trainee(model(unet, text), TraineeSettings(), learning_rate=0.1)
 
 
 def spread() -> FullTrainee:
@@ -116,7 +126,7 @@ def spread() -> FullTrainee:
     for module in whole.modules.values():
         shard(module, ALONE, torch.device("cpu"))
     unet, text = whole.modules.values()
-    return full_trainee(unet, text, TraineeSettings(text_encoder_learning_rate=0.25), learning_rate=0.5)
+    return full_trainee(model(unet, text), TraineeSettings(text_encoder_learning_rate=0.25), learning_rate=0.5)
 
 
 def give_spread_gradients(trained: FullTrainee, seed: int) -> None:
@@ -224,7 +234,7 @@ def test_the_learning_rate_rises_then_follows_its_schedule(schedule: str) -> Non
 
 def test_a_frozen_text_encoder_is_no_group() -> None:
     unet, text = nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False)
-    trained = full_trainee(unet, text, TraineeSettings(train_text_encoder=False), learning_rate=1e-6)
+    trained = full_trainee(model(unet, text), TraineeSettings(train_text_encoder=False), learning_rate=1e-6)
     assert [group.name for group in trained.groups] == ["unet"]
     assert not any(parameter.requires_grad for parameter in text.parameters())
 

@@ -6,6 +6,7 @@ import gc
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,10 +30,18 @@ ALONE = OneProcess()
 PLAIN = MemoryPlan("fp32", states_on_host=True)  # float32 means, tensor by tensor
 
 
+def model(unet: nn.Module, text: nn.Module) -> Any:
+    return SimpleNamespace(
+        family=SimpleNamespace(denoiser="unet", text_encoders=("text_encoder",)), parts={"unet": unet, "text_encoder": text}
+    )
+
+
 def trainee(dtype: torch.dtype = torch.float32, *, rate: float = 1e-3) -> FullTrainee:
     torch.manual_seed(0)
     unet = nn.Sequential(nn.Linear(128, 64), nn.Conv2d(4, 8, 3)).to(dtype)
-    return full_trainee(unet, nn.Linear(2, 2).to(dtype), TraineeSettings(text_encoder_learning_rate=2e-3), learning_rate=rate)
+    return full_trainee(
+        model(unet, nn.Linear(2, 2).to(dtype)), TraineeSettings(text_encoder_learning_rate=2e-3), learning_rate=rate
+    )
 
 
 def run(trained: FullTrainee, optimizer: Optimizer | torch.optim.Optimizer, steps: range) -> None:
@@ -101,7 +110,9 @@ def test_few_bits_give_the_numbers_of_torchao(states: Any, name: str) -> None:
 
 def test_adafactor_gives_the_numbers_of_torch() -> None:
     torch.manual_seed(0)
-    one, other = (full_trainee(nn.Linear(128, 64), nn.Linear(2, 2), TraineeSettings(), learning_rate=1e-2) for _ in range(2))
+    one, other = (
+        full_trainee(model(nn.Linear(128, 64), nn.Linear(2, 2)), TraineeSettings(), learning_rate=1e-2) for _ in range(2)
+    )
     for ours, theirs in zip(one.parameters.values(), other.parameters.values(), strict=True):
         theirs.data.copy_(ours)
     run(other, torch.optim.Adafactor(other.parameters.values(), lr=1e-2, weight_decay=0.1, foreach=False), range(1, 21))

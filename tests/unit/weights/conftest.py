@@ -33,7 +33,12 @@ def tiny() -> ModelWeights:
     """The tiny model in float32."""
     report = ReadingReport(Path("tiny"), "single file", (), TINY.title, (), "only")
     unet, vae, text = unet_blueprint(TINY.unet), vae_blueprint(TINY.vae), text_blueprint(TINY.text)
-    return ModelWeights(TINY, random_tensors(unet, 1), random_tensors(vae, 2), random_tensors(text, 3), report, {})
+    return ModelWeights(
+        TINY,
+        {"unet": random_tensors(unet, 1), "vae": random_tensors(vae, 2), "text_encoder": random_tensors(text, 3)},
+        report,
+        {},
+    )
 
 
 @pytest.fixture(scope="session")

@@ -78,14 +78,14 @@ def test_half_precision_is_read_only_where_there_is_no_other(tiny: ModelWeights,
     weights_file(folder, "unet").unlink()
     found = read_model(str(folder))
     assert [part.dtypes for part in found.report.parts] == [
-        {"float16": len(tiny.unet)},
-        {"float32": len(tiny.vae)},
-        {"float32": len(tiny.text_encoder)},
+        {"float16": len(tiny.parts["unet"])},
+        {"float32": len(tiny.parts["vae"])},
+        {"float32": len(tiny.parts["text_encoder"])},
     ]
 
 
 def test_last_weights_beside_the_average(tiny: ModelWeights, folder: Path) -> None:
-    last = {name: tensor - 1 for name, tensor in tiny.unet.items()}
+    last = {name: tensor - 1 for name, tensor in tiny.parts["unet"].items()}
     change(folder / "unet" / "diffusion_pytorch_model.non_ema.safetensors", last)
     averaged = read_model(str(folder))
     assert_same(averaged, tiny)
@@ -94,7 +94,7 @@ def test_last_weights_beside_the_average(tiny: ModelWeights, folder: Path) -> No
     raw = read_model(str(folder), weights="raw")
     assert raw.report.unet_weights == "raw"
     assert raw.report.also_there == "diffusion_pytorch_model.safetensors; --weights ema reads it"
-    assert torch.equal(raw.unet["conv_in.bias"], last["conv_in.bias"])
+    assert torch.equal(raw.parts["unet"]["conv_in.bias"], last["conv_in.bias"])
 
 
 def test_weights_in_several_files(tiny: ModelWeights, folder: Path) -> None:

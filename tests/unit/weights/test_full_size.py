@@ -48,7 +48,8 @@ parts = [
     for part in blueprints
 ]
 report = ReadingReport(destination, "single file", (), family.title, (), "only")
-write_single_file(destination, ModelWeights(family, *parts, report, {}), dtype=torch.float16, metadata={})
+named = dict(zip(family.parts, parts, strict=True))
+write_single_file(destination, ModelWeights(family, named, report, {}), dtype=torch.float16, metadata={})
 result = destination.stat().st_size
 """
 INSPECT = """

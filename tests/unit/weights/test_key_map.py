@@ -8,10 +8,11 @@ from torch import Tensor
 
 from dreambooth.errors import ModelFileError
 from dreambooth.families.blueprints import unet_blueprint, vae_blueprint
-from dreambooth.weights.key_map import KeyPair, check_parts, find_tensors, restore_names
+from dreambooth.families.key_pairs import KeyPair
+from dreambooth.families.unet_keys import UNetLayout, average_keys, unet_keys, unet_layout
+from dreambooth.families.vae_keys import VaeLayout, canonical_attention, original_attention, vae_keys, vae_layout
+from dreambooth.weights.key_map import check_parts, find_tensors, restore_names
 from dreambooth.weights.model_weights import ModelWeights
-from dreambooth.weights.unet_keys import UNetLayout, average_keys, unet_keys, unet_layout
-from dreambooth.weights.vae_keys import VaeLayout, canonical_attention, original_attention, vae_keys, vae_layout
 
 FILE = Path("model.ckpt")
 PAIRS = (KeyPair("a.q.weight", "b.to_q.weight", "convolution to linear"), KeyPair("a.bias", "b.bias"))

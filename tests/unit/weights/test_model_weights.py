@@ -7,19 +7,23 @@ import torch
 from dreambooth.weights.model_weights import ModelWeights
 
 
+def changed(model: ModelWeights, **parts: dict[str, torch.Tensor]) -> ModelWeights:
+    return replace(model, parts={**model.parts, **parts})
+
+
 def test_digest_depends_on_names_formats_shapes_and_bytes_alone(tiny: ModelWeights) -> None:
-    unet = dict(tiny.unet)
+    unet = dict(tiny.parts["unet"])
     bias = unet["conv_in.bias"]
     flipped = bias.clone()
     flipped[3] = -flipped[3]
-    same = replace(tiny, unet=dict(reversed(unet.items())), metadata={"a": "b"})
+    same = replace(changed(tiny, unet=dict(reversed(unet.items()))), metadata={"a": "b"})
     others = [
-        replace(tiny, unet={**unet, "conv_in.bias": flipped}),
-        replace(tiny, unet={**unet, "conv_in.bias": bias.view(torch.int32)}),
-        replace(tiny, unet={**unet, "conv_in.bias": bias.reshape(1, -1)}),
-        replace(tiny, unet={**unet, "conv_in.bias": unet["conv_out.bias"], "conv_out.bias": bias}),
-        replace(tiny, unet=unet, vae={}),
-        replace(tiny, unet={}, vae=unet),
+        changed(tiny, unet={**unet, "conv_in.bias": flipped}),
+        changed(tiny, unet={**unet, "conv_in.bias": bias.view(torch.int32)}),
+        changed(tiny, unet={**unet, "conv_in.bias": bias.reshape(1, -1)}),
+        changed(tiny, unet={**unet, "conv_in.bias": unet["conv_out.bias"], "conv_out.bias": bias}),
+        changed(tiny, unet=unet, vae={}),
+        changed(tiny, unet={}, vae=unet),
     ]
     assert same.digest() == tiny.digest()
     assert len({tiny.digest(), *(other.digest() for other in others)}) == 7
@@ -29,11 +33,11 @@ def test_digest_depends_on_names_formats_shapes_and_bytes_alone(tiny: ModelWeigh
 
 def test_digest_takes_every_layout_and_number_format(tiny: ModelWeights) -> None:
     transposed = torch.arange(6, dtype=torch.bfloat16).reshape(2, 3).T
-    strange = replace(tiny, unet={"a": transposed, "b": torch.zeros(0), "c": torch.tensor(1)})
-    assert strange.digest() == replace(strange, unet={**strange.unet, "a": transposed.contiguous()}).digest()
+    strange = changed(tiny, unet={"a": transposed, "b": torch.zeros(0), "c": torch.tensor(1)})
+    assert strange.digest() == changed(strange, unet={**strange.parts["unet"], "a": transposed.contiguous()}).digest()
 
 
 def test_build_gives_the_modules(tiny: ModelWeights) -> None:
     components = tiny.build(dtype=torch.float32)
     assert components.family == tiny.family
-    assert torch.equal(components.vae.state_dict()["quant_conv.weight"], tiny.vae["quant_conv.weight"])
+    assert torch.equal(components.vae.state_dict()["quant_conv.weight"], tiny.parts["vae"]["quant_conv.weight"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,12 +21,9 @@ UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_mo
 
 def assert_same(found: ModelWeights, expected: ModelWeights) -> None:
     assert found.family == expected.family
-    parts: list[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]] = [
-        (found.unet, expected.unet),
-        (found.vae, expected.vae),
-        (found.text_encoder, expected.text_encoder),
-    ]
-    for tensors, wanted in parts:
+    assert found.parts.keys() == expected.parts.keys()
+    for name, wanted in expected.parts.items():
+        tensors = found.parts[name]
         assert tensors.keys() == wanted.keys()
         assert all(torch.equal(tensors[name], tensor) for name, tensor in wanted.items())
 
@@ -57,11 +54,11 @@ def test_safetensors(tiny: ModelWeights, checkpoint: Tensors, save: Save) -> Non
     )
     assert (report.unet_weights, report.also_there, report.leftover, report.notes) == ("only", None, (), ())
     assert [(part.title, part.num_tensors, part.dtypes) for part in report.parts] == [
-        ("UNet", len(tiny.unet), {"float32": len(tiny.unet)}),
-        ("VAE", len(tiny.vae), {"float32": len(tiny.vae)}),
-        ("text encoder", len(tiny.text_encoder), {"float32": len(tiny.text_encoder)}),
+        ("UNet", len(tiny.parts["unet"]), {"float32": len(tiny.parts["unet"])}),
+        ("VAE", len(tiny.parts["vae"]), {"float32": len(tiny.parts["vae"])}),
+        ("text encoder", len(tiny.parts["text_encoder"]), {"float32": len(tiny.parts["text_encoder"])}),
     ]
-    assert report.parts[2].num_parameters == sum(tensor.numel() for tensor in tiny.text_encoder.values())
+    assert report.parts[2].num_parameters == sum(tensor.numel() for tensor in tiny.parts["text_encoder"].values())
 
 
 @pytest.mark.parametrize("is_nested", [True, False])
@@ -86,8 +83,8 @@ def test_averages_are_read_by_default_and_the_report_says_so(tiny: ModelWeights,
     assert found.report.unet_weights == "ema"
     assert found.report.also_there == "the last weights (model.diffusion_model.*); --weights raw reads them"
     assert found.report.leftover == ()
-    assert all(torch.equal(found.unet[name], tensor + 1) for name, tensor in tiny.unet.items())
-    assert all(torch.equal(found.vae[name], tensor) for name, tensor in tiny.vae.items())
+    assert all(torch.equal(found.parts["unet"][name], tensor + 1) for name, tensor in tiny.parts["unet"].items())
+    assert all(torch.equal(found.parts["vae"][name], tensor) for name, tensor in tiny.parts["vae"].items())
 
 
 def test_last_weights_are_read_when_asked_for(tiny: ModelWeights, checkpoint: Tensors, save: Save) -> None:
@@ -113,9 +110,9 @@ def test_pruned_file_with_rounded_schedule_and_positions(tiny: ModelWeights, che
         "schedule buffers were rounded to half precision and are recomputed",
         "position_ids are float16 instead of int64 and are made anew",
     )
-    assert found.report.parts[0].dtypes == {"float16": len(tiny.unet)}
+    assert found.report.parts[0].dtypes == {"float16": len(tiny.parts["unet"])}
     assert abs(float(found.family.schedule.alpha_bar_T[0]) - 0.99915) < 1e-9
-    assert torch.equal(found.unet["conv_in.weight"], tiny.unet["conv_in.weight"].half())
+    assert torch.equal(found.parts["unet"]["conv_in.weight"], tiny.parts["unet"]["conv_in.weight"].half())
 
 
 def test_schedule_rounded_and_widened_again_is_noticed(checkpoint: Tensors, save: Save) -> None:

@@ -33,7 +33,7 @@ def load(path: Path) -> dict[str, Tensor]:
 def test_single_file_holds_the_originals_keys_and_formats(
     tiny: ModelWeights, tmp_path: Path, suffix: str, dtype: torch.dtype | None
 ) -> None:
-    halved = replace(tiny, vae={name: tensor.half() for name, tensor in tiny.vae.items()})
+    halved = replace(tiny, parts={**tiny.parts, "vae": {name: tensor.half() for name, tensor in tiny.parts["vae"].items()}})
     path = tmp_path / f"model{suffix}"
     write_single_file(path, halved, dtype=dtype, metadata={})
     tensors = load(path)
@@ -47,7 +47,7 @@ def test_single_file_holds_the_originals_keys_and_formats(
     }
     kept = {prefix: {torch.float32} for prefix in formats} | {"first_stage_model.": {torch.float16}}
     assert formats == (kept if dtype is None else {prefix: {dtype} for prefix in formats})
-    assert len(tensors) == len(tiny.unet) + len(tiny.vae) + len(tiny.text_encoder) + 12 + 1
+    assert len(tensors) == sum(map(len, tiny.parts.values())) + 12 + 1
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
@@ -69,13 +69,13 @@ def test_golden_checkpoint_comes_back_under_its_own_keys_bit_for_bit(
 
 def test_a_written_ckpt_holds_each_tensor_once(tiny: ModelWeights, tmp_path: Path) -> None:
     # Tensors that are parts of a larger storage: written as they are, they would bring all of it along.
-    flat = torch.cat([*(tensor.flatten() for tensor in tiny.vae.values()), torch.zeros(1_000_000)])
-    pieces = flat.split([*(tensor.numel() for tensor in tiny.vae.values()), 1_000_000])
-    views = {name: piece.view_as(tensor) for (name, tensor), piece in zip(tiny.vae.items(), pieces, strict=False)}
+    flat = torch.cat([*(tensor.flatten() for tensor in tiny.parts["vae"].values()), torch.zeros(1_000_000)])
+    pieces = flat.split([*(tensor.numel() for tensor in tiny.parts["vae"].values()), 1_000_000])
+    views = {name: piece.view_as(tensor) for (name, tensor), piece in zip(tiny.parts["vae"].items(), pieces, strict=False)}
     first, second = tmp_path / "first.ckpt", tmp_path / "second.ckpt"
-    write_single_file(first, replace(tiny, vae=views), dtype=None, metadata={"global_step": "500"})
+    write_single_file(first, replace(tiny, parts={**tiny.parts, "vae": views}), dtype=None, metadata={"global_step": "500"})
     write_single_file(second, read_model(str(first)), dtype=None, metadata={"global_step": "500", "title": "x"})
-    parameters = sum(tensor.numel() for part in (tiny.unet, tiny.vae, tiny.text_encoder) for tensor in part.values())
+    parameters = sum(tensor.numel() for part in tiny.parts.values() for tensor in part.values())
     assert first.stat().st_size < 4 * parameters + 500_000
     assert second.read_bytes() == first.read_bytes()
     saved = torch.load(second, weights_only=True)
@@ -148,9 +148,9 @@ def test_diffusers_loads_the_folder_without_a_network(
     pipeline = StableDiffusionPipeline.from_pretrained(loaded_folder, local_files_only=True)
     expected = read_model(str(golden_checkpoint)).build(dtype=torch.float32)
     for found, built in (
-        (pipeline.unet, expected.unet),
+        (pipeline.unet, expected.denoiser),
         (pipeline.vae, expected.vae),
-        (pipeline.text_encoder, expected.text_encoder),
+        (pipeline.text_encoder, expected.parts["text_encoder"]),
     ):
         tensors = built.state_dict()
         assert found.state_dict().keys() == tensors.keys()

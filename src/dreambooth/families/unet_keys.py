@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from dreambooth.families.key_pairs import KeyPair
 from dreambooth.families.shapes import UNetShape
-from dreambooth.weights.key_map import KeyPair
 
 __all__ = ["AVERAGE_PREFIX", "UNET_PREFIX", "UNetLayout", "average_keys", "unet_keys", "unet_layout"]
 

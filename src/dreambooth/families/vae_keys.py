@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from dreambooth.families.key_pairs import KeyPair, Transform
 from dreambooth.families.shapes import VaeShape
-from dreambooth.weights.key_map import KeyPair, Transform
 
 __all__ = [
     "VAE_PREFIX",

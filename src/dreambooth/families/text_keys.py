@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from dreambooth.families.blueprints import text_blueprint
+from dreambooth.families.key_pairs import KeyPair
 from dreambooth.families.shapes import TextShape
-from dreambooth.weights.key_map import KeyPair
 
 __all__ = [
     "POSITION_IDS",

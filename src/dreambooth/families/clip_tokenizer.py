@@ -1,0 +1,24 @@
+"""CLIP's tokenizer, from the files of this package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dreambooth.families.quiet_import import quiet_import
+
+if TYPE_CHECKING:
+    from transformers.models.clip.tokenization_clip import CLIPTokenizer
+
+__all__ = ["TOKENIZER_FOLDER", "load_clip_tokenizer"]
+
+TOKENIZER_FOLDER = Path(__file__).parent / "tokenizer"
+
+
+def load_clip_tokenizer() -> CLIPTokenizer:
+    """The tokenizer of every CLIP, which pads with the end token."""
+    with quiet_import():
+        from transformers.models.clip.tokenization_clip import CLIPTokenizer
+
+    # Not CLIPTokenizer(vocab_file=...): transformers 5 accepts the argument and then gives wrong ids.
+    return CLIPTokenizer.from_pretrained(TOKENIZER_FOLDER, local_files_only=True)

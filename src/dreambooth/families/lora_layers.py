@@ -1,0 +1,26 @@
+"""Which layers receive low-rank matrices (LoRA, Hu et al., arXiv 2106.09685).
+
+Two sets are in use: the projections of the attention, as the scripts of diffusers train them, and all matrices of the blocks
+around it, as kohya's programs do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from dreambooth.families.family import LoraTargets
+from dreambooth.families.shapes import Shape
+
+__all__ = ["lora_layers"]
+
+_ATTENTION = re.compile(r".*\.(attn[12]\.to_(q|k|v|out\.0)|self_attn\.(q|k|v|out)_proj)\.weight")
+_TRANSFORMER = re.compile(r"(.*\.attentions|encoder\.layers)\.\d+\..*\.weight|.*\.attentions\.\d+\.proj_(in|out)\.weight")
+
+
+def lora_layers(blueprint: Mapping[str, Shape], targets: LoraTargets) -> tuple[str, ...]:
+    """Names, without ".weight", of the matrices and 1x1 convolutions of a UNet or a CLIP text encoder that are targets."""
+    pattern = _ATTENTION if targets == "attention" else _TRANSFORMER
+    return tuple(
+        name.removesuffix(".weight") for name, shape in blueprint.items() if len(shape) >= 2 and pattern.fullmatch(name)
+    )
