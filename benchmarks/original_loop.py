@@ -72,9 +72,11 @@ class OriginalLoop:
         x_0 = family.scaling_factor * (mean + deviation * self._normal(mean))
         t_B = torch.randint(0, family.schedule.num_timesteps, (len(x_0),), generator=self.generator).to(device)
         captions = [CAPTIONS[role]] * len(x_0)
-        states_BLD = family.encode_text(self.components.parts, family.tokenize(self.components.tokenizer, captions).to(device))
+        conditioning = family.encode_text(
+            self.components.parts, family.tokenize(self.components.tokenizer, captions).to(device)
+        )
         eps = self._normal(x_0)
-        predicted = family.predict_noise(self.components.denoiser, add_noise(family.schedule, x_0, eps, t_B), t_B, states_BLD)
+        predicted = family.predict(self.components.denoiser, add_noise(family.schedule, x_0, eps, t_B), t_B, conditioning)
         return nn.functional.mse_loss(predicted, eps, reduction="none").mean(dim=(1, 2, 3)).mean()
 
     @torch.no_grad()

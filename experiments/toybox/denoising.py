@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.diffusion.objective import min_snr_weights, squared_error
 from dreambooth.diffusion.randomness import generator
@@ -95,5 +96,6 @@ def _error(family: StableDiffusion1, unet: Any, z_BCHW: Tensor, eps_BCHW: Tensor
     device = unet.device
     x_t_BCHW = add_noise(family.schedule, z_BCHW, eps_BCHW, t_B)
     with torch.autocast(device.type, dtype=torch.bfloat16):
-        prediction = family.predict_noise(unet, x_t_BCHW.to(device), t_B.to(device), text_BLD.to(device, torch.bfloat16))
+        conditioning = Conditioning(text_BLD.to(device, torch.bfloat16))
+        prediction = family.predict(unet, x_t_BCHW.to(device), t_B.to(device), conditioning)
     return squared_error(prediction.float(), eps_BCHW.to(device))

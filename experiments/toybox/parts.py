@@ -188,7 +188,7 @@ class Parts:
 
     def _texts(self, components: Components, captions: CaptionIds) -> dict[str, Tensor]:
         def encode(ids_BL: Tensor) -> Tensor:
-            return self.family.encode_text(components.parts, ids_BL.to(self.device))
+            return self.family.encode_text(components.parts, ids_BL.to(self.device)).states_BLD
 
         self.display.say(f"encoding {len(captions.unique_UL)} captions")
         states_ULD = captions.states(encode, length=self.family.text.num_positions, end=self.end_token)

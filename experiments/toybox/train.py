@@ -126,7 +126,7 @@ def _train_clip(parts: Parts) -> None:
         tokenizer, texts = parts.family.load_tokenizer(), ["photo of a sks container", "photo of a container"]
         with torch.no_grad():
             ids = parts.family.tokenize(tokenizer, texts).to(device)
-            heard = voice(*parts.family.encode_text(clip.text_model, ids))
+            heard = voice(*parts.family.encode_text({"text_encoder": clip.text_model}, ids).states_BLD)
         parts.display.say(f"step {step}: a rare word changes the text states by {heard:.2f}")
 
     run_stage("text encoder", stage, loss_at, parts.display, look=look)

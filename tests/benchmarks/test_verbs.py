@@ -126,7 +126,7 @@ def test_the_originals_loss_is_the_sum_of_two_means(encodes: bool) -> None:
             alpha_bar = family.schedule.alpha_bar_T[t_B].float().reshape(-1, 1, 1, 1)
             ids = family.tokenize(parts.tokenizer, [workload.CAPTIONS[role]] * 2)
             text = family.encode_text(parts.parts, ids)
-            predicted = family.predict_noise(parts.denoiser, alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * eps, t_B, text)
+            predicted = family.predict(parts.denoiser, alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * eps, t_B, text)
             expected += float((predicted - eps).square().mean())
     before = parts.parts["text_encoder"].state_dict()["embeddings.token_embedding.weight"][320].clone()
     assert float(loop.step()) == pytest.approx(expected, rel=1e-5)

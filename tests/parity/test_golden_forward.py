@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.diffusion.schedule import add_noise
 from dreambooth.families.components import Components
 from dreambooth.weights.read import read_model
@@ -32,7 +33,7 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 @torch.no_grad()
 def test_text_states(raw: Components, golden_expected: Expected) -> None:
-    states = raw.family.encode_text(raw.parts, golden_expected["input_ids"])
+    states = raw.family.encode_text(raw.parts, golden_expected["input_ids"]).states_BLD
     assert relative_error(states, golden_expected["text_embeddings"]) < TOLERANCE
 
 
@@ -79,4 +80,4 @@ def test_noise_prediction(
 
 def predict(components: Components, expected: Expected, dtype: torch.dtype) -> Tensor:
     z_t, t, text = expected["z_t"], expected["t"], expected["text_embeddings"]
-    return components.family.predict_noise(components.denoiser, z_t.to(dtype), t, text[: len(t)].to(dtype))
+    return components.family.predict(components.denoiser, z_t.to(dtype), t, Conditioning(text[: len(t)].to(dtype)))

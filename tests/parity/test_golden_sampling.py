@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.families.components import Components
 from dreambooth.sampling.sampler import decode, denoise, guided_noise
 from dreambooth.sampling.solvers import make_solver
@@ -20,8 +21,9 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 
 def ddim(components: Components, golden_expected: Mapping[str, Tensor], steps: int, scale: float) -> Tensor:
-    text_BLD = components.family.encode_text(components.parts, golden_expected["input_ids"])
-    predict = guided_noise(components, text_BLD[[0, 2]], text_BLD[[3]], scale=scale, dtype=torch.float32)
+    text = components.family.encode_text(components.parts, golden_expected["input_ids"])
+    prompts = Conditioning.stack([text.index(0), text.index(2)])
+    predict = guided_noise(components, prompts, text.index(slice(3, 4)), scale=scale, dtype=torch.float32)
     solver = make_solver("ddim", components.family.schedule, steps)
     states = list(denoise(solver, solver.start(golden_expected["x_T"]), predict, lambda index: []))
     assert len(states) == steps

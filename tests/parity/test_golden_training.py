@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.diffusion.objective import example_coefficients
 from dreambooth.families.components import Components
 from dreambooth.runtime.precision import PrecisionPolicy
@@ -84,7 +85,7 @@ def train_case(
         TraineeSettings(train_text_encoder=train_text_encoder),
         learning_rate=learning_rate,
     )
-    text = expected["input_ids"] if train_text_encoder else expected["text_embeddings"]
+    text = expected["input_ids"][:2] if train_text_encoder else Conditioning(expected["text_embeddings"][:2])
 
     def batches_at(step: int) -> Iterator[Batch]:
         is_prior = torch.tensor([False, True])
@@ -93,14 +94,14 @@ def train_case(
             x_0=expected["latent"],
             eps=expected[f"train_{step - 1}_noise"],
             t_B=expected[f"train_{step - 1}_t"],
-            text=text[:2],
+            text=text,
             is_prior_B=is_prior,
             coefficient_B=coefficients,
             names=("photo", "class image"),
         )
 
     state = TrainingState(
-        denoiser=Denoiser(components, PrecisionPolicy("fp32", "cpu"), encodes_text=train_text_encoder),
+        denoiser=Denoiser(components, PrecisionPolicy("fp32", "cpu")),
         optimizer=FusedAdamW(trainee, settings, total_steps=num_steps, processes=ALONE),
         average=NoAverage(),
         loss_scale=FixedLossScale(),
@@ -125,8 +126,9 @@ def test_the_first_gradient_norm(case: str, trained: Trained, golden_expected: T
 @pytest.mark.parametrize("case", ["unet", "unet_rw05"])  # at 1e-5 the third case moves less than rounding does
 def test_predictions_move_where_the_original_went(case: str, trained: Trained, golden_expected: Tensors) -> None:
     after, before = golden_expected[f"train_{case}_after_eps"], golden_expected["eps"]
+    text = Conditioning(golden_expected["text_embeddings"][:2])
     with torch.no_grad():
-        eps = trained.state.denoiser(golden_expected["z_t"], golden_expected["t"], golden_expected["text_embeddings"][:2])
+        eps = trained.state.denoiser(golden_expected["z_t"], golden_expected["t"], text)
     assert float((eps - after).norm()) < 0.5 * float((before - after).norm())
 
 

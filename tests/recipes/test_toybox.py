@@ -161,7 +161,7 @@ def test_rare_words_are_heard(token: str) -> None:
     captions = [f"photo of a {token} container", "photo of a container"]
     with torch.no_grad():
         ids = components.family.tokenize(components.tokenizer, captions)
-        with_word, without = components.family.encode_text(components.parts, ids)
+        with_word, without = components.family.encode_text(components.parts, ids).states_BLD
     assert voice(with_word, without) > 0.4
 
 

@@ -133,7 +133,7 @@ def step_use(trace: StepTrace) -> StepUse:
     trainee = _trainee(components, policy.weight_dtype, trace.trainee)
     inner = trace.family.inner_blocks(components.denoiser)
     recompute_activations(trainee.modules.values(), trace.checkpointing, inner_blocks=inner)
-    denoiser = Denoiser(components, policy, encodes_text=trace.trainee.train_text_encoder)
+    denoiser = Denoiser(components, policy)
     live, cuda = LiveBytes(), AsOnCuda()
     for parameter in trainee.parameters.values():
         if trace.is_accumulating:
@@ -143,7 +143,8 @@ def step_use(trace: StepTrace) -> StepUse:
         parameter.register_post_accumulate_grad_hook(partial(_gradient_is_made, live, scratch))  # type: ignore[no-untyped-call]
     with live, trainee.train_mode():
         x_t_BCHW, t_B = _latents(trace.family, trace.resolution, trace.num_examples), _timesteps(trace.num_examples)
-        text = _text(trace.family, trace.num_examples, is_encoded=not trace.trainee.train_text_encoder)
+        learns = any(name in trainee.modules for name in trace.family.text_encoders)
+        text = (trace.family.empty_ids if learns else trace.family.empty_conditioning)(trace.num_examples, _META)
         with cuda:
             loss = squared_error(denoiser(x_t_BCHW, t_B, text), torch.empty_like(x_t_BCHW)).sum()
         cuda.backward(loss)
@@ -172,10 +173,10 @@ def sampling_bytes(
     components, live = without_memory(family), LiveBytes()
     _in_format(components.denoiser, weight_dtype).requires_grad_(is_learning)
     with live, AsOnCuda(), torch.no_grad(), torch.autocast(_HOST, compute_dtype, enabled=compute_dtype != weight_dtype):
-        text_BLD = _text(family, sampling.num_pictures, is_encoded=True)
-        empty_1LD = text_BLD[:1] if sampling.is_guided else None
+        prompts = family.empty_conditioning(sampling.num_pictures, _META)
+        empty = prompts.index(slice(1)) if sampling.is_guided else None
         # Of the weights' own type: autocast, which guided_noise would switch on for the meta device, is on already.
-        predict = guided_noise(components, text_BLD, empty_1LD, scale=2.0, dtype=weight_dtype)
+        predict = guided_noise(components, prompts, empty, scale=2.0, dtype=weight_dtype)
         predict(_latents(family, resolution, sampling.num_pictures), 1.0)
     return live.peak
 
@@ -297,7 +298,3 @@ def _latents(family: Family, resolution: int, count: int) -> Tensor:
 
 def _timesteps(count: int) -> Tensor:
     return torch.empty(count, dtype=torch.int64, device=_META)
-
-
-def _text(family: Family, count: int, *, is_encoded: bool) -> Tensor:
-    return family.empty_text(count, _META) if is_encoded else family.empty_ids(count, _META)

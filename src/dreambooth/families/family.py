@@ -1,6 +1,6 @@
 """What everything else may ask of a kind of model.
 
-Shapes: B examples, L tokens, D text width, C channels, H and W sizes in pixels or latents.
+Shapes: B examples, L tokens, C channels, H and W sizes in pixels or latents.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.diffusion.schedule import NoiseSchedule
 from dreambooth.families.key_pairs import KeyPair
@@ -160,11 +161,11 @@ class Family(Protocol):
     def empty_ids(self, count: int, device: torch.device) -> Tensor:
         """Token ids of `count` captions without values."""
 
-    def empty_text(self, count: int, device: torch.device) -> Tensor:
-        """Text states of `count` captions without values."""
+    def empty_conditioning(self, count: int, device: torch.device) -> Conditioning:
+        """The conditioning of `count` examples without values."""
 
-    def encode_text(self, parts: Mapping[str, nn.Module], input_ids_BL: Tensor) -> Tensor:
-        """Text states (B, L, D) by the text encoders among `parts`."""
+    def encode_text(self, parts: Mapping[str, nn.Module], input_ids_BL: Tensor) -> Conditioning:
+        """Captions as the text encoders among `parts` leave them."""
 
     def encode_pixels(self, autoencoder: nn.Module, pixels_BCHW: Tensor) -> LatentMoments:
         """Mean and deviation of the latents of pixels in [-1, 1], unscaled."""
@@ -172,5 +173,5 @@ class Family(Protocol):
     def decode_latents(self, autoencoder: nn.Module, latents_BCHW: Tensor) -> Tensor:
         """Pixels in about [-1, 1], not clamped, of scaled latents."""
 
-    def predict_noise(self, denoiser: nn.Module, x_t_BCHW: Tensor, t_B: Tensor, text_BLD: Tensor) -> Tensor:
-        """The estimate of eps in x_t at timesteps t_B, under the text states."""
+    def predict(self, denoiser: nn.Module, x_t_BCHW: Tensor, t_B: Tensor, conditioning: Conditioning) -> Tensor:
+        """What `prediction` names, (B, C, H, W), estimated for x_t at timesteps t_B."""

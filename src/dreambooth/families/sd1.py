@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.diffusion.schedule import NoiseSchedule, ddpm_buffers, scaled_linear_schedule
 from dreambooth.families import sd1_configs
@@ -225,14 +226,13 @@ class StableDiffusion1:
         """Token ids of `count` captions without values."""
         return torch.empty(count, self.text.num_positions, dtype=torch.int64, device=device)
 
-    def empty_text(self, count: int, device: torch.device) -> Tensor:
-        """Text states of `count` captions without values."""
-        return torch.empty(count, self.text.num_positions, self.text.width, device=device)
+    def empty_conditioning(self, count: int, device: torch.device) -> Conditioning:
+        """The conditioning of `count` examples without values."""
+        return Conditioning(torch.empty(count, self.text.num_positions, self.text.width, device=device))
 
-    def encode_text(self, parts: Mapping[str, nn.Module], input_ids_BL: Tensor) -> Tensor:
-        """Text states (B, L, D): the last layer after the final norm; only the causal mask, as the model was trained."""
-        states_BLD: Tensor = parts["text_encoder"](input_ids_BL).last_hidden_state
-        return states_BLD
+    def encode_text(self, parts: Mapping[str, nn.Module], input_ids_BL: Tensor) -> Conditioning:
+        """Text states (B, L, D) alone: the last layer after the final norm; only the causal mask, as the model was trained."""
+        return Conditioning(parts["text_encoder"](input_ids_BL).last_hidden_state)
 
     def encode_pixels(self, autoencoder: Any, pixels_BCHW: Tensor) -> LatentMoments:
         """Mean and deviation of the latents of pixels in [-1, 1], unscaled; the log-variance is kept within [-30, 20]."""
@@ -248,7 +248,7 @@ class StableDiffusion1:
         pixels_BCHW: Tensor = autoencoder.decode(latents_BCHW / self.scaling_factor).sample
         return pixels_BCHW
 
-    def predict_noise(self, denoiser: nn.Module, x_t_BCHW: Tensor, t_B: Tensor, text_BLD: Tensor) -> Tensor:
+    def predict(self, denoiser: nn.Module, x_t_BCHW: Tensor, t_B: Tensor, conditioning: Conditioning) -> Tensor:
         """The UNet's estimate of eps in x_t at timesteps t_B, under the text states."""
-        eps_BCHW: Tensor = denoiser(x_t_BCHW, t_B, encoder_hidden_states=text_BLD, return_dict=False)[0]
+        eps_BCHW: Tensor = denoiser(x_t_BCHW, t_B, encoder_hidden_states=conditioning.states_BLD, return_dict=False)[0]
         return eps_BCHW

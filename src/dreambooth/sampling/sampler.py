@@ -1,6 +1,6 @@
 """From prompts to latents, one denoising step at a time, and from latents to pixels.
 
-Shapes: B pictures, L tokens, D text width, C channels, H and W sizes (of latents here, of pixels after `decode`).
+Shapes: B pictures, L tokens, C channels, H and W sizes (of latents here, of pixels after `decode`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Generator, Tensor, nn
 
+from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.diffusion.guidance import guide
 from dreambooth.diffusion.randomness import generator, normal
 from dreambooth.errors import ModelFileError, SettingsError
@@ -46,10 +47,10 @@ def sample(
     def run() -> Iterator[SamplingState]:
         shape = (family.latent_channels, options.height // family.downsampling, options.width // family.downsampling)
         eps_BCHW = torch.stack([_start_noise(shape, options.seed, picture) for picture in pictures])
-        text_BLD = _encode(components, [picture.prompt for picture in pictures], device, dtype)
+        prompts = _encode(components, [picture.prompt for picture in pictures], device, dtype)
         is_guided = options.guidance_scale != 1
-        unconditional_BLD = _encode(components, [options.negative_prompt], device, dtype) if is_guided else None
-        predict = guided_noise(components, text_BLD, unconditional_BLD, scale=options.guidance_scale, dtype=dtype)
+        negative = _encode(components, [options.negative_prompt], device, dtype) if is_guided else None
+        predict = guided_noise(components, prompts, negative, scale=options.guidance_scale, dtype=dtype)
 
         def generators(index: int) -> list[Generator]:
             return [generator(options.seed, "step noise", picture.index, index) for picture in pictures]
@@ -83,20 +84,23 @@ def denoise(
 
 
 def guided_noise(
-    components: Components, text_BLD: Tensor, unconditional_1LD: Tensor | None, *, scale: float, dtype: torch.dtype
+    components: Components, prompts: Conditioning, negative: Conditioning | None, *, scale: float, dtype: torch.dtype
 ) -> PredictNoise:
-    """The UNet with classifier-free guidance, both halves in one forward; without `unconditional_1LD`, the prompt alone."""
-    denoiser, batch = components.denoiser, text_BLD.shape[0]
-    if unconditional_1LD is not None:
-        text_BLD = torch.cat([unconditional_1LD.expand(batch, -1, -1), text_BLD])
+    """The denoiser with classifier-free guidance, both halves in one forward pass.
+
+    `prompts` has a row for each picture and `negative` one row for all; without it the prompts count alone.
+    """
+    denoiser, conditioning = components.denoiser, prompts
+    if negative is not None:
+        conditioning = Conditioning.concatenate([negative.expand(len(prompts.states_BLD)), prompts])
 
     def predict(x_BCHW: Tensor, t: float) -> Tensor:
-        x_t_BCHW = x_BCHW if unconditional_1LD is None else torch.cat([x_BCHW, x_BCHW])
+        x_t_BCHW = x_BCHW if negative is None else torch.cat([x_BCHW, x_BCHW])
         t_B = torch.full((x_t_BCHW.shape[0],), t, device=x_t_BCHW.device)
         weight_dtype = _dtype_of(denoiser)
         with _arithmetic(denoiser, dtype):
-            eps_BCHW = components.family.predict_noise(denoiser, x_t_BCHW.to(weight_dtype), t_B, text_BLD.to(weight_dtype))
-        if unconditional_1LD is None:
+            eps_BCHW = components.family.predict(denoiser, x_t_BCHW.to(weight_dtype), t_B, conditioning.to(dtype=weight_dtype))
+        if negative is None:
             return eps_BCHW.float()
         eps_unconditional, eps_conditional = eps_BCHW.float().chunk(2)
         return guide(eps_unconditional, eps_conditional, scale)
@@ -143,7 +147,7 @@ def _nearest_multiple(value: int, unit: int) -> int:
 
 
 @torch.no_grad()
-def _encode(components: Components, prompts: Sequence[str], device: torch.device, dtype: torch.dtype) -> Tensor:
+def _encode(components: Components, prompts: Sequence[str], device: torch.device, dtype: torch.dtype) -> Conditioning:
     input_ids_BL = components.family.tokenize(components.tokenizer, prompts).to(device)
     with _arithmetic(components.text_encoders[0], dtype):
         return components.family.encode_text(components.parts, input_ids_BL)

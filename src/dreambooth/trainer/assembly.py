@@ -81,7 +81,7 @@ def assemble(
     if isinstance(optimizer, Tensorwise):
         placed.streamed.write_home_while(lambda: optimizer.is_moving)
     state = TrainingState(
-        denoiser=Denoiser(components, policy, encodes_text=settings.trainee.train_text_encoder),
+        denoiser=Denoiser(components, policy),
         optimizer=optimizer,
         average=NoAverage() if decay is None else WeightAverage(trainee.parameters, decay),
         loss_scale=LossScale() if policy.needs_loss_scale else FixedLossScale(),

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from dreambooth.data.latent_cache import LatentCache
 from dreambooth.data.photos import read_pixels
 from dreambooth.data.records import Photo
 from dreambooth.data.views import View, render_view
+from dreambooth.diffusion.conditioning import Text
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.display import Display
 from dreambooth.families.components import Components
@@ -69,15 +69,15 @@ class ViewEncoder:
 @torch.no_grad()
 def encode_captions(
     components: Components, captions: Iterable[str], *, train_text_encoder: bool, device: torch.device
-) -> dict[str, Tensor]:
-    """Token ids (L,) of every caption when the text encoder learns; finished states (L, D), float32, when it is frozen."""
-    encoded: dict[str, Tensor] = {}
+) -> dict[str, Text]:
+    """Token ids (L,) of every caption when the text encoder learns; its conditioning, float32, when it is frozen."""
+    encoded: dict[str, Text] = {}
     for caption in captions:
         if caption not in encoded:
             input_ids_BL = components.family.tokenize(components.tokenizer, [caption])
             if train_text_encoder:
                 encoded[caption] = input_ids_BL[0]
             else:
-                states_BLD = components.family.encode_text(components.parts, input_ids_BL.to(device))
-                encoded[caption] = states_BLD[0].float().cpu()
+                conditioning = components.family.encode_text(components.parts, input_ids_BL.to(device))
+                encoded[caption] = conditioning.index(0).to("cpu", torch.float32)
     return encoded

@@ -1,6 +1,6 @@
 """From the examples of a step to tensors on the device.
 
-Shapes: B examples of both roles together, C latent channels, H and W latent height and width, L tokens, D text width.
+Shapes: B examples of both roles together, C latent channels, H and W latent height and width, L tokens.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dreambooth.data.examples import Example
 from dreambooth.data.views import View
+from dreambooth.diffusion.conditioning import Text, stack_texts
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.diffusion.objective import example_coefficients
 from dreambooth.diffusion.randomness import normal, uniform_integer
@@ -27,12 +28,12 @@ ViewKey = tuple[str, View]
 class Encoded:
     """What the frozen encoders made of every view and caption, once, before training.
 
-    `text` holds token ids (L,) when the text encoder learns and finished states (L, D) when it is frozen. Moments are
+    `text` holds token ids (L,) when the text encoder learns and its conditioning when it is frozen. Moments are
     unscaled: a latent is `scaling_factor * (mean + deviation * eps)`.
     """
 
     moments: Mapping[ViewKey, LatentMoments]
-    text: Mapping[str, Tensor]
+    text: Mapping[str, Text]
     scaling_factor: float
 
 
@@ -46,8 +47,8 @@ class Batch:
     """Noise (B, C, H, W), which is also the target."""
     t_B: Tensor
     """Timesteps (B,) int64."""
-    text: Tensor
-    """Token ids (B, L) or text states (B, L, D)."""
+    text: Text
+    """Token ids (B, L) or conditioning of B examples."""
     is_prior_B: Tensor
     """True for class images."""
     coefficient_B: Tensor
@@ -122,11 +123,15 @@ def micro_batches(
             x_0=_send(torch.stack([one.x_0 for one in drawn]), device),
             eps=_send(torch.stack([one.eps for one in drawn]), device),
             t_B=_send(torch.tensor([one.t for one in drawn]), device),
-            text=_send(torch.stack([encoded.text[example.caption] for example in chosen]), device),
+            text=_send_text(stack_texts([encoded.text[example.caption] for example in chosen]), device),
             is_prior_B=_send(is_prior_B, device),
             coefficient_B=_send(coefficient_B, device),
             names=tuple(example.photo.path.name for example in chosen),
         )
+
+
+def _send_text(text: Text, device: torch.device) -> Text:
+    return _send(text, device) if isinstance(text, Tensor) else text.map(lambda tensor: _send(tensor, device))
 
 
 def _send(tensor: Tensor, device: torch.device) -> Tensor:

@@ -1,4 +1,4 @@
-"""The model as training sees it: noisy latents, timesteps and text in, predicted noise out."""
+"""The model as training sees it: noisy latents, timesteps and text in, its prediction out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dreambooth.diffusion.conditioning import Text
 from dreambooth.families.components import Components
 from dreambooth.runtime.precision import PrecisionPolicy
 
@@ -17,18 +18,17 @@ __all__ = ["Denoiser"]
 class Denoiser:
     """Components under a precision policy.
 
-    With `encodes_text` the text arrives as token ids and gradients reach the text encoder; otherwise it arrives as states.
+    Text that arrives as token ids is encoded here, so that gradients reach the text encoders.
     """
 
     components: Components
     policy: PrecisionPolicy
-    encodes_text: bool
 
-    def __call__(self, x_t_BCHW: Tensor, t_B: Tensor, text: Tensor) -> Tensor:
-        """The model's estimate of eps in x_t, (B, C, H, W)."""
-        family = self.components.family
+    def __call__(self, x_t_BCHW: Tensor, t_B: Tensor, text: Text) -> Tensor:
+        """What the family predicts of x_t, (B, C, H, W)."""
+        family, parts = self.components.family, self.components.parts
         with self.policy.autocast():
-            states_BLD = family.encode_text(self.components.parts, text) if self.encodes_text else text
+            conditioning = family.encode_text(parts, text) if isinstance(text, Tensor) else text
             if self.policy.weight_dtype != torch.float32:  # no autocast then, which would convert what comes in
-                x_t_BCHW, states_BLD = x_t_BCHW.to(self.policy.weight_dtype), states_BLD.to(self.policy.weight_dtype)
-            return family.predict_noise(self.components.denoiser, x_t_BCHW, t_B, states_BLD)
+                x_t_BCHW, conditioning = x_t_BCHW.to(self.policy.weight_dtype), conditioning.to(dtype=self.policy.weight_dtype)
+            return family.predict(self.components.denoiser, x_t_BCHW, t_B, conditioning)

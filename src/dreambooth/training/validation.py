@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dreambooth.diffusion.conditioning import Text, stack_texts
 from dreambooth.diffusion.objective import squared_error
 from dreambooth.diffusion.randomness import normal
 from dreambooth.diffusion.schedule import add_noise
@@ -26,11 +27,11 @@ _SEED = 0  # the same noise in every run, so that runs compare
 
 @dataclass(frozen=True)
 class ValidationItem:
-    """One held-out view: its role, latent (C, H, W) and text (token ids (L,) or states (L, D))."""
+    """One held-out view: its role, latent (C, H, W) and text (token ids (L,) or conditioning)."""
 
     role: Literal["instance", "prior"]
     x_0: Tensor
-    text: Tensor
+    text: Text
 
 
 @torch.no_grad()
@@ -41,7 +42,7 @@ def validation_losses(items: Sequence[ValidationItem], denoiser: Denoiser, *, de
     for index, item in enumerate(items):
         eps = torch.stack([normal(item.x_0.shape, _SEED, "validation", index, t) for t in VALIDATION_TIMESTEPS]).to(device)
         x_0 = item.x_0.to(device).expand_as(eps)
-        text = item.text.to(device).unsqueeze(0).expand(len(t_B), *item.text.shape)
+        text = stack_texts([item.text] * len(t_B)).to(device)
         x_t = add_noise(denoiser.components.family.schedule, x_0, eps, t_B)
         losses.setdefault(item.role, []).append(squared_error(denoiser(x_t, t_B, text), eps).mean())
     return {role: float(torch.stack(values).mean()) for role, values in losses.items()}

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.diffusion.randomness import generator, normal
 from dreambooth.diffusion.schedule import scaled_linear_schedule
@@ -32,7 +33,8 @@ class Listener:
     def sample_latents(self, moments: LatentMoments, eps: Tensor) -> Tensor:
         return self.scaling_factor * moments.sample(eps)
 
-    def predict_noise(self, unet: Any, x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+    def predict(self, unet: Any, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        text = conditioning.states_BLD
         self.texts.append(text)
         self.times.append(t)
         bias = 0 if self.is_deaf else text.float().mean(dim=(1, 2)).reshape(-1, 1, 1, 1)
@@ -144,8 +146,8 @@ def test_hearing_rises_when_the_right_words_help(encoded: Encoded) -> None:
     told = Encoded(LatentMoments(means, torch.zeros_like(means)), encoded.states_ULD[:NUM], captions, encoded.empty_LD)
 
     class Subtracting(Listener):
-        def predict_noise(self, unet: Any, x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
-            z = 0.5 * text.float().mean(dim=(1, 2)).reshape(-1, 1, 1, 1)
+        def predict(self, unet: Any, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+            z = 0.5 * conditioning.states_BLD.float().mean(dim=(1, 2)).reshape(-1, 1, 1, 1)
             alpha_bar = ALPHA_BAR[t].float().reshape(-1, 1, 1, 1)
             return (x_t - alpha_bar.sqrt() * z) / (1 - alpha_bar).sqrt() + 0.1
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
+from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.families.blueprints import text_blueprint, unet_blueprint, vae_blueprint
 from dreambooth.families.components import Components
@@ -126,7 +127,7 @@ def test_gradients_reach_the_text_encoder(small: StableDiffusion1, parts: Parts)
     components = built(small, parts)
     components.parts["text_encoder"].requires_grad_(True)
     ids = small.tokenize(components.tokenizer, ["photo of a sks container"])
-    states = small.encode_text(components.parts, ids)
+    states = small.encode_text(components.parts, ids).states_BLD
     assert states.shape == (1, 77, 128)
     states.square().sum().backward()
     assert all(parameter.grad is not None for parameter in components.parts["text_encoder"].parameters())
@@ -162,10 +163,10 @@ def test_log_variance_is_kept_in_range(small: StableDiffusion1, parts: Parts, lo
 @torch.no_grad()
 def test_noise_is_predicted_for_each_example(components: Components, small: StableDiffusion1) -> None:
     x_t = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(0))
-    text = torch.randn((2, 77, 128), generator=torch.Generator().manual_seed(1))
+    text = Conditioning(torch.randn((2, 77, 128), generator=torch.Generator().manual_seed(1)))
     t = torch.tensor([3, 900])
-    both = small.predict_noise(components.denoiser, x_t, t, text)
-    alone = small.predict_noise(components.denoiser, x_t[1:], t[1:], text[1:])
+    both = small.predict(components.denoiser, x_t, t, text)
+    alone = small.predict(components.denoiser, x_t[1:], t[1:], text.index(slice(1, 2)))
     assert both.shape == x_t.shape
     assert torch.allclose(both[1:], alone, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(both[:1], alone, rtol=1e-2)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.families.blueprints import text_blueprint, unet_blueprint, vae_blueprint
 from dreambooth.families.components import Components
 from dreambooth.families.sd1 import StableDiffusion1
@@ -62,10 +63,10 @@ def test_models_have_the_family_s_tensors_and_can_be_built_from_them(miniature: 
     ids = miniature.tokenize(built.tokenizer, ["photo of a red mug"])
     pixels = torch.linspace(-1, 1, 3 * 16 * 16).reshape(1, 3, 16, 16)
     with torch.no_grad():
-        states = [miniature.encode_text(components.parts, ids) for components in (made, built)]
+        states = [miniature.encode_text(components.parts, ids).states_BLD for components in (made, built)]
         means = [miniature.encode_pixels(components.vae, pixels).mean for components in (made, built)]
         noises = [
-            miniature.predict_noise(components.denoiser, torch.ones(1, 4, 8, 8), torch.tensor([500]), states[0])
+            miniature.predict(components.denoiser, torch.ones(1, 4, 8, 8), torch.tensor([500]), Conditioning(states[0]))
             for components in (made, built)
         ]
     for from_made, from_built in (states, means, noises):

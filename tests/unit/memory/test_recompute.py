@@ -32,7 +32,7 @@ def gradients(family: StableDiffusion1, where: Checkpointing) -> tuple[float, di
         level.resnets[-1].conv1.register_forward_hook(count)
     text = model.family.encode_text(components.parts, model.family.tokenize(components.tokenizer, ["a dog"]))
     x_t = torch.linspace(-1, 1, 4 * 8 * 8).reshape(1, 4, 8, 8)
-    loss = model.family.predict_noise(components.denoiser, x_t, torch.tensor([300]), text).square().mean()
+    loss = model.family.predict(components.denoiser, x_t, torch.tensor([300]), text).square().mean()
     loss.backward()
     named = {f"{type(module).__name__}.{name}": p.grad for module in modules for name, p in module.named_parameters()}
     return float(loss.detach()), {name: gradient for name, gradient in named.items() if gradient is not None}, calls

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.unet_blocks import unet_blocks
 from dreambooth.memory.streaming import StreamedBlocks
@@ -50,7 +51,7 @@ def predict(miniature: StableDiffusion1) -> Loss:
         generator = torch.Generator().manual_seed(step)
         x_t_BCHW = torch.randn(2, 4, 8, 8, generator=generator).to(dtype)
         text_BLD = torch.randn(2, 77, 64, generator=generator).to(dtype)
-        return miniature.predict_noise(unet, x_t_BCHW, torch.tensor([300, 7 * step]), text_BLD)
+        return miniature.predict(unet, x_t_BCHW, torch.tensor([300, 7 * step]), Conditioning(text_BLD))
 
     return prediction
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 
+from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.untrained import untrained_unet, without_memory
 from dreambooth.memory.as_on_cuda import AsOnCuda
@@ -98,14 +99,14 @@ def largest_allocation(work: Callable[[], object]) -> int:
 
 def a_pass(unet: nn.Module, family: StableDiffusion1, device: str, cuda: AsOnCuda | None = None) -> Tensor:
     """Forward and backward pass over two latents; the loss."""
-    x_t, text = torch.zeros(2, 4, 32, 32, device=device), torch.zeros(2, 77, 64, device=device)
+    x_t, text = torch.zeros(2, 4, 32, 32, device=device), Conditioning(torch.zeros(2, 77, 64, device=device))
     t_B = torch.zeros(2, dtype=torch.int64, device=device)
     if cuda is None:
-        loss: Tensor = family.predict_noise(unet, x_t, t_B, text).square().mean()  # type: ignore[arg-type]
+        loss: Tensor = family.predict(unet, x_t, t_B, text).square().mean()
         loss.backward()  # type: ignore[no-untyped-call]
     else:
         with cuda:
-            loss = family.predict_noise(unet, x_t, t_B, text).square().mean()  # type: ignore[arg-type]
+            loss = family.predict(unet, x_t, t_B, text).square().mean()
         cuda.backward(loss)
     return loss
 

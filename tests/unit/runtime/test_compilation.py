@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.runtime.compilation import compile_modules, describe_compilation
 from dreambooth.weights.random_weights import random_model
@@ -25,7 +26,7 @@ def output(family: StableDiffusion1, how: Any) -> tuple[torch.Tensor, int, list[
     compile_modules([unet], how, backend=count)
     x_t = torch.linspace(-1, 1, 4 * 8 * 8).reshape(1, 4, 8, 8)
     with torch.no_grad():
-        eps = family.predict_noise(unet, x_t, torch.tensor([300]), torch.zeros(1, 77, family.text.width))
+        eps = family.predict(unet, x_t, torch.tensor([300]), Conditioning(torch.zeros(1, 77, family.text.width)))
     return eps, compiled, list(unet.state_dict())
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.diffusion.schedule import NoiseSchedule, scaled_linear_schedule
 from dreambooth.families.components import Components
 
@@ -33,12 +34,12 @@ class TinyFamily:
     def tokenize(self, tokenizer: None, captions: Sequence[str]) -> Tensor:
         return torch.tensor([[sum(map(ord, caption)) % 97, len(caption)] for caption in captions])
 
-    def encode_text(self, parts: Mapping[str, nn.Module], input_ids_BL: Tensor) -> Tensor:
+    def encode_text(self, parts: Mapping[str, nn.Module], input_ids_BL: Tensor) -> Conditioning:
         self.encoded.append(input_ids_BL[:, 0].tolist())
-        states_BLD: Tensor = parts["text_encoder"](input_ids_BL)
-        return states_BLD
+        return Conditioning(parts["text_encoder"](input_ids_BL))
 
-    def predict_noise(self, unet: nn.Module, x_t_BCHW: Tensor, t_B: Tensor, text_BLD: Tensor) -> Tensor:
+    def predict(self, unet: nn.Module, x_t_BCHW: Tensor, t_B: Tensor, conditioning: Conditioning) -> Tensor:
+        text_BLD = conditioning.states_BLD
         self.unet_inputs.append(x_t_BCHW)
         eps_BCHW: Tensor = unet(x_t_BCHW)
         self.unet_dtypes.append(eps_BCHW.dtype)

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.diffusion.objective import example_coefficients
 from dreambooth.diffusion.randomness import normal, uniform_integer
 from dreambooth.diffusion.schedule import scaled_linear_schedule
@@ -37,11 +38,11 @@ class TinyFamily:
     denoiser = "unet"
     text_encoders = ("text_encoder",)
 
-    def encode_text(self, parts: Mapping[str, nn.Module], ids: Tensor) -> Tensor:
-        states: Tensor = parts["text_encoder"](ids)
-        return states
+    def encode_text(self, parts: Mapping[str, nn.Module], ids: Tensor) -> Conditioning:
+        return Conditioning(parts["text_encoder"](ids))
 
-    def predict_noise(self, unet: nn.Module, x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+    def predict(self, unet: nn.Module, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        text = conditioning.states_BLD
         eps: Tensor = unet(x_t) + text.mean(dim=(1, 2)).reshape(-1, 1, 1, 1) + t.reshape(-1, 1, 1, 1) / 1000
         return eps
 
@@ -69,7 +70,7 @@ class Tiny:
         self.trainee: FullTrainee = full_trainee(components, TraineeSettings(), learning_rate=0.01)
         policy = PrecisionPolicy(self.plan.precision, "cpu")
         self.state = TrainingState(
-            denoiser=Denoiser(components, policy, encodes_text=True),
+            denoiser=Denoiser(components, policy),
             optimizer=make_optimizer(self.trainee, self.settings, self.plan, total_steps=10, processes=OneProcess(), seed=1),
             average=WeightAverage(self.trainee.parameters, 0.9),
             loss_scale=LossScale() if policy.needs_loss_scale else FixedLossScale(),

@@ -16,7 +16,7 @@ def test_random_weights_depend_on_the_seed_alone_and_keep_signals_finite(miniatu
     family, components = one.family, one.build(dtype=torch.float32)
     with torch.no_grad():
         text = family.encode_text(components.parts, family.tokenize(components.tokenizer, ["a"]))
-        eps = family.predict_noise(components.denoiser, torch.randn(1, 4, 16, 16), torch.tensor([500]), text)
+        eps = family.predict(components.denoiser, torch.randn(1, 4, 16, 16), torch.tensor([500]), text)
         pixels = family.decode_latents(components.vae, torch.randn(1, 4, 4, 4))
     assert 0.05 < float(eps.std()) < 20
     assert 0.05 < float(pixels.std()) < 20

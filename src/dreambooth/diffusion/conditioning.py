@@ -1,0 +1,77 @@
+"""What a denoiser is told beside a noisy latent and its timestep.
+
+Shapes: B examples, L tokens, D text width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Conditioning", "Text", "stack_texts"]
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Captions as text encoders left them; a single one has the same shapes without B. What a family does not use is None."""
+
+    states_BLD: Tensor
+    """A state for every token."""
+    pooled_BD: Tensor | None = None
+    """One vector for the whole caption."""
+    sizes_B6: Tensor | None = None
+    """Height and width of the picture before it was cropped, top and left of the crop, height and width of the target."""
+
+    @staticmethod
+    def stack(singles: Sequence[Conditioning]) -> Conditioning:
+        """A batch of single ones; all must have the same fields and shapes."""
+        return _combined(torch.stack, singles)
+
+    @staticmethod
+    def concatenate(batches: Sequence[Conditioning]) -> Conditioning:
+        """The batches one after the other, as one."""
+        return _combined(torch.cat, batches)
+
+    def expand(self, count: int) -> Conditioning:
+        """A batch of `count` equal rows, from a batch of one; they share memory."""
+        return self.map(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
+
+    def index(self, rows: int | slice) -> Conditioning:
+        """A single one of a batch, or a smaller batch for a slice; they share memory."""
+        return self.map(lambda tensor: tensor[rows])
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Conditioning:
+        """The same on another device or in another number format; sizes keep theirs, because half precision rounds them."""
+        sizes = None if self.sizes_B6 is None else self.sizes_B6.to(device)
+        pooled = None if self.pooled_BD is None else self.pooled_BD.to(device=device, dtype=dtype)
+        return Conditioning(self.states_BLD.to(device=device, dtype=dtype), pooled, sizes)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Conditioning:
+        """The record with `function` applied to every tensor of it."""
+        return _combined(lambda tensors: function(tensors[0]), [self])
+
+
+Text = Tensor | Conditioning
+"""What stands for captions in training: token ids where a text encoder learns, else their finished conditioning."""
+
+
+def stack_texts(texts: Sequence[Text]) -> Text:
+    """A batch of single captions, all token ids (L,) or all conditioning."""
+    ids = [text for text in texts if isinstance(text, Tensor)]
+    encoded = [text for text in texts if isinstance(text, Conditioning)]
+    assert not (ids and encoded), "token ids and conditioning do not mix"
+    return torch.stack(ids) if ids else Conditioning.stack(encoded)
+
+
+def _combined(function: Callable[[list[Tensor]], Tensor], records: Sequence[Conditioning]) -> Conditioning:
+    pooled = [record.pooled_BD for record in records if record.pooled_BD is not None]
+    sizes = [record.sizes_B6 for record in records if record.sizes_B6 is not None]
+    assert {len(pooled), len(sizes)} <= {0, len(records)}, "some records lack a field that others have"
+    return Conditioning(
+        function([record.states_BLD for record in records]),
+        function(pooled) if pooled else None,
+        function(sizes) if sizes else None,
+    )
