@@ -73,7 +73,7 @@ def denoising_loss(family: StableDiffusion1, unet: Any, encoded: Encoded, *, bat
     text_BLD = encoded.states_ULD[encoded.caption_NK[rows_B // 2, draws_B]]
     text_BLD[is_empty_B] = encoded.empty_LD
     error_B = _error(family, unet, z_BCHW, eps_BCHW, t_B, text_BLD=text_BLD)
-    return (error_B * min_snr_weights(family.schedule, t_B, _MIN_SNR_GAMMA).to(error_B.device)).mean()
+    return (error_B * min_snr_weights(family.schedule, t_B, _MIN_SNR_GAMMA, family.prediction).to(error_B.device)).mean()
 
 
 @torch.no_grad()

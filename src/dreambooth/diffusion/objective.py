@@ -1,6 +1,6 @@
 """What training minimises.
 
-The prior-preservation term is a weight on examples (DreamBooth, arXiv 2208.12242, eq. 2, with the noise as the target):
+The prior-preservation term is a weight on examples (DreamBooth, arXiv 2208.12242, eq. 2, with the target of `prediction.py`):
 loss = mean over the update's photos + prior_weight * mean over its class images. Each example carries its coefficient, so
 any split of the update into micro-batches sums to the same loss. Shapes: B examples, C channels, H height, W width.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dreambooth.diffusion.prediction import Prediction
 from dreambooth.diffusion.schedule import NoiseSchedule, signal_to_noise
 
 __all__ = ["example_coefficients", "min_snr_weights", "squared_error"]
@@ -20,13 +21,13 @@ def squared_error(prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
     return (prediction_BCHW.to(target_BCHW.dtype) - target_BCHW).square().flatten(1).mean(dim=1)
 
 
-def min_snr_weights(schedule: NoiseSchedule, t_B: Tensor, gamma: float, *, velocity_target: bool = False) -> Tensor:
+def min_snr_weights(schedule: NoiseSchedule, t_B: Tensor, gamma: float, prediction: Prediction) -> Tensor:
     """Weight of each example's loss by its own timestep, (B,) float32 (Hang et al., arXiv 2303.09556, section 3.4).
 
     min(SNR, gamma) / SNR when the noise is predicted, min(SNR, gamma) / (SNR + 1) when the velocity is.
     """
     snr_B = signal_to_noise(schedule, t_B)
-    return snr_B.clamp(max=gamma) / (snr_B + 1 if velocity_target else snr_B)
+    return snr_B.clamp(max=gamma) / (snr_B + 1 if prediction == "velocity" else snr_B)
 
 
 def example_coefficients(is_prior_B: Tensor, *, num_instances: int, num_priors: int, prior_weight: float) -> Tensor:

@@ -6,6 +6,7 @@ alpha_bar_t is the product of alpha_0 to alpha_t. Shapes: B examples, T timestep
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,6 +33,17 @@ class NoiseSchedule:
     def alpha_bar_T(self) -> Tensor:  # noqa: N802 - the shape suffix
         """The share of the signal's variance that is left at each timestep, in (0, 1), float64."""
         return torch.cumprod(1 - self.beta_T, dim=0)
+
+    def alpha_bar_at(self, t: float) -> float:
+        """alpha_bar of a timestep in [0, T - 1], which need not be whole.
+
+        Between two timesteps the ratio of the noise's deviation to the signal's lies on a line, as the Euler samplers take it
+        (Karras et al., arXiv 2206.00364).
+        """
+        low = int(t)
+        high, share = min(low + 1, self.num_timesteps - 1), t - low
+        ratios = [math.sqrt(1 / float(self.alpha_bar_T[index]) - 1) for index in (low, high)]
+        return float(1 / (1 + ((1 - share) * ratios[0] + share * ratios[1]) ** 2))
 
     def table(self, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
         """A function of alpha_bar for every timestep, (T,): "signal", its root, "noise", that of the rest, or "snr".

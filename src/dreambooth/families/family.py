@@ -14,14 +14,12 @@ from torch import Tensor, nn
 
 from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.diffusion.latents import LatentMoments
+from dreambooth.diffusion.prediction import Prediction
 from dreambooth.diffusion.schedule import NoiseSchedule
 from dreambooth.families.key_pairs import KeyPair
 from dreambooth.families.shapes import Shape, StateDict
 
-__all__ = ["Family", "LoraTargets", "PartDescription", "Prediction"]
-
-Prediction = Literal["epsilon", "velocity"]
-"""What the denoiser's output estimates: the noise, or the velocity of Salimans and Ho (arXiv 2202.00512)."""
+__all__ = ["Family", "LoraTargets", "PartDescription"]
 
 LoraTargets = Literal["attention", "transformer"]
 """Which layers receive low-rank matrices: the four projections of each attention, or every matrix of its block as well."""

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.diffusion.latents import LatentMoments
+from dreambooth.diffusion.prediction import Prediction
 from dreambooth.diffusion.schedule import NoiseSchedule, ddpm_buffers, scaled_linear_schedule
 from dreambooth.families import sd1_configs
 from dreambooth.families.blueprints import text_blueprint, unet_blueprint, vae_blueprint
 from dreambooth.families.clip_tokenizer import load_clip_tokenizer
-from dreambooth.families.family import LoraTargets, PartDescription, Prediction
+from dreambooth.families.family import LoraTargets, PartDescription
 from dreambooth.families.loading import build_module
 from dreambooth.families.lora_layers import lora_layers
 from dreambooth.families.quiet_import import quiet_import

@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 
 from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.diffusion.guidance import guide
+from dreambooth.diffusion.prediction import predicted_noise
 from dreambooth.diffusion.randomness import generator, normal
 from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.families.components import Components
@@ -90,7 +91,7 @@ def guided_noise(
 
     `prompts` has a row for each picture and `negative` one row for all; without it the prompts count alone.
     """
-    denoiser, conditioning = components.denoiser, prompts
+    family, denoiser, conditioning = components.family, components.denoiser, prompts
     if negative is not None:
         conditioning = Conditioning.concatenate([negative.expand(len(prompts.states_BLD)), prompts])
 
@@ -99,10 +100,11 @@ def guided_noise(
         t_B = torch.full((x_t_BCHW.shape[0],), t, device=x_t_BCHW.device)
         weight_dtype = _dtype_of(denoiser)
         with _arithmetic(denoiser, dtype):
-            eps_BCHW = components.family.predict(denoiser, x_t_BCHW.to(weight_dtype), t_B, conditioning.to(dtype=weight_dtype))
+            output_BCHW = family.predict(denoiser, x_t_BCHW.to(weight_dtype), t_B, conditioning.to(dtype=weight_dtype))
+        eps_BCHW = predicted_noise(family.prediction, family.schedule, output_BCHW.float(), x_t_BCHW, t)
         if negative is None:
-            return eps_BCHW.float()
-        eps_unconditional, eps_conditional = eps_BCHW.float().chunk(2)
+            return eps_BCHW
+        eps_unconditional, eps_conditional = eps_BCHW.chunk(2)
         return guide(eps_unconditional, eps_conditional, scale)
 
     return predict

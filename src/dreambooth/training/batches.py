@@ -44,7 +44,7 @@ class Batch:
     x_0: Tensor
     """Latents (B, C, H, W)."""
     eps: Tensor
-    """Noise (B, C, H, W), which is also the target."""
+    """Noise (B, C, H, W)."""
     t_B: Tensor
     """Timesteps (B,) int64."""
     text: Text

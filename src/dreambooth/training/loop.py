@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from dreambooth.diffusion.objective import min_snr_weights, squared_error
-from dreambooth.diffusion.schedule import NoiseSchedule, add_noise
+from dreambooth.diffusion.prediction import training_target
+from dreambooth.diffusion.schedule import add_noise
 from dreambooth.errors import TrainingError
 from dreambooth.runtime.processes import Processes
 from dreambooth.training.batches import Batch
@@ -142,11 +143,12 @@ class _BatchLosses:
 
 
 def _backward(state: TrainingState, batch: Batch, min_snr_gamma: float | None) -> _BatchLosses:
-    schedule: NoiseSchedule = state.denoiser.components.family.schedule
-    prediction = state.denoiser(add_noise(schedule, batch.x_0, batch.eps, batch.t_B), batch.t_B, batch.text)
-    loss_B = squared_error(prediction, batch.eps)
+    family = state.denoiser.components.family
+    schedule, prediction = family.schedule, family.prediction
+    output = state.denoiser(add_noise(schedule, batch.x_0, batch.eps, batch.t_B), batch.t_B, batch.text)
+    loss_B = squared_error(output, training_target(prediction, schedule, batch.x_0, batch.eps, batch.t_B))
     if min_snr_gamma is not None:
-        loss_B = loss_B * min_snr_weights(schedule, batch.t_B, min_snr_gamma)
+        loss_B = loss_B * min_snr_weights(schedule, batch.t_B, min_snr_gamma, prediction)
     total = (loss_B * batch.coefficient_B).sum()
     (total * state.loss_scale.value).backward()  # type: ignore[no-untyped-call]
     return _BatchLosses(batch, loss_B.detach(), total.detach())

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dreambooth.diffusion.conditioning import Text, stack_texts
 from dreambooth.diffusion.objective import squared_error
+from dreambooth.diffusion.prediction import training_target
 from dreambooth.diffusion.randomness import normal
 from dreambooth.diffusion.schedule import add_noise
 from dreambooth.training.denoiser import Denoiser
@@ -36,13 +37,15 @@ class ValidationItem:
 
 @torch.no_grad()
 def validation_losses(items: Sequence[ValidationItem], denoiser: Denoiser, *, device: torch.device) -> dict[str, float]:
-    """Mean squared error of the predicted noise for each role that has items, over items and timesteps."""
+    """Mean squared error of the prediction for each role that has items, over items and timesteps."""
+    family = denoiser.components.family
     losses: dict[str, list[Tensor]] = {}
     t_B = torch.tensor(VALIDATION_TIMESTEPS, device=device)
     for index, item in enumerate(items):
         eps = torch.stack([normal(item.x_0.shape, _SEED, "validation", index, t) for t in VALIDATION_TIMESTEPS]).to(device)
         x_0 = item.x_0.to(device).expand_as(eps)
         text = stack_texts([item.text] * len(t_B)).to(device)
-        x_t = add_noise(denoiser.components.family.schedule, x_0, eps, t_B)
-        losses.setdefault(item.role, []).append(squared_error(denoiser(x_t, t_B, text), eps).mean())
+        output = denoiser(add_noise(family.schedule, x_0, eps, t_B), t_B, text)
+        target = training_target(family.prediction, family.schedule, x_0, eps, t_B)
+        losses.setdefault(item.role, []).append(squared_error(output, target).mean())
     return {role: float(torch.stack(values).mean()) for role, values in losses.items()}

@@ -25,6 +25,8 @@ class Listener:
     schedule = scaled_linear_schedule()
     scaling_factor = 0.5
 
+    prediction = "epsilon"
+
     def __init__(self, *, is_deaf: bool = False) -> None:
         self.is_deaf = is_deaf
         self.texts: list[Tensor] = []

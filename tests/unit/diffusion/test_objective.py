@@ -32,11 +32,11 @@ def test_min_snr_weights_each_example_by_its_own_timestep() -> None:
     t_B = torch.tensor([0, 300, 999])
     snr = signal_to_noise(schedule, t_B)
     expected = [min(float(value), 5.0) / float(value) for value in snr]
-    torch.testing.assert_close(min_snr_weights(schedule, t_B, 5.0), torch.tensor(expected))
-    alone = torch.cat([min_snr_weights(schedule, t, 5.0) for t in t_B.split(1)])
-    assert torch.equal(alone, min_snr_weights(schedule, t_B, 5.0))
+    torch.testing.assert_close(min_snr_weights(schedule, t_B, 5.0, "epsilon"), torch.tensor(expected))
+    alone = torch.cat([min_snr_weights(schedule, t, 5.0, "epsilon") for t in t_B.split(1)])
+    assert torch.equal(alone, min_snr_weights(schedule, t_B, 5.0, "epsilon"))
     expected = [min(float(value), 5.0) / (float(value) + 1) for value in snr]
-    torch.testing.assert_close(min_snr_weights(schedule, t_B, 5.0, velocity_target=True), torch.tensor(expected))
+    torch.testing.assert_close(min_snr_weights(schedule, t_B, 5.0, "velocity"), torch.tensor(expected))
 
 
 def test_guidance_of_one_is_the_conditional_prediction() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dreambooth.diffusion.conditioning import Conditioning
+from dreambooth.diffusion.prediction import Prediction
 from dreambooth.diffusion.schedule import NoiseSchedule, scaled_linear_schedule
 from dreambooth.families.components import Components
 
@@ -20,6 +21,7 @@ class TinyFamily:
     """Has the methods of a family; the modules are single layers. Notes how it was called."""
 
     schedule: NoiseSchedule = field(default_factory=scaled_linear_schedule)
+    prediction: Prediction = "epsilon"
     denoiser: str = "unet"
     autoencoder: str = "vae"
     text_encoders: tuple[str, ...] = ("text_encoder",)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast, get_args
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -41,6 +42,35 @@ def test_a_picture_does_not_depend_on_its_batch(tiny: Components, sampler: Sampl
     for order in ([3], [2, 0], [3, 1, 0, 2]):
         some = final(tiny, [PICTURES[position] for position in order], options)
         torch.testing.assert_close(some, together[order], rtol=1e-5, atol=1e-5)
+
+
+class AsVelocity:
+    """A family that answers with the velocity behind the noise that another one predicts."""
+
+    prediction = "velocity"
+
+    def __init__(self, other: Any) -> None:
+        self.other = other
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.other, name)
+
+    def predict(self, unet: Any, x_t_BCHW: Tensor, t_B: Tensor, conditioning: Any) -> Tensor:
+        eps_BCHW = self.other.predict(unet, x_t_BCHW, t_B, conditioning)
+        betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+        alpha_bar = torch.cumprod(1 - betas, dim=0).numpy()
+        ratio = float(np.interp(float(t_B[0]), np.arange(1000), ((1 - alpha_bar) / alpha_bar) ** 0.5))
+        alpha, sigma = 1 / (1 + ratio**2) ** 0.5, ratio / (1 + ratio**2) ** 0.5
+        return (eps_BCHW - sigma * x_t_BCHW) / alpha
+
+
+@pytest.mark.parametrize("sampler", get_args(Sampler))
+@pytest.mark.parametrize("scale", [1.0, 7.5])
+def test_a_velocity_leads_every_sampler_where_its_noise_would(tiny: Components, sampler: Sampler, scale: float) -> None:
+    options = replace(OPTIONS, sampler=sampler, guidance_scale=scale)
+    expected = final(tiny, PICTURES, options)
+    found = final(replace(tiny, family=cast(Any, AsVelocity(tiny.family))), PICTURES, options)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_picture_depends_on_seed_index_prompt_and_settings(tiny: Components) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.diffusion.objective import example_coefficients
+from dreambooth.diffusion.prediction import Prediction
 from dreambooth.diffusion.randomness import normal, uniform_integer
 from dreambooth.diffusion.schedule import scaled_linear_schedule
 from dreambooth.families.components import Components
@@ -35,6 +37,7 @@ class TinyFamily:
     """Predicts noise with a convolution plus the mean of the text."""
 
     schedule = scaled_linear_schedule()
+    prediction: Prediction = "epsilon"
     denoiser = "unet"
     text_encoders = ("text_encoder",)
 
@@ -45,6 +48,12 @@ class TinyFamily:
         text = conditioning.states_BLD
         eps: Tensor = unet(x_t) + text.mean(dim=(1, 2)).reshape(-1, 1, 1, 1) + t.reshape(-1, 1, 1, 1) / 1000
         return eps
+
+
+class VelocityFamily(TinyFamily):
+    """The same numbers, taken for a velocity."""
+
+    prediction: Prediction = "velocity"
 
 
 @dataclass
@@ -58,6 +67,7 @@ class Tiny:
     batch_size: int = 4
     plan: MemoryPlan = field(default_factory=lambda: MemoryPlan("fp32"))
     precision: Any = None
+    family: TinyFamily = field(default_factory=TinyFamily)
 
     def __post_init__(self) -> None:
         if self.precision is not None:
@@ -66,7 +76,7 @@ class Tiny:
         unet, text_encoder = nn.Conv2d(4, 4, 3, padding=1), nn.Embedding(10, 3)
         for module in (unet, text_encoder):
             module.to(PrecisionPolicy(self.plan.precision, "cpu").weight_dtype)
-        components: Any = Components(TinyFamily(), {"unet": unet, "text_encoder": text_encoder}, None)  # type: ignore[arg-type]
+        components: Any = Components(self.family, {"unet": unet, "text_encoder": text_encoder}, None)  # type: ignore[arg-type]
         self.trainee: FullTrainee = full_trainee(components, TraineeSettings(), learning_rate=0.01)
         policy = PrecisionPolicy(self.plan.precision, "cpu")
         self.state = TrainingState(
@@ -93,6 +103,11 @@ class Tiny:
                 ),
                 names=tuple(f"{role}-{slot}.jpg" for role, slot in rows),
             )
+
+
+@pytest.fixture
+def tiny_velocity() -> Callable[..., Tiny]:
+    return partial(Tiny, family=VelocityFamily())
 
 
 @pytest.fixture

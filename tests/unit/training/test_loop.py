@@ -54,6 +54,24 @@ def test_min_snr_weighs_photos_and_class_images_each_by_its_own_timestep(tiny: M
     assert result.prior_loss == pytest.approx(float(weighted[4:].mean()), rel=1e-5)
 
 
+@pytest.mark.parametrize("gamma", [None, 5.0])
+def test_a_family_that_predicts_velocity_is_trained_on_it(tiny_velocity: MakeTiny, gamma: float | None) -> None:
+    run = tiny_velocity()
+    [batch] = run.batches_at(1)
+    alpha_bar = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, dim=0)
+    alpha_bar_B = alpha_bar[batch.t_B].float().reshape(-1, 1, 1, 1)
+    alpha, sigma = alpha_bar_B.sqrt(), (1 - alpha_bar_B).sqrt()
+    with torch.no_grad():
+        output = run.state.denoiser(alpha * batch.x_0 + sigma * batch.eps, batch.t_B, batch.text)
+        errors = (output - (alpha * batch.eps - sigma * batch.x_0)).square().mean(dim=(1, 2, 3))
+        if gamma is not None:
+            snr_B = (alpha_bar_B / (1 - alpha_bar_B)).flatten()
+            errors = errors * snr_B.clamp(max=gamma) / (snr_B + 1)
+    result = next(training_steps(run.state, run.batches_at, last_step=10, min_snr_gamma=gamma))
+    assert result.instance_loss == pytest.approx(float(errors[:4].mean()), rel=1e-4)
+    assert result.prior_loss == pytest.approx(float(errors[4:].mean()), rel=1e-4)
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_micro_batches_make_the_same_update(tiny: MakeTiny, batch_size: int) -> None:
     whole, cut = tiny(), tiny(batch_size=batch_size)
