@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dreambooth.families.key_pairs import KeyPair
 from dreambooth.families.shapes import UNetShape
@@ -87,8 +87,7 @@ def unet_keys(layout: UNetLayout) -> tuple[KeyPair, ...]:
 def average_keys(pairs: Sequence[KeyPair]) -> tuple[KeyPair, ...]:
     """The table of the running average of the same weights: their names lose every dot but the first."""
     return tuple(
-        KeyPair(AVERAGE_PREFIX + pair.original.removeprefix("model.").replace(".", ""), pair.canonical, pair.transform)
-        for pair in pairs
+        replace(pair, original=AVERAGE_PREFIX + pair.original.removeprefix("model.").replace(".", "")) for pair in pairs
     )
 
 

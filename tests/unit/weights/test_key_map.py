@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from dreambooth.errors import ModelFileError
 from dreambooth.families.blueprints import unet_blueprint, vae_blueprint
-from dreambooth.families.key_pairs import KeyPair
+from dreambooth.families.key_pairs import KeyPair, Transform, packed
 from dreambooth.families.unet_keys import UNetLayout, average_keys, unet_keys, unet_layout
 from dreambooth.families.vae_keys import VaeLayout, canonical_attention, original_attention, vae_keys, vae_layout
 from dreambooth.weights.key_map import check_parts, find_tensors, restore_names
@@ -32,6 +33,71 @@ def test_tensors_go_there_and_back_bit_for_bit() -> None:
     for name, tensor in originals.items():
         assert torch.equal(back[name].view(torch.int32), tensor.view(torch.int32))
         assert back[name].data_ptr() == tensor.data_ptr()  # a view: nothing was copied
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_any_table_goes_there_and_back_in_both_directions(seed: int) -> None:
+    draw = random.Random(seed)
+    pairs: list[KeyPair] = []
+    originals: dict[str, Tensor] = {}
+    blueprint: dict[str, tuple[int, ...]] = {}
+    for number in range(draw.randint(1, 12)):
+        rows, columns, kind = (
+            draw.randint(1, 5),
+            draw.randint(1, 5),
+            draw.choice(["same", "convolution", "transpose", "packed"]),
+        )
+        name = f"module.{number}.weight"
+        if kind == "packed":
+            canonical = [f"ours.{number}.{leaf}" for leaf in range(draw.randint(2, 4))]
+            pairs += draw.sample(packed(name, canonical), len(canonical))  # the order of the table decides nothing
+            shape: tuple[int, ...] = draw.choice([(rows,), (rows, columns)])
+            originals[name] = torch.randn(rows * len(canonical), *shape[1:])
+            blueprint |= dict.fromkeys(canonical, shape)
+            continue
+        transform: Transform = "convolution to linear" if kind == "convolution" else kind  # type: ignore[assignment]
+        pairs.append(KeyPair(name, f"ours.{number}", transform))
+        originals[name] = torch.randn(rows, columns, 1, 1) if kind == "convolution" else torch.randn(rows, columns)
+        blueprint[f"ours.{number}"] = (columns, rows) if kind == "transpose" else (rows, columns)
+    draw.shuffle(pairs)
+    part = find_tensors("part", FILE, originals, pairs)
+    check_parts([(part, blueprint)], hint="")
+    assert part.leftover == ()
+    back = restore_names(part.tensors, pairs)
+    assert back.keys() == originals.keys()
+    assert all(torch.equal(back[name], tensor) for name, tensor in originals.items())
+    again = find_tensors("part", FILE, back, pairs).tensors
+    assert again.keys() == part.tensors.keys()
+    assert all(torch.equal(again[name], tensor) for name, tensor in part.tensors.items())
+
+
+def test_a_packed_projection_becomes_the_three_of_which_it_was_made() -> None:
+    attention = torch.nn.MultiheadAttention(8, 2)
+    names = ("q_proj.weight", "k_proj.weight", "v_proj.weight")
+    part = find_tensors("text encoder", FILE, dict(attention.named_parameters()), packed("in_proj_weight", names))
+    assert part.names == dict.fromkeys(names, "in_proj_weight")
+    assert part.leftover == ("in_proj_bias", "out_proj.weight", "out_proj.bias")
+    x = torch.randn(5, 8)
+    together = torch.nn.functional.linear(x, attention.in_proj_weight)
+    apart = [torch.nn.functional.linear(x, part.tensors[name]) for name in names]
+    torch.testing.assert_close(torch.cat(apart, dim=1), together)
+    assert part.tensors["q_proj.weight"].data_ptr() == attention.in_proj_weight.data_ptr()
+
+
+def test_pieces_that_are_missing_or_uneven_are_reported() -> None:
+    pairs = packed("in_proj_bias", ("q", "k", "v"))
+    with pytest.raises(ModelFileError) as caught:
+        restore_names({"q": torch.zeros(2), "v": torch.zeros(2)}, pairs)
+    assert caught.value.problems == ("k is missing, which in_proj_bias of the original format holds too",)
+    with pytest.raises(ModelFileError, match=r"in_proj_bias has shape \(3,\), expected \(2,\)"):
+        check_parts(
+            [(find_tensors("part", FILE, {"in_proj_bias": torch.zeros(7)}, pairs), dict.fromkeys("qkv", (2,)))], hint=""
+        )
+    with pytest.raises(ModelFileError, match=r"in_proj_bias has shape \(\), expected"):
+        check_parts([(find_tensors("part", FILE, {"in_proj_bias": torch.zeros(())}, pairs), {"q": (2,)})], hint="")
+    absent = find_tensors("part", FILE, {}, pairs)
+    with pytest.raises(ModelFileError, match="in_proj_bias is missing"):
+        check_parts([(absent, dict.fromkeys("qkv", (2,)))], hint="")
 
 
 def test_a_projection_that_is_linear_already_stays_as_it_is() -> None:
