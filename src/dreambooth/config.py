@@ -64,7 +64,7 @@ class Settings(BaseModel):
     def _nothing_is_set_that_is_off(self: SettingsType) -> SettingsType:
         for switch, silenced in self.off_switches.items():
             if getattr(self, switch) == 0 and (useless := self.is_changed(*silenced)):
-                raise ValueError(f"{switch} is 0, so {', '.join(useless)} would have no effect; leave out one or the other")
+                raise ValueError(f"{switch} is 0, so {', '.join(useless)} would have no effect; use only one of them")
         return self
 
 

@@ -120,7 +120,9 @@ def test_streamed_blocks_give_the_same_run_and_can_be_begun_later(
 
 
 def test_an_average_on_the_device_and_streamed_blocks_exclude_each_other(run_settings: MakeSettings) -> None:
-    with pytest.raises(SettingsError, match="stream_blocks keeps the weights in host memory and ema_decay an average of them"):
+    with pytest.raises(
+        SettingsError, match="stream_blocks keeps the weights in host memory, but ema_decay keeps their average on the device"
+    ):
         run_settings(loop={"ema_decay": 0.99}, memory={"memory_preset": "6gb", "stream_blocks": True})
 
 
@@ -129,7 +131,7 @@ def test_an_average_on_the_device_and_streamed_blocks_exclude_each_other(run_set
     [
         (
             {"optimizer": {"optimizer": "adafactor"}, "memory": {"optimizer_states": "8bit"}},
-            "optimizer is adafactor, which has hardly any state, so optimizer_states would have no effect",
+            "optimizer is adafactor, which has almost no state, so optimizer_states would have no effect",
         ),
         ({"optimizer": {"optimizer": "adafactor", "adam_beta1": 0.5}}, "optimizer is adafactor, so adam_beta1 would have no"),
         (
@@ -138,11 +140,11 @@ def test_an_average_on_the_device_and_streamed_blocks_exclude_each_other(run_set
         ),
         (
             {"loop": {"compile": "full"}, "memory": {"memory_preset": "6gb", "stream_blocks": True}},
-            "stream_blocks lets weights come and go between the blocks, and compile is full",
+            "stream_blocks moves weights during the forward pass, which does not work with compile=full",
         ),
         (
             {"loop": {"gradient_accumulation": 2}, "memory": {"step_in_backward": True}},
-            "step_in_backward uses a gradient up when it is made, and gradient_accumulation is 2",
+            "step_in_backward frees each gradient at once, but gradient_accumulation is 2",
         ),
     ],
 )

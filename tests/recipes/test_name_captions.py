@@ -98,8 +98,8 @@ def test_class_images_need_a_class(run_settings: MakeSettings, classes: Path, di
     with pytest.raises(SettingsError) as caught:
         run_settings(subject=nameless)
     assert caught.value.problems == (
-        "test: class_word is empty, so there is no class to make images of; type --prior-weight 0 to train without them, "
-        "--prior-images FOLDER --captions filename to use images in folders that name their class, or a --class-word",
+        "test: class_word is empty, so no class images can be generated; use --prior-weight 0 to train without them, "
+        "--prior-images FOLDER --captions filename for folders of images named after their class, or a --class-word",
     )
     with pytest.raises(SettingsError, match="class_word is empty"):
         run_settings(subject={**nameless, "captions": "filename"})
@@ -117,7 +117,7 @@ def test_options_of_class_images_without_effect(run_settings: MakeSettings, clas
     with pytest.raises(SettingsError, match="prior_weight is 0, so prior_flip_probability would have no effect"):
         run_settings(prior={**GIVEN, "prior_weight": 0}, views={"prior_flip_probability": 0.5})
     prior = {**GIVEN, "prior_images": classes, "class_prompt": "one {class_word}"}
-    with pytest.raises(SettingsError, match="so class_prompt would have no effect; leave out one or the other"):
+    with pytest.raises(SettingsError, match="so class_prompt would have no effect; use only one of them"):
         run_settings(prior=prior, subject={"captions": "filename"})
     assert run_settings(prior=prior).prior.class_prompt == "one {class_word}"
 

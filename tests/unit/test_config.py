@@ -151,7 +151,7 @@ def test_a_changed_value_is_not_its_default() -> None:
 
 
 def test_sentences_are_read_from_the_source() -> None:
-    assert field_sentence(TrainSettings, "views") == "How photos become training pictures."
+    assert field_sentence(TrainSettings, "views") == "How photos become training images."
     assert field_sentence(TrainSettings, "model_config") == ""
 
 

@@ -1,8 +1,8 @@
-"""From a settings record to flags, and from arguments to the values that were given: the only place that knows cyclopts.
+"""Settings records to flags, and arguments to values; the only module that imports cyclopts.
 
-The flags are flat: every leaf of the settings tree is one, under its own name. cyclopts splits the arguments and writes
-the help; values stay text until pydantic reads them, so that a wrong flag and a wrong file are refused by the same rules,
-in the same words, all at once.
+Flags are flat: every leaf of the settings tree is a flag of the same name. cyclopts splits the arguments and writes the help;
+values stay text until pydantic validates them, so that flags and files follow the same rules and all mistakes are reported
+at once, in the same words.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _HELP = frozenset({"--help", "-h"})
 
 @dataclass(frozen=True)
 class Given:
-    """What stood on the command line."""
+    """The parsed command line."""
 
     values: Mapping[str, Any]
-    """Dotted path to text, list of texts, or True and False of a switch; only what was given."""
+    """Dotted path to text, list of texts, or bool for a switch; only flags that were given."""
     extra: Mapping[str, str]
-    """The flags of `Verb.extra` that were given."""
+    """Flags of `Verb.extra` that were given."""
     problems: tuple[str, ...] = ()
-    """Arguments that are no flags of this verb."""
+    """Messages about arguments that this verb does not accept."""
     is_answered: bool = False
-    """Whether help was asked for and shown, and nothing is left to do."""
+    """Whether help was requested and shown, so that nothing is left to do."""
 
 
 def read_arguments(verb: Verb, settings: type[Settings], arguments: Sequence[str]) -> Given:
-    """Take the arguments apart, or show the help. Values are not checked here.
+    """Parse the arguments, or show the help. Does not validate values.
 
-    Raises nothing for an unknown flag or a missing value: they are `problems`, to be reported with everything else.
+    Unknown flags and missing values raise nothing: they become `problems`, reported together with all others.
     """
     flags = [leaf for leaf in leaves(settings) if leaf.name not in verb.without]
     if not _HELP.isdisjoint(arguments):
@@ -59,10 +59,10 @@ def read_arguments(verb: Verb, settings: type[Settings], arguments: Sequence[str
 
 
 def _app(verb: Verb, flags: Sequence[Leaf], *, is_help: bool) -> App:
-    """The verb for cyclopts: with the settings' own types for the help, with text for reading."""
+    """Build the cyclopts app: with the settings' types for the help, with text for parsing."""
 
     def collect(**values: Any) -> None:
-        """Never called: what it would be called with is what is wanted."""
+        """Never called; only its bound arguments are used."""
 
     sections = [*dict.fromkeys(leaf.section for leaf in flags)]
     groups = {section: Group.create_ordered(section.rstrip(".") or "Settings") for section in sections}
@@ -89,7 +89,7 @@ def _app(verb: Verb, flags: Sequence[Leaf], *, is_help: bool) -> App:
 
 
 def _layout() -> Any:
-    from dreambooth.cli.help_layout import help_layout  # loads rich, which reading arguments does not need
+    from dreambooth.cli.help_layout import help_layout  # loads rich, which parsing does not need
 
     return help_layout()
 
@@ -99,7 +99,7 @@ def _parameter(leaf: Leaf, group: Group, verb: Verb, *, is_help: bool) -> inspec
         help=leaf.sentence,
         group=group,
         negative=None if leaf.is_switch else (),
-        consume_multiple=1 if leaf.is_list and not verb.positional else None,  # it would swallow what is given by place
+        consume_multiple=1 if leaf.is_list and not verb.positional else None,  # it would swallow positional arguments
         show_default=_shown,
         required=leaf.is_required and is_help,
     )
@@ -121,7 +121,7 @@ def _extra_parameter(name: str, sentence: str, group: Group) -> inspect.Paramete
 
 
 def _shown(default: Any) -> str | None:
-    """A default as it would be typed."""
+    """Format a default as the user would type it."""
     match default:
         case None | () | "":
             return None
@@ -139,7 +139,7 @@ def _names(verb: Verb, flags: Sequence[Leaf]) -> list[str]:
 
 
 def _unknown(unused: Sequence[str], names: Sequence[str]) -> Iterator[str]:
-    """A sentence for every argument that cyclopts left over; the value after an unknown flag goes without saying."""
+    """Yield a message for every unused argument, except the value after an unknown flag."""
     previous = ""
     for argument in unused:
         flag = argument.partition("=")[0]
@@ -152,11 +152,11 @@ def _unknown(unused: Sequence[str], names: Sequence[str]) -> Iterator[str]:
 
 
 def _problem(error: CycloptsError) -> str:
-    """What cyclopts refuses, in our words."""
+    """Reword an error of cyclopts."""
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         flag = error.keyword or error.argument.name
-        return f"{flag} needs a value; one that begins with a dash is written {flag}=VALUE"
+        return f"{flag} needs a value; if the value starts with a dash, write {flag}=VALUE"
     if isinstance(error, RepeatArgumentError):
-        return f"{error.token.keyword} is given more than once"
+        return f"{error.token.keyword} was given more than once"
     error.verbose = False
     return str(error)

@@ -1,4 +1,4 @@
-"""How cyclopts lays out the help: its own look, with room for the longest flag on 80 columns."""
+"""Help layout: the look of cyclopts, with room for the longest flag on 80 columns."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from cyclopts.help import AsteriskRenderer, ColumnSpec, DefaultFormatter, Descri
 
 __all__ = ["help_layout"]
 
-_NAME_WIDTH = 30  # cyclopts' own 35 % of 80 columns would break --no-gradient-checkpointing in the middle of the word
+_NAME_WIDTH = 30  # cyclopts' own 35 % of 80 columns would break long flags in the middle of a word
 
 
 def help_layout() -> DefaultFormatter:
-    """The formatter for a verb's help."""
+    """Return the formatter of a verb's help."""
     return DefaultFormatter(column_specs=_columns)
 
 

@@ -1,4 +1,4 @@
-"""Where settings come from: defaults, over them a preset or a run's own settings, over them the flags that were given."""
+"""Layers of settings: defaults, then a preset or a run's own settings, then the flags."""
 
 from __future__ import annotations
 
@@ -20,20 +20,18 @@ SettingsType = TypeVar("SettingsType", bound=Settings)
 
 
 def settings_from(verb: Verb, record: type[SettingsType], given: Given) -> SettingsType:
-    """The settings of a verb. Raises SettingsError with every mistake of the command line and of the preset at once."""
+    """Return the settings of a verb. Raises SettingsError listing every mistake in the command line and the preset."""
     preset = given.extra.get("preset")
     return _parse(verb, record, given, lambda: ("command line", {}) if preset is None else read_preset(preset))
 
 
 def changes_to_run(verb: Verb, record: type[Settings], given: Given) -> dict[str, Any]:
-    """Dotted path to value for each flag given beside `--resume RUN`, checked against the run's own settings.
+    """Return {dotted path: value} for each flag given with `--resume RUN`, validated with the run's own settings.
 
-    Whether a run may change so is for the recipe to say; so is whether the folder is a run at all.
+    The recipe decides whether the run allows these changes, and whether the folder is a run at all.
     """
     if "preset" in given.extra:
-        raise SettingsError(
-            "--resume goes on with the run's own settings, so --preset would have no effect; leave out one or the other"
-        )
+        raise SettingsError("--resume uses the run's own settings, so --preset would have no effect; use only one of them")
     stored = Path(given.extra["resume"]) / "config.yaml"
     if not stored.is_file():
         return dict(given.values)
@@ -44,7 +42,7 @@ def changes_to_run(verb: Verb, record: type[Settings], given: Given) -> dict[str
 def _parse(
     verb: Verb, record: type[SettingsType], given: Given, read_below: Callable[[], tuple[str, dict[str, Any]]]
 ) -> SettingsType:
-    """The flags over the values that `read_below` gives together with the name of their place."""
+    """Lay the flags over the values that `read_below` returns together with their source."""
     problems = list(given.problems)
     try:
         where, below = read_below()
@@ -65,7 +63,7 @@ def _section_defaults(record: type[Settings]) -> dict[str, Any]:
 
 
 def _names(verb: Verb, record: type[Settings], below: Mapping[str, Any], given: Given) -> dict[str, str]:
-    """Settings are called by their flag in messages, but for those that a file gave and no flag."""
+    """Names for messages: settings are called by their flag, unless only a file sets them."""
     return {
         leaf.path: leaf.name.upper() if leaf.name in verb.positional else leaf.flag
         for leaf in leaves(record)

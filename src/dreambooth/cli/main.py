@@ -15,7 +15,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None, program: Program = DREAMBOOTH) -> int:
-    """Run one verb of a program with the arguments (those of the process when None). Returns the exit code."""
+    """Run one verb of a program with `arguments` (default: sys.argv). Returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     return run_command(lambda: _run(program, given))
 
@@ -54,7 +54,7 @@ def _run_verb(verb: Verb, arguments: list[str]) -> None:
 
 
 def _call(place: str, *arguments: Any) -> None:
-    """Load a recipe, and only now torch, and run it."""
+    """Import the recipe (and with it torch) and run it."""
     import importlib
 
     from dreambooth.display import Display

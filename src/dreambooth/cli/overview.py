@@ -1,4 +1,4 @@
-"""What `dreambooth` says when no verb is given: the verbs, each in its sentence. Loads no settings."""
+"""The help without a verb: a list of verbs. Loads no settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def show_overview(program: Program) -> None:
         name=program.name,
         help=program.sentence,
         usage=f"Usage: {program.name} VERB ...",
-        help_epilogue=f"{program.name} VERB --help shows a verb's options; {program.name} --version the version.",
+        help_epilogue=f"{program.name} VERB --help shows the options of a verb; {program.name} --version shows the version.",
         help_format="plaintext",
         help_flags=(),
         version_flags=(),
@@ -30,7 +30,7 @@ def show_overview(program: Program) -> None:
 
 
 def unknown_verb(program: Program, word: str) -> SettingsError:
-    """The error for a first word that is no verb."""
+    """Return the error for an unknown verb."""
     from dreambooth.config import nearest
 
     known = [*program.verbs, *program.below]

@@ -1,7 +1,7 @@
-"""How a command of this package starts and ends: a quiet process, mistakes as texts, exit codes.
+"""Starting and ending a command: a quiet process, errors as text, exit codes.
 
-Exit codes: 0 done, 1 a mistake in files or in training, 2 a mistake on the command line or in settings, 130 and 143 stopped
-by Ctrl-C and SIGTERM. With DREAMBOOTH_DEBUG=1 a mistake ends in a traceback instead.
+Exit codes: 0 success, 1 error in files or in training, 2 error on the command line or in settings, 130 and 143 stopped by
+Ctrl-C and SIGTERM. With DREAMBOOTH_DEBUG=1 an error ends in a traceback instead.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dreambooth.files import is_no_room
 __all__ = ["ENVIRONMENT", "hush_libraries", "run_command"]
 
 ENVIRONMENT = {
-    # Libraries announce themselves, their progress and advice on every start: none of it is for the person at this command.
+    # Silence the banners, progress bars and advice of libraries.
     "DIFFUSERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -25,25 +25,24 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
-    # Threads of torch on the CPU wait for each other by spinning, by default for so long that on a machine that does anything
-    # else two of them are far slower than one; with this limit they go to sleep, and lose nothing when the machine is idle.
+    # CPU threads of torch wait for each other by spinning, by default for so long that on a busy machine two threads are far
+    # slower than one. With this limit they go to sleep; on an idle machine it costs nothing.
     "GOMP_SPINCOUNT": "100000",
 }
-"""What a command sets, unless the person has, before a library is loaded."""
+"""Environment variables that a command sets before it loads a library, unless the user has set them."""
 
 _MAKE_ROOM = (
-    "Make room on that disk, then type the same command again. A training run that has begun goes on with:\n"
-    "  dreambooth train --resume FOLDER"
+    "Free some disk space, then run the same command again. To resume a training run:\n  dreambooth train --resume FOLDER"
 )
 
 
 def run_command(work: Callable[[], None]) -> int:
-    """Do the work of a command and show what went wrong with it; the exit code."""
+    """Run a command and show its error, if any. Returns the exit code."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
         work()
-        if sys.stdout is not None:  # None when the command was started without one
+        if sys.stdout is not None:  # None when the process has no stdout
             sys.stdout.flush()
     except DreamboothError as error:
         if os.environ.get("DREAMBOOTH_DEBUG") == "1":
@@ -52,26 +51,27 @@ def run_command(work: Callable[[], None]) -> int:
         _show("error: " if count == 1 else f"error: {count} problems\n", error.text, "red")
         return 2 if isinstance(error, SettingsError) else 1
     except Interrupted as stop:
-        if os.environ.get("RANK", "0") == "0":  # beside others of one run, the first one speaks
+        if os.environ.get("RANK", "0") == "0":  # only the first of several processes prints
             _show("", stop.text, "yellow")
         return stop.exit_code
     except KeyboardInterrupt:
         _show("", "Stopped.", "yellow")
         return 130
-    except BrokenPipeError:  # the reader of a pipe has seen enough; what is still buffered goes nowhere
+    except BrokenPipeError:  # the reader closed the pipe; drop what is still buffered
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:  # a full disk, a folder that may not be written, a file where a folder should be
+    except OSError as error:  # a full disk, a read-only folder, a file in place of a folder
         if os.environ.get("DREAMBOOTH_DEBUG") == "1":
             raise
         place = f"{error.filename}: " if error.filename is not None else ""
         what = error.strerror or str(error)
-        _show("error: ", f"{place}no room to write it ({what})\n{_MAKE_ROOM}" if is_no_room(error) else f"{place}{what}", "red")
+        text = f"{place}cannot write the file ({what})\n{_MAKE_ROOM}" if is_no_room(error) else f"{place}{what}"
+        _show("error: ", text, "red")
         return 1
     return 0
 
 
 def hush_libraries() -> None:
-    """Keep the warnings of libraries from the person, unless Python was told otherwise."""
+    """Hide warnings of libraries, unless Python's -W option is used."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
 

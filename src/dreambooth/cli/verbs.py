@@ -1,4 +1,4 @@
-"""The verbs of the command line as a table of plain words, so that `dreambooth --help` needs to load nothing else."""
+"""The verbs of the command line as a table of constants, so that `dreambooth --help` loads nothing else."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ __all__ = ["DREAMBOOTH", "TOYBOX", "VERBS", "Program", "Verb"]
 
 @dataclass(frozen=True)
 class Verb:
-    """One verb: what it says of itself, and where its settings and its recipe are."""
+    """One verb: its help texts, its settings and its recipe."""
 
     name: str
     sentence: str
     settings: str
     """Module and name of the record whose leaves are the flags; a name alone is one of `dreambooth.schema.verbs`."""
     recipe: str
-    """Module and function, loaded only when every argument is right."""
+    """Module and function, loaded only after all arguments are valid."""
     usage: tuple[str, ...]
-    """What stands after `dreambooth NAME` in the help, one line for each way."""
+    """Usage after `dreambooth NAME`, one line for each form."""
     examples: tuple[str, ...]
     positional: tuple[str, ...] = ()
-    """Leaves that are given by place."""
+    """Leaves that are positional arguments."""
     without: tuple[str, ...] = ()
-    """Leaves that would have no effect for this verb and are no flags."""
+    """Leaves that have no effect for this verb and get no flag."""
     extra: Mapping[str, str] = field(default_factory=dict)
-    """Flags that say where settings come from, with their sentences; they are no settings themselves."""
+    """Flags that say where settings come from, with their help; they are not settings themselves."""
     program: str = "dreambooth"
-    """What is typed before the verb."""
+    """The command before the verb."""
 
     @property
     def command(self) -> str:
-        """What is typed before the arguments."""
+        """The command before the arguments."""
         return f"{self.program} {self.name}"
 
     def record(self) -> Any:
-        """The record of settings, loaded when it is asked for."""
+        """The settings record, loaded on first use."""
         module, _, name = self.settings.rpartition(":")
         return getattr(import_module(module or "dreambooth.schema.verbs"), name)
 
@@ -51,13 +51,13 @@ class Program:
     sentence: str
     verbs: Mapping[str, Verb]
     below: Mapping[str, Program] = field(default_factory=dict)
-    """Words that are followed by a verb of their own."""
+    """Names of programs with verbs of their own."""
 
 
 _ALL = (
     Verb(
         name="train",
-        sentence="Teach a base model one subject from a folder of photos.",
+        sentence="Train a base model on one subject from a folder of photos.",
         settings="TrainSettings",
         recipe="dreambooth.recipes.train:train",
         usage=("--model MODEL --photos FOLDER --class-word WORD", "--resume RUN"),
@@ -66,13 +66,13 @@ _ALL = (
             "dreambooth train --resume runs/rex --steps 1200",
         ),
         extra={
-            "preset": "Settings to start from: a shipped preset ({presets}) or a YAML file such as a run's config.yaml.",
-            "resume": "Run folder to go on with, with its own settings.",
+            "preset": "Settings to start from: a built-in preset ({presets}) or a YAML file such as a run's config.yaml.",
+            "resume": "Run folder to resume, with its own settings.",
         },
     ),
     Verb(
         name="generate",
-        sentence="Make pictures with a base model or with what training wrote.",
+        sentence="Generate images with a base model or a trained one.",
         settings="GenerateSettings",
         recipe="dreambooth.recipes.generate:generate",
         usage=("--model MODEL --prompt TEXT...",),
@@ -80,7 +80,7 @@ _ALL = (
     ),
     Verb(
         name="evaluate",
-        sentence="Measure what a model learned: the subject, the prompts, and what was kept of the class.",
+        sentence="Evaluate a trained model: subject fidelity, prompt fidelity and preservation of the class.",
         settings="EvaluateSettings",
         recipe="dreambooth.recipes.evaluate:evaluate",
         usage=("--model RUN", "--model MODEL --photos FOLDER --class-word WORD --token WORD"),
@@ -91,7 +91,7 @@ _ALL = (
     ),
     Verb(
         name="benchmark",
-        sentence="Run the paper's protocol: learn every subject of a dataset, show it in every prompt, and measure.",
+        sentence="Run the paper's protocol: train on every subject of a dataset, generate every prompt and evaluate.",
         settings="BenchmarkSettings",
         recipe="dreambooth.recipes.benchmark:benchmark",
         usage=("--dataset FOLDER --model MODEL", "--dataset toybox"),
@@ -103,7 +103,7 @@ _ALL = (
     ),
     Verb(
         name="prior",
-        sentence="Make a set of class images without training.",
+        sentence="Generate a set of class images without training.",
         settings="PriorRecipeSettings",
         recipe="dreambooth.recipes.prior:prior",
         usage=("--model MODEL --class-word WORD",),
@@ -127,7 +127,7 @@ _ALL = (
     ),
     Verb(
         name="convert",
-        sentence="Rewrite a model as one file or as a diffusers folder.",
+        sentence="Convert a model to a single file or a diffusers folder.",
         settings="ConvertSettings",
         recipe="dreambooth.recipes.convert:convert",
         usage=("SOURCE DESTINATION",),
@@ -139,7 +139,7 @@ _ALL = (
     ),
     Verb(
         name="inspect",
-        sentence="Say what a model file holds, and what the tokenizer makes of a word.",
+        sentence="Show what a model file contains, and how the tokenizer splits a word.",
         settings="InspectSettings",
         recipe="dreambooth.recipes.inspect:inspect_model",
         usage=("MODEL", "--token WORD"),
@@ -148,7 +148,7 @@ _ALL = (
     ),
     Verb(
         name="tokens",
-        sentence="Propose rare words that are a single token, to name a subject with.",
+        sentence="Suggest rare single-token words to name a subject with.",
         settings="TokensSettings",
         recipe="dreambooth.recipes.tokens:propose_tokens",
         usage=("",),
@@ -156,7 +156,7 @@ _ALL = (
     ),
     Verb(
         name="demo",
-        sentence="Run the whole story on the model that ships: photos in, training, pictures and a report out.",
+        sentence="Try the whole workflow on the bundled model (toybox): photos, training, images and a report.",
         settings="DemoSettings",
         recipe="dreambooth.recipes.demo:demo",
         usage=("",),
@@ -170,7 +170,7 @@ _TOYBOX_NAME = "dreambooth toybox"
 _TOYBOX_VERBS = (
     Verb(
         name="photos",
-        sentence="Render photos of one subject of the small world, to train on.",
+        sentence="Render photos of one toybox subject to train on.",
         settings="PhotosSettings",
         recipe="dreambooth.recipes.toybox:render_photos",
         usage=("--subject NAME --output FOLDER",),
@@ -179,7 +179,7 @@ _TOYBOX_VERBS = (
     ),
     Verb(
         name="sheet",
-        sentence="Render a sheet of the small world: every class in every place, and its subjects.",
+        sentence="Render a contact sheet of the toybox world: every class on every background, and the subjects.",
         settings="SheetSettings",
         recipe="dreambooth.recipes.toybox:render_sheet",
         usage=("--output FILE.png",),
@@ -190,13 +190,13 @@ _TOYBOX_VERBS = (
 
 TOYBOX = Program(
     _TOYBOX_NAME,
-    "Render the small world that the bundled model knows: photos to train on, and a sheet to look at.",
+    "Render the toybox world that the bundled model knows: training photos and a contact sheet.",
     {verb.name: verb for verb in _TOYBOX_VERBS},
 )
 
 DREAMBOOTH = Program(
     "dreambooth",
-    "Teach Stable Diffusion one subject from a few photos, and keep the rest of the model as it was.",
+    "Teach Stable Diffusion a new subject from a few photos without forgetting the rest.",
     VERBS,
     below={"toybox": TOYBOX},
 )

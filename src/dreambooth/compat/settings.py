@@ -1,4 +1,4 @@
-"""What the original programs could be asked for and the verbs of this one cannot. Loads no torch."""
+"""Options that the original programs have and our verbs do not. Loads no torch."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ __all__ = ["OriginalPictures"]
 
 
 class OriginalPictures(GenerateSettings):
-    """Make pictures in the batches, and with the files, of stable_txt2img.py; its own fields have the names of its flags."""
+    """Generate images in the batches and file layout of stable_txt2img.py; the extra fields are named after its flags."""
 
     n_iter: Annotated[int, Field(ge=1)] = 2
-    """How often the batch, or the whole file of prompts, is made."""
+    """How many times to generate the batch, or the whole prompt file."""
 
     n_rows: Annotated[int, Field(ge=0)] = 0
-    """Pictures in a row of the grid; as many as in a batch when 0."""
+    """Images per row of the grid; 0 means the batch size."""
 
     fixed_code: bool = False
-    """Let every iteration start from the same noise."""
+    """Start every iteration from the same noise."""
 
     skip_save: bool = False
-    """Keep no pictures by number in the folder samples."""
+    """Do not write numbered images into the folder samples."""
 
     skip_grid: bool = False
-    """Write no grid."""
+    """Do not write a grid."""
 
     precision: Literal["autocast", "full"] = "autocast"
-    """Half precision on a GPU (autocast), or full precision."""
+    """Half precision on a GPU (autocast) or full precision."""
 
     C: Annotated[int, Field(ge=1)] | None = None
-    """Channels that the model's latents are expected to have."""
+    """Expected number of latent channels."""
 
     f: Annotated[int, Field(ge=1)] | None = None
-    """Pixels that one latent is expected to stand for, in each direction."""
+    """Expected downsampling factor of the autoencoder."""

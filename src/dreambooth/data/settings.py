@@ -1,4 +1,4 @@
-"""What is learned, how it is looked at, and which class images hold the prior. Loads no torch."""
+"""Settings of the subject, of its views and of the class images. Loads no torch."""
 
 from __future__ import annotations
 
@@ -28,61 +28,61 @@ _MAKING = (
 
 
 def check_template(template: str, allowed: frozenset[str]) -> str:
-    """`template` itself when every {placeholder} in it is allowed; ValueError naming the first that is not.
+    """Return `template` if every {placeholder} in it is allowed. Raises ValueError naming the first that is not.
 
-    A brace that is meant to stay is written twice, as in every Python format string.
+    Literal braces are doubled, as in every Python format string.
     """
     try:
         fields = [field for field in string.Formatter().parse(template) if field[1] is not None]
     except ValueError as error:
-        raise ValueError(f"{template!r} is not a template: {error}; write a brace that is to stay twice") from error
+        raise ValueError(f"{template!r} is not a valid template: {error}; double a literal brace") from error
     for _, name, format_spec, conversion in fields:
         if name not in allowed:
             known = " and ".join(f"{{{word}}}" for word in sorted(allowed))
-            raise ValueError(f"{template!r} has the placeholder {{{name}}}; known are {known}")
+            raise ValueError(f"{template!r} has the unknown placeholder {{{name}}}; expected {known}")
         if format_spec or conversion:
-            raise ValueError(f"{template!r} has more than the name in {{{name}}}; write {{{name}}} alone")
+            raise ValueError(f"{template!r} has more than a name in {{{name}}}; write {{{name}}} alone")
     return template
 
 
 def check_background(background: str) -> str:
-    """`background` itself when it is an opaque colour; ValueError with the nearest name when it is not."""
-    from PIL import ImageColor  # only when a colour is given: the command line's help does without
+    """Return `background` if it is an opaque color. Raises ValueError, with the nearest name, if it is not."""
+    from PIL import ImageColor  # only when a color is given: the help does not need it
 
     try:
         colour = ImageColor.getrgb(background)
     except ValueError as error:
         near = nearest(background.lower(), ImageColor.colormap)
         raise ValueError(
-            f"{background!r} is not a colour; give a name such as white or a value such as #ffffff"
+            f"{background!r} is not a color; give a name such as white or a value such as #ffffff"
             + (f"; did you mean '{near}'?" if near is not None else "")
         ) from error
     if len(colour) != 3:
-        raise ValueError(f"{background!r} is itself transparent; give an opaque one such as white or #ffffff")
+        raise ValueError(f"{background!r} is a transparent color; give an opaque one such as white or #ffffff")
     return background
 
 
 class SubjectSettings(Settings):
-    """The subject to learn."""
+    """Subject to learn."""
 
     photos: Path
-    """Folder with the photos of the subject, searched recursively; a .txt beside a photo is its own caption."""
+    """Folder of photos of the subject, searched recursively; a .txt file with the same name is the photo's caption."""
 
     class_word: str
-    """What kind of thing the subject is: container, dog, man; empty when the token alone names it."""
+    """What kind of thing the subject is: dog, man, container; empty if the token alone names it."""
 
     token: Annotated[str, Field(min_length=1)] = "sks"
-    """The rare word that will name the subject; `dreambooth tokens` proposes others."""
+    """Rare word that will name the subject in prompts; `dreambooth tokens` suggests others."""
 
     instance_prompt: str = "photo of a {token} {class_word}"
-    """Caption of every photo that has no caption of its own."""
+    """Caption of photos that have no caption file."""
 
     captions: Captions = "prompt"
-    """Captions are the prompts, or with filename the names of files and folders, in which S is the token and C the class."""
+    """Source of captions: prompt, or filename for file and folder names, in which S is the token and C the class word."""
 
     @property
     def has_class(self) -> bool:
-        """Whether the subject's kind has a name."""
+        """Whether there is a class word."""
         return bool(self.class_word.strip())
 
     @field_validator("instance_prompt")
@@ -93,27 +93,27 @@ class SubjectSettings(Settings):
     @model_validator(mode="after")
     def _options_have_effect(self) -> SubjectSettings:
         if self.captions == "filename" and self.is_changed("instance_prompt"):
-            raise ValueError("captions is filename, so instance_prompt would have no effect; leave out one or the other")
+            raise ValueError("captions is filename, so instance_prompt would have no effect; use only one of them")
         return self
 
 
 class ViewSettings(Settings):
-    """How a photo becomes a square picture of the training size."""
+    """How photos are cropped and resized to square training images."""
 
     resolution: Annotated[int, Field(ge=64, le=2048, multiple_of=8)] | None = None
-    """Side of the training pictures in pixels; the model's own size when not given (512 for Stable Diffusion 1)."""
+    """Width and height of the training images in pixels; default: the model's native size (512 for Stable Diffusion 1)."""
 
     crop: Crop = "center"
-    """Keep the aspect and crop in the centre or at random, or squash the whole photo to a square as the original did."""
+    """Crop a square from the center or at random, or squash the whole photo into a square as the original did."""
 
     flip_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """How often a picture is mirrored; use 0 for faces, text and anything that is not symmetric."""
+    """Probability of mirroring a photo; use 0 for faces, text and anything asymmetric."""
 
     prior_flip_probability: Annotated[float, Field(ge=0, le=1)] | None = None
-    """How often a class image is mirrored; as often as photos when not given."""
+    """Probability of mirroring a class image; default: same as --flip-probability."""
 
     background: str = "white"
-    """Colour on which transparent photos are laid: a name or #rrggbb."""
+    """Background color behind transparent photos: a name or #rrggbb."""
 
     @field_validator("background")
     @classmethod
@@ -122,56 +122,56 @@ class ViewSettings(Settings):
 
 
 class PriorSettings(Settings):
-    """The class images that hold the prior in place."""
+    """Class images for prior preservation."""
 
     off_switches = {"prior_weight": ("prior_images", "also_prior", "prior_latents", *_MAKING, *_PAIRING)}
     replaces = {"prior_images": ("prior_latents", *_MAKING)}
 
     prior_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the class images' loss beside the photos' loss; 0 trains without class images."""
+    """Weight of the prior-preservation loss; 0 trains without class images."""
 
     prior_images: Path | None = None
-    """A folder of class images to use as it is; when not given the base model makes them."""
+    """Folder of class images to use as is; default: the base model generates them."""
 
     num_prior_images: Annotated[int, Field(ge=1)] = 200
-    """How many class images the base model makes."""
+    """Number of class images to generate."""
 
     class_prompt: str = "photo of a {class_word}"
-    """Prompt that makes the class images, and their caption in training."""
+    """Prompt to generate class images with; also their caption in training."""
 
     also_prior: tuple[Path, ...] = ()
-    """More class images to mix in, of an earlier subject's class: made sets or folders with a .txt beside each image."""
+    """Additional class images, e.g. of an earlier subject's class: generated sets, or folders with a .txt for each image."""
 
     prior_sampler: Literal["ddim", "dpm++", "euler", "euler-a", "plms"] = "ddim"
-    """Sampler that makes the class images."""
+    """Sampler for class images."""
 
     prior_sampling_steps: Annotated[int, Field(ge=1, le=1000)] = 50
-    """Denoising steps for a class image."""
+    """Denoising steps per class image."""
 
     prior_guidance_scale: Annotated[float, Field(ge=0)] = 10.0
     """Guidance scale for class images."""
 
     prior_batch_size: Annotated[int, Field(ge=1)] = 4
-    """Class images made at once; the pictures do not depend on it."""
+    """Class images generated at once; does not affect the result."""
 
     prior_latents: Literal["sampler", "encoder"] = "sampler"
-    """Latents of whole class images: as the sampler left them, or encoded from the picture again as the original did."""
+    """Latents of uncropped class images: kept from the sampler, or re-encoded from the image as the original did."""
 
     prior_folder: Path | None = None
-    """Where made sets of class images are kept; 'class-images' beside the run folder when not given."""
+    """Folder for generated class images; default: 'class-images' next to the run folder."""
 
     original_pairing: bool = False
-    """Draw photos and class images in pairs as the original did, which leaves the tail of a large set unseen."""
+    """Draw photos and class images in pairs as the original did; part of a large set is never seen."""
 
     photo_repeats: Annotated[int, Field(ge=1)] = 100
-    """With original_pairing: an epoch has at most so many pairs for each photo."""
+    """With --original-pairing: maximum pairs per photo in an epoch."""
 
     prior_repeats: Annotated[int, Field(ge=1)] = 10
-    """With original_pairing: an epoch has at most so many pairs for each class image."""
+    """With --original-pairing: maximum pairs per class image in an epoch."""
 
     @property
     def num_made(self) -> int:
-        """Class images that the base model makes: none where they have no weight or a folder of them is given."""
+        """Number of class images to generate: 0 if their weight is 0 or a folder of them is given."""
         return 0 if self.prior_weight == 0 or self.prior_images is not None else self.num_prior_images
 
     @field_validator("class_prompt")
@@ -183,8 +183,8 @@ class PriorSettings(Settings):
     def _options_have_effect(self) -> PriorSettings:
         if self.prior_images is not None and (making := self.is_changed(*self.replaces["prior_images"])):
             raise ValueError(
-                f"prior_images uses a folder as it is, so {', '.join(making)} would have no effect; leave out one or the other"
+                f"prior_images uses a folder as is, so {', '.join(making)} would have no effect; use only one of them"
             )
         if not self.original_pairing and (useless := self.is_changed("photo_repeats", "prior_repeats")):
-            raise ValueError(f"{', '.join(useless)} would have no effect without original_pairing; add it or leave them out")
+            raise ValueError(f"{', '.join(useless)} would have no effect without original_pairing; add it or omit them")
         return self

@@ -1,4 +1,4 @@
-"""What is traded for memory. Loads no torch."""
+"""Settings that save memory. Loads no torch."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ Checkpointing = Literal["off", "outer", "all"]
 
 
 class MemorySettings(Settings):
-    """How memory is traded for time and exactness."""
+    """Memory, speed and precision."""
 
     memory_preset: MemoryPreset = "auto"
-    """Choices for a card of this size; auto takes the fastest that fits what is free. Each choice below may be made apart."""
+    """Preset for a GPU of this size; auto picks the fastest that fits into free memory. The options below override it."""
 
     precision: Precision | None = None
-    """Arithmetic of training. The mixed ones keep the weights in float32; bf16 holds weights and gradients in bfloat16."""
+    """Training precision; mixed precision keeps weights in float32, bf16 keeps weights and gradients in bfloat16."""
 
     optimizer_states: StateFormat | None = None
-    """Number format of the optimiser's means: float32, or 8 or 4 bits in blocks with a scale of their own."""
+    """Precision of the optimizer states: float32, or blockwise quantized to 8 or 4 bits."""
 
     gradient_checkpointing: Checkpointing | None = None
-    """Recompute activations in the backward pass: nowhere, on the two outer levels of the UNet, or everywhere."""
+    """Recompute activations in the backward pass: off, on the two outer levels of the UNet (outer), or everywhere (all)."""
 
     micro_batch_size: Annotated[int, Field(ge=1)] | None = None
-    """Examples in one forward pass, photos and class images counted together; a step's batch at once when not given."""
+    """Examples (photos and class images together) per forward pass; default: the whole batch."""
 
     step_in_backward: bool | None = None
-    """Update each tensor as soon as its gradient is there, so that gradients never exist together; costs a second pass."""
+    """Update each tensor as soon as its gradient is ready, so that gradients are never all in memory; costs a second pass."""
 
     states_on_host: bool | None = None
-    """Keep the optimiser's means in host memory; they visit the device tensor by tensor."""
+    """Keep optimizer states in host memory and copy them to the device one tensor at a time."""
 
     stream_blocks: bool | None = None
-    """Keep the UNet's weights in host memory; its blocks visit the device one at a time."""
+    """Keep the UNet's weights in host memory and copy its blocks to the device one at a time."""
 
     shard: bool | None = None
-    """Spread weights, gradients and means over all processes (FSDP2), for what does not fit on one device."""
+    """Shard weights, gradients and optimizer states across all processes (FSDP2) when they do not fit on one device."""

@@ -1,4 +1,4 @@
-"""What pictures are asked for. Loads no torch."""
+"""Settings of the images to generate. Loads no torch."""
 
 from __future__ import annotations
 
@@ -15,60 +15,60 @@ Sampler = Literal["ddim", "dpm++", "euler", "euler-a", "plms"]
 
 
 class SampleSettings(Settings):
-    """The pictures to make."""
+    """Images to generate."""
 
     prompt: tuple[str, ...] = ()
-    """What to show; several may be given."""
+    """Prompts; one or more."""
 
     prompts_file: Path | None = None
-    """A text file with one prompt a line, added to --prompt."""
+    """Text file with one prompt per line, in addition to --prompt."""
 
     negative_prompt: str = ""
-    """What to keep away from."""
+    """What the images should not show."""
 
     num_images: Annotated[int, Field(ge=1)] = 4
-    """Pictures for each prompt."""
+    """Images per prompt."""
 
     steps: Annotated[int, Field(ge=1, le=1000)] = 50
-    """Denoising steps; exactly so many are made."""
+    """Denoising steps."""
 
     guidance_scale: Annotated[float, Field(ge=0)] = 7.5
-    """How strongly the prompt pulls; 1 is no guidance, the original's README uses 10."""
+    """Guidance scale: how closely to follow the prompt; 1 turns guidance off, the original's README uses 10."""
 
     sampler: Sampler = "ddim"
-    """How noise is removed."""
+    """Sampling method."""
 
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Fresh noise in DDIM: 0 is deterministic, 1 is ancestral."""
+    """Noise added in each DDIM step: 0 is deterministic, 1 is ancestral sampling."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
-    """Picture k of every prompt starts from noise made of this number and k alone."""
+    """Random seed; image k of every prompt starts from noise that depends only on the seed and k."""
 
     width: Annotated[int, Field(ge=64, le=2048, multiple_of=8)] | None = None
-    """Width in pixels; the model's own size when not given."""
+    """Width in pixels; default: the model's native size."""
 
     height: Annotated[int, Field(ge=64, le=2048, multiple_of=8)] | None = None
-    """Height in pixels; the model's own size when not given."""
+    """Height in pixels; default: the model's native size."""
 
     batch_size: Annotated[int, Field(ge=1)] = 4
-    """Pictures made at once; the pictures do not depend on it."""
+    """Images generated at once; does not affect the result."""
 
     precision: Literal["fp32", "bf16", "fp16"] | None = None
-    """Number format of the model while it makes pictures; fp16 on a GPU and fp32 on the CPU when not given."""
+    """Precision of the model; default: fp16 on a GPU, fp32 on the CPU."""
 
     device: str | None = None
-    """Where to make pictures: cpu, cuda, cuda:1, mps. The first GPU, else the CPU, when not given."""
+    """Device: cpu, cuda, cuda:1, mps; default: the first GPU, or the CPU if there is none."""
 
     output: Path = Path("pictures")
-    """Folder for the pictures; existing files are never overwritten."""
+    """Folder for the images; existing files are never overwritten."""
 
     grid: bool = True
-    """Also write all pictures of a prompt as one grid."""
+    """Also write all images of a prompt as one grid."""
 
     @model_validator(mode="after")
     def _options_have_effect(self) -> SampleSettings:
         if self.eta > 0 and self.sampler != "ddim":
-            raise ValueError(f"eta is an option of the ddim sampler and would have no effect with {self.sampler}")
+            raise ValueError(f"eta applies only to the ddim sampler and would have no effect with {self.sampler}; omit it")
         if self.guidance_scale == 1 and self.negative_prompt:
-            raise ValueError("guidance_scale is 1, so negative_prompt would have no effect; leave out one or the other")
+            raise ValueError("guidance_scale is 1, so negative_prompt would have no effect; use only one of them")
         return self

@@ -1,1 +1,1 @@
-"""All verbs' settings together: the records, their leaves, how they are layered, the presets."""
+"""The settings of all verbs: records, leaves, layering and presets."""

@@ -1,4 +1,4 @@
-"""Settings laid over one another: nested mappings merged leaf by leaf."""
+"""Layered settings: nested mappings merged leaf by leaf."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["merged", "nested"]
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted path to value as a tree of mappings."""
+    """Turn {dotted path: value} into a tree of mappings."""
     tree: dict[str, Any] = {}
     for path, value in values.items():
         *sections, name = path.split(".")
@@ -23,7 +23,7 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merged(low: Mapping[str, Any], high: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Two trees of mappings laid over each other. Raises SettingsError, naming `where`, for a value where a section is."""
+    """Merge two trees; `high` wins. Raises SettingsError, naming `where`, if `low` has a value in place of a section."""
     both = {**low, **high}
     for name, value in high.items():
         below = low.get(name, {})

@@ -1,4 +1,4 @@
-"""The leaves of a record of settings: each is one flag, one key in a YAML file and one line of help."""
+"""The leaves of a settings record: each is one flag, one YAML key and one help text."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["Leaf", "leaves"]
 
 @dataclass(frozen=True)
 class Leaf:
-    """A value in a settings tree, as a flag."""
+    """One value in a settings tree, exposed as a flag."""
 
     path: str
     sentence: str
     section: str
-    """Sentence of the section it stands in; empty for a record without sections."""
+    """Docstring of its section; empty for a record without sections."""
     annotation: Any
     default: Any
     is_required: bool
 
     @property
     def name(self) -> str:
-        """The field's own name, the last part of the path."""
+        """The field's name, the last part of the path."""
         return self.path.rpartition(".")[2]
 
     @property
@@ -35,17 +35,17 @@ class Leaf:
 
     @property
     def is_list(self) -> bool:
-        """Whether several values may be given."""
+        """Whether the flag takes several values."""
         return get_origin(self.annotation) is tuple
 
     @property
     def is_switch(self) -> bool:
-        """Whether it is given without a value, as --flag or --no-flag."""
+        """Whether the flag takes no value: --flag or --no-flag."""
         return self.annotation in (bool, bool | None)
 
 
 def leaves(settings: type[Settings], prefix: str = "", section: str = "", defaults: Settings | None = None) -> Iterator[Leaf]:
-    """Every leaf of a settings tree in the order of the source. `defaults` holds other defaults than the fields' own."""
+    """Yield every leaf of a settings tree in source order. `defaults` overrides the fields' own defaults."""
     for name, info in settings.model_fields.items():
         sentence = field_sentence(settings, name)
         if (inner := section_of(settings, name)) is not None:

@@ -1,4 +1,4 @@
-"""The settings files that ship with the package, and those that a person gives."""
+"""Built-in presets and settings files given by the user."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["preset_names", "read_preset", "toybox_training"]
 
 
 def preset_names() -> list[str]:
-    """The presets that ship with the package."""
+    """Names of the built-in presets."""
     return sorted(file.stem for file in _shipped().glob("*.yaml"))
 
 
 def read_preset(name: str) -> tuple[str, dict[str, Any]]:
-    """A shipped preset or a YAML file: what to call it in messages, and its values.
+    """Read a built-in preset or a YAML file. Returns its name for messages, and its values.
 
-    Raises SettingsError when there is none of that name or it is no mapping.
+    Raises SettingsError if no such preset or file exists or it is not a mapping.
     """
     if name in preset_names():
         return f"preset {name}", read_yaml(_shipped() / f"{name}.yaml")
@@ -40,7 +40,7 @@ def _shipped() -> Path:
 
 
 def toybox_training(**changes: Mapping[str, object]) -> TrainSettings:
-    """The settings of the preset with these sections' values over it."""
+    """The settings of the toybox preset, with the given sections overriding it."""
     preset = without_silenced(TrainSettings, read_yaml(Path(presets.__path__[0]) / "toybox.yaml"), changes)
     merged = {name: {**preset.get(name, {}), **changes.get(name, {})} for name in {**preset, **changes}}
     return parse_settings(TrainSettings, merged, where="preset toybox")

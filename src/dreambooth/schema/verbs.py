@@ -1,4 +1,4 @@
-"""The settings of each verb, put together from the rooms' own records. Loads no torch."""
+"""The settings of each verb, composed of the records of each package. Loads no torch."""
 
 from __future__ import annotations
 
@@ -34,37 +34,37 @@ __all__ = [
 
 
 class TrainSettings(Settings):
-    """Teach a base model one subject from a folder of photos."""
+    """Train a base model on one subject from a folder of photos."""
 
     base: BaseModelSettings
-    """The base model."""
+    """Base model."""
 
     subject: SubjectSettings
-    """The subject to learn."""
+    """Subject to learn."""
 
     views: ViewSettings = Field(default_factory=ViewSettings)
-    """How photos become training pictures."""
+    """How photos become training images."""
 
     prior: PriorSettings = Field(default_factory=PriorSettings)
-    """The class images that hold the prior in place."""
+    """Class images for prior preservation."""
 
     trainee: TraineeSettings = Field(default_factory=TraineeSettings)
-    """Which parts are trained."""
+    """Trained parts of the model."""
 
     optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
-    """The optimiser and its learning rate."""
+    """Optimizer and learning rate."""
 
     loop: LoopSettings = Field(default_factory=LoopSettings)
-    """How long and how training runs."""
+    """Training loop."""
 
     memory: MemorySettings = Field(default_factory=MemorySettings)
-    """How memory is traded for time and exactness."""
+    """Memory, speed and precision."""
 
     output: OutputSettings = Field(default_factory=OutputSettings)
-    """The run folder and what is written into it."""
+    """Run folder and its contents."""
 
     selection: SelectionSettings = Field(default_factory=SelectionSettings)
-    """Scores while training, and the model that they choose."""
+    """Evaluation during training, and selection of the final model."""
 
     @model_validator(mode="after")
     def _class_images_have_a_class(self) -> TrainSettings:
@@ -72,8 +72,8 @@ class TrainSettings(Settings):
         has_named_images = prior.prior_images is not None and subject.captions == "filename"
         if not subject.has_class and prior.prior_weight > 0 and not has_named_images:
             raise ValueError(
-                "class_word is empty, so there is no class to make images of; type --prior-weight 0 to train without them, "
-                "--prior-images FOLDER --captions filename to use images in folders that name their class, or a --class-word"
+                "class_word is empty, so no class images can be generated; use --prior-weight 0 to train without them, "
+                "--prior-images FOLDER --captions filename for folders of images named after their class, or a --class-word"
             )
         return self
 
@@ -81,11 +81,11 @@ class TrainSettings(Settings):
     def _class_options_have_effect(self) -> TrainSettings:
         subject, prior = self.subject, self.prior
         if prior.prior_weight == 0 and self.views.is_changed("prior_flip_probability"):
-            raise ValueError("prior_weight is 0, so prior_flip_probability would have no effect; leave out one or the other")
+            raise ValueError("prior_weight is 0, so prior_flip_probability would have no effect; use only one of them")
         if subject.captions == "filename" and prior.prior_images is not None and prior.is_changed("class_prompt"):
             raise ValueError(
-                "captions is filename, and prior_images have names too, so class_prompt would have no effect; "
-                "leave out one or the other"
+                "captions is filename, which also names prior_images, so class_prompt would have no effect; "
+                "use only one of them"
             )
         return self
 
@@ -101,8 +101,8 @@ class TrainSettings(Settings):
         )
         if self.memory.stream_blocks and self.loop.compile in ("blocks", "full"):
             raise ValueError(
-                f"stream_blocks lets weights come and go between the blocks, and compile is {self.loop.compile}; "
-                "leave out one or the other"
+                f"stream_blocks moves weights during the forward pass, which does not work with compile={self.loop.compile}; "
+                "use only one of them"
             )
         return self
 
@@ -111,114 +111,114 @@ class TrainSettings(Settings):
         if self.optimizer.warmup_steps >= self.loop.steps and self.optimizer.warmup_steps > 0:
             raise ValueError(
                 f"warmup_steps is {self.optimizer.warmup_steps} and steps is {self.loop.steps}: "
-                "the warm-up must end before the run; lower warmup_steps or raise steps"
+                "warmup must end before the run does; lower warmup_steps or raise steps"
             )
         return self
 
 
 class PriorRecipeSettings(Settings):
-    """Make a set of class images without training."""
+    """Generate a set of class images without training."""
 
     base: BaseModelSettings
-    """The base model that makes them."""
+    """Base model to generate them with."""
 
     class_word: Annotated[str, Field(min_length=1)]
-    """What kind of thing the images show: container, dog, man."""
+    """What kind of thing the images show: dog, man, container."""
 
     prior: PriorSettings = Field(default_factory=lambda: PriorSettings(prior_folder=Path("class-images")))
-    """How the images are made and where they go."""
+    """How to generate the images and where to write them."""
 
     resolution: Annotated[int, Field(ge=64, le=2048, multiple_of=8)] | None = None
-    """Side of the images in pixels; the model's own size when not given."""
+    """Width and height of the images in pixels; default: the model's native size."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 23
-    """Number from which the images follow."""
+    """Random seed."""
 
     device: str | None = None
-    """Where to work: cpu, cuda, cuda:1, mps. The first GPU, else the CPU, when not given."""
+    """Device: cpu, cuda, cuda:1, mps; default: the first GPU, or the CPU if there is none."""
 
 
 class GenerateSettings(Settings):
-    """Make pictures with a base model or with what training wrote."""
+    """Generate images with a base model or a trained one."""
 
     base: BaseModelSettings
-    """The model that makes the pictures."""
+    """Model to generate with."""
 
     sample: SampleSettings = Field(default_factory=SampleSettings)
-    """The pictures to make."""
+    """Images to generate."""
 
 
 class EvaluateSettings(Settings):
-    """Measure what a model learned: the subject, the prompts, and what was kept of the class."""
+    """Evaluate a trained model: subject fidelity, prompt fidelity and preservation of the class."""
 
     model: str
-    """Model to measure: a run folder, which knows the rest, or a .ckpt or .safetensors file, a diffusers folder or a hub id."""
+    """Model to evaluate: a run folder (which sets the rest), a .ckpt or .safetensors file, a diffusers folder or a hub id."""
 
     photos: Path | None = None
-    """Folder with photos of the subject; those that the run learned from when not given."""
+    """Folder of photos of the subject; default: the run's training photos."""
 
     class_word: str | None = None
-    """What kind of thing the subject is; the run's own word when not given. It may pick one of several subjects of a run."""
+    """What kind of thing the subject is; default: the run's class word. Selects a subject if the run has several."""
 
     token: Annotated[str, Field(min_length=1)] | None = None
-    """The word that names the subject; the run's own when not given. It may pick one of several subjects of a run."""
+    """Word that names the subject; default: the run's token. Selects a subject if the run has several."""
 
     base: str | None = None
-    """Model to compare with, in any of these forms or toybox; the run's base model, else none, when not given."""
+    """Model to compare with, in any of these forms or toybox; default: the run's base model, or none without a run."""
 
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
-    """The pictures that are measured, and what measures them."""
+    """Evaluated images and encoders."""
 
     device: str | None = None
-    """Where to work: cpu, cuda, cuda:1, mps. The first GPU, else the CPU, when not given."""
+    """Device: cpu, cuda, cuda:1, mps; default: the first GPU, or the CPU if there is none."""
 
     output: Path | None = None
-    """Folder for the scores, the report and the pictures; 'evaluation' in the run, or beside the model, when not given."""
+    """Folder for scores, report and images; default: 'evaluation' in the run folder or next to the model."""
 
 
 class ConvertSettings(Settings):
-    """Rewrite a model as one file or as a diffusers folder."""
+    """Convert a model to a single file or a diffusers folder."""
 
     source: str
     """Model to read: a .ckpt or .safetensors file, a diffusers folder, a run folder, a hub id (owner/name), or toybox."""
 
     destination: Path
-    """Where to write: a .ckpt or .safetensors file, or a new folder in the diffusers form."""
+    """Where to write: a .ckpt or .safetensors file, or a new diffusers folder."""
 
     to: Literal["single-file", "diffusers"] | None = None
-    """Form to write; told by the destination's suffix when not given."""
+    """Format to write; default: chosen by the destination's suffix."""
 
     dtype: StorageDtype | None = None
-    """Number format of the written weights; kept as it is when not given."""
+    """Precision of the written weights; default: unchanged."""
 
     weights: WeightsChoice = "ema"
-    """Which UNet weights are read when a file holds both: their average (ema) or the last ones (raw)."""
+    """UNet weights to read when a file contains both: the moving average (ema) or the last weights (raw)."""
 
     config: Path | None = None
-    """The source's own YAML in the original configuration language; it must agree with the tensors."""
+    """The source model's YAML file in the format of the original code; it must match the tensors."""
 
 
 class InspectSettings(Settings):
-    """Say what a model file holds, and what the tokenizer makes of a word."""
+    """Show what a model file contains, and how the tokenizer splits a word."""
 
     model: str | None = None
-    """Model to look at: a .ckpt or .safetensors file, a diffusers folder, a run folder, a hub id (owner/name), or toybox."""
+    """Model to inspect: a .ckpt or .safetensors file, a diffusers folder, a run folder, a hub id (owner/name), or toybox."""
 
     token: tuple[str, ...] = ()
-    """Words to look up in the tokenizer; several may be given."""
+    """Words to look up in the tokenizer; one or more."""
 
     weights: WeightsChoice = "ema"
-    """Which UNet weights are read when a file holds both: their average (ema) or the last ones (raw)."""
+    """UNet weights to read when a file contains both: the moving average (ema) or the last weights (raw)."""
 
     config: Path | None = None
-    """The model's own YAML in the original configuration language; it must agree with the tensors."""
+    """The model's YAML file in the format of the original code; it must match the tensors."""
 
     @model_validator(mode="after")
     def _options_have_effect(self) -> InspectSettings:
         if self.model is None and not self.token:
-            raise ValueError("neither a model nor a token is given; give a model file, a folder or a word: --token WORD")
+            raise ValueError("neither a model nor a token was given; give a model file, a folder or --token WORD")
         if self.model is None and (useless := self.is_changed("weights", "config")):
-            raise ValueError(f"no model is given, so {', '.join(useless)} would have no effect; name a model or leave them out")
+            raise ValueError(f"no model was given, so {', '.join(useless)} would have no effect; name a model or omit them")
         return self
 
 
@@ -288,47 +288,47 @@ def _check_memory_choices(
     gradient_accumulation: int,
     num_examples: int,
 ) -> None:
-    """Raise ValueError for a choice that has no effect in such a run, or that the run contradicts."""
+    """Raise ValueError for a choice that has no effect in this run or contradicts it."""
     if optimizer == "adafactor" and (useless := memory.is_changed("optimizer_states", "states_on_host")):
         raise ValueError(
-            f"optimizer is adafactor, which has hardly any state, so {', '.join(useless)} would have no effect; "
-            "leave out one or the other"
+            f"optimizer is adafactor, which has almost no state, so {', '.join(useless)} would have no effect; "
+            "use only one of them"
         )
     if memory.stream_blocks and ema_decay is not None:
         raise ValueError(
-            "stream_blocks keeps the weights in host memory and ema_decay an average of them on the device; "
-            "leave out one or the other"
+            "stream_blocks keeps the weights in host memory, but ema_decay keeps their average on the device; "
+            "use only one of them"
         )
     if memory.step_in_backward and gradient_accumulation > 1:
         raise ValueError(
-            f"step_in_backward uses a gradient up when it is made, and gradient_accumulation is {gradient_accumulation}: "
-            "a sum over several passes needs it; leave out one or the other"
+            f"step_in_backward frees each gradient at once, but gradient_accumulation is {gradient_accumulation} "
+            "and sums gradients over several passes; use only one of them"
         )
     if memory.micro_batch_size is not None and memory.micro_batch_size >= num_examples:
         raise ValueError(
             f"micro_batch_size is {memory.micro_batch_size} and a forward pass has {num_examples} examples, so it would have "
-            "no effect; give a smaller one or leave it out"
+            "no effect; give a smaller one or omit it"
         )
 
 
 class TokensSettings(Settings):
-    """Propose rare words that are a single token, to name a subject with."""
+    """Suggest rare single-token words to name a subject with."""
 
     num_tokens: Annotated[int, Field(ge=1, le=1000)] = 10
-    """How many words are proposed."""
+    """Number of words to suggest."""
 
 
 class DemoSettings(Settings):
-    """Run the whole story on the model that ships: photos in, training, pictures and a report out."""
+    """Try the whole workflow on the bundled model (toybox): photos, training, images and a report."""
 
     output: Path = Path("runs/demo")
-    """Run folder to make."""
+    """Run folder to create."""
 
     subject: str = "belted-vase"
-    """Which subject of the small world is learned: a name of docs/dev/toybox.md, or a whole number."""
+    """Toybox subject to learn: a name from docs/dev/toybox.md, or an integer seed that draws one at random."""
 
     steps: Annotated[int, Field(ge=1)] | None = None
-    """Optimiser updates; as many as the preset toybox says when not given."""
+    """Number of optimizer updates; default: the toybox preset's."""
 
     device: str | None = None
-    """Where to work: cpu, cuda, cuda:1, mps. The first GPU, else the CPU, when not given."""
+    """Device: cpu, cuda, cuda:1, mps; default: the first GPU, or the CPU if there is none."""

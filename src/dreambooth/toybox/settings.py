@@ -1,4 +1,4 @@
-"""What is asked of the renderer. Loads no torch."""
+"""Settings of the renderer. Loads no torch."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ __all__ = ["PhotosSettings", "SheetSettings"]
 
 
 class PhotosSettings(Settings):
-    """Render photos of one subject of the small world, to train on."""
+    """Render photos of one toybox subject to train on."""
 
     subject: str = "banded-container"
-    """Which one: banded-container, zigzag-mug, marked-ball, belted-vase, crossed-teapot, upright-lamp, banded-car, zigzag-cone,
-    upright-mug, marked-container, or a whole number from which one is drawn."""
+    """Subject: banded-container, zigzag-mug, marked-ball, belted-vase, crossed-teapot, upright-lamp, banded-car, zigzag-cone,
+    upright-mug, marked-container, or an integer seed that draws one at random."""
 
     num_photos: Annotated[int, Field(ge=1, le=100)] = 5
-    """How many, in other views and lights, the first eight each in another place."""
+    """Number of photos, each from a different angle in different light; the first eight have different backgrounds."""
 
     side: Annotated[int, Field(ge=64, le=1024)] = 128
     """Width and height in pixels."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
-    """Number from which places, views and lights follow."""
+    """Random seed of backgrounds, camera angles and lighting."""
 
     output: Path | None = None
-    """Folder for the photos, which must not hold others; photos/SUBJECT when not given."""
+    """Folder for the photos; it must not contain others; default: photos/SUBJECT."""
 
 
 class SheetSettings(Settings):
-    """Render a sheet of the small world: every class in every place, and its subjects."""
+    """Render a contact sheet of the toybox world: every class on every background, and the subjects."""
 
     side: Annotated[int, Field(ge=64, le=512)] = 64
-    """Width and height of each picture in pixels."""
+    """Width and height of each image in pixels."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
-    """Number from which the pictures follow."""
+    """Random seed."""
 
     output: Path = Path("world.png")
     """PNG file to write."""

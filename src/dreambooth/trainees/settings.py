@@ -1,4 +1,4 @@
-"""Which parts are trained. Loads no torch."""
+"""Settings of the trained parts. Loads no torch."""
 
 from __future__ import annotations
 
@@ -12,23 +12,21 @@ __all__ = ["TraineeSettings"]
 
 
 class TraineeSettings(Settings):
-    """Which parts of the model are trained."""
+    """Trained parts of the model."""
 
     train_text_encoder: bool = True
-    """Train the whole text encoder together with the UNet, as the original did."""
+    """Train the text encoder together with the UNet, as the original did."""
 
     train_token_table: bool = True
-    """Let the text encoder's table of all words learn as well, as in the original; off saves its gradient and means."""
+    """Also train the text encoder's token embeddings, as the original did; off saves their gradients and optimizer states."""
 
     text_encoder_learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Learning rate of the text encoder; that of the UNet when not given."""
+    """Learning rate of the text encoder; default: the UNet's."""
 
     @model_validator(mode="after")
     def _options_have_effect(self) -> TraineeSettings:
         if not self.train_text_encoder and self.text_encoder_learning_rate is not None:
-            raise ValueError(
-                "text_encoder_learning_rate has no effect while train_text_encoder is off; leave out one or the other"
-            )
+            raise ValueError("text_encoder_learning_rate has no effect while train_text_encoder is off; use only one of them")
         if not self.train_text_encoder and not self.train_token_table:
-            raise ValueError("train_token_table has no effect while train_text_encoder is off; leave out one or the other")
+            raise ValueError("train_token_table has no effect while train_text_encoder is off; use only one of them")
         return self

@@ -1,4 +1,4 @@
-"""Which base model is used, and which of its weights. Loads no torch."""
+"""Settings of the base model. Loads no torch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ WeightsChoice = Literal["ema", "raw"]
 
 
 class BaseModelSettings(Settings):
-    """The base model."""
+    """Base model."""
 
     model: str
     """Base model: a .ckpt or .safetensors file, a diffusers folder, a run folder, a hub id (owner/name), or toybox."""
 
     config: Path | None = None
-    """The model's own YAML in the original configuration language; it must agree with the tensors."""
+    """The model's YAML file in the format of the original code; it must match the tensors."""
 
     weights: WeightsChoice = "ema"
-    """Which UNet weights are read when a file holds both: their average (ema) or the last ones (raw)."""
+    """UNet weights to read when a file contains both: the moving average (ema) or the last weights (raw)."""

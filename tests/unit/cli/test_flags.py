@@ -60,10 +60,10 @@ def test_where_settings_come_from_is_no_setting() -> None:
         ("train -s 3", ["unknown option -s"]),
         ("train stray", ["unexpected argument 'stray'"]),
         ("convert a b c", ["unexpected argument 'c'"]),
-        ("train --steps", ["--steps needs a value; one that begins with a dash is written --steps=VALUE"]),
-        ("train --steps --seed 3", ["--steps needs a value; one that begins with a dash is written --steps=VALUE"]),
-        ("generate --prompt", ["--prompt needs a value; one that begins with a dash is written --prompt=VALUE"]),
-        ("train --steps 3 --steps 4", ["--steps is given more than once"]),
+        ("train --steps", ["--steps needs a value; if the value starts with a dash, write --steps=VALUE"]),
+        ("train --steps --seed 3", ["--steps needs a value; if the value starts with a dash, write --steps=VALUE"]),
+        ("generate --prompt", ["--prompt needs a value; if the value starts with a dash, write --prompt=VALUE"]),
+        ("train --steps 3 --steps 4", ["--steps was given more than once"]),
         ("prior --prior-images x", ["unknown option --prior-images; did you mean --num-prior-images?"]),
     ],
 )
@@ -105,8 +105,8 @@ def test_help_shows_defaults_choices_and_sections(capsys: pytest.CaptureFixture[
         "[choices: center, random, squash]",
         "[required]",
         "--no-train-text-encoder",
-        "─ The subject to learn ─",
-        "a shipped preset (faces, original, toybox)",
+        "─ Subject to learn ─",
+        "a built-in preset (faces, original, toybox)",
     ):
         assert piece in text
     assert "None" not in text

@@ -61,7 +61,7 @@ def test_a_flag_that_turns_something_off_turns_off_what_the_preset_says_of_it() 
     assert settings.output.is_changed("preview_guidance_scale") == ()
     assert settings.output.validation_steps == _settings(f"train {given}").output.validation_steps
     assert _problems(f"train {given} --prior-weight 0 --num-prior-images 7") == [
-        "prior_weight is 0, so num_prior_images would have no effect; leave out one or the other"
+        "prior_weight is 0, so num_prior_images would have no effect; use only one of them"
     ]
 
 
@@ -70,7 +70,7 @@ def test_a_folder_of_class_images_replaces_what_the_preset_says_of_making_them()
     assert (settings.prior.prior_images, settings.prior.prior_latents) == (Path("dogs"), "sampler")
     assert settings.prior.num_prior_images == 200
     (problem,) = _problems(f"train {REQUIRED} --preset toybox --prior-images dogs --num-prior-images 3")
-    assert problem.startswith("prior_images uses a folder as it is, so num_prior_images would have no effect")
+    assert problem.startswith("prior_images uses a folder as is, so num_prior_images would have no effect")
 
 
 def test_a_runs_own_settings_are_a_preset(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_all_mistakes_come_at_once_under_the_names_that_were_typed(tmp_path: Pat
     preset.write_text("loop: {steps: many, sede: 3}\nviews: {resolution: 65}\n", encoding="utf-8")
     assert _problems(f"train --model a --photos b --preset {preset} --resolution 100 --stepz 3 --crop middle") == [
         "unknown option --stepz; did you mean --steps?",
-        "--class-word is missing: what kind of thing the subject is: container, dog, man; empty when the token alone names it.",
+        "--class-word is missing: what kind of thing the subject is: dog, man, container; empty if the token alone names it.",
         "--resolution is '100': expected a multiple of 8",
         "--crop is 'middle': expected center, random or squash",
         f"{preset}: 'loop.steps' is 'many': expected a whole number",
@@ -104,11 +104,11 @@ def test_what_is_given_by_place_is_called_by_its_place() -> None:
 
 def test_rules_between_settings_are_told() -> None:
     assert _problems(f"train {REQUIRED} --prior-weight 0 --num-prior-images 8") == [
-        "prior_weight is 0, so num_prior_images would have no effect; leave out one or the other"
+        "prior_weight is 0, so num_prior_images would have no effect; use only one of them"
     ]
-    assert _problems("inspect") == ["neither a model nor a token is given; give a model file, a folder or a word: --token WORD"]
+    assert _problems("inspect") == ["neither a model nor a token was given; give a model file, a folder or --token WORD"]
     assert _problems("inspect --token sks --weights raw") == [
-        "no model is given, so weights would have no effect; name a model or leave them out"
+        "no model was given, so weights would have no effect; name a model or omit them"
     ]
 
 
@@ -148,11 +148,9 @@ def test_wrong_changes_to_a_run_are_refused_by_their_flags(tmp_path: Path) -> No
     for line, problems in {
         "--steps x --stepz 3": ["unknown option --stepz; did you mean --steps?", "--steps is 'x': expected a whole number"],
         "--steps 5": [
-            "warmup_steps is 10 and steps is 5: the warm-up must end before the run; lower warmup_steps or raise steps"
+            "warmup_steps is 10 and steps is 5: warmup must end before the run does; lower warmup_steps or raise steps"
         ],
-        "--preset faces": [
-            "--resume goes on with the run's own settings, so --preset would have no effect; leave out one or the other"
-        ],
+        "--preset faces": ["--resume uses the run's own settings, so --preset would have no effect; use only one of them"],
     }.items():
         with pytest.raises(SettingsError) as caught:
             _changes(f"--resume {run} {line}")

@@ -101,8 +101,8 @@ def test_a_full_disk_is_told_with_what_to_do(
     recipe.error = OSError(errno.ENOSPC, "No space left on device", place)
     assert main(["tokens"]) == 1
     first, *more = capsys.readouterr().err.splitlines()
-    assert first == f"{said}no room to write it (No space left on device)"
-    assert more[0].startswith("Make room on that disk, then type the same command again.")
+    assert first == f"{said}cannot write the file (No space left on device)"
+    assert more[0].startswith("Free some disk space, then run the same command again.")
     assert more[1] == "  dreambooth train --resume FOLDER"
     recipe.error = PermissionError(errno.EACCES, "Permission denied", "runs")
     assert main(["tokens"]) == 1

@@ -124,7 +124,7 @@ def test_mistakes_are_told_together() -> None:
         "--flip_p is '2': expected at most 1",
         "--project_name is missing: name of the run",
         "--token is missing: the rare word that names the subject",
-        "--training_images is missing: folder with the photos of the subject",
+        "--training_images is missing: folder of photos of the subject",
     ):
         assert message in found
     assert "'1'" not in found

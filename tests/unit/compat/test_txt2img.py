@@ -172,7 +172,7 @@ def test_everything_wrong_is_told_at_once() -> None:
 
 def test_plms_takes_no_fresh_noise() -> None:
     assert problems_of("--plms", "--ddim_eta", "0.5") == (
-        "eta is an option of the ddim sampler and would have no effect with plms",
+        "eta applies only to the ddim sampler and would have no effect with plms; omit it",
     )
 
 

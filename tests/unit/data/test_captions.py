@@ -117,9 +117,9 @@ def test_reading_a_caption(tmp_path: Path, data: bytes, caption: str | None) -> 
     [
         (b"caf\xe9", "instance", "is not UTF-8 text"),
         ("a".encode("utf-16"), "instance", "is not UTF-8 text"),
-        (b"a {subject}", "instance", "'a {subject}' has the placeholder {subject}; known are {class_word} and {token}"),
-        (b"a {token}", "prior", "'a {token}' has the placeholder {token}; known are {class_word}"),
-        (b"a {token", "instance", "'a {token' is not a template: expected '}' before end of string"),
+        (b"a {subject}", "instance", "'a {subject}' has the unknown placeholder {subject}; expected {class_word} and {token}"),
+        (b"a {token}", "prior", "'a {token}' has the unknown placeholder {token}; expected {class_word}"),
+        (b"a {token", "instance", "'a {token' is not a valid template: expected '}' before end of string"),
     ],
 )
 def test_captions_that_cannot_be_used(tmp_path: Path, data: bytes, role: Role, message: str) -> None:

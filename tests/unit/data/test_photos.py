@@ -106,7 +106,7 @@ def test_a_wrong_caption_is_an_error(folder: Path) -> None:
     (folder / "0.txt").write_text("a {subject}")
     report = scan(folder)
     assert found(report) == [
-        ("0.txt", "error", "'a {subject}' has the placeholder {subject}; known are {class_word} and {token}")
+        ("0.txt", "error", "'a {subject}' has the unknown placeholder {subject}; expected {class_word} and {token}")
     ]
 
 

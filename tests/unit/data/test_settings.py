@@ -21,13 +21,13 @@ def test_an_unknown_colour_names_the_nearest() -> None:
     with pytest.raises(SettingsError) as caught:
         parse_settings(ViewSettings, {"background": "withe"}, where="command line")
     assert caught.value.text.endswith(
-        "'background': 'withe' is not a colour; give a name such as white or a value such as #ffffff; did you mean 'white'?"
+        "'background': 'withe' is not a color; give a name such as white or a value such as #ffffff; did you mean 'white'?"
     )
 
 
 @pytest.mark.parametrize("background", ["#ffff", "#ffffff80", "rgba(1, 2, 3, 4)"])
 def test_a_transparent_background_is_refused(background: str) -> None:
-    with pytest.raises(SettingsError, match="is itself transparent; give an opaque one such as white or #ffffff"):
+    with pytest.raises(SettingsError, match="is a transparent color; give an opaque one such as white or #ffffff"):
         parse_settings(ViewSettings, {"background": background}, where="command line")
 
 
@@ -39,12 +39,12 @@ def test_templates_with_known_placeholders_are_themselves(template: str) -> None
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("a {subject}", "has the placeholder {subject}; known are {class_word} and {token}"),
-        ("a {}", "has the placeholder {}; known are {class_word} and {token}"),
-        ("a {token.upper}", "has the placeholder {token.upper}; known are"),
-        ("a {token!r}", "has more than the name in {token}; write {token} alone"),
-        ("a {token:d}", "has more than the name in {token}; write {token} alone"),
-        ("a {token", "is not a template: expected '}' before end of string; write a brace that is to stay twice"),
+        ("a {subject}", "has the unknown placeholder {subject}; expected {class_word} and {token}"),
+        ("a {}", "has the unknown placeholder {}; expected {class_word} and {token}"),
+        ("a {token.upper}", "has the unknown placeholder {token.upper}; expected"),
+        ("a {token!r}", "has more than a name in {token}; write {token} alone"),
+        ("a {token:d}", "has more than a name in {token}; write {token} alone"),
+        ("a {token", "is not a valid template: expected '}' before end of string; double a literal brace"),
     ],
 )
 def test_templates_that_could_not_be_filled_are_refused(template: str, message: str) -> None:
@@ -56,7 +56,7 @@ def test_templates_that_could_not_be_filled_are_refused(template: str, message: 
 def test_a_prompt_beside_captions_from_names_is_refused() -> None:
     named = {"photos": "photos", "class_word": "dog", "captions": "filename"}
     assert parse_settings(SubjectSettings, named, where="command line").captions == "filename"
-    with pytest.raises(SettingsError, match="captions is filename, so instance_prompt would have no effect; leave out one or"):
+    with pytest.raises(SettingsError, match="captions is filename, so instance_prompt would have no effect; use only one of"):
         parse_settings(SubjectSettings, {**named, "instance_prompt": "a {token}"}, where="command line")
 
 

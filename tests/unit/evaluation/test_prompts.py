@@ -57,7 +57,7 @@ def test_everything_that_is_wrong_with_a_file_is_said_at_once(tmp_path: Path) ->
     with pytest.raises(SettingsError) as caught:
         read_subject_prompts(file, MUG)
     assert [problem.removeprefix(f"prompts is {file}: ") for problem in caught.value.problems] == [
-        "line 6: 'a {tokn} mug' has the placeholder {tokn}; known are {class_word} and {token}",
+        "line 6: 'a {tokn} mug' has the unknown placeholder {tokn}; expected {class_word} and {token}",
         "line 3: 'a dog' does not name the subject; write {token} where it is to be, as a word",
         "line 5: 'sks!' says nothing but the token, which CLIP has never heard; CLIP-T needs more",
         "lines 1, 4 and 7: the same prompt, 'a sks mug'; its pictures would count 3 times",

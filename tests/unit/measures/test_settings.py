@@ -13,7 +13,7 @@ def test_an_earlier_model_has_no_more_pictures_than_the_last() -> None:
     with pytest.raises(SettingsError) as caught:
         parse_settings(EvaluationSettings, {"num_images": 2, "num_checkpoint_images": 3}, where="here")
     assert "num_checkpoint_images is 3 and num_images is 2" in caught.value.text
-    assert "lower the one or raise the other" in caught.value.text
+    assert "lower the first or raise the second" in caught.value.text
 
 
 def test_as_many_or_none_are_allowed() -> None:
@@ -26,10 +26,10 @@ def test_as_many_or_none_are_allowed() -> None:
     [
         ({"select": "best"}, "evaluate_every is 0, so select would have no effect"),
         ({"early_stop_margin": 0.1, "dino": "toybox"}, "evaluate_every is 0, so dino, early_stop_margin would have no effect"),
-        ({"evaluate_every": 5, "early_stop_patience": 3}, "early_stop_margin is not given, so early_stop_patience would have"),
+        ({"evaluate_every": 5, "early_stop_patience": 3}, "early_stop_margin is not set, so early_stop_patience would have"),
         (
             {"evaluate_every": 5, "balance_fidelity": 0, "balance_prompt": 0, "balance_prior": 0},
-            "are all 0, so every step would be as good as every other",
+            "are all 0, so all steps would score the same",
         ),
     ],
 )

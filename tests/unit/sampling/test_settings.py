@@ -12,7 +12,7 @@ from dreambooth.sampling.settings import SampleSettings
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"eta": 0.5, "sampler": "plms"}, "eta is an option of the ddim sampler and would have no effect with plms"),
+        ({"eta": 0.5, "sampler": "plms"}, "eta applies only to the ddim sampler and would have no effect with plms; omit it"),
         ({"guidance_scale": 1, "negative_prompt": "dark"}, "guidance_scale is 1, so negative_prompt would have no effect"),
     ],
 )
