@@ -14,10 +14,11 @@ from PIL import Image
 from benchmarks.demo import import_seconds
 from benchmarks.load import write_random_model
 from benchmarks.models import add_model_options, family_of
-from benchmarks.phases import TimedDisplay, event_phases
+from benchmarks.phases import JobTimes, event_phases
 from benchmarks.records import add_output_option, emit
 from dreambooth.config import parse_settings
 from dreambooth.diffusion.randomness import generator
+from dreambooth.display_events import EventsDisplay
 from dreambooth.recipes.train import train
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runtime.device import choose_device
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(arguments: argparse.Namespace) -> None:
     """Write a random model and photos of noise, train, and print one record."""
-    device, display = choose_device(arguments.device), TimedDisplay()
+    device, jobs = choose_device(arguments.device), JobTimes()
     family = family_of(arguments.size)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -56,7 +57,7 @@ def measure(arguments: argparse.Namespace) -> None:
         _write_photos(folder / "photos", side)
         settings = _settings(arguments, model, folder / "photos", run.path, side)
         started, clock = time.time(), time.monotonic()
-        train(settings, display)
+        train(settings, EventsDisplay(jobs.listen))
         seconds = time.monotonic() - clock
         phases = event_phases(run, started=started, ended=time.time())
     imports = import_seconds()
@@ -64,7 +65,7 @@ def measure(arguments: argparse.Namespace) -> None:
         "size": arguments.size,
         "seconds": round(seconds, 3),
         "import_seconds": imports,
-        "jobs": {name: round(one, 3) for name, one in display.seconds.items()},
+        "jobs": {name: round(one, 3) for name, one in jobs.seconds.items()},
         "phases": phases,
         "steps": arguments.steps,
         "num_prior_images": arguments.num_prior_images,
@@ -75,9 +76,7 @@ def measure(arguments: argparse.Namespace) -> None:
         "prior_sampling_steps": arguments.prior_sampling_steps,
         "batch": 1,
         "resolution": side,
-        "scaled_seconds": round(
-            imports + scaled_seconds(seconds, display.seconds.get("class images", 0.0), phases, arguments), 1
-        ),
+        "scaled_seconds": round(imports + scaled_seconds(seconds, jobs.seconds.get("class images", 0.0), phases, arguments), 1),
         "scaled_note": f"not measured: {arguments.steps} steps and {arguments.num_prior_images} class images scaled to "
         f"{arguments.scale_steps} and {arguments.scale_images}, previews every {_PREVIEW_STEPS} steps and validation every "
         f"{_VALIDATION_STEPS}; files are read and written as in the short run",

@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.phases import TimedDisplay, event_phases
+from benchmarks.phases import JobTimes, event_phases
 from benchmarks.records import ROOT, add_output_option, emit
+from dreambooth.display_events import EventsDisplay
 from dreambooth.recipes.demo import demo
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runtime.device import choose_device
@@ -29,17 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(arguments: argparse.Namespace) -> None:
     """Run the demo in a temporary folder; prints one record."""
-    device, display = choose_device(arguments.device), TimedDisplay()
+    device, jobs = choose_device(arguments.device), JobTimes()
     with tempfile.TemporaryDirectory() as folder:
         output, started, clock = Path(folder) / "demo", time.time(), time.monotonic()
-        demo(DemoSettings(output=output, steps=arguments.steps, device=arguments.device), display)
+        demo(DemoSettings(output=output, steps=arguments.steps, device=arguments.device), EventsDisplay(jobs.listen))
         seconds = time.monotonic() - clock
         phases = event_phases(RunFolder(output), started=started, ended=time.time())
     values: dict[str, Any] = {
         "seconds": round(seconds, 3),
         "import_seconds": import_seconds(),
-        "jobs": {name: round(one, 3) for name, one in display.seconds.items()},
-        "job_counts": display.counts,
+        "jobs": {name: round(one, 3) for name, one in jobs.seconds.items()},
+        "job_counts": jobs.counts,
         "phases": phases,
         "steps": arguments.steps,
     }

@@ -1,38 +1,36 @@
-"""Where the time of a run of the product goes: a display that notes when each job began and ended, and the run's events."""
+"""Where the time of a run of the product goes: how long each job took by its progress, and the run's events."""
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
-from rich.console import Console
-
-from dreambooth.display import Display
 from dreambooth.runs.events import read_events
 from dreambooth.runs.folder import RunFolder
 
-__all__ = ["TimedDisplay", "event_phases"]
+__all__ = ["JobTimes", "event_phases"]
 
 
-class TimedDisplay(Display):
-    """Keeps what it is told, and the seconds of every job that shows its progress."""
+class JobTimes:
+    """Listens to the events of a display: the seconds of every job that shows its progress, and how many things it did."""
 
     def __init__(self) -> None:
-        super().__init__(Console(file=io.StringIO(), width=200))
         self.seconds: dict[str, float] = {}
         self.counts: dict[str, int] = {}
+        self._last = 0.0
 
-    @contextmanager
-    def progress(self, description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        """As the display's own; jobs of one name are added up."""
-        start = time.monotonic()
-        with super().progress(description, total, unit) as advance:
-            yield advance
-        self.seconds[description] = self.seconds.get(description, 0.0) + time.monotonic() - start
-        self.counts[description] = self.counts.get(description, 0) + total
+    def listen(self, record: Mapping[str, Any]) -> None:
+        """Note a record of progress; jobs of one name are added up."""
+        if record["event"] != "progress":
+            return
+        name, now = record["description"], time.monotonic()
+        if record["done"] == 0:
+            self.counts[name] = self.counts.get(name, 0) + record["total"]
+        else:
+            self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
 
 
 def event_phases(run: RunFolder, *, started: float, ended: float) -> dict[str, float]:

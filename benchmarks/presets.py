@@ -8,7 +8,6 @@ example: what mere rounding does.
 from __future__ import annotations
 
 import argparse
-import io
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from benchmarks.models import Part, family_of, random_components
 from benchmarks.records import add_output_option, emit, say
 from benchmarks.workload import StepChoices, start_run
-from dreambooth.display import Display
+from dreambooth.display_silent import SilentDisplay
 from dreambooth.memory.plan import plan_of
 from dreambooth.memory.settings import MemorySettings
 from dreambooth.recipes.toybox import subject_look, write_photos
@@ -150,7 +148,7 @@ def _train_toybox(name: str, arguments: argparse.Namespace, folder: Path) -> Los
         memory=dict(VARIANTS[name]),
         output={"output": str(run), "preview_steps": 0, "validation_steps": arguments.steps},
     )
-    train(settings, Display(Console(file=io.StringIO())))
+    train(settings, SilentDisplay())
     events = read_events(RunFolder(run).events)
     steps = [event["loss"] for event in events if event["event"] == "step"]
     before, after = (

@@ -22,7 +22,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from dreambooth.config import parse_settings
-from dreambooth.display import Display
+from dreambooth.display_console import ConsoleDisplay
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
 from dreambooth.schema.verbs import TrainSettings
@@ -104,12 +104,12 @@ def small_model(miniature: StableDiffusion1, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture
-def display() -> Display:
+def display() -> ConsoleDisplay:
     """A display that keeps what it is told; read it with `shown`."""
-    return Display(Console(file=io.StringIO(), width=200))
+    return ConsoleDisplay(Console(file=io.StringIO(), width=200))
 
 
-def shown(display: Display) -> str:
+def shown(display: ConsoleDisplay) -> str:
     """Everything that was said."""
     file = display.console.file
     assert isinstance(file, io.StringIO)
@@ -117,7 +117,7 @@ def shown(display: Display) -> str:
 
 
 @pytest.fixture
-def said(display: Display) -> Callable[[], str]:
+def said(display: ConsoleDisplay) -> Callable[[], str]:
     return lambda: shown(display)
 
 

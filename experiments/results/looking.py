@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dreambooth.data.photos import read_pixels
 from dreambooth.data.views import View, render_view
-from dreambooth.display import Display
+from dreambooth.display_console import ConsoleDisplay
 from dreambooth.evaluation.choose_encoders import choose_encoders
 from dreambooth.evaluation.evaluator import Encoders
 from dreambooth.evaluation.target import usual_guidance_scale
@@ -49,7 +49,7 @@ class Gallery:
         name = model_name(Path(model)) if Path(model).is_dir() else model
         sample_cache = SampleCache(self.folder, read_model(name).made_for(SIDE), name, sample, _CPU)
         pictures = [Picture(prompt, index) for prompt in prompts for index in range(num)]
-        made_NCHW = torch.stack(sample_cache.make(pictures, Display()))
+        made_NCHW = torch.stack(sample_cache.make(pictures, ConsoleDisplay()))
         return made_NCHW.view(len(prompts), num, *made_NCHW.shape[1:])
 
 

@@ -1,21 +1,59 @@
-"""What a person sees: the only way a recipe speaks. Colour and bars on a terminal, plain lines elsewhere."""
+"""How a recipe speaks: a protocol for sentences, tables and progress, and the words that all of its texts share.
+
+`display_console.py` shows everything on a terminal, `display_silent.py` shows nothing, and `display_events.py` hands
+records to a program.
+"""
 
 from __future__ import annotations
 
 import shlex
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
-from rich.text import Text
+__all__ = ["Display", "Row", "TrainingStatus", "counted", "format_duration", "format_rate", "quoted"]
 
-__all__ = ["Display", "counted", "format_duration", "format_rate", "quoted"]
 
-_PLAIN_SECONDS = 10.0  # without a terminal: a line at the end of a job, and before that no more often than this
+@dataclass(frozen=True)
+class Row:
+    """One line of the table that is shown while a model trains."""
+
+    name: str
+    value: str
+    is_detail: bool = False
+    """Whether it is left out where there is room for one line alone."""
+
+
+@dataclass(frozen=True)
+class TrainingStatus:
+    """What is shown of a training after a step, as text."""
+
+    step: int
+    time_left: str
+    rows: tuple[Row, ...]
+
+
+class Display(Protocol):
+    """Where a recipe's sentences, tables and progress go."""
+
+    def say(self, text: str) -> None:
+        """Show a sentence, or several lines, as they are."""
+
+    def warn(self, text: str) -> None:
+        """Show a sentence that says what may go wrong."""
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Show rows of cells under column names."""
+
+    def progress(self, description: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]:
+        """Show how far a job of `total` things (plural name `unit`) is; call the yielded `advance(n)` after every n of them."""
+
+    def training(self, *, first_step: int, last_step: int) -> AbstractContextManager[Callable[[TrainingStatus], None]]:
+        """Show a training that goes from the state after `first_step` to `last_step`; call what is yielded after each step."""
+
+    def event(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Take note of what a training did, as in the run's events: kind `step`, `validation`, `preview` and so on."""
 
 
 def quoted(word: object) -> str:
@@ -37,70 +75,6 @@ def format_rate(count: float, seconds: float, unit: str) -> str:
     """How fast `count` things of the plural name `unit` were done: 3.20 images/s, or 2.50 s for one when it is slower."""
     rate = count / max(seconds, 1e-9)
     return f"{rate:.2f} {unit}/s" if rate >= 1 or count == 0 else f"{1 / rate:.2f} s/{unit.removesuffix('s')}"
-
-
-class Display:
-    """Sentences, tables and progress on one console; `console` is there for views that draw themselves."""
-
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = Console() if console is None else console
-
-    @classmethod
-    def silent(cls) -> Display:
-        """One that shows nothing, for processes beside the one that speaks."""
-        return cls(Console(quiet=True))
-
-    def say(self, text: str) -> None:
-        """A line as it is: square brackets are not markup, and paths are not broken at the edge."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def warn(self, text: str) -> None:
-        """A line that says what may go wrong."""
-        self.console.print(Text.assemble(("warning: ", "bold yellow"), (text, "yellow")), highlight=False, soft_wrap=True)
-
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Rows under column names; cells are wrapped to the width of the console, never cut."""
-        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for column in columns:
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
-        self.console.print(table)
-
-    @contextmanager
-    def progress(self, description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        """Show how far a job of `total` things (plural name `unit`) is; call the yielded `advance(n)` after every n of them."""
-        draw = self._bar if self.console.is_terminal else self._lines
-        with draw(description, total, unit) as show:
-            start, done = time.monotonic(), 0
-
-            def advance(count: int) -> None:
-                nonlocal done
-                done += count
-                seconds = time.monotonic() - start
-                left = f"{format_duration((total - done) * seconds / max(done, 1))} left"
-                show(done, f"{format_rate(done, seconds, unit)}, {left if done < total else format_duration(seconds)}")
-
-            yield advance
-
-    @contextmanager
-    def _bar(self, description: str, total: int, unit: str) -> Iterator[Callable[[int, str], None]]:
-        name, pace = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[pace]}")
-        with Progress(name, BarColumn(), MofNCompleteColumn(), pace, console=self.console) as bar:
-            task = bar.add_task(description, total=total, pace=unit)
-            yield lambda done, pace: bar.update(task, completed=done, pace=pace)
-
-    @contextmanager
-    def _lines(self, description: str, total: int, unit: str) -> Iterator[Callable[[int, str], None]]:
-        last = time.monotonic()
-
-        def show(done: int, pace: str) -> None:
-            nonlocal last
-            if done >= total or time.monotonic() - last >= _PLAIN_SECONDS:
-                last = time.monotonic()
-                self.say(f"{description}: {done}/{total} {unit}, {pace}")
-
-        yield show
 
 
 def counted(num: int, what: str) -> str:

@@ -19,7 +19,7 @@ FLOORS = {
     "cli": 8,
     **dict.fromkeys(("compat", "notebook", "__main__"), 9),
 }
-WORDS = {"__init__", "errors", "config", "files", "display", "presets"}
+WORDS = {"__init__", "errors", "config", "files", "display", "display_console", "display_events", "display_silent", "presets"}
 DOORS = 8
 """Below this floor a room's settings load no torch and count as words: any room may read them."""
 
@@ -37,7 +37,7 @@ FENCES = {
     "psutil": ["runs/status.py", "runtime/free_memory.py"],
     "pydantic": ["config.py", "*/settings.py", "schema/verbs.py"],
     "ray": ["runtime/workers.py"],
-    "rich": ["cli/*", "display.py", "trainer/live_view.py"],
+    "rich": ["cli/*", "display_console.py"],
     "safetensors": ["*"],
     "tokenizers": ["families/*"],
     "torch": ["*"],
@@ -51,7 +51,7 @@ WITHOUT_TORCH = [
     "files.py",
     "cli/*",
     "*/settings.py",
-    "display.py",
+    "display*.py",
     "schema/*",
     "__init__.py",
     "__main__.py",

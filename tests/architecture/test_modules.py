@@ -27,6 +27,8 @@ QUICK = [
     "cli.overview",
     "cli.verbs",
     "display",
+    "display_events",
+    "display_silent",
 ]
 
 

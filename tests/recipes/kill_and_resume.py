@@ -19,7 +19,7 @@ import transformers.models.clip.tokenization_clip  # noqa: F401 - the recipe wou
 from rich.console import Console
 
 from dreambooth.config import parse_settings
-from dreambooth.display import Display
+from dreambooth.display_console import ConsoleDisplay
 from dreambooth.errors import RunError
 from dreambooth.recipes.train import resume, train
 from dreambooth.schema.verbs import TrainSettings
@@ -54,7 +54,7 @@ def settings(model: str, photos: str, output: Path) -> TrainSettings:
 
 def attempt(model: str, photos: str, output: Path) -> None:
     """Start the run, or go on with it when it was started."""
-    display = Display(Console(file=io.StringIO()))
+    display = ConsoleDisplay(Console(file=io.StringIO()))
     if (output / "config.yaml").exists():
         resume(output, {}, display)
     else:

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from safetensors import safe_open
 
-from dreambooth.display import Display
+from dreambooth.display_console import ConsoleDisplay
 from dreambooth.errors import ModelFileError
 from dreambooth.recipes.convert import Conversion, convert
 from dreambooth.schema.verbs import ConvertSettings
@@ -22,7 +22,7 @@ class Screen:
 
     def __init__(self) -> None:
         self.console = Console(file=io.StringIO(), width=200)
-        self.display = Display(self.console)
+        self.display = ConsoleDisplay(self.console)
 
     @property
     def text(self) -> str:

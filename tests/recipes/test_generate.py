@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
-from dreambooth.display import Display
+from dreambooth.display_console import ConsoleDisplay
 from dreambooth.errors import SettingsError
 from dreambooth.recipes.generate import GenerateResult, generate
 from dreambooth.sampling.settings import SampleSettings
@@ -26,7 +26,7 @@ class Screen:
 
     def __init__(self) -> None:
         self.file = io.StringIO()
-        self.display = Display(Console(file=self.file, width=200))
+        self.display = ConsoleDisplay(Console(file=self.file, width=200))
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
-from dreambooth.display import Display
+from dreambooth.display_console import ConsoleDisplay
 from dreambooth.errors import ModelFileError
 from dreambooth.recipes.inspect import inspect_model
 from dreambooth.recipes.tokens import propose_tokens
 from dreambooth.schema.verbs import InspectSettings, TokensSettings
 
 
-class Paper(Display):
+class Paper(ConsoleDisplay):
     """A display that keeps what it shows."""
 
     def __init__(self):

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from dreambooth.data.prior_sets import PriorSet
 from dreambooth.data.settings import PriorSettings
-from dreambooth.display import Display
+from dreambooth.display_console import ConsoleDisplay
 from dreambooth.errors import SettingsError
 from dreambooth.families.components import Components
 from dreambooth.pictures.class_images import make_prior_set
@@ -36,7 +36,7 @@ class Screen:
 
     def __init__(self) -> None:
         self.file = io.StringIO()
-        self.display = Display(Console(file=self.file, width=200))
+        self.display = ConsoleDisplay(Console(file=self.file, width=200))
 
 
 @pytest.fixture

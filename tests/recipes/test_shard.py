@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from dreambooth.config import parse_settings, read_yaml
 from dreambooth.display import Display
+from dreambooth.display_silent import SilentDisplay
 from dreambooth.errors import DreamboothError
 from dreambooth.recipes.train import resume, train
 from dreambooth.runs.events import read_events
@@ -72,7 +73,7 @@ def runs(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     said = launch(*flags.split(), "--photos", photos, "--output", folder / "sharded", cwd=folder)
     settings = parse_settings(TrainSettings, read_yaml(folder / "sharded" / "config.yaml"), where="test")
     assert settings.memory.shard
-    train(changed(settings, folder / "alone", shard=None), Display.silent())
+    train(changed(settings, folder / "alone", shard=None), SilentDisplay())
     return folder / "alone", folder / "sharded", said
 
 
@@ -132,7 +133,7 @@ def test_the_files_are_those_of_one_process_and_one_process_speaks(runs: tuple[P
 def test_one_process_goes_on_with_a_spread_run(runs: tuple[Path, Path, str], tmp_path: Path) -> None:
     alone, sharded, _ = runs
     run = without_last_step(sharded, tmp_path / "run")
-    assert resume(run, {"memory.shard": False}, Display.silent()).step == 3
+    assert resume(run, {"memory.shard": False}, SilentDisplay()).step == 3
     assert_same_state(run, alone)
 
 

@@ -8,12 +8,13 @@ import time
 import pytest
 from rich.console import Console
 
-from dreambooth.display import Display, format_duration, format_rate
+from dreambooth.display import format_duration, format_rate
+from dreambooth.display_console import ConsoleDisplay
 
 
-def _display(*, is_terminal: bool = False, width: int = 80) -> tuple[Display, io.StringIO]:
+def _display(*, is_terminal: bool = False, width: int = 80) -> tuple[ConsoleDisplay, io.StringIO]:
     out = io.StringIO()
-    return Display(
+    return ConsoleDisplay(
         Console(file=out, width=width, force_terminal=is_terminal, color_system="standard" if is_terminal else None)
     ), out
 

@@ -57,8 +57,8 @@ def _call(place: str, *arguments: Any) -> None:
     """Import the recipe (and with it torch) and run it."""
     import importlib
 
-    from dreambooth.display import Display
+    from dreambooth.display_console import ConsoleDisplay
 
     hush_libraries()
     module, _, function = place.partition(":")
-    getattr(importlib.import_module(module), function)(*arguments, Display())
+    getattr(importlib.import_module(module), function)(*arguments, ConsoleDisplay())

@@ -15,6 +15,8 @@ from dreambooth.compat.later import is_later, later_job
 from dreambooth.compat.training_flags import EARLIER_ONLY, FLAGS, LATER_ONLY
 from dreambooth.compat.translation import HINT, Collected, Job, truth
 from dreambooth.display import Display
+from dreambooth.display_console import ConsoleDisplay
+from dreambooth.display_silent import SilentDisplay
 from dreambooth.errors import RunError, SettingsError
 
 __all__ = ["main", "read_job"]
@@ -45,7 +47,7 @@ def _run(arguments: Sequence[str]) -> None:
     hush_libraries()
     from dreambooth.compat.training import go_on, train_job
 
-    display = Display() if os.environ.get("RANK", "0") == "0" else Display.silent()
+    display: Display = ConsoleDisplay() if os.environ.get("RANK", "0") == "0" else SilentDisplay()
     resumed = Path(given.values["resume"]) if "resume" in given.values else None
     run = None if resumed is None else _run_folder(resumed)
     for note in job.notes:

@@ -11,6 +11,7 @@ from dreambooth.cli.terminal import hush_libraries, run_command
 from dreambooth.compat.arguments import Flag, read_arguments, unknown_options
 from dreambooth.config import parse_settings
 from dreambooth.display import Display
+from dreambooth.display_console import ConsoleDisplay
 from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.schema.verbs import ConvertSettings
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         hush_libraries()
-        prune(given, Display())
+        prune(given, ConsoleDisplay())
 
     return run_command(work)
 

@@ -13,6 +13,7 @@ from dreambooth.compat.arguments import Flag, Given, read_arguments, unknown_opt
 from dreambooth.compat.settings import OriginalPictures
 from dreambooth.config import parse_settings, read_yaml
 from dreambooth.display import Display
+from dreambooth.display_console import ConsoleDisplay
 from dreambooth.errors import SettingsError
 from dreambooth.sampling.names import folder_problems
 from dreambooth.sampling.prompts import read_prompts
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         hush_libraries()
-        txt2img(given, Display())
+        txt2img(given, ConsoleDisplay())
 
     return run_command(work)
 

@@ -13,6 +13,7 @@ import torch
 
 from dreambooth.data.captions import fill
 from dreambooth.display import Display
+from dreambooth.display_console import ConsoleDisplay
 from dreambooth.errors import Interrupted
 from dreambooth.evaluation.choose_encoders import choose_encoders
 from dreambooth.evaluation.dataset import BenchmarkSubject
@@ -73,7 +74,7 @@ def benchmark_subject(job: SubjectJob) -> None:
     """
     if read_scores(job) is not None:
         return
-    display = Display()
+    display = ConsoleDisplay()
     display.say(f"{job.subject.name}, a {job.subject.class_word}:")
     _learn(job, display)
     write_json(job.scores_file, _scores(job, display))

@@ -14,6 +14,7 @@ from typing import Any
 from dreambooth.config import read_yaml, write_yaml
 from dreambooth.data.records import Role
 from dreambooth.display import Display, quoted
+from dreambooth.display_silent import SilentDisplay
 from dreambooth.errors import RunError, TrainingError
 from dreambooth.files import remove_leftovers, write_text
 from dreambooth.runs.folder import RunFolder
@@ -81,7 +82,7 @@ def resume(run: Path, changes: Mapping[str, Any], display: Display) -> TrainResu
 def _run(settings: TrainSettings, display: Display, *, is_resume: bool, beside: Mapping[str, str]) -> TrainResult:
     run, layout = RunFolder(settings.output.output), settings.output.file_layout
     with Interrupts(lambda: how_to_go_on(run, layout)) as interrupts, start_processes(settings.loop.device) as processes:
-        display = display if processes.is_main else Display.silent()
+        display = display if processes.is_main else SilentDisplay()
         least_free = least_free_memory(settings, processes)
         with processes.main_first():
             ready = check_everything(settings, display, processes, least_free=least_free, is_resume=is_resume)

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from dreambooth.display import Display
 from dreambooth.errors import ModelFileError
@@ -28,6 +29,7 @@ class Journal:
     """Takes down steps, validations, previews and checkpoints. Use as a context manager around the loop."""
 
     session: Session
+    display: Display
     view: LiveView
     log: EventLog
     board: TensorBoard | NoTensorBoard
@@ -48,7 +50,7 @@ class Journal:
         scorer = Scorer.open(session, display)  # before the files, since it may find that something is missing
         board = TensorBoard(ready.run.tensorboard) if ready.settings.output.tensorboard else NoTensorBoard()
         log = EventLog(ready.run.events, resume_step=step)
-        return cls(session, view, log, board, scorer)
+        return cls(session, display, view, log, board, scorer)
 
     def __enter__(self) -> Journal:
         """Begin to draw."""
@@ -80,7 +82,7 @@ class Journal:
         if result.prior_loss is not None:
             numbers["prior_loss"] = result.prior_loss
         numbers["gradient_norm"] = result.gradient_norm
-        self.log.add("step", step=result.step, **numbers, learning_rates=result.learning_rates)
+        self._note("step", step=result.step, **numbers, learning_rates=result.learning_rates)
         rates = {f"learning_rate/{name}": rate for name, rate in result.learning_rates.items()}
         self.board.add(result.step, {**{f"train/{name}": value for name, value in numbers.items()}, **rates})
         self.view.step(result, when)
@@ -106,6 +108,11 @@ class Journal:
             self._log_images(step)
         self.view.leave_out(time.monotonic() - start)
 
+    def _note(self, event: str, *, step: int, **values: Any) -> None:
+        """The same record for the run's events and for whoever listens to the display."""
+        self.log.add(event, step=step, **values)
+        self.display.event(event, {"step": step, **values})
+
     @property
     def ends_early(self) -> bool:
         """Whether the scores, which must have been due at this step, say that training should end here."""
@@ -113,7 +120,7 @@ class Journal:
 
     def chose(self) -> None:
         """Take down which model became the final one."""
-        self.log.add("selection", step=self.session.state.step, **what_was_chosen(self.session))
+        self._note("selection", step=self.session.state.step, **what_was_chosen(self.session))
 
     def wrote(self, model: Path) -> None:
         """Say which file has the model of this step."""
@@ -121,7 +128,7 @@ class Journal:
 
     def saved(self, checkpoint: Path) -> None:
         """Take down that a checkpoint stands."""
-        self.log.add("checkpoint", step=self.session.state.step, path=str(checkpoint))
+        self._note("checkpoint", step=self.session.state.step, path=str(checkpoint))
         self.view.say(f"step {self.session.state.step}: saved {checkpoint}")
 
     def _score(self, step: int) -> None:
@@ -133,7 +140,7 @@ class Journal:
                 raise
             self.view.say(f"step {step}: no scores. {error}")
             return
-        self.log.add("evaluation", step=step, **found)
+        self._note("evaluation", step=step, **found)
         numbers = {**found["scores"], **{name: value for name, value in found.items() if isinstance(value, float)}}
         self.board.add(step, {f"evaluation/{name}": value for name, value in numbers.items()})
         self.view.balance(found["balance"])
@@ -147,7 +154,7 @@ class Journal:
         except ModelFileError as error:  # a picture that is not finite is no reason to stop: half precision may overflow
             self.view.say(f"step {step}: no preview. {error}")
             return
-        self.log.add("preview", step=step, sheet=str(sheet))
+        self._note("preview", step=step, sheet=str(sheet))
         self.view.say(f"step {step}: previews in {sheet}")
 
     def _log_images(self, step: int) -> None:
@@ -158,12 +165,12 @@ class Journal:
         except ModelFileError as error:
             self.view.say(f"step {step}: no image log. {error}")
             return
-        self.log.add("image_log", step=step, folder=str(folder))
+        self._note("image_log", step=step, folder=str(folder))
         self.view.say(f"step {step}: inputs and samples in {folder}")
 
     def _validate(self, step: int) -> None:
         losses = self.session.validation_losses()
-        self.log.add("validation", step=step, **{f"{role}_loss": loss for role, loss in losses.items()})
+        self._note("validation", step=step, **{f"{role}_loss": loss for role, loss in losses.items()})
         self.board.add(step, {f"validation/{role}_loss": loss for role, loss in losses.items()})
         self.view.validation(losses)
 

@@ -1,27 +1,21 @@
-"""What a person sees while training runs: a live table on a terminal, plain lines elsewhere."""
+"""What a person sees while training runs: losses, speed, memory and the time left, worked out here and drawn by the display."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from types import TracebackType
 
-from rich.console import Group
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
-
-from dreambooth.display import Display, format_duration, format_rate
+from dreambooth.display import Display, Row, TrainingStatus, format_duration, format_rate
 from dreambooth.runs.progress import Smoothed
 from dreambooth.training.loop import StepResult
 
 __all__ = ["LiveView"]
 
-_PLAIN_SECONDS = 10.0  # a plain line at the first and the last step, and otherwise no more often than this
-
-
 _RATE_WINDOW = 50  # steps over which the rate is measured
+_DETAILS = ("gradient norm", "learning rate")
 
 
 class LiveView:
@@ -29,39 +23,29 @@ class LiveView:
 
     def __init__(self, display: Display, *, first_step: int, last_step: int, peak_memory: Callable[[], int]) -> None:
         self._display = display
-        console = display.console
         self.first_step = first_step
         self._last_step = last_step
         self._peak_memory = peak_memory
         self._smoothed = {"photos": Smoothed(), "class": Smoothed()}
         self._times: deque[tuple[float, int, int]] = deque([(time.monotonic(), first_step, 0)], maxlen=_RATE_WINDOW)
         self._num_images = 0
-        self._last_plain = 0.0
         self._rows: dict[str, str] = {}
-        self._progress = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            console=console,
-        )
-        self._task = self._progress.add_task("training", total=last_step, completed=first_step, rate="")
-        self._live = Live(console=console, refresh_per_second=4, transient=False) if console.is_terminal else None
+        self._drawing = ExitStack()
+        self._show: Callable[[TrainingStatus], None] | None = None
 
     def __enter__(self) -> LiveView:
         """Start drawing."""
-        if self._live is not None:
-            self._live.start()
+        shown = self._display.training(first_step=self.first_step, last_step=self._last_step)
+        self._show = self._drawing.enter_context(shown)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Stop drawing; the last state stays on the screen."""
-        if self._live is not None:
-            self._live.stop()
+        self._drawing.close()
 
     def step(self, result: StepResult, when: float) -> None:
         """Show what one update did; `when` is its time on the monotonic clock, in seconds."""
+        assert self._show is not None, "used as a context manager"
         self._num_images += result.num_images
         self._times.append((when, result.step, self._num_images))
         losses = {"photos": result.instance_loss}
@@ -75,7 +59,8 @@ class LiveView:
         self._rows["time left"] = format_duration(remaining)
         if (peak := self._peak_memory()) > 0:
             self._rows["peak memory"] = f"{peak / 2**30:.2f} GiB"
-        self._draw(result.step)
+        rows = (Row(name, value, is_detail=name in _DETAILS) for name, value in self._rows.items())
+        self._show(TrainingStatus(result.step, self._rows["time left"], tuple(rows)))
 
     def validation(self, losses: Mapping[str, float]) -> None:
         """Show the losses on fixed noise."""
@@ -99,17 +84,3 @@ class LiveView:
         seconds = max(end - start, 1e-9)
         speed = f"{format_rate(step - first, seconds, 'steps')}, {(all_images - images) / seconds:.2f} images/s"
         return speed, (self._last_step - step) * seconds / (step - first)
-
-    def _draw(self, step: int) -> None:
-        if self._live is not None:
-            self._progress.update(self._task, completed=step, rate=f"{self._rows['time left']} left")
-            table = Table.grid(padding=(0, 2))
-            for name, value in self._rows.items():
-                table.add_row(f"[dim]{name}[/dim]", value)
-            self._live.update(Group(self._progress, table))
-            return
-        now = time.monotonic()
-        if step in (self.first_step + 1, self._last_step) or now - self._last_plain >= _PLAIN_SECONDS:
-            self._last_plain = now
-            shown = (f"{name} {value}" for name, value in self._rows.items() if name not in ("gradient norm", "learning rate"))
-            self.say(f"step {step}/{self._last_step}  " + "  ".join(shown))

@@ -58,7 +58,7 @@ def test_a_verb_runs_its_recipe_with_its_settings(recipe: Recipe) -> None:
     assert main(["tokens", "--num-tokens", "3"]) == 0
     ((settings, display),) = recipe.calls
     assert settings == TokensSettings(num_tokens=3)
-    assert type(display).__name__ == "Display"
+    assert type(display).__name__ == "ConsoleDisplay"
 
 
 def test_train_starts_a_run(recipe: Recipe) -> None:

@@ -20,6 +20,8 @@ from rich.console import Console
 from torch import Tensor
 
 from dreambooth.display import Display
+from dreambooth.display_console import ConsoleDisplay
+from dreambooth.display_silent import SilentDisplay
 from dreambooth.errors import Interrupted, ModelFileError, PhotoError, RunError, SettingsError
 from dreambooth.evaluation.evaluator import Measured, PromptSet
 from dreambooth.measures.intervals import Score
@@ -125,7 +127,7 @@ def settings(world: World, **changes: Any) -> BenchmarkSettings:
 
 
 def run(world: World, **changes: Any) -> dict[str, Any]:
-    return dict(benchmark(settings(world, **changes), Display.silent()).record)
+    return dict(benchmark(settings(world, **changes), SilentDisplay()).record)
 
 
 def test_every_subject_is_learned_shown_and_measured(world: World) -> None:
@@ -385,14 +387,14 @@ def test_ray_is_used_where_it_helps_or_is_asked_for(
     asked = BenchmarkSettings(dataset="toybox", **changes)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
     monkeypatch.setattr(recipe, "has_ray", lambda: True)
-    assert recipe._workers(asked, num_jobs, Display.silent()) == workers
+    assert recipe._workers(asked, num_jobs, SilentDisplay()) == workers
 
 
 def test_several_gpus_without_ray_are_told_of(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(recipe, "has_ray", lambda: False)
     console = Console(record=True, quiet=False, width=200)
-    assert recipe._workers(settings(world), 5, Display(console)) == InThisProcess()
+    assert recipe._workers(settings(world), 5, ConsoleDisplay(console)) == InThisProcess()
     assert "pip install 'dreambooth[ray]'" in console.export_text()
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import time
+from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
 
-from dreambooth.display import Display
+from dreambooth.display_console import ConsoleDisplay
+from dreambooth.display_events import EventsDisplay
+from dreambooth.display_silent import SilentDisplay
 from dreambooth.runs.progress import Smoothed
 from dreambooth.trainer import live_view
 from dreambooth.trainer.live_view import LiveView
@@ -28,7 +31,7 @@ def result(step: int, *, prior_loss: float | None = 0.25) -> StepResult:
 
 def make_view(*, is_terminal: bool, last_step: int = 100) -> tuple[LiveView, io.StringIO]:
     file = io.StringIO()
-    display = Display(Console(file=file, force_terminal=is_terminal, width=100))
+    display = ConsoleDisplay(Console(file=file, force_terminal=is_terminal, width=100))
     return LiveView(display, first_step=0, last_step=last_step, peak_memory=lambda: 3 * 2**30), file
 
 
@@ -75,8 +78,30 @@ def test_time_for_previews_is_no_time_for_training(monkeypatch: pytest.MonkeyPat
     now = 0.0
     monkeypatch.setattr(live_view.time, "monotonic", lambda: now)
     view, file = make_view(is_terminal=False)
-    now = 60.0
-    view.leave_out(60.0)  # the previews before the first step
-    now = 62.0
-    view.step(result(1), time.monotonic())
+    with view:
+        now = 60.0
+        view.leave_out(60.0)  # the previews before the first step
+        now = 62.0
+        view.step(result(1), time.monotonic())
     assert "speed 2.00 s/step, 1.00 images/s  time left 3:18 min" in file.getvalue()
+
+
+def test_time_for_previews_between_steps_is_no_time_for_training() -> None:
+    """Ten steps of 2 s and a look of 100 s between them: 0.5 steps a second whatever the look took."""
+    records: list[dict[str, Any]] = []
+    view = LiveView(EventsDisplay(records.append), first_step=0, last_step=100, peak_memory=lambda: 0)
+    with view:
+        start = time.monotonic()
+        for step in range(1, 6):
+            view.step(result(step), start + 2 * step)
+        view.leave_out(100.0)
+        for step in range(6, 11):
+            view.step(result(step), start + 2 * step + 100)
+    assert [record["rows"]["speed"] for record in records] == ["2.00 s/step, 1.00 images/s"] * 10
+    assert records[-1]["time_left"] == records[-1]["rows"]["time left"] == "3:00 min"
+
+
+def test_a_silent_display_draws_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with LiveView(SilentDisplay(), first_step=0, last_step=2, peak_memory=lambda: 0) as view:
+        view.step(result(1), time.monotonic())
+    assert capsys.readouterr() == ("", "")

@@ -24,7 +24,7 @@ from dreambooth.families.blueprints import text_blueprint, unet_blueprint, vae_b
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
 from dreambooth.recipes.convert import convert
-from dreambooth.display import Display
+from dreambooth.display_console import ConsoleDisplay
 from dreambooth.schema.verbs import ConvertSettings
 from dreambooth.weights.model_weights import ModelWeights, ReadingReport
 from dreambooth.weights.read import read_model
@@ -57,7 +57,7 @@ report = read_model(source).report
 result = [[part.num_tensors, part.num_parameters, part.dtypes] for part in report.parts] + [list(report.leftover)]
 """
 DIGEST = "result = read_model(source).digest()"
-CONVERT = "convert(ConvertSettings(source=source, destination=destination), Display())"
+CONVERT = "convert(ConvertSettings(source=source, destination=destination), ConsoleDisplay())"
 BUILD = "read_model(source).build(dtype=torch.float32)"
 
 

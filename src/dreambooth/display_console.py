@@ -1,0 +1,119 @@
+"""A display on a console: color and bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from dreambooth.display import TrainingStatus, format_duration, format_rate
+
+__all__ = ["ConsoleDisplay"]
+
+_PLAIN_SECONDS = 10.0  # without a terminal: a line at the end of a job, and before that no more often than this
+
+
+class ConsoleDisplay:
+    """Sentences, tables and progress on one console."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = Console() if console is None else console
+
+    def say(self, text: str) -> None:
+        """A line as it is: square brackets are not markup, and paths are not broken at the edge."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """A line that says what may go wrong."""
+        self.console.print(Text.assemble(("warning: ", "bold yellow"), (text, "yellow")), highlight=False, soft_wrap=True)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Rows under column names; cells are wrapped to the width of the console, never cut."""
+        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        self.console.print(table)
+
+    @contextmanager
+    def progress(self, description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        """A bar, or a line now and then, with the rate and the time left."""
+        draw = self._bar if self.console.is_terminal else self._lines
+        with draw(description, total, unit) as show:
+            start, done = time.monotonic(), 0
+
+            def advance(count: int) -> None:
+                nonlocal done
+                done += count
+                seconds = time.monotonic() - start
+                left = f"{format_duration((total - done) * seconds / max(done, 1))} left"
+                show(done, f"{format_rate(done, seconds, unit)}, {left if done < total else format_duration(seconds)}")
+
+            yield advance
+
+    @contextmanager
+    def _bar(self, description: str, total: int, unit: str) -> Iterator[Callable[[int, str], None]]:
+        name, pace = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[pace]}")
+        with Progress(name, BarColumn(), MofNCompleteColumn(), pace, console=self.console) as bar:
+            task = bar.add_task(description, total=total, pace=unit)
+            yield lambda done, pace: bar.update(task, completed=done, pace=pace)
+
+    @contextmanager
+    def _lines(self, description: str, total: int, unit: str) -> Iterator[Callable[[int, str], None]]:
+        last = time.monotonic()
+
+        def show(done: int, pace: str) -> None:
+            nonlocal last
+            if done >= total or time.monotonic() - last >= _PLAIN_SECONDS:
+                last = time.monotonic()
+                self.say(f"{description}: {done}/{total} {unit}, {pace}")
+
+        yield show
+
+    @contextmanager
+    def training(self, *, first_step: int, last_step: int) -> Iterator[Callable[[TrainingStatus], None]]:
+        """A live table; or a line for the first and the last step, and between them no more often than every 10 seconds."""
+        with (self._live_table if self.console.is_terminal else self._step_lines)(first_step, last_step) as show:
+            yield show
+
+    @contextmanager
+    def _live_table(self, first_step: int, last_step: int) -> Iterator[Callable[[TrainingStatus], None]]:
+        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
+        progress = Progress(*columns, TimeElapsedColumn(), console=self.console)
+        task = progress.add_task("training", total=last_step, completed=first_step, left="")
+        with Live(console=self.console, refresh_per_second=4, transient=False) as live:
+
+            def show(status: TrainingStatus) -> None:
+                progress.update(task, completed=status.step, left=f"{status.time_left} left")
+                table = Table.grid(padding=(0, 2))
+                for row in status.rows:
+                    table.add_row(f"[dim]{row.name}[/dim]", row.value)
+                live.update(Group(progress, table))
+
+            yield show
+
+    @contextmanager
+    def _step_lines(self, first_step: int, last_step: int) -> Iterator[Callable[[TrainingStatus], None]]:
+        last = 0.0
+
+        def show(status: TrainingStatus) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if status.step in (first_step + 1, last_step) or now - last >= _PLAIN_SECONDS:
+                last = now
+                rows = (f"{row.name} {row.value}" for row in status.rows if not row.is_detail)
+                self.say(f"step {status.step}/{last_step}  " + "  ".join(rows))
+
+        yield show
+
+    def event(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Not shown: a person reads the table and the sentences."""
