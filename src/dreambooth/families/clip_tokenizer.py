@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,9 @@ __all__ = ["TOKENIZER_FOLDER", "load_clip_tokenizer"]
 TOKENIZER_FOLDER = Path(__file__).parent / "tokenizer"
 
 
+@cache
 def load_clip_tokenizer() -> CLIPTokenizer:
-    """The tokenizer of every CLIP, which pads with the end token."""
+    """The tokenizer of every CLIP, which pads with the end token. All callers share one, so none may add tokens to it."""
     with quiet_import():
         from transformers.models.clip.tokenization_clip import CLIPTokenizer
 

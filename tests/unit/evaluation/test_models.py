@@ -6,8 +6,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+import torch
+
 from dreambooth.evaluation.evaluator import PromptSet
-from dreambooth.evaluation.models import ModelSamples, other_models
+from dreambooth.evaluation.models import Models, ModelSamples, other_models, read_models, samples_of_models
+from dreambooth.schema.verbs import EvaluateSettings
 from dreambooth.weights.read import read_model
 from dreambooth.weights.write import write_single_file
 
@@ -52,3 +56,35 @@ def test_every_model_shows_each_picture_once() -> None:
     ]
     assert [len(set(pictures)) for _, pictures in asked] == [9, 9, 6]
     assert [one.name for one, _ in ModelSamples(model, 0, None, {}).wanted(both, num_other_images=0)] == ["model"]
+
+
+@pytest.mark.parametrize(("said", "steps_of_run", "step"), [("7", 9, 7), (None, 9, 9), ("7", None, 7), (None, None, 0)])
+def test_the_step_of_the_measured_model_is_what_it_says_or_the_last_of_its_run(
+    said: str | None, steps_of_run: int | None, step: int, small_model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    metadata = {} if said is None else {"global_step": said}
+    write_single_file(path, read_model(str(small_model)), dtype=None, metadata=metadata)
+    run: Any = None if steps_of_run is None else SimpleNamespace(loop=SimpleNamespace(steps=steps_of_run))
+    target: Any = SimpleNamespace(model=str(path), base=None, run=run)
+    assert read_models(EvaluateSettings(model=str(path)), target).step == step
+
+
+def test_each_models_pictures_lie_in_a_folder_of_its_step(tmp_path: Path) -> None:
+    def model(source: str) -> Any:
+        return SimpleNamespace(report=SimpleNamespace(source=source))
+
+    models = Models(model("final"), 9, model("original"), {3: model("early"), 12: model("late")})
+    target: Any = SimpleNamespace(output=tmp_path, model="runs/rex", base=SimpleNamespace(model="toybox"))
+    settings = EvaluateSettings(model="runs/rex", evaluation={"guidance_scale": 3.0})
+    samples = samples_of_models(models, target, settings, torch.device("cpu"))
+    assert samples.step == 9
+    assert samples.base is not None
+    caches = {0: samples.base, samples.step: samples.measured, **samples.others}
+    assert {step: (cache.model.report.source, cache.name, cache.folder.name) for step, cache in caches.items()} == {
+        0: ("original", "toybox", "base"),
+        9: ("final", "runs/rex", "model"),
+        3: ("early", "early", "step-000003"),
+        12: ("late", "late", "step-000012"),
+    }
+    assert {cache.folder.parent for cache in caches.values()} == {tmp_path / "pictures"}

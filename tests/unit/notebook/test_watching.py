@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import _thread
+import atexit
 import json
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -120,3 +122,45 @@ def test_a_training_that_was_told_to_stop_by_the_machine_is_no_failure(run: RunF
     _replace_training(monkeypatch, "print('Stopped.'); exit(143)")
     with pytest.raises(KeyboardInterrupt, match=r"Stopped\."):
         train(run.path, steps=10)
+
+
+KERNEL = """
+import sys, threading, time
+from pathlib import Path
+from dreambooth.notebook import watching
+
+folder, script = Path(sys.argv[1]), sys.argv[2]
+watching.training_command = lambda *_: [sys.executable, "-u", "-c", script]
+threading.Thread(target=watching.train, args=(folder,), kwargs={"steps": 10}, daemon=True).start()
+log = watching.log_of(watching.RunFolder(folder))
+while not log.exists() or "ready" not in log.read_text(encoding="utf-8"):
+    time.sleep(0.01)
+"""
+
+
+def test_a_kernel_that_is_shut_down_lets_the_training_save(run: RunFolder) -> None:
+    script = (
+        "import signal, sys, time\n"
+        "def save(*_):\n    print('saved'); sys.exit(130)\n"
+        "signal.signal(signal.SIGINT, save)\nprint('ready')\ntime.sleep(10)\nprint('nobody asked')"
+    )
+    subprocess.run([sys.executable, "-c", KERNEL, str(run.path), script], check=True, timeout=60)
+    deadline = time.monotonic() + 20
+    while len(said := log_of(run).read_text(encoding="utf-8").split("\n")) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert said[:2] == ["ready", "saved"]
+
+
+def test_a_training_that_has_ended_is_not_asked_to_stop(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    _replace_training(monkeypatch, "print('done')")
+    registered: list[object] = []
+    at_exit: list[object] = []
+
+    def register(function: object) -> None:
+        registered.append(function)
+        at_exit.append(function)
+
+    monkeypatch.setattr(atexit, "register", register)
+    monkeypatch.setattr(atexit, "unregister", at_exit.remove)
+    train(run.path, steps=10)
+    assert (len(registered), at_exit) == (1, [])
