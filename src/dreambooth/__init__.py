@@ -1,4 +1,4 @@
-"""DreamBooth for Stable Diffusion: teach a model one subject from a few photos and keep the rest of it as it was."""
+"""DreamBooth for Stable Diffusion: teach a model a new subject from a few photos without forgetting the rest."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The base of every settings record, and the YAML files they are read from and written to.
+"""The base class of all settings records, and reading and writing them as YAML.
 
-The records themselves stand beside their owners (`data/settings.py`, `training/settings.py`, ...) and are put together in
-`schema/verbs.py`. One schema is the command line, the YAML file and the reference page: the string under a field is
-its sentence in all three. Nothing here, nor in any `settings.py`, loads torch.
+The records live next to their owners (`data/settings.py`, `training/settings.py`, ...) and are composed in `schema/verbs.py`.
+One schema defines the command line, the YAML file and the reference page: the string under a field is its help text in
+all three. Nothing here, nor in any `settings.py`, loads torch.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ SettingsType = TypeVar("SettingsType", bound="Settings")
 
 
 class Settings(BaseModel):
-    """A frozen settings record: unknown keys are refused, every field has a sentence below it.
+    """A frozen settings record: unknown keys are rejected, and every field has its help text below it.
 
-    Validators are built at the first use, which keeps `--help` quick; for the same reason a section's default is given as
-    `Field(default_factory=Section)`, and sentences are read from the source by `field_sentence` only when they are shown.
+    Validators are built on first use, which keeps `--help` fast; for the same reason a section's default is written as
+    `Field(default_factory=Section)`, and `field_sentence` reads help texts from the source only when they are shown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False, defer_build=True)
 
     off_switches: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Field that is off when it is 0, to the fields that have no effect then."""
+    """Maps a field that 0 turns off to the fields that then have no effect."""
 
     replaces: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Field that, when it is given, leaves no effect to others, to those others."""
+    """Maps a field to the fields that have no effect when it is given."""
 
     def is_changed(self, *names: str) -> tuple[str, ...]:
-        """Those of the named fields whose value is not the default: an option without effect is an error, a default is not."""
+        """Return the named fields that differ from their default: an option without effect is an error, a default is not."""
         fields = type(self).model_fields
         return tuple(name for name in names if getattr(self, name) != fields[name].get_default(call_default_factory=True))
 
@@ -69,10 +69,10 @@ class Settings(BaseModel):
 
 
 def without_silenced(settings: type[Settings], low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a lower layer without those that the layer above leaves no effect and does not give itself.
+    """Return the lower layer without the values that the upper layer makes ineffective and does not set itself.
 
-    So neither `--preset toybox --prior-weight 0` nor `--preset toybox --prior-images FOLDER` is a contradiction, although the
-    preset says how class images are made.
+    So `--preset toybox --prior-weight 0` and `--preset toybox --prior-images FOLDER` are accepted, although the preset says how
+    to generate class images.
     """
     kept = dict(low)
     for name, above in high.items():
@@ -89,13 +89,13 @@ def without_silenced(settings: type[Settings], low: Mapping[str, Any], high: Map
 
 
 def section_of(settings: type[Settings], name: str) -> type[Settings] | None:
-    """The record behind a field that is a section; None for a field that holds a value."""
+    """Return the record class of a field that is a section, or None for a value."""
     annotation = settings.model_fields[name].annotation
     return annotation if isinstance(annotation, type) and issubclass(annotation, Settings) else None
 
 
 def section_default(settings: type[Settings], name: str) -> Settings | None:
-    """A section's default in this record; None when it is only what the section's own fields default to."""
+    """Return a section's default in this record, or None if the section's own defaults apply."""
     section, factory = section_of(settings, name), settings.model_fields[name].default_factory
     if section is None or factory is None or factory is section:
         return None
@@ -104,7 +104,7 @@ def section_default(settings: type[Settings], name: str) -> Settings | None:
 
 
 def flat_fields(settings: type[Settings], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every leaf of a settings tree as (dotted path, field name); the field name is also its flag's name."""
+    """Yield every leaf of a settings tree as (dotted path, field name); the flag has the field's name."""
     for name in settings.model_fields:
         if (section := section_of(settings, name)) is not None:
             yield from flat_fields(section, f"{prefix}{name}.")
@@ -113,7 +113,7 @@ def flat_fields(settings: type[Settings], prefix: str = "") -> Iterator[tuple[st
 
 
 def field_sentence(settings: type[Settings], name: str) -> str:
-    """The sentence below a field in the source; empty when there is none."""
+    """Return the help text below a field in the source, or an empty string."""
     owners = (owner for owner in settings.__mro__ if issubclass(owner, Settings))
     found = (_sentences(owner.__module__).get((owner.__name__, name)) for owner in owners)
     return next((sentence for sentence in found if sentence is not None), "")
@@ -121,7 +121,7 @@ def field_sentence(settings: type[Settings], name: str) -> str:
 
 @cache
 def _sentences(module: str) -> dict[tuple[str, str], str]:
-    # Much cheaper than pydantic's use_attribute_docstrings, which reads and parses the source once for every class.
+    # Much faster than pydantic's use_attribute_docstrings, which parses the source once per class.
     source = sys.modules[module].__file__
     assert source is not None
     records = (node for node in ast.parse(Path(source).read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef))
@@ -135,7 +135,7 @@ def _sentences(module: str) -> dict[tuple[str, str], str]:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str | None:
-    """The valid name that looks most like `name` or alone begins with it; None when none is near."""
+    """Return the valid name most similar to `name`, or the only one that starts with it; None if there is none."""
     known = list(valid)
     if found := difflib.get_close_matches(name, known, n=1, cutoff=0.6):
         return found[0]
@@ -146,11 +146,11 @@ def nearest(name: str, valid: Iterable[str]) -> str | None:
 def parse_settings(
     settings: type[SettingsType], values: Mapping[str, Any], *, where: str, names: Mapping[str, str] | None = None
 ) -> SettingsType:
-    """Build a settings record from plain values; a number may also be given as its text.
+    """Build a settings record from plain values; numbers may be given as text.
 
-    `where` says where the values come from ("runs/dog/config.yaml"); `names` gives dotted paths names of their own in
-    messages, such as a flag. Raises SettingsError with every problem at once: unknown keys with the nearest valid name,
-    missing ones, wrong types and ranges, and rules between fields.
+    `where` says where the values come from ("runs/dog/config.yaml"); `names` maps dotted paths to the names used in messages,
+    such as flags. Raises SettingsError listing every problem: unknown keys with the nearest valid name, missing keys, wrong
+    types and ranges, and conflicts between fields.
     """
     try:
         return settings.model_validate(_with_sections(settings, values))
@@ -159,7 +159,7 @@ def parse_settings(
 
 
 def _with_sections(settings: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
-    # An empty section where a required one is missing: what is reported missing is then each value, not the section.
+    # Replace a missing required section by an empty one, so that each missing value is reported, not the section.
     required = (name for name, field in settings.model_fields.items() if field.is_required() and section_of(settings, name))
     return {**{name: {} for name in required}, **values}
 
@@ -172,7 +172,7 @@ def _describe(problem: Any, settings: type[Settings], where: str, names: Mapping
         return f"{where}: unknown setting '{path}'" + _did_you_mean(path, settings)
     if kind == "missing":
         return f"{name} is missing: {_sentence_at(path, settings)}"
-    if kind == "value_error":  # our own rules; those between fields name the fields, which may come from several places
+    if kind == "value_error":  # our own rules; those between fields name the fields themselves, which may have several sources
         is_between = path not in dict(flat_fields(settings))
         place = name if not is_between else where if names is None else ""
         return f"{place}: {context['error']}".removeprefix(": ")
@@ -229,18 +229,18 @@ def _sentence_at(path: str, settings: type[Settings]) -> str:
     return f"{sentence[:1].lower()}{sentence[1:]}"
 
 
-_UNNAMED = 'in "<unicode string>", '  # what the library calls every text
+_UNNAMED = 'in "<unicode string>", '  # how the library names every string
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
+    """Read the mapping in a YAML file.
 
-    Raises SettingsError when the file is missing, is not YAML, has a key twice or is not a mapping.
+    Raises SettingsError if the file is missing, is not YAML, has a duplicate key or is not a mapping.
     """
     import yaml
 
     class Strict(yaml.SafeLoader):
-        """Takes no key twice, where the library takes the last in silence."""
+        """Rejects duplicate keys; the library silently keeps the last one."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
@@ -263,7 +263,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def yaml_value(text: str) -> Any:
-    """A value as it would be read from a YAML file; text that is no YAML stays text."""
+    """Parse a value as YAML; text that is not YAML stays text."""
     import yaml
 
     try:
@@ -273,14 +273,14 @@ def yaml_value(text: str) -> Any:
 
 
 def yaml_text(values: Mapping[str, Any]) -> str:
-    """Plain values as the text of a YAML file, in their order."""
+    """Format plain values as YAML, in their order."""
     import yaml
 
     return str(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
 
 
 def write_yaml(path: Path, settings: Settings, *, comment: str) -> None:
-    """Write a settings record with a comment above it; `read_yaml` and `parse_settings` give back an equal record."""
+    """Write a settings record below a comment; `read_yaml` and `parse_settings` return an equal record."""
     import yaml
 
     head = "".join(f"# {line}\n" for line in comment.splitlines())
@@ -288,7 +288,7 @@ def write_yaml(path: Path, settings: Settings, *, comment: str) -> None:
 
 
 def differences(old: Settings, new: Settings, prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """Dotted path to (old value, new value) for every leaf that differs between two records of one type."""
+    """Return {dotted path: (old value, new value)} for every leaf that differs between two records of the same type."""
     found: dict[str, tuple[Any, Any]] = {}
     for name in type(old).model_fields:
         before, after = getattr(old, name), getattr(new, name)

@@ -1,16 +1,16 @@
-"""Everything that a user can do wrong, as one small family of exceptions.
+"""The exceptions for everything that a user can fix.
 
 DreamboothError
 ├── SettingsError      a setting is unknown, out of range, contradicts another or would have no effect
-├── ModelFileError     a base model or a file meant to be one cannot be read
+├── ModelFileError     a model file cannot be read or written
 ├── PhotoError         the photos, captions or class images cannot be used
 ├── RunError           a run folder cannot be created, resumed or trusted
-└── TrainingError      training stopped before the weights were harmed
+└── TrainingError      training stopped before the weights were damaged
 
-Interrupted              not a mistake: somebody asked the work to stop
+Interrupted              not an error: the user stopped the work
 
-A message says what was found, what was expected, where, and what to type next. Nothing else in the project is raised on
-purpose for a user's mistake; an `assert` states only what the code itself promises.
+A message says what was found, what was expected, where, and what to type next. User errors raise nothing else; an `assert`
+states only invariants of the code itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["DreamboothError", "Interrupted", "ModelFileError", "PhotoError", "Ru
 
 
 class DreamboothError(Exception):
-    """A mistake that the person at the keyboard can mend.
+    """An error that the user can fix.
 
     `problems` are reported together, one line each; `hint` is the next thing to do or to type.
     """
@@ -43,7 +43,7 @@ class SettingsError(DreamboothError):
 
 
 class ModelFileError(DreamboothError):
-    """A base model, or a file that was meant to be one, cannot be read or written."""
+    """A model file cannot be read or written."""
 
 
 class PhotoError(DreamboothError):
@@ -55,13 +55,13 @@ class RunError(DreamboothError):
 
 
 class TrainingError(DreamboothError):
-    """Training stopped before the weights moved: a number was not finite, or there is no room."""
+    """Training stopped before the update: a value was not finite, or memory or disk space ran out."""
 
 
 class Interrupted(Exception):  # noqa: N818 - a request, not an error
-    """Somebody asked the work to stop (Ctrl-C, SIGTERM) and it did, with everything saved that can be saved.
+    """The user stopped the work (Ctrl-C, SIGTERM); everything that can be saved has been saved.
 
-    `text` says what is kept and how to go on; `exit_code` follows the shells' rule of 128 + the signal's number.
+    `text` says what was saved and how to resume; `exit_code` is 128 + the signal number, as in shells.
     """
 
     def __init__(self, text: str, *, exit_code: int) -> None:

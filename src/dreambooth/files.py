@@ -1,7 +1,7 @@
-"""Writing files so that nothing is ever half there.
+"""Atomic writing of files and folders.
 
-Every file of the project is written beside its place, flushed to the disk and renamed; a reader sees the old file or the
-new one, never a part. A folder is published the same way.
+Every file is written to a temporary name in the same folder, flushed to disk and renamed; a reader sees the old file or the
+new one, never a part. Folders are published the same way.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _NO_ROOM = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if ha
 
 
 def is_no_room(error: OSError) -> bool:
-    """Whether it says that a file does not fit: a full disk, a quota that is used up, a file larger than may be."""
+    """Whether the error means that a file does not fit: full disk, exhausted quota, file too large."""
     return error.errno in _NO_ROOM
 
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Let an error say that `path` did not fit: one while writing names no file, and one before that the temporary name.
+    """Make disk-full errors name `path`: errors while writing name no file, earlier ones name the temporary file.
 
-    torch.save raises an error of its own after that of the file, and speaks of positions.
+    torch.save raises its own RuntimeError after the file's OSError.
     """
     try:
         yield
@@ -54,7 +54,7 @@ def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError:  # some network and Windows file systems refuse to flush a folder; the rename is still atomic
+    except OSError:  # some network and Windows file systems cannot flush a folder; the rename is still atomic
         pass
     finally:
         os.close(descriptor)
@@ -67,10 +67,10 @@ def _flush_directory(path: Path) -> None:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; on leaving without an error it becomes `path`.
+    """Yield a temporary path in the same folder; on success it is renamed to `path`.
 
-    On an error, what was written is removed and an older file at `path` is untouched. The suffix of the temporary name is
-    not that of `path`: pass an explicit format to writers that guess from the name.
+    On an error, the temporary file is removed and an existing `path` is untouched. The temporary name has another suffix than
+    `path`: pass an explicit format to writers that guess it from the name.
     """
     partial = _beside(path)
     with _named(path):
@@ -86,9 +86,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Give a new folder beside `path` to fill; on leaving without an error it becomes `path`.
+    """Yield a new temporary folder to fill; on success it is renamed to `path`.
 
-    Raises FileExistsError when `path` already stands: a published folder is never changed.
+    Raises FileExistsError if `path` exists: a published folder is never changed.
     """
     if path.exists():
         raise FileExistsError(path)
@@ -108,8 +108,9 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 
 def link_or_copy(source: Path, destination: Path) -> None:
-    """Let `destination` lead to the contents of the file `source`, atomically: as a second name, or as a copy where a file
-    system has no second names. Neither may be written to in place from then on.
+    """Make `destination` a hard link to the file `source`, or a copy where the file system has no hard links; atomic.
+
+    Neither may be modified in place afterwards.
     """
     with atomic_file(destination) as partial:
         try:
@@ -119,9 +120,9 @@ def link_or_copy(source: Path, destination: Path) -> None:
 
 
 def remove_leftovers(directory: Path, *, is_deep: bool = False) -> list[str]:
-    """Remove what an interrupted `atomic_file` or `atomic_directory` left in `directory`; the removed names.
+    """Remove what interrupted calls of `atomic_file` or `atomic_directory` left in `directory`. Returns the removed names.
 
-    With `is_deep` the folders in it are looked through as well; nobody else may be writing there then.
+    `is_deep` includes subfolders; no other process may be writing there.
     """
     removed = []
     find = directory.rglob if is_deep else directory.glob

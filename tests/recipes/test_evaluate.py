@@ -175,7 +175,7 @@ def test_photos_that_have_changed_and_repeat_themselves_are_told_of(run: Path, t
     (tmp_path / "prompts.txt").write_text(PROMPTS[0], encoding="utf-8")
     asked = ["evaluate", "--model", str(tmp_path / "run"), "--prompts", str(tmp_path / "prompts.txt"), "--sampling-steps", "1"]
     assert main([*asked, "--output", str(photos / "scores")]) == 2
-    assert "it lies in the folder of the photos" in capsys.readouterr().err
+    assert "it is inside the photo folder" in capsys.readouterr().err
     assert not (photos / "scores").exists()
     assert main([*asked, "--num-images", "1", "--num-class-images", "1"]) == 0
     said = " ".join(capsys.readouterr().out.split())

@@ -106,7 +106,7 @@ def test_class_images_need_a_class(run_settings: MakeSettings, classes: Path, di
     with pytest.raises(SettingsError, match="class_word is empty"):
         run_settings(subject=nameless, prior={**GIVEN, "prior_images": classes})
     settings = run_settings(subject={**nameless, "captions": "filename"}, prior={**GIVEN, "prior_images": classes})
-    with pytest.raises(DreamboothError, match="regs: holds 1 picture with nothing for a caption"):
+    with pytest.raises(DreamboothError, match="regs: contains 1 image without a caption"):
         check_everything(settings, display, OneProcess(), is_resume=False)
     (classes / "3.png").unlink()
     ready = check_everything(settings, display, OneProcess(), is_resume=False)

@@ -297,7 +297,7 @@ def test_everything_wrong_is_said_at_once_and_before_any_model_is_built(
     text = str(caught.value)
     for part in ("device is 'cuda:77'", "full: already holds other files", "no.ckpt: no such file", "a.jpg: ", "nowhere: "):
         assert part in text, text
-    assert f"output is {full}: it lies in the folder of the photos" in text
+    assert f"output is {full}: it is inside the photo folder" in text
     assert [path.name for path in full.iterdir()] == ["letter.txt"]
 
 

@@ -29,13 +29,13 @@ def read_caption(path: Path, *, role: Role) -> str | None:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise PhotoError("is not UTF-8 text", hint="Save the caption again as UTF-8.") from error
+        raise PhotoError("is not UTF-8 text", hint="Save the caption as UTF-8.") from error
     except OSError as error:
-        raise PhotoError(f"cannot be read: {error.strerror}", hint="Allow reading it, or remove it.") from error
+        raise PhotoError(f"cannot be read: {error.strerror}", hint="Make it readable, or remove it.") from error
     caption = " ".join(text.split())
     if not caption:
         return None
     try:
         return check_template(caption, _PLACEHOLDERS[role])
     except ValueError as error:
-        raise PhotoError(str(error), hint="Change the caption; a brace that is meant to stay is written twice.") from error
+        raise PhotoError(str(error), hint="Change the caption; double a literal brace.") from error

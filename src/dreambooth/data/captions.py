@@ -111,6 +111,6 @@ def empty_captions(images: Iterable[CaptionedPhoto], advice: str) -> tuple[Photo
     """One error for every folder with pictures about which nothing would be said."""
     places = Counter(one.photo.path.parent for one in images if not one.caption.strip())
     return tuple(
-        PhotoProblem(place, "error", f"holds {num} picture{'s' if num > 1 else ''} with nothing for a caption", advice)
+        PhotoProblem(place, "error", f"contains {num} image{'s' if num > 1 else ''} without a caption", advice)
         for place, num in places.items()
     )

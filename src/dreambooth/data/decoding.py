@@ -75,7 +75,7 @@ def decode(data: bytes) -> DecodedPicture:
     `problems` is what is wrong without the file's name, `hint` what to do.
     """
     if not data:
-        raise PhotoError("is empty (0 bytes)", hint="Copy it again from where it came from, or remove it.")
+        raise PhotoError("is empty (0 bytes)", hint="Copy it again from the source, or remove it.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks about odd metadata are no use to anybody here
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -87,14 +87,14 @@ def decode(data: bytes) -> DecodedPicture:
             limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
             raise PhotoError(
                 f"has more than {limit} megapixels",
-                hint="Make it smaller: a side of 4096 pixels is more than any training size.",
+                hint="Downscale it: 4096 pixels per side are more than any training size needs.",
             ) from error
         except UnidentifiedImageError as error:
             raise _unidentified(data) from error
         except Exception as error:  # a damaged file can make a decoder raise almost anything
             reason = str(error) or type(error).__name__
             raise PhotoError(
-                f"cannot be decoded to the end: {reason}", hint="The file is damaged: copy it again, or remove it."
+                f"cannot be decoded completely: {reason}", hint="The file is damaged: copy it again, or remove it."
             ) from error
 
 
@@ -102,10 +102,10 @@ def _unidentified(data: bytes) -> PhotoError:
     form = signature(data[:SIGNATURE_BYTES])
     if form in _UNREADABLE:
         return PhotoError(
-            f"is in the {_UNREADABLE[form]} format, which cannot be read here",
+            f"is in the {_UNREADABLE[form]} format, which is not supported",
             hint="Convert it to JPEG or PNG (on an iPhone: Settings, Camera, Formats, Most Compatible).",
         )
-    return PhotoError("is not a picture, or its beginning is damaged", hint="Copy it again, or remove it.")
+    return PhotoError("is not an image, or its header is damaged", hint="Copy it again, or remove it.")
 
 
 def _decode(data: bytes) -> DecodedPicture:
@@ -140,7 +140,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 def _unclear_range(mode: str) -> PhotoError:
     return PhotoError(
-        f"holds 32-bit numbers (mode {mode}), of which nobody can tell what is white",
+        f"contains 32-bit values (mode {mode}) of unknown range",
         hint="Save it as an ordinary JPEG or PNG.",
     )
 

@@ -69,13 +69,13 @@ def find_duplicates(fingerprints: Sequence[Fingerprint], *, near: bool) -> list[
     for index, one in enumerate(fingerprints):
         original = first_with.setdefault(one.pixels, index)
         if original != index:
-            found.append(Duplicate(index, original, "the same picture as"))
+            found.append(Duplicate(index, original, "identical to"))
         elif near and index > 0:
             straight = (bits[:index] != one.bits).sum(axis=1)
             mirrored = (bits[:index] != one.mirrored_bits).sum(axis=1)
             closest = int(np.minimum(straight, mirrored).argmin())
             if straight[closest] <= NEAR_DISTANCE:
-                found.append(Duplicate(index, closest, "nearly the same picture as"))
+                found.append(Duplicate(index, closest, "nearly identical to"))
             elif mirrored[closest] <= NEAR_DISTANCE:
                 found.append(Duplicate(index, closest, "nearly a mirror image of"))
     return found

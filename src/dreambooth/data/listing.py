@@ -42,7 +42,7 @@ def list_folder(folder: Path) -> FolderListing:
     """
     if not folder.is_dir():
         found = "is a file, not a folder" if folder.exists() else "does not exist"
-        problem = PhotoProblem(folder, "error", found, "Give the folder that holds the pictures.")
+        problem = PhotoProblem(folder, "error", found, "Give the folder that contains the images.")
         return FolderListing((), (), (problem,))
     pictures: list[Path] = []
     captions: list[Path] = []
@@ -63,7 +63,7 @@ def list_folder(folder: Path) -> FolderListing:
 def _walk(folder: Path, problems: list[PhotoProblem]) -> list[Path]:
     def refused(error: OSError) -> None:
         what = f"cannot be listed: {error.strerror}"
-        problems.append(PhotoProblem(Path(error.filename), "error", what, "Allow reading it, or remove it."))
+        problems.append(PhotoProblem(Path(error.filename), "error", what, "Make it readable, or remove it."))
 
     files: list[Path] = []
     seen: set[str] = set()
@@ -96,5 +96,5 @@ def _looks_like_picture(path: Path) -> bool:
 
 def _skipped(path: Path, *, raw: bool) -> PhotoProblem:
     if raw:
-        return PhotoProblem(path, "warning", "is a camera's raw file; it is skipped", "Develop it to JPEG or PNG to use it.")
-    return PhotoProblem(path, "warning", "is not a picture; it is skipped", "Nothing, or move it elsewhere.")
+        return PhotoProblem(path, "warning", "is a camera raw file; skipped", "Develop it to JPEG or PNG to use it.")
+    return PhotoProblem(path, "warning", "is not an image; skipped", "Nothing, or move it to another folder.")

@@ -75,7 +75,7 @@ def read_photo(path: Path) -> tuple[Photo, DecodedPicture]:
     picture = decode(data)
     height, width = picture.pixels.shape[:2]
     if min(height, width) < MIN_SIDE:
-        raise PhotoError(f"is only {width} x {height} pixels", hint="Use the original, or remove it.")
+        raise PhotoError(f"is only {width} x {height} pixels", hint="Use a larger original, or remove it.")
     return Photo(path, hashlib.sha256(data).hexdigest(), width, height, caption=None), picture
 
 
@@ -83,7 +83,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise PhotoError(f"cannot be read: {error.strerror}", hint="Allow reading it, or remove it.") from error
+        raise PhotoError(f"cannot be read: {error.strerror}", hint="Make it readable, or remove it.") from error
 
 
 def scan_photos(folder: Path, *, role: Role, resolution: int) -> PhotoReport:
@@ -107,13 +107,13 @@ def scan_photos(folder: Path, *, role: Role, resolution: int) -> PhotoReport:
         photos.append(dataclasses.replace(photo, caption=captions.get(path.with_suffix(""))))
         fingerprints.append(fingerprint(picture.pixels))
         if picture.num_frames > 1:
-            what = f"has {picture.num_frames} frames; only the first is used"
-            problems.append(PhotoProblem(path, "warning", what, "Save the frame you want as a picture of its own."))
+            what = f"has {picture.num_frames} frames; only the first one is used"
+            problems.append(PhotoProblem(path, "warning", what, "Save the frame you want as a separate image."))
         if role == "instance" and min(photo.width, photo.height) < resolution:
             problems.append(_too_small(photo, resolution))
     for duplicate in find_duplicates(fingerprints, near=role == "instance"):
         what = f"is {duplicate.kind} {photos[duplicate.original].path}"
-        advice = "Remove one of them: a repeated picture counts twice."
+        advice = "Remove one of them: a duplicate counts twice."
         problems.append(PhotoProblem(photos[duplicate.index].path, "warning", what, advice))
     problems += _about_the_number(folder, len(photos), role, has_errors=any(one.severity == "error" for one in problems))
     return PhotoReport(tuple(photos), tuple(problems))
@@ -132,8 +132,8 @@ def _read_captions(
     for path in files:
         stem = path.with_suffix("")
         if stem not in stems:
-            advice = "Name it like its picture, with the suffix .txt, or remove it."
-            problems.append(PhotoProblem(path, "warning", "is a caption without a picture; it is not used", advice))
+            advice = "Give it the name of its image with the suffix .txt, or remove it."
+            problems.append(PhotoProblem(path, "warning", "is a caption without an image; skipped", advice))
             continue
         try:
             captions[stem] = read_caption(path, role=role)
@@ -141,26 +141,26 @@ def _read_captions(
             problems.append(_as_problem(path, error))
             continue
         if captions[stem] is None:
-            advice = "Write a caption into it, or remove it."
-            problems.append(PhotoProblem(path, "warning", "is an empty caption; it is not used", advice))
+            advice = "Write a caption, or remove the file."
+            problems.append(PhotoProblem(path, "warning", "is an empty caption; skipped", advice))
     return captions
 
 
 def _too_small(photo: Photo, resolution: int) -> PhotoProblem:
     what = f"is {photo.width} x {photo.height} pixels, smaller than the training size of {resolution}"
-    advice = "Enlarged it will look soft: use a larger original, or train smaller with --resolution."
+    advice = "Upscaling blurs it: use a larger original, or train at a smaller --resolution."
     return PhotoProblem(photo.path, "warning", what, advice)
 
 
 def _about_the_number(folder: Path, num_photos: int, role: Role, *, has_errors: bool) -> Iterator[PhotoProblem]:
     if num_photos == 0:
         if not has_errors:  # otherwise the errors say why
-            yield PhotoProblem(folder, "error", "holds no pictures", "Give a folder with JPEG, PNG or WebP files.")
+            yield PhotoProblem(folder, "error", "contains no images", "Give a folder with JPEG, PNG or WebP files.")
     elif role == "instance" and num_photos < MIN_PHOTOS:
-        what = f"holds only {num_photos} photo{'s' if num_photos > 1 else ''} of the subject"
-        advice = "Add some: 3 to 10, with different backgrounds and sides, teach much more."
+        what = f"contains only {num_photos} photo{'s' if num_photos > 1 else ''} of the subject"
+        advice = "Add photos: 3 to 10 with different backgrounds and angles work much better."
         yield PhotoProblem(folder, "warning", what, advice)
     elif role == "instance" and num_photos > MAX_PHOTOS:
-        what = f"holds {num_photos} photos of the subject"
+        what = f"contains {num_photos} photos of the subject"
         advice = "Choose the best 5 to 30, or raise --steps so that each is seen often enough."
         yield PhotoProblem(folder, "warning", what, advice)

@@ -17,8 +17,8 @@ from dreambooth.errors import SettingsError
 __all__ = ["Pictures", "check_apart", "find_pictures", "same_picture_warnings", "unseen_warnings"]
 
 _ADVICE: dict[Captions, str] = {
-    "prompt": "Give an --instance-prompt that says something.",
-    "filename": "Write a caption behind the @ of each name, or take the @ away.",
+    "prompt": "Give an --instance-prompt that is not empty.",
+    "filename": "Write a caption after the @ of each name, or remove the @.",
 }
 
 
@@ -94,7 +94,6 @@ def check_apart(output: Path, photos: Path) -> None:
     """Raise SettingsError when pictures would be written where photos are looked for, which is in all folders below as well."""
     if output.resolve().is_relative_to(photos.resolve()):
         raise SettingsError(
-            f"output is {output}: it lies in the folder of the photos, {photos}, so what is written there would be taken for "
-            "photos the next time",
+            f"output is {output}: it is inside the photo folder {photos}, so its images would be used as photos next time",
             hint="Choose another --output.",
         )

@@ -21,8 +21,8 @@ from dreambooth.errors import PhotoError
 __all__ = ["PriorImages", "also_prior_images", "prior_images_from_folder"]
 
 _ADVICE: dict[Captions, str] = {
-    "prompt": "Give a --class-prompt, or put a .txt with its caption beside each.",
-    "filename": "Put each into a folder named after its class, give a --class-word, or write more behind the @ of its name.",
+    "prompt": "Give a --class-prompt, or add a .txt file with a caption for each image.",
+    "filename": "Use folders named after their class, give a --class-word, or write a caption after the @ of each name.",
 }
 
 
@@ -61,8 +61,8 @@ def also_prior_images(folder: Path, *, resolution: int) -> PriorImages:
     num_silent = 0
     for photo in report.photos:
         if photo.caption is not None and _names_class_word(photo.caption):
-            what = "has {class_word} in its caption, and the class of an earlier subject is not known here"
-            problems.append(PhotoProblem(photo.path, "error", what, "Write the word itself into the .txt file."))
+            what = "has {class_word} in its caption, but the class word of an earlier subject is unknown"
+            problems.append(PhotoProblem(photo.path, "error", what, "Write the class word itself into the .txt file."))
         elif photo.caption is not None:
             images.append(CaptionedPhoto(photo, fill(photo.caption, token="", class_word="")))
         elif (prompt := prompts[photo.path.parent]) is not None:
@@ -70,8 +70,8 @@ def also_prior_images(folder: Path, *, resolution: int) -> PriorImages:
         else:
             num_silent += 1
     if num_silent:
-        what = f"holds {num_silent} class images that nothing says the caption of"
-        advice = "Put a .txt with its caption beside each, or give a set that `dreambooth prior` made (it has a manifest.json)."
+        what = f"contains {num_silent} class images without a caption"
+        advice = "Add a .txt file with a caption for each, or give a set made by `dreambooth prior` (it has a manifest.json)."
         problems.append(PhotoProblem(folder, "error", what, advice))
     return PriorImages(tuple(images), tuple(problems))
 
@@ -79,8 +79,8 @@ def also_prior_images(folder: Path, *, resolution: int) -> PriorImages:
 def _look_at(folder: Path, resolution: int) -> tuple[PhotoReport, dict[Path, str | None]]:
     """The pictures below `folder`, and for each folder among them the prompt that made it, if anything says so."""
     if (folder / "config.yaml").is_file() and (folder / "events.jsonl").is_file():
-        advice = "Give the folder of its class images: a set such as class-images/<class word>-<key>, beside the run folder."
-        problem = PhotoProblem(folder, "error", "is a run folder; its pictures are previews, not class images", advice)
+        advice = "Give the folder of its class images: a set such as class-images/<class word>-<key>, next to the run folder."
+        problem = PhotoProblem(folder, "error", "is a run folder; its images are previews, not class images", advice)
         return PhotoReport((), (problem,)), {}
     report = scan_photos(folder, role="prior", resolution=resolution)
     problems = list(report.problems)

@@ -88,9 +88,9 @@ class PriorSet:
         path = folder / MANIFEST_NAME
         if path.is_file():
             if _read_manifest(path) != request.manifest():
-                raise PhotoError(f"{path}: does not tell of what its folder is named for", hint=_remedy(folder))
+                raise PhotoError(f"{path}: does not match the name of its folder", hint=_remedy(folder))
         elif any(folder.glob("*.png")):
-            raise PhotoError(f"{folder}: holds pictures but no {MANIFEST_NAME} that says what made them", hint=_remedy(folder))
+            raise PhotoError(f"{folder}: contains images but no {MANIFEST_NAME} that describes them", hint=_remedy(folder))
         else:
             write_json(path, request.manifest())
         return cls(folder, request)
@@ -156,7 +156,7 @@ def prompt_of_set(folder: Path) -> str | None:
     try:
         return str(manifest["request"]["prompt"])
     except (KeyError, TypeError) as error:
-        raise PhotoError(f"{path}: names no prompt", hint=_remedy(folder)) from error
+        raise PhotoError(f"{path}: has no prompt", hint=_remedy(folder)) from error
 
 
 def _read_manifest(path: Path) -> Any:
@@ -167,7 +167,7 @@ def _read_manifest(path: Path) -> Any:
 
 
 def _remedy(folder: Path) -> str:
-    return f"Put {folder / MANIFEST_NAME} back as it was, or move the whole folder away."
+    return f"Restore {folder / MANIFEST_NAME}, or move the whole folder away."
 
 
 def _slug(class_word: str) -> str:

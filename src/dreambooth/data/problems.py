@@ -40,5 +40,5 @@ def raise_if_errors(problems: Iterable[PhotoProblem]) -> None:
     if errors:
         raise PhotoError(
             [f"{problem.path}: {problem.message}. {problem.advice}" for problem in errors],
-            hint="Nothing was started. Mend or remove what is named above, then run the same command again.",
+            hint="Nothing was started. Fix or remove the files listed above, then run the same command again.",
         )

@@ -1,1 +1,1 @@
-"""Settings files that ship with the package, chosen with `--preset NAME`."""
+"""Built-in presets, chosen with `--preset NAME`."""

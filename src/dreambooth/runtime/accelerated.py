@@ -33,7 +33,7 @@ _LONGEST_STEP = timedelta(minutes=10)
 _LONGEST_TASK_OF_ONE = timedelta(hours=24)
 
 _BUCKET_BYTES = 25 * 2**20  # large enough that starting a transfer costs nothing, small against the memory of a device
-_GO_ON = "Its own message says why. If a step was saved, dreambooth train --resume RUN_FOLDER goes on from there."
+_GO_ON = "Its own message says why. If a checkpoint was saved, resume with: dreambooth train --resume RUN_FOLDER"
 
 
 def start_processes(device_name: str | None) -> Processes:
@@ -57,7 +57,7 @@ def start_processes(device_name: str | None) -> Processes:
             state = PartialState(cpu=device.type == "cpu", backend=backend, timeout=_LONGEST_STEP)
         except NotImplementedError as error:  # GPUs that older drivers let no other GPU speak to
             raise SettingsError(
-                "these GPUs cannot exchange numbers directly with this driver",
+                "these GPUs cannot exchange data directly with this driver",
                 hint="Start with accelerate launch, or set NCCL_P2P_DISABLE=1 and NCCL_IB_DISABLE=1.",
             ) from error
         messages = dist.new_group(backend="gloo", timeout=_LONGEST_TASK_OF_ONE)
@@ -210,7 +210,7 @@ def _read_launch() -> _Launch:
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         raise SettingsError(
-            f"the environment says WORLD_SIZE={count}, which means several processes, but not {', '.join(missing)}",
+            f"the environment sets WORLD_SIZE={count}, that is, several processes, but not {', '.join(missing)}",
             hint="Start with accelerate launch or torchrun, or unset WORLD_SIZE to train in one process.",
         )
     local_rank = _number("LOCAL_RANK", 0)
@@ -220,29 +220,29 @@ def _read_launch() -> _Launch:
 def _number(name: str, default: int) -> int:
     text = os.environ.get(name, str(default))
     if not text.isdecimal():
-        raise SettingsError(f"the environment says {name}={text!r}: expected a number")
+        raise SettingsError(f"the environment sets {name}={text!r}: expected a number")
     return int(text)
 
 
 def _device_of(launch: _Launch, name: str | None) -> torch.device:
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
         raise SettingsError(
-            "accelerate is set up for DeepSpeed, which is not used here", hint="Choose another with: accelerate config"
+            "accelerate is configured for DeepSpeed, which is not supported", hint="Change it with: accelerate config"
         )
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
         raise SettingsError(
-            f"device is {name!r}, but {launch.count} processes were started: each takes a device of its own",
-            hint="Leave --device out, or use --device cpu.",
+            f"device is {name!r}, but {launch.count} processes were started, and each needs a device of its own",
+            hint="Omit --device, or use --device cpu.",
         )
     if name == "cpu":
         return torch.device("cpu")
-    found = torch.cuda.device_count()
-    if launch.local_count > found:
+    gpus = torch.cuda.device_count()
+    if launch.local_count > gpus:
         raise SettingsError(
-            f"{launch.local_count} processes were started on this machine, which has {found} of the kind 'cuda'",
-            hint="Start one for each: torchrun --nproc-per-node gpu -m dreambooth ..., or use --device cpu.",
+            f"{launch.local_count} processes were started on this machine, which has {gpus} CUDA GPU{'' if gpus == 1 else 's'}",
+            hint="Start one process per GPU: torchrun --nproc-per-node gpu -m dreambooth ..., or use --device cpu.",
         )
     return torch.device("cuda", launch.local_rank)
 
@@ -268,4 +268,4 @@ def _translated() -> Iterator[None]:
             raise  # something of this process's own, such as no memory
         first_line = str(error).partition("\n")[0]
         error.__traceback__ = None  # it holds the group, see `__exit__`
-        raise RunError(f"another process of this run has ended or does not answer ({first_line})", hint=_GO_ON) from error
+        raise RunError(f"another process of this run has ended or does not respond ({first_line})", hint=_GO_ON) from error

@@ -40,8 +40,8 @@ def compile_modules(modules: Iterable[nn.Module], how: Compilation, *, backend: 
 def describe_compilation(how: Compilation) -> str:
     """The choice in words."""
     return {
-        "auto": "nothing is compiled (--compile auto: not measured yet to pay for itself)",
-        "off": "nothing is compiled",
-        "blocks": "repeated blocks are compiled in the first steps",
-        "full": "whole models are compiled in the first steps",
+        "auto": "compilation is off (--compile auto: a benefit is not measured yet)",
+        "off": "compilation is off",
+        "blocks": "repeated blocks are compiled during the first steps",
+        "full": "full models are compiled during the first steps",
     }[how]

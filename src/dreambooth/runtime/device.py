@@ -25,13 +25,18 @@ def choose_device(name: str | None) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise SettingsError(f"device is {name!r}: expected cpu, cuda, cuda:1 or mps") from error
-    found = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(device.type, 0)
-    if (device.index or 0) >= found:
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(device.type, 0)
+    if (device.index or 0) >= count:
         raise SettingsError(
-            f"device is {name!r}: this machine has {found} of the kind '{device.type}'",
-            hint="Name none to use the first GPU, else the CPU.",
+            f"device is {name!r}: {_missing(device.type, count)}",
+            hint="Omit --device to use the first GPU, or the CPU if there is none.",
         )
     return device
+
+
+def _missing(kind: str, count: int) -> str:
+    name = {"cuda": "CUDA GPU", "mps": "MPS device", "cpu": "CPU device"}.get(kind, f"{kind} device")
+    return f"no {name} was found" if count == 0 else f"only {count} {name}{'' if count == 1 else 's'} found"
 
 
 def describe_device(device: torch.device) -> str:

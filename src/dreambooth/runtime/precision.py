@@ -65,6 +65,6 @@ def choose_precision(name: PrecisionName, device: torch.device) -> PrecisionPoli
     """The named policy. Raises SettingsError when the device cannot calculate as named."""
     if name in ("bf16-mixed", "bf16") and not has_bfloat16(device):
         raise SettingsError(
-            f"precision is {name}, which {device.type} does not have", hint="Use --precision fp16-mixed or fp32."
+            f"precision is {name}, which {device.type} does not support", hint="Use --precision fp16-mixed or fp32."
         )
     return PrecisionPolicy(name, device.type)

@@ -74,7 +74,7 @@ class OverRay:
         try:
             _connect(ray, self.address or _LOCAL)
             if self.needs_gpu and not ray.cluster_resources().get("GPU"):
-                raise SettingsError("Ray knows of no GPU, and each subject needs one", hint="To work without: --device cpu")
+                raise SettingsError("Ray found no GPU, and each subject needs one", hint="To work without a GPU: --device cpu")
             attempt = ray.remote(_attempt).options(
                 num_gpus=1 if self.needs_gpu else 0, max_retries=_MAX_RETRIES, retry_exceptions=[Interrupted]
             )
@@ -110,7 +110,7 @@ def _connect(ray: Any, address: str) -> None:
     except Interrupted:
         raise
     except Exception as error:  # Ray raises plain ones where it cannot start
-        hint = "Give the address of a running cluster, auto for the one of this machine, or local to start one here."
+        hint = "Give the address of a running cluster, auto for this machine's cluster, or local to start one here."
         raise SettingsError(f"ray is {address!r}: {(str(error) or type(error).__name__).splitlines()[0]}", hint=hint) from error
 
 

@@ -90,8 +90,8 @@ def test_pictures_without_a_caption_are_told_by_folder() -> None:
     said = {"a/0.jpg": "", "a/1.jpg": " ", "a/2.jpg": "dog", "b/0.jpg": "", "c/0.jpg": "cat"}
     problems = empty_captions([CaptionedPhoto(photo(None, path), caption) for path, caption in said.items()], "Say it.")
     assert [(str(problem.path), problem.severity, problem.message, problem.advice) for problem in problems] == [
-        ("a", "error", "holds 2 pictures with nothing for a caption", "Say it."),
-        ("b", "error", "holds 1 picture with nothing for a caption", "Say it."),
+        ("a", "error", "contains 2 images without a caption", "Say it."),
+        ("b", "error", "contains 1 image without a caption", "Say it."),
     ]
 
 

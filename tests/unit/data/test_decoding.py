@@ -119,7 +119,7 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(form: str) -> None:
 def test_numbers_without_a_known_white_are_refused(mode: str, value: float) -> None:
     with pytest.raises(PhotoError) as caught:
         decode(saved(Image.new(mode, (2, 2), value), "TIFF"))
-    assert caught.value.problems == (f"holds 32-bit numbers (mode {mode}), of which nobody can tell what is white",)
+    assert caught.value.problems == (f"contains 32-bit values (mode {mode}) of unknown range",)
 
 
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "TIFF"])
@@ -146,7 +146,7 @@ def test_an_empty_file() -> None:
 def test_a_truncated_file(form: str) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     data = saved(noise, form)
-    with pytest.raises(PhotoError, match=r"cannot be decoded to the end: \S|is not a picture, or its beginning is damaged"):
+    with pytest.raises(PhotoError, match=r"cannot be decoded completely: \S|is not an image, or its header is damaged"):
         decode(data[: len(data) * 2 // 3])
 
 
@@ -154,14 +154,14 @@ def test_a_truncated_file(form: str) -> None:
 def test_what_is_no_picture(data: bytes) -> None:
     with pytest.raises(PhotoError) as caught:
         decode(data)
-    assert caught.value.problems == ("is not a picture, or its beginning is damaged",)
+    assert caught.value.problems == ("is not an image, or its header is damaged",)
 
 
 def test_formats_that_need_converting_are_named() -> None:
     heic = b"\0\0\0\x24ftypheic\0\0\0\0mif1heic" + b"\0" * 100
     with pytest.raises(PhotoError) as caught:
         decode(heic)
-    assert caught.value.problems == ("is in the HEIC format, which cannot be read here",)
+    assert caught.value.problems == ("is in the HEIC format, which is not supported",)
     assert caught.value.hint is not None and "Convert it to JPEG or PNG" in caught.value.hint
     with pytest.raises(PhotoError, match="is in the JPEG XL format"):
         decode(b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0" * 100)
@@ -169,7 +169,7 @@ def test_formats_that_need_converting_are_named() -> None:
 
 def test_avif_without_the_decoder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "_FORMATS", ("JPEG", "PNG"))
-    with pytest.raises(PhotoError, match="is in the AVIF format, which cannot be read here"):
+    with pytest.raises(PhotoError, match="is in the AVIF format, which is not supported"):
         decode(b"\0\0\0\x20ftypavif\0\0\0\0avifmif1" + b"\0" * 100)
 
 
@@ -179,7 +179,7 @@ def test_a_picture_too_large_to_open(monkeypatch: pytest.MonkeyPatch, factor: in
     with pytest.raises(PhotoError) as caught:
         decode(saved(Image.new("L", (1000 * factor, 1001)), "PNG"))
     assert caught.value.problems == ("has more than 1 megapixels",)
-    assert caught.value.hint == "Make it smaller: a side of 4096 pixels is more than any training size."
+    assert caught.value.hint == "Downscale it: 4096 pixels per side are more than any training size needs."
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000"])

@@ -10,7 +10,7 @@ from PIL import Image
 from dreambooth.data.decoding import Pixels, decode
 from dreambooth.data.duplicates import NEAR_DISTANCE, Duplicate, find_duplicates, fingerprint
 
-NEAR = "nearly the same picture as"
+NEAR = "nearly identical to"
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_a_mirrored_copy_is_told(pictures: list[Pixels]) -> None:
 
 def test_equal_pixels_are_the_same(pictures: list[Pixels]) -> None:
     prints = [fingerprint(pixels) for pixels in [*pictures, pictures[2].copy(), pictures[2].copy()]]
-    expected = [Duplicate(3, 2, "the same picture as"), Duplicate(4, 2, "the same picture as")]
+    expected = [Duplicate(3, 2, "identical to"), Duplicate(4, 2, "identical to")]
     assert find_duplicates(prints, near=False) == expected
     assert find_duplicates(prints, near=True) == expected
 

@@ -61,9 +61,9 @@ def test_other_files_are_skipped_with_a_warning(tmp_path: Path) -> None:
     listing = list_folder(tmp_path)
     assert names(listing.captions, tmp_path) == ["a.txt"]
     assert [(problem.path.name, problem.severity, problem.message) for problem in listing.problems] == [
-        ("README.md", "warning", "is not a picture; it is skipped"),
-        ("raw.NEF", "warning", "is a camera's raw file; it is skipped"),
-        ("video.mp4", "warning", "is not a picture; it is skipped"),
+        ("README.md", "warning", "is not an image; skipped"),
+        ("raw.NEF", "warning", "is a camera raw file; skipped"),
+        ("video.mp4", "warning", "is not an image; skipped"),
     ]
 
 
@@ -78,7 +78,7 @@ def test_a_missing_folder_and_a_file(tmp_path: Path) -> None:
     for name, message in (("nowhere", "does not exist"), ("a.jpg", "is a file, not a folder")):
         (problem,) = list_folder(tmp_path / name).problems
         assert (problem.path, problem.severity, problem.message) == (tmp_path / name, "error", message)
-        assert problem.advice == "Give the folder that holds the pictures."
+        assert problem.advice == "Give the folder that contains the images."
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")

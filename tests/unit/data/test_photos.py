@@ -71,20 +71,20 @@ def test_every_problem_is_found_at_once(folder: Path) -> None:
     assert [photo.path.name for photo in report.photos] == ["0.png", "1.png", "2.png"]
     assert [problem.path.name for problem in report.warnings] == ["notes.md"]
     errors = {problem.path.name: problem.message for problem in report.errors}
-    assert errors.pop("cut.png").startswith("cannot be decoded to the end: ")
+    assert errors.pop("cut.png").startswith("cannot be decoded completely: ")
     assert errors == {
         "empty.jpg": "is empty (0 bytes)",
         "gone.jpg": "cannot be read: No such file or directory",
         "line.png": "is only 8 x 200 pixels",
-        "phone.heic": "is in the HEIC format, which cannot be read here",
-        "text.jpg": "is not a picture, or its beginning is damaged",
+        "phone.heic": "is in the HEIC format, which is not supported",
+        "text.jpg": "is not an image, or its header is damaged",
     }
     rows = report.rows()
     assert [row[1].split(":")[0] for row in rows] == ["error"] * 6 + ["warning"]
     with pytest.raises(PhotoError) as caught:
         report.raise_if_errors()
     assert len(caught.value.problems) == 6
-    assert f"{folder / 'empty.jpg'}: is empty (0 bytes). Copy it again from where it came from, or remove it." in (
+    assert f"{folder / 'empty.jpg'}: is empty (0 bytes). Copy it again from the source, or remove it." in (
         caught.value.problems
     )
 
@@ -97,8 +97,8 @@ def test_captions_beside_photos(folder: Path) -> None:
     report = scan(folder)
     assert [photo.caption for photo in report.photos] == ["the {token} asleep", None, "the {class_word}"]
     assert found(report) == [
-        ("1.txt", "warning", "is an empty caption; it is not used"),
-        ("lost.txt", "warning", "is a caption without a picture; it is not used"),
+        ("1.txt", "warning", "is an empty caption; skipped"),
+        ("lost.txt", "warning", "is a caption without an image; skipped"),
     ]
 
 
@@ -121,11 +121,11 @@ def test_duplicates_name_their_pair(folder: Path) -> None:
     Image.open(folder / "2.png").resize((192, 160)).save(folder / "enlarged.png")
     report = scan(folder)
     assert found(report) == [
-        ("again.bmp", "warning", f"is the same picture as {folder / '0.png'}"),
-        ("copy.png", "warning", f"is the same picture as {folder / '1.png'}"),
-        ("enlarged.png", "warning", f"is nearly the same picture as {folder / '2.png'}"),
+        ("again.bmp", "warning", f"is identical to {folder / '0.png'}"),
+        ("copy.png", "warning", f"is identical to {folder / '1.png'}"),
+        ("enlarged.png", "warning", f"is nearly identical to {folder / '2.png'}"),
     ]
-    assert report.warnings[0].advice == "Remove one of them: a repeated picture counts twice."
+    assert report.warnings[0].advice == "Remove one of them: a duplicate counts twice."
     assert len(report.photos) == 6
     as_class_images = scan_photos(folder, role="prior", resolution=64)
     assert [problem.path.name for problem in as_class_images.problems] == ["again.bmp", "copy.png"]
@@ -139,7 +139,7 @@ def test_small_photos_are_told_and_small_class_images_are_not(folder: Path, make
 
 
 @pytest.mark.parametrize(
-    ("number", "message"), [(1, "holds only 1 photo of the subject"), (2, "holds only 2 photos of the subject")]
+    ("number", "message"), [(1, "contains only 1 photo of the subject"), (2, "contains only 2 photos of the subject")]
 )
 def test_too_few_photos(tmp_path: Path, make_photo: MakePhoto, number: int, message: str) -> None:
     for index in range(number):
@@ -152,7 +152,7 @@ def test_too_many_photos(tmp_path: Path, make_photo: MakePhoto) -> None:
     for index in range(MAX_PHOTOS + 1):
         make_photo(f"{index:03d}.png", seed=index, width=16, height=16)
     report = scan(tmp_path / "photos", resolution=16)
-    assert [problem.message for problem in report.problems] == ["holds 101 photos of the subject"]
+    assert [problem.message for problem in report.problems] == ["contains 101 photos of the subject"]
     (tmp_path / "photos" / "000.png").unlink()
     assert scan(tmp_path / "photos", resolution=16).problems == ()
 
@@ -160,7 +160,7 @@ def test_too_many_photos(tmp_path: Path, make_photo: MakePhoto) -> None:
 def test_no_photos_and_no_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / ".DS_Store").write_bytes(b"x")
-    assert found(scan(tmp_path / "empty")) == [("empty", "error", "holds no pictures")]
+    assert found(scan(tmp_path / "empty")) == [("empty", "error", "contains no images")]
     assert found(scan(tmp_path / "nowhere")) == [("nowhere", "error", "does not exist")]
     (tmp_path / "empty" / "a.jpg").write_bytes(b"")
     assert found(scan(tmp_path / "empty")) == [("a.jpg", "error", "is empty (0 bytes)")]
@@ -170,7 +170,7 @@ def test_an_animation_is_used_with_a_warning(folder: Path) -> None:
     frames = [Image.new("RGB", (80, 80), colour) for colour in ("red", "green")]
     frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
     report = scan(folder)
-    assert found(report) == [("moving.gif", "warning", "has 2 frames; only the first is used")]
+    assert found(report) == [("moving.gif", "warning", "has 2 frames; only the first one is used")]
     assert read_pixels(folder / "moving.gif", background="white")[40, 40].tolist() == [255, 0, 0]
 
 

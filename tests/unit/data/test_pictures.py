@@ -53,9 +53,9 @@ def test_photos_with_nothing_to_say_are_a_problem_beside_all_others(run_settings
     pictures = find_pictures(settings.subject, settings.prior, resolution=64)
     assert [(problem.path.name, problem.message) for problem in pictures.problems] == [
         ("4.jpg", "is empty (0 bytes)"),
-        ("photos", "holds 1 picture with nothing for a caption"),
+        ("photos", "contains 1 image without a caption"),
     ]
-    assert pictures.problems[1].advice == "Write a caption behind the @ of each name, or take the @ away."
+    assert pictures.problems[1].advice == "Write a caption after the @ of each name, or remove the @."
 
 
 def test_captions_are_counted(display: Display, said: Callable[[], str]) -> None:

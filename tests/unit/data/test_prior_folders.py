@@ -69,8 +69,8 @@ def test_a_class_image_whose_class_has_no_name_is_an_error(tmp_path: Path, make_
         make_photo(name, seed=index)
     images = by_name(tmp_path / "photos", class_word="")
     assert captions(images)["c.jpg"] == "man"
-    assert errors(images) == [("photos", "holds 2 pictures with nothing for a caption")]
-    assert images.problems[0].advice.startswith("Put each into a folder named after its class, give a --class-word")
+    assert errors(images) == [("photos", "contains 2 images without a caption")]
+    assert images.problems[0].advice.startswith("Use folders named after their class, give a --class-word")
 
 
 def test_a_made_set_keeps_the_prompt_that_made_it(made_set: Path) -> None:
@@ -97,9 +97,9 @@ def test_earlier_class_images_need_a_caption(tmp_path: Path, made_set: Path, mak
     images = also_prior_images(made_set.parent, resolution=64)
     assert captions(images) == {"00000.png": "photo of a {dog}", "00001.png": "photo of a {dog}", "0.jpg": "photo of a {house}"}
     (problem,) = images.problems
-    assert (problem.path, problem.message) == (made_set.parent, "holds 2 class images that nothing says the caption of")
+    assert (problem.path, problem.message) == (made_set.parent, "contains 2 class images without a caption")
     assert problem.advice == (
-        "Put a .txt with its caption beside each, or give a set that `dreambooth prior` made (it has a manifest.json)."
+        "Add a .txt file with a caption for each, or give a set made by `dreambooth prior` (it has a manifest.json)."
     )
 
 
@@ -108,9 +108,7 @@ def test_earlier_class_images_cannot_use_this_run_s_class_word(tmp_path: Path, m
     (tmp_path / "photos" / "a.txt").write_text("photo of a {class_word}")
     images = also_prior_images(tmp_path / "photos", resolution=64)
     assert images.images == ()
-    assert errors(images) == [
-        ("a.jpg", "has {class_word} in its caption, and the class of an earlier subject is not known here")
-    ]
+    assert errors(images) == [("a.jpg", "has {class_word} in its caption, but the class word of an earlier subject is unknown")]
 
 
 @pytest.mark.parametrize("look", [as_cats, lambda folder: also_prior_images(folder, resolution=64)])
@@ -120,7 +118,7 @@ def test_a_run_folder_is_refused(tmp_path: Path, make_photo: MakePhoto, look: Ca
     (tmp_path / "run" / "events.jsonl").write_text("")
     images = look(tmp_path / "run")
     assert images.images == ()
-    assert errors(images) == [("run", "is a run folder; its pictures are previews, not class images")]
+    assert errors(images) == [("run", "is a run folder; its images are previews, not class images")]
     assert "class-images/<class word>-<key>" in images.problems[0].advice
 
 

@@ -151,8 +151,8 @@ def test_a_manifest_of_another_set_is_refused(prior_set: PriorSet, tmp_path: Pat
     path.write_text(json.dumps(replace(REQUEST, seed=1).manifest()))
     with pytest.raises(PhotoError) as caught:
         PriorSet.open(tmp_path, "dog", REQUEST)
-    assert caught.value.problems == (f"{path}: does not tell of what its folder is named for",)
-    assert caught.value.hint == f"Put {path} back as it was, or move the whole folder away."
+    assert caught.value.problems == (f"{path}: does not match the name of its folder",)
+    assert caught.value.hint == f"Restore {path}, or move the whole folder away."
 
 
 def test_an_unreadable_manifest_is_refused(prior_set: PriorSet, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_pictures_without_a_manifest_are_not_trusted(prior_set: PriorSet, tmp_pa
     (prior_set.folder / "manifest.json").unlink()
     with pytest.raises(PhotoError) as caught:
         PriorSet.open(tmp_path, "dog", REQUEST)
-    assert caught.value.problems == (f"{prior_set.folder}: holds pictures but no manifest.json that says what made them",)
+    assert caught.value.problems == (f"{prior_set.folder}: contains images but no manifest.json that describes them",)
 
 
 def test_the_prompt_of_what_is_no_set(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_the_prompt_of_what_is_no_set(tmp_path: Path) -> None:
         (tmp_path / "manifest.json").write_text(other)
         assert prompt_of_set(tmp_path) is None
     (tmp_path / "manifest.json").write_text('{"format": "dreambooth class images, version 1"}')
-    with pytest.raises(PhotoError, match=r"manifest\.json: names no prompt"):
+    with pytest.raises(PhotoError, match=r"manifest\.json: has no prompt"):
         prompt_of_set(tmp_path)
 
 

@@ -28,7 +28,7 @@ def test_all_errors_are_raised_together() -> None:
     assert caught.value.text == (
         "- b.jpg: is empty (0 bytes). Copy it again.\n"
         "- c.jpg: is not a picture. Remove it.\n"
-        "Nothing was started. Mend or remove what is named above, then run the same command again."
+        "Nothing was started. Fix or remove the files listed above, then run the same command again."
     )
 
 

@@ -167,7 +167,8 @@ def test_a_file_of_prompts_with_an_unknown_placeholder_is_refused(run: Callable[
     file.write_text("a {tokn} dog\n", encoding="utf-8")
     settings = EvaluateSettings(model=str(run()), evaluation=EvaluationSettings(prompts=file))
     with pytest.raises(
-        SettingsError, match=r"prompts is .*prompts.txt: line 1: .*\{tokn\}; known are \{class_word\} and \{token\}"
+        SettingsError,
+        match=r"prompts is .*prompts.txt: line 1: .*unknown placeholder \{tokn\}; expected \{class_word\} and \{token\}",
     ):
         evaluation_target(settings).prompt_set(settings, 512)
 
@@ -192,7 +193,7 @@ def test_pictures_are_not_written_among_the_photos(tmp_path: Path, place: str) -
     photos.mkdir()
     (tmp_path / "link").symlink_to(photos)
     for folder in (photos, tmp_path / "link"):
-        with pytest.raises(SettingsError, match=r"output is .*: it lies in the folder of the photos(.|\n)*another --output"):
+        with pytest.raises(SettingsError, match=r"output is .*: it is inside the photo folder(.|\n)*another --output"):
             check_apart(folder / place, photos)
     check_apart(tmp_path / "photos of it", photos)
     check_apart(tmp_path, photos)
@@ -205,13 +206,13 @@ def test_a_photo_that_is_there_twice_is_told_of(
         (tmp_path / "twice").mkdir(exist_ok=True)
         copy(min(photos.glob("*.jpg")), tmp_path / "twice" / name)
     alone = evaluation_target(EvaluateSettings(model=str(run()), photos=tmp_path / "twice"))
-    assert [one.path.name for one in alone.photo_warnings if "the same picture as" in one.message] == ["2.jpg"]
+    assert [one.path.name for one in alone.photo_warnings if "identical to" in one.message] == ["2.jpg"]
     copy(two_subjects / "rex" / "dog" / "1.jpg", two_subjects / "rex" / "dog" / "4.jpg")
     several = evaluation_targets(
         EvaluateSettings(model=str(run(subject={"photos": str(two_subjects), "captions": "filename"})))
     )
     for one in several:
-        assert [warning.path.name for warning in one.photo_warnings if "the same picture" in warning.message] == ["4.jpg"]
+        assert [warning.path.name for warning in one.photo_warnings if "identical to" in warning.message] == ["4.jpg"]
         assert replace(one, among_warnings=()).photo_warnings == (), "all photos are not looked at again for each subject"
 
 

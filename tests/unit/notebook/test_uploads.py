@@ -78,7 +78,7 @@ def test_the_report_shows_the_photos_and_the_table_of_the_command(photos: Path, 
 
 
 def test_an_empty_folder_is_reported_and_not_raised(tmp_path: Path) -> None:
-    assert "holds no pictures" in photo_report(tmp_path, resolution=64)
+    assert "contains no images" in photo_report(tmp_path, resolution=64)
 
 
 def test_what_is_uploaded_is_saved_and_looked_at(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,4 +100,4 @@ def test_without_widgets_the_folder_is_shown_as_it_is(tmp_path: Path, monkeypatc
     monkeypatch.setattr(uploads, "show", shown.append)
     monkeypatch.setattr(uploads, "find_widgets", lambda: None)
     ask_for_photos(tmp_path, resolution=64)
-    assert len(shown) == 1 and "holds no pictures" in shown[0]
+    assert len(shown) == 1 and "contains no images" in shown[0]

@@ -69,7 +69,7 @@ def test_when_one_process_dies_the_other_ends_soon_and_says_why(mode: str, code:
     _, why = first.communicate(timeout=60)
     assert time.monotonic() - died < 5
     assert (first.returncode, second.returncode) == (1, code)
-    assert re.search(r"RunError: another process of this run has ended or does not answer \(.*\)\n.*Its own message", why)
+    assert re.search(r"RunError: another process of this run has ended or does not respond \(.*\)\n.*Its own message", why)
     assert ("out of paper" in last_words) == (mode == "raise")
 
 
@@ -92,7 +92,7 @@ def test_one_process_does_not_load_accelerate() -> None:
 
 @pytest.mark.parametrize("name", ["cuda:1", "mps", "gpu"])
 def test_several_processes_share_no_named_device(name: str, launched: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SettingsError, match=rf"device is '{name}', but 2 processes were started: .*\nLeave --device out"):
+    with pytest.raises(SettingsError, match=rf"device is '{name}', but 2 processes were started, .*\nOmit --device"):
         start_processes(name)
 
 
@@ -101,7 +101,7 @@ def test_more_processes_than_gpus_are_refused(launched: pytest.MonkeyPatch) -> N
     launched.setattr(torch.cuda, "is_available", lambda: True)
     launched.setattr(torch.cuda, "device_count", lambda: 1)
     for name in (None, "cuda"):
-        with pytest.raises(SettingsError, match="2 processes were started on this machine, which has 1 of the kind 'cuda'"):
+        with pytest.raises(SettingsError, match="2 processes were started on this machine, which has 1 CUDA GPU\n"):
             start_processes(name)
 
 
@@ -118,16 +118,16 @@ def test_each_process_takes_the_gpu_of_its_place(launched: pytest.MonkeyPatch) -
 def test_half_a_launch_is_explained(launched: pytest.MonkeyPatch) -> None:
     launched.delenv("RANK")
     launched.delenv("LOCAL_RANK")
-    with pytest.raises(SettingsError, match=r"says WORLD_SIZE=2, .* but not RANK, LOCAL_RANK\nStart with accelerate launch"):
+    with pytest.raises(SettingsError, match=r"sets WORLD_SIZE=2, .* but not RANK, LOCAL_RANK\nStart with accelerate launch"):
         start_processes("cpu")
     launched.setenv("WORLD_SIZE", "two")
-    with pytest.raises(SettingsError, match="the environment says WORLD_SIZE='two': expected a number"):
+    with pytest.raises(SettingsError, match="the environment sets WORLD_SIZE='two': expected a number"):
         start_processes("cpu")
 
 
 def test_deepspeed_is_refused(launched: pytest.MonkeyPatch) -> None:
     launched.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    with pytest.raises(SettingsError, match="DeepSpeed, which is not used here\nChoose another with: accelerate config"):
+    with pytest.raises(SettingsError, match="DeepSpeed, which is not supported\nChange it with: accelerate config"):
         start_processes("cpu")
 
 

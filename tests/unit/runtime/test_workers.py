@@ -146,9 +146,9 @@ def test_a_signal_is_looked_at_between_waits_and_never_raised_within_one(ray: Fa
 
 def test_a_cluster_without_a_gpu_is_refused_at_once(ray: FakeRay) -> None:
     ray.num_gpus = 0
-    with pytest.raises(SettingsError, match="Ray knows of no GPU") as raised:
+    with pytest.raises(SettingsError, match="Ray found no GPU") as raised:
         next(OverRay("auto").outcomes(work, {"a": ""}))
-    assert raised.value.hint == "To work without: --device cpu"
+    assert raised.value.hint == "To work without a GPU: --device cpu"
     assert ray.calls[-1] == "shutdown"
 
 
