@@ -17,7 +17,8 @@ FLOORS = {
     "trainer": 6,
     "recipes": 7,
     "cli": 8,
-    **dict.fromkeys(("compat", "notebook", "__main__"), 9),
+    **dict.fromkeys(("api", "compat", "notebook", "__main__"), 9),
+    "dreambooth": 10,
 }
 WORDS = {"__init__", "errors", "config", "files", "display", "display_console", "display_events", "display_silent", "presets"}
 DOORS = 8
@@ -62,8 +63,10 @@ WITHOUT_TORCH = [
 def _room(dotted: str) -> str:
     """The room of a dotted name inside the package; a name that is no module is one of the package itself.
 
-    A `__main__` is a door wherever it stands.
+    A `__main__` is a door wherever it stands. The package itself offers what the doors hold, at its first use.
     """
+    if dotted == "dreambooth":
+        return dotted
     if dotted.endswith(".__main__"):
         return "__main__"
     first, second = (*dotted.split("."), "", "")[1:3]

@@ -137,8 +137,37 @@ def test_the_first_help_loads_no_settings() -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+def test_importing_the_package_is_quick_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, time\nstart = time.perf_counter()\nimport dreambooth\nseconds = time.perf_counter() - start\n"
+        "heavy = {'torch', 'numpy', 'pydantic', 'rich', 'yaml', 'PIL', 'dreambooth.errors'} & set(sys.modules)\n"
+        "sys.stdout.write(f'{sorted(heavy)} {seconds < 0.1}')"
+    )
+    result = _python(code)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "[] True", "")
+
+
 def test_public_names_are_these() -> None:
-    assert dreambooth.__all__ == ["__version__"]
+    assert dreambooth.__all__ == [
+        "DreamboothError",
+        "Interrupted",
+        "ModelFileError",
+        "PhotoError",
+        "Picture",
+        "Run",
+        "RunError",
+        "SettingsError",
+        "TrainingError",
+        "__version__",
+        "convert",
+        "evaluate",
+        "generate",
+        "inspect",
+        "open",
+        "plan",
+        "prior",
+        "train",
+    ]
     assert dreambooth.errors.__all__ == [
         "DreamboothError",
         "Interrupted",

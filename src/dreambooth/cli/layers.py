@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dreambooth.cli.flags import Given
 from dreambooth.cli.verbs import Verb
-from dreambooth.config import Settings, parse_settings, read_yaml, section_default, without_silenced
+from dreambooth.config import Settings, read_yaml
 from dreambooth.errors import SettingsError
-from dreambooth.schema.layers import merged, nested
-from dreambooth.schema.leaves import leaves
+from dreambooth.schema.layers import layered_settings, value_at
+from dreambooth.schema.leaves import Leaf
 from dreambooth.schema.presets import read_preset
 
 __all__ = ["changes_to_run", "settings_from"]
@@ -36,7 +36,7 @@ def changes_to_run(verb: Verb, record: type[Settings], given: Given) -> dict[str
     if not stored.is_file():
         return dict(given.values)
     settings = _parse(verb, record, given, lambda: (str(stored), read_yaml(stored)))
-    return {path: _value_at(settings, path) for path in given.values}
+    return {path: value_at(settings, path) for path in given.values}
 
 
 def _parse(
@@ -46,10 +46,7 @@ def _parse(
     problems = list(given.problems)
     try:
         where, below = read_below()
-        flags = nested(given.values)
-        below = without_silenced(record, below, flags)
-        values = merged(merged(_section_defaults(record), below, where), flags, where)
-        settings = parse_settings(record, values, where=where, names=_names(verb, record, below, given))
+        settings = layered_settings(record, given.values, below, where=where, name_of=lambda leaf: _name(leaf, verb))
     except SettingsError as error:
         problems += error.problems
     if problems:
@@ -57,29 +54,5 @@ def _parse(
     return settings
 
 
-def _section_defaults(record: type[Settings]) -> dict[str, Any]:
-    made = {name: section_default(record, name) for name in record.model_fields}
-    return {name: section.model_dump(exclude_unset=True) for name, section in made.items() if section is not None}
-
-
-def _names(verb: Verb, record: type[Settings], below: Mapping[str, Any], given: Given) -> dict[str, str]:
-    """Names for messages: settings are called by their flag, unless only a file sets them."""
-    return {
-        leaf.path: leaf.name.upper() if leaf.name in verb.positional else leaf.flag
-        for leaf in leaves(record)
-        if leaf.path in given.values or not _is_in(below, leaf.path)
-    }
-
-
-def _is_in(tree: Any, path: str) -> bool:
-    for name in path.split("."):
-        if not isinstance(tree, Mapping) or name not in tree:
-            return False
-        tree = tree[name]
-    return True
-
-
-def _value_at(settings: Any, path: str) -> Any:
-    for name in path.split("."):
-        settings = getattr(settings, name)
-    return settings
+def _name(leaf: Leaf, verb: Verb) -> str:
+    return leaf.name.upper() if leaf.name in verb.positional else leaf.flag

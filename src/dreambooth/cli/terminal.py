@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dreambooth.errors import DreamboothError, Interrupted, SettingsError
 from dreambooth.files import is_no_room
 
-__all__ = ["ENVIRONMENT", "hush_libraries", "run_command"]
+__all__ = ["ENVIRONMENT", "hush_libraries", "run_command", "set_environment"]
 
 ENVIRONMENT = {
     # Silence the banners, progress bars and advice of libraries.
@@ -38,8 +38,7 @@ _MAKE_ROOM = (
 
 def run_command(work: Callable[[], None]) -> int:
     """Run a command and show its error, if any. Returns the exit code."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    set_environment()
     try:
         work()
         if sys.stdout is not None:  # None when the process has no stdout
@@ -68,6 +67,12 @@ def run_command(work: Callable[[], None]) -> int:
         _show("error: ", text, "red")
         return 1
     return 0
+
+
+def set_environment() -> None:
+    """Set the variables of ENVIRONMENT that are not set; call it before a library is loaded."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 def hush_libraries() -> None:

@@ -9,6 +9,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +21,18 @@ from dreambooth.files import atomic_file
 
 __all__ = [
     "ImageSource",
+    "PilImage",
     "caption_image",
     "enlarged",
     "grid_rows",
     "png_bytes",
     "save_picture",
     "to_image",
+    "to_pil",
     "write_contact_sheet",
 ]
+
+PilImage: TypeAlias = Image.Image
 
 ImageSource = NDArray[np.uint8] | Path
 """An image, or the file it is in, which is opened only when it is drawn."""
@@ -44,6 +49,11 @@ def to_image(pixels_CHW: Tensor) -> NDArray[np.uint8]:
     """The image of pixels in [0, 1]; values are rounded to the nearest of 256 levels, not truncated."""
     levels_HWC: NDArray[np.uint8] = (pixels_CHW.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     return levels_HWC
+
+
+def to_pil(pixels_CHW: Tensor) -> PilImage:
+    """Pixels in [0, 1] as an RGB image of PIL, rounded as in `to_image`."""
+    return Image.fromarray(to_image(pixels_CHW))
 
 
 def enlarged(image: ImageSource, side: int) -> NDArray[np.uint8]:
@@ -72,7 +82,7 @@ def caption_image(caption: str, *, side: int) -> NDArray[np.uint8]:
 
 def save_picture(path: Path, pixels_CHW: Tensor, text: Mapping[str, str]) -> None:
     """Write pixels in [0, 1] as a PNG, atomically, with `text` as its text chunks."""
-    _save(path, Image.fromarray(to_image(pixels_CHW)), text)
+    _save(path, to_pil(pixels_CHW), text)
 
 
 def grid_rows(images: Sequence[ImageSource]) -> list[Sequence[ImageSource]]:

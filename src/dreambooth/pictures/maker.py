@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dreambooth.display import Display
+from dreambooth.families.components import Components
 from dreambooth.runtime.device import describe_device
 from dreambooth.sampling.batches import make_pictures
 from dreambooth.sampling.metadata import picture_text
@@ -19,7 +20,7 @@ from dreambooth.sampling.sampler import check_size
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.weights.model_weights import ModelWeights
 
-__all__ = ["FinishedPicture", "made_pictures"]
+__all__ = ["BuiltModel", "FinishedPicture", "build_model", "made_pictures", "pictures_with"]
 
 _WEIGHTS = {"ema": ", averaged weights (ema),", "raw": ", last weights (raw),", "only": ""}
 
@@ -31,6 +32,24 @@ class FinishedPicture:
     picture: Picture
     pixels_CHW: Tensor
     text: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A model on its device, ready to make pictures."""
+
+    base: ModelWeights
+    components: Components
+    device: torch.device
+    dtype: torch.dtype
+
+
+def build_model(sample: SampleSettings, base: ModelWeights, display: Display, *, name: str, device: torch.device) -> BuiltModel:
+    """Build a model that was read and bring it to `device`. `name` is what it is called on the screen."""
+    dtype = picture_dtype(sample.precision, device)
+    kind = _WEIGHTS[base.report.unet_weights]
+    display.say(f"{base.report.title} from {name}{kind} on {describe_device(device)} in {_name_of(dtype)}")
+    return BuiltModel(base, place(base.build(dtype=dtype), device), device, dtype)
 
 
 def made_pictures(
@@ -48,19 +67,29 @@ def made_pictures(
     closes the iterator: an open one goes on showing.
     Raises SettingsError, before the model is built, when the size is impossible.
     """
+    return pictures_with(lambda: build_model(sample, base, display, name=name, device=device), sample, base, pictures, display)
+
+
+def pictures_with(
+    built: Callable[[], BuiltModel], sample: SampleSettings, base: ModelWeights, pictures: Sequence[Picture], display: Display
+) -> Generator[FinishedPicture, None, None]:
+    """`made_pictures` with the model of `base` that `built` gives, which is called when the size is known to be possible."""
     options = _options(sample, base)
     check_size(base.family.downsampling, height=options.height, width=options.width)
     _warn_of_cut_words(dict.fromkeys((*(picture.prompt for picture in pictures), options.negative_prompt)), base, display)
-    dtype = picture_dtype(sample.precision, device)
-    kind = _WEIGHTS[base.report.unet_weights]
-    display.say(f"{base.report.title} from {name}{kind} on {describe_device(device)} in {_name_of(dtype)}")
-    components = place(base.build(dtype=dtype), device)
+    model = built()
     with display.progress("pictures", len(pictures) * sample.steps, "steps") as advance:
         made = make_pictures(
-            components, pictures, options, batch_size=sample.batch_size, device=device, dtype=dtype, advance=advance
+            model.components,
+            pictures,
+            options,
+            batch_size=sample.batch_size,
+            device=model.device,
+            dtype=model.dtype,
+            advance=advance,
         )
         for one in made:
-            text = picture_text(one.picture, options, model_digest=base.digest(), device=device, dtype=dtype)
+            text = picture_text(one.picture, options, model_digest=base.digest(), device=model.device, dtype=model.dtype)
             yield FinishedPicture(one.picture, one.pixels_CHW, text)
 
 

@@ -22,7 +22,7 @@ from dreambooth.sampling.settings import SampleSettings
 from dreambooth.schema.verbs import GenerateSettings
 from dreambooth.weights.read import read_model
 
-__all__ = ["GenerateResult", "generate"]
+__all__ = ["GenerateResult", "check_request", "generate", "pictures_of"]
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ def generate(settings: GenerateSettings, display: Display) -> GenerateResult:
     written or the size is impossible; ModelFileError when the model cannot be read or gives numbers that are not finite.
     """
     asked = settings.sample
-    prompts, device = _check(asked)
+    prompts, device = check_request(asked)
     with Interrupts(lambda: f"Stopped. The pictures made so far are in {asked.output}."):
         base = read_model(settings.base.model, config=settings.base.config, weights=settings.base.weights)
-        pictures = [Picture(prompt, index) for prompt in prompts for index in range(asked.num_images)]
+        pictures = pictures_of(prompts, asked.num_images)
         first, files = next_number(asked.output), list[Path]()
         with closing(made_pictures(asked, base, pictures, display, name=settings.base.model, device=device)) as made:
             for one in made:
@@ -57,8 +57,16 @@ def generate(settings: GenerateSettings, display: Display) -> GenerateResult:
     return GenerateResult(tuple(files), grids)
 
 
-def _check(asked: SampleSettings) -> tuple[tuple[str, ...], torch.device]:
-    """The prompts and the device. Raises one SettingsError with everything that is wrong."""
+def pictures_of(prompts: Sequence[str], num_images: int) -> list[Picture]:
+    """All pictures of the first prompt, then all of the second, and so on."""
+    return [Picture(prompt, index) for prompt in prompts for index in range(num_images)]
+
+
+def check_request(asked: SampleSettings, *, writes: bool = True) -> tuple[tuple[str, ...], torch.device]:
+    """The prompts and the device. Raises one SettingsError with everything that is wrong.
+
+    The folder is checked, and made, where it `writes` files.
+    """
     prompts, device, problems = asked.prompt, torch.device("cpu"), list[str]()
     try:
         prompts = prompts if asked.prompts_file is None else (*prompts, *read_prompts(asked.prompts_file))
@@ -70,7 +78,7 @@ def _check(asked: SampleSettings) -> tuple[tuple[str, ...], torch.device]:
         device = choose_device(asked.device)
     except SettingsError as error:
         problems.extend(error.problems)
-    problems.extend(folder_problems(asked.output, name="output"))
+    problems.extend(folder_problems(asked.output, name="output") if writes else [])
     if problems:
         hint = None if prompts else 'Give one, such as --prompt "photo of a sks dog", or a file of them with --prompts-file.'
         raise SettingsError(problems, hint=hint)

@@ -1,7 +1,8 @@
 """Stopping at any moment without losing work.
 
 The first SIGINT or SIGTERM asks: inside `deferred` the work goes on until the caller looks at `requested`, elsewhere an
-Interrupted is raised on the spot (files are atomic, so any spot is safe). The second signal quits at once.
+Interrupted is raised on the spot (files are atomic, so any spot is safe). The second signal quits at once; inside
+`process_survives` it raises KeyboardInterrupt.
 
 A handler comes between any two instructions, perhaps in the middle of a line that is being drawn. So it writes nothing itself:
 a thread, which waits for its turn as every other writer does, says that the signal was heard.
@@ -20,9 +21,21 @@ from types import FrameType
 
 from dreambooth.errors import Interrupted
 
-__all__ = ["Interrupts"]
+__all__ = ["Interrupts", "process_survives"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_survives = False
+
+
+@contextmanager
+def process_survives() -> Iterator[None]:
+    """Inside, the second signal raises KeyboardInterrupt and does not end the process: it may be a person's notebook."""
+    global _survives  # noqa: PLW0603 - signals belong to the process
+    before, _survives = _survives, True
+    try:
+        yield
+    finally:
+        _survives = before
 
 
 class Interrupts:
@@ -77,6 +90,8 @@ class Interrupts:
             sys.stderr.flush()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested is not None and _survives:
+            raise KeyboardInterrupt
         if self.requested is not None:
             os._exit(128 + number)
         self.requested = signal.Signals(number)

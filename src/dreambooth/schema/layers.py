@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
+from dreambooth.config import Settings, parse_settings, section_default, without_silenced
 from dreambooth.errors import SettingsError
+from dreambooth.schema.leaves import Leaf, leaves
 
-__all__ = ["merged", "nested"]
+__all__ = ["layered_settings", "merged", "nested", "value_at"]
+
+SettingsType = TypeVar("SettingsType", bound=Settings)
+
+
+def layered_settings(
+    record: type[SettingsType],
+    given: Mapping[str, Any],
+    below: Mapping[str, Any],
+    *,
+    where: str,
+    name_of: Callable[[Leaf], str],
+) -> SettingsType:
+    """Defaults, then the tree of values `below`, which comes from the place `where`, then the `given` values by dotted path.
+
+    In messages a setting has the name that `name_of` gives it, unless it comes from `where`. Raises SettingsError with every
+    problem at once.
+    """
+    high = nested(given)
+    low = without_silenced(record, below, high)
+    values = merged(merged(_section_defaults(record), low, where), high, where)
+    names = {leaf.path: name_of(leaf) for leaf in leaves(record) if leaf.path in given or not _is_in(low, leaf.path)}
+    return parse_settings(record, values, where=where, names=names)
+
+
+def value_at(settings: Settings, path: str) -> Any:
+    """The value at a dotted path."""
+    value: Any = settings
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,3 +64,16 @@ def merged(low: Mapping[str, Any], high: Mapping[str, Any], where: str) -> dict[
                 raise SettingsError(f"{where}: '{name}' is {below!r}: expected a mapping of settings")
             both[name] = merged(below, value, where)
     return both
+
+
+def _section_defaults(record: type[Settings]) -> dict[str, Any]:
+    made = {name: section_default(record, name) for name in record.model_fields}
+    return {name: section.model_dump(exclude_unset=True) for name, section in made.items() if section is not None}
+
+
+def _is_in(tree: Any, path: str) -> bool:
+    for name in path.split("."):
+        if not isinstance(tree, Mapping) or name not in tree:
+            return False
+        tree = tree[name]
+    return True

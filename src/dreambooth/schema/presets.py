@@ -19,7 +19,7 @@ def preset_names() -> list[str]:
     return sorted(file.stem for file in _shipped().glob("*.yaml"))
 
 
-def read_preset(name: str) -> tuple[str, dict[str, Any]]:
+def read_preset(name: str, *, argument: str = "--preset") -> tuple[str, dict[str, Any]]:
     """Read a built-in preset or a YAML file. Returns its name for messages, and its values.
 
     Raises SettingsError if no such preset or file exists or it is not a mapping.
@@ -30,7 +30,7 @@ def read_preset(name: str) -> tuple[str, dict[str, Any]]:
         return name, read_yaml(Path(name))
     near = nearest(name, preset_names())
     raise SettingsError(
-        f"--preset is {name!r}: expected {', '.join(preset_names())} or a YAML file"
+        f"{argument} is {name!r}: expected {', '.join(preset_names())} or a YAML file"
         + (f"; did you mean {near!r}?" if near else "")
     )
 

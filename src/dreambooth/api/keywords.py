@@ -1,0 +1,118 @@
+"""From keyword arguments to settings: the flags' names, the same schema, the same messages."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from dreambooth.cli.terminal import hush_libraries, set_environment
+from dreambooth.cli.verbs import VERBS
+from dreambooth.config import Settings, nearest, read_yaml
+from dreambooth.display import Display
+from dreambooth.display_events import EventsDisplay
+from dreambooth.display_silent import SilentDisplay
+from dreambooth.errors import SettingsError
+from dreambooth.schema.layers import layered_settings, value_at
+from dreambooth.schema.leaves import Leaf, leaves
+from dreambooth.schema.presets import read_preset
+
+__all__ = ["Listener", "changes_from", "display_for", "given_only", "settings_from", "without_noise"]
+
+
+Listener = Callable[[dict[str, Any]], None]
+"""Called with each event: a mapping whose "event" names its kind. An error in it ends the work."""
+
+
+def settings_from(
+    verb: str,
+    given: Mapping[str, object],
+    *,
+    preset: str | Path | None = None,
+    fixed: Mapping[str, object] = MappingProxyType({}),
+    hidden: Iterable[str] = (),
+) -> Any:
+    """The settings of a verb of the command line, from keyword arguments under the names of its flags.
+
+    `preset` is a shipped preset or a YAML file that they are laid over. `fixed` holds settings that are no arguments here, as `hidden` names others.
+    Raises SettingsError with every problem at once; an unknown name comes with the nearest valid one.
+    """
+    record = VERBS[verb].record()
+    values, problems = _by_path(verb, record, given, (*fixed, *hidden))
+    values |= _by_path(verb, record, fixed, ())[0]
+    return _parsed(verb, record, values, problems, below=None if preset is None else os.fspath(preset))
+
+
+def changes_from(run: Path, given: Mapping[str, object]) -> dict[str, Any]:
+    """Dotted path to value for each changed setting of a run. Raises SettingsError as `settings_from` does."""
+    record = VERBS["train"].record()
+    values, problems = _by_path("train", record, given, ())
+    stored = run / "config.yaml"
+    if not stored.is_file():
+        return values
+    settings = _parsed("train", record, values, problems, below=str(stored))
+    return {path: value_at(settings, path) for path in values}
+
+
+def given_only(**arguments: object) -> dict[str, object]:
+    """The arguments that are not None."""
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def display_for(on_event: Listener | None) -> Display:
+    """Nothing is shown; a listener is told."""
+    return SilentDisplay() if on_event is None else EventsDisplay(on_event)
+
+
+@contextmanager
+def without_noise() -> Iterator[None]:
+    """Inside, libraries announce nothing. Enter it before the first of them is loaded."""
+    set_environment()
+    with warnings.catch_warnings():
+        hush_libraries()
+        yield
+
+
+def _by_path(
+    verb: str, record: type[Settings], given: Mapping[str, object], hidden: Iterable[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """The values by dotted path, and a sentence for each name that is no setting here."""
+    excluded = {*VERBS[verb].without, *hidden}
+    known = {leaf.name: leaf for leaf in leaves(record) if leaf.name not in excluded}
+    problems = []
+    for name in given:
+        if name not in known:
+            near = nearest(name, known)
+            problems.append(f"unknown setting {name!r}" + (f"; did you mean {near!r}?" if near is not None else ""))
+    return {known[name].path: _plain(known[name], value) for name, value in given.items() if name in known}, problems
+
+
+def _plain(leaf: Leaf, value: object) -> object:
+    """Paths as text, and one value where several may be given as a list of one."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not leaf.is_list:
+        return value
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, Iterable):
+        return tuple(os.fspath(item) if isinstance(item, os.PathLike) else item for item in value)
+    return value
+
+
+def _parsed(verb: str, record: type[Settings], values: Mapping[str, Any], problems: list[str], *, below: str | None) -> Any:
+    settings = None
+    where, low = "keyword arguments", dict[str, Any]()
+    try:
+        if below is not None:
+            where, low = (below, read_yaml(Path(below))) if Path(below).is_file() else read_preset(below, argument="preset")
+        settings = layered_settings(record, values, low, where=where, name_of=lambda leaf: leaf.name)
+    except SettingsError as error:
+        problems = [*problems, *error.problems]
+    if problems:
+        raise SettingsError(problems, hint=f"All settings: `dreambooth {verb} --help`.")
+    return settings
