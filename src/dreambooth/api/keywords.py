@@ -38,8 +38,9 @@ def settings_from(
 ) -> Any:
     """The settings of a verb of the command line, from keyword arguments under the names of its flags.
 
-    `preset` is a shipped preset or a YAML file that they are laid over. `fixed` holds settings that are no arguments here, as `hidden` names others.
-    Raises SettingsError with every problem at once; an unknown name comes with the nearest valid one.
+    `preset` is a shipped preset or a YAML file that they are laid over. `fixed` holds settings that are no arguments here, and
+    `hidden` names more of these. Raises SettingsError with every problem at once; an unknown name comes with the nearest valid
+    one.
     """
     record = VERBS[verb].record()
     values, problems = _by_path(verb, record, given, (*fixed, *hidden))

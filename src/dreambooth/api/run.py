@@ -103,7 +103,7 @@ class Run:
     def evaluate(self, *, on_event: Listener | None = None, **settings: object) -> EvaluateResult:
         """Measure what the model learned, and write scores and a report into the run folder (or `output`).
 
-        `settings` are those of `dreambooth evaluate`: num_images, encoders and so on. Raises a DreamboothError with what is
+        `settings` are those of `dreambooth evaluate`: num_images, sampling_steps, ... Raises a DreamboothError with what is
         missing or wrong before any picture is made, Interrupted on Ctrl-C; the same call goes on from the pictures made.
         """
         asked = settings_from("evaluate", settings, fixed={"model": self.path})

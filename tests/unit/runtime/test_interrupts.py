@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from dreambooth.errors import Interrupted
-from dreambooth.runtime.interrupts import Interrupts
+from dreambooth.runtime.interrupts import Interrupts, process_survives
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -58,3 +58,9 @@ def test_the_second_signal_quits_at_once() -> None:
         "    os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGINT); time.sleep(30)\n"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=20).returncode == 130
+
+
+def test_the_second_signal_leaves_a_process_that_must_survive() -> None:
+    with pytest.raises(KeyboardInterrupt), process_survives(), Interrupts(lambda: "x") as interrupts, interrupts.deferred():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)

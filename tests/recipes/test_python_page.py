@@ -1,0 +1,31 @@
+"""The code of docs/python.md runs, block after block, in an empty folder, without a network and on the CPU."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+PAGE = Path(__file__).parents[2] / "docs" / "python.md"
+
+
+def test_the_page_can_be_typed(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert len(blocks) >= 7
+    program = tmp_path / "page.py"
+    program.write_text("\n\n".join(blocks), encoding="utf-8")
+    scripts = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = {**os.environ, "PATH": scripts, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+    result = subprocess.run(
+        [sys.executable, program.name], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240, env=environment
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"{Path('runs/vase')} {Path('runs/vase/model.safetensors')} finished"
+    assert lines[1] == "photo of a sks vase 42"
+    assert lines[2] == "unknown setting 'learning_rat'; did you mean 'learning_rate'?"
+    assert lines[3] == "steps is 'many': expected a whole number"
+    assert [line.split()[0] for line in lines[4:6]] == ["5", "6"]
+    assert {"vase-0.png", "vase-1.png", "base.png", "vase.ckpt"} <= {path.name for path in tmp_path.iterdir()}
