@@ -18,7 +18,7 @@ from dreambooth.data.views import View, render_view
 from dreambooth.display_console import ConsoleDisplay
 from dreambooth.evaluation.choose_encoders import choose_encoders
 from dreambooth.evaluation.evaluator import Encoders
-from dreambooth.evaluation.target import usual_guidance_scale
+from dreambooth.evaluation.prompt_sets import usual_guidance_scale
 from dreambooth.measures.intervals import bootstrap_interval
 from dreambooth.measures.settings import EvaluationSettings
 from dreambooth.pictures.sample_cache import SampleCache

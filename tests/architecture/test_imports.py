@@ -120,6 +120,22 @@ def test_the_words_and_the_command_line_do_not_name_torch(modules: list[Any]) ->
     assert wrong == []
 
 
+# Below these, a module knows the settings of a verb only to read what a run folder remembers.
+COMPOSERS = ["api/*", "recipes/*", "cli/*", "compat/*", "notebook/*", "schema/*", "evaluation/remembered_run.py"]
+PREFLIGHT = ["trainer/*"]
+
+
+def test_nothing_below_preflight_knows_the_settings_of_a_verb(modules: list[Any]) -> None:
+    """`schema/verbs.py` is for those that compose a verb, and for preflight, which turns settings into records."""
+    wrong = [
+        module.place
+        for module in modules
+        if any(dotted.startswith("dreambooth.schema.verbs") for _, dotted in module.imports())
+        and not _is_in(module.place, [*COMPOSERS, *PREFLIGHT])
+    ]
+    assert wrong == []
+
+
 def _imported(module: Any, names: set[str]) -> set[str]:
     """The modules that a module imports, at its top, inside functions and for type checking alike."""
     dotted = {name if name in names else name.rpartition(".")[0] for _, name in module.imports()}

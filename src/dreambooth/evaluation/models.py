@@ -10,11 +10,12 @@ import torch
 
 from dreambooth.errors import ModelFileError
 from dreambooth.evaluation.evaluator import PromptSet
+from dreambooth.evaluation.request import EvaluationRequest
 from dreambooth.evaluation.target import EvaluationTarget
-from dreambooth.pictures.sample_cache import SampleCache, sample_settings
+from dreambooth.pictures.sample_cache import SampleCache
 from dreambooth.runs.model_names import MODELS_BY_STEP
 from dreambooth.sampling.records import Picture
-from dreambooth.schema.verbs import EvaluateSettings
+from dreambooth.sampling.settings import SampleSettings
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import read_model
 from dreambooth.weights.settings import BaseModelSettings
@@ -39,14 +40,14 @@ class Models:
         return self.measured.family.resolution
 
 
-def read_models(settings: EvaluateSettings, asked: EvaluationTarget) -> Models:
+def read_models(request: EvaluationRequest, asked: EvaluationTarget) -> Models:
     """Find them all. Raises ModelFileError for what is no model, or has gone."""
     measured = read_model(asked.model)
     side, run = measured.family.resolution, asked.run
     step = measured.num_steps or (0 if run is None else run.loop.steps)
-    base = None if asked.base is None else _read_base(asked.base, is_given=settings.base is not None)
+    base = None if asked.base is None else _read_base(asked.base, is_given=request.base is not None)
     others: Mapping[int, ModelWeights] = {}
-    if run is not None and settings.evaluation.num_checkpoint_images > 0:
+    if run is not None and request.evaluation.num_checkpoint_images > 0:
         others = other_models(Path(asked.model).expanduser(), than=step, side=side)
     return Models(measured, step, None if base is None else base.made_for(side), others)
 
@@ -93,11 +94,9 @@ class ModelSamples:
         ]
 
 
-def samples_of_models(
-    models: Models, asked: EvaluationTarget, settings: EvaluateSettings, device: torch.device
-) -> ModelSamples:
-    """Where their pictures are, or will be. The guidance scale must be filled in."""
-    folder, sample = asked.output / "pictures", sample_settings(settings.evaluation, device=settings.device)
+def samples_of_models(models: Models, asked: EvaluationTarget, sample: SampleSettings, device: torch.device) -> ModelSamples:
+    """Where their pictures are, or will be."""
+    folder = asked.output / "pictures"
     base = None
     if models.base is not None and asked.base is not None:
         base = SampleCache(folder / "base", models.base, asked.base.model, sample, device)

@@ -13,10 +13,11 @@ from dreambooth.data.records import Photo
 from dreambooth.display import quoted
 from dreambooth.errors import ModelFileError, PhotoError, RunError
 from dreambooth.evaluation.models import Models
+from dreambooth.evaluation.remembered_run import RememberedRun
+from dreambooth.evaluation.request import EvaluationRequest
 from dreambooth.evaluation.subjects import name_of
 from dreambooth.evaluation.target import EvaluationTarget
 from dreambooth.runs.folder import RunFolder
-from dreambooth.schema.verbs import EvaluateSettings, TrainSettings
 from dreambooth.training.checkpoints import find_checkpoints
 from dreambooth.weights.model_weights import ModelWeights
 
@@ -52,7 +53,7 @@ def _of_checkpoint(run: Path) -> dict[str, str]:
 
 
 def held_against_origins(
-    asked: Sequence[EvaluationTarget], models: Models, settings: EvaluateSettings
+    asked: Sequence[EvaluationTarget], models: Models, request: EvaluationRequest
 ) -> tuple[tuple[EvaluationTarget, ...], tuple[str, ...]]:
     """The same, not called measured by its own photos where these have changed; and a warning for whoever reads the scores.
 
@@ -62,10 +63,10 @@ def held_against_origins(
     run = asked[0].run
     if run is None:
         return tuple(asked), ()
-    origins = origins_of(models.measured, Path(settings.model).expanduser())
-    if settings.base is None and models.base is not None and origins.base not in (None, models.base.digest()):
-        raise _other_base(settings, run)
-    if settings.photos is not None or not origins.photos:
+    origins = origins_of(models.measured, Path(request.model).expanduser())
+    if request.base is None and models.base is not None and origins.base not in (None, models.base.digest()):
+        raise _other_base(request, run)
+    if request.photos is not None or not origins.photos:
         return tuple(asked), ()
     photos = asked[0].photos if asked[0].among is None else asked[0].among
     _check_were_learned(asked, photos, run, origins)
@@ -73,23 +74,23 @@ def held_against_origins(
     if not changes:
         return tuple(asked), ()
     warning = (
-        f"the photos in {run.subject.photos} are not those that {settings.model} learned from: {changes}. Scores and copies "
+        f"the photos in {run.subject.photos} are not those that {request.model} learned from: {changes}. Scores and copies "
         "are by the photos that are there now"
     )
     return tuple(replace(one, has_own_photos=False) for one in asked), (warning,)
 
 
-def _other_base(settings: EvaluateSettings, run: TrainSettings) -> ModelFileError:
-    typed = f"dreambooth evaluate --model {quoted(settings.model)} --base"
+def _other_base(request: EvaluationRequest, run: RememberedRun) -> ModelFileError:
+    typed = f"dreambooth evaluate --model {quoted(request.model)} --base"
     return ModelFileError(
-        f"{run.base.model}: not the model that {settings.model} was trained from; it has changed since",
+        f"{run.base.model}: not the model that {request.model} was trained from; it has changed since",
         hint=f"Say where that one is now:\n  {typed} MODEL\nOr compare with this one all the same:\n  {typed} "
         f"{quoted(run.base.model)}",
     )
 
 
 def _check_were_learned(
-    asked: Sequence[EvaluationTarget], photos: Sequence[Photo], run: TrainSettings, origins: Origins
+    asked: Sequence[EvaluationTarget], photos: Sequence[Photo], run: RememberedRun, origins: Origins
 ) -> None:
     """Folders that name subjects may have been renamed since: then the words are new to the model.
 

@@ -14,7 +14,7 @@ from dreambooth.evaluation.evaluator import Encoders, Evaluator, Measured, Sampl
 from dreambooth.evaluation.target import EvaluationTarget
 from dreambooth.measures.intervals import CONFIDENCE, Score
 from dreambooth.measures.metrics import Copying
-from dreambooth.schema.verbs import EvaluateSettings
+from dreambooth.measures.settings import EvaluationSettings
 from dreambooth.weights.model_weights import ModelWeights
 
 __all__ = ["ModelScores", "Results", "SubjectResults", "alarm_text", "encoders_text", "scores_record"]
@@ -39,7 +39,7 @@ class ModelScores:
 class SubjectResults:
     """What was asked of one subject, of what, by what, and what was found."""
 
-    settings: EvaluateSettings
+    evaluation: EvaluationSettings
     asked: EvaluationTarget
     evaluator: Evaluator
     model: ModelWeights
@@ -147,7 +147,7 @@ def _record(result: SubjectResults) -> dict[str, Any]:
             "clip": {"name": encoders.clip.name, "digest": encoders.clip.digest},
             "distance": {"name": encoders.distance_name},
         },
-        "settings": result.settings.evaluation.model_dump(mode="json"),
+        "settings": result.evaluation.model_dump(mode="json"),
         "side": result.model.family.resolution,
         "versions": {"dreambooth": __version__, "torch": torch.__version__},
     }

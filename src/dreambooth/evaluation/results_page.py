@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreambooth import __version__
-from dreambooth.config import yaml_text
 from dreambooth.display import counted
 from dreambooth.evaluation.evaluator import MEASURES
 from dreambooth.evaluation.report import Confusion, Curve, Pictures, Report, ScoreRow, SubjectPart
@@ -43,7 +42,7 @@ def report_of(results: Results) -> Report:
         curves=[] if run is None else run_curves(Path(first.asked.model).expanduser(), step=found.step),
         exposures=_exposures(results),
         facts=_facts(results),
-        settings="" if run is None else yaml_text(run.model_dump(mode="json")),
+        settings="" if run is None else run.text,
     )
 
 
@@ -124,7 +123,7 @@ def _exposures(results: Results) -> list[tuple[str, int]]:
 
 def _facts(results: Results) -> dict[str, str]:
     first = results.subjects[0]
-    wanted, prompt_set = first.settings.evaluation, first.evaluator.prompt_set
+    wanted, prompt_set = first.evaluation, first.evaluator.prompt_set
     has_class = any(one.evaluator.prompt_set.class_prompt is not None for one in results.subjects)
     return {
         **encoders_text(first.evaluator.encoders),

@@ -16,7 +16,8 @@ from dreambooth.data.records import Photo
 from dreambooth.data.settings import SubjectSettings
 from dreambooth.display import quoted
 from dreambooth.errors import SettingsError
-from dreambooth.schema.verbs import EvaluateSettings, TrainSettings
+from dreambooth.evaluation.remembered_run import RememberedRun
+from dreambooth.evaluation.request import EvaluationRequest
 from dreambooth.weights.read import is_embedded
 
 __all__ = ["ChosenSubjects", "chosen_subjects", "name_of"]
@@ -43,21 +44,21 @@ def name_of(subject: SubjectSettings | Words) -> str:
     return f"{subject.token} {subject.class_word}".strip()
 
 
-def chosen_subjects(settings: EvaluateSettings, run: TrainSettings | None) -> ChosenSubjects:
+def chosen_subjects(request: EvaluationRequest, run: RememberedRun | None) -> ChosenSubjects:
     """All subjects of a run, the one that is named, or one that is given whole.
 
     Raises SettingsError when it is not clear which one is meant, and PhotoError for broken photos of several subjects.
     """
-    given = {name: value for name in _WORDS if (value := getattr(settings, name)) is not None}
+    given = {name: value for name in _WORDS if (value := getattr(request, name)) is not None}
     if run is None:
-        return ChosenSubjects((_given_alone(settings, given),), None)
+        return ChosenSubjects((_given_alone(request, given),), None)
     if run.subject.captions == "prompt" or len(given) == len(_WORDS):
         return ChosenSubjects((run.subject.model_copy(update=given),), None)
     report = scan_photos(run.subject.photos, role="instance", resolution=1)
     learned = {name_of(words): words for words in named_subjects(report.photos, run.subject)}
     if len(learned) > 1:
         report.raise_if_errors()
-        meant = _meant(settings, given, learned)
+        meant = _meant(request, given, learned)
     else:
         meant = [{**_as_settings(words), **given} for words in learned.values()] or [given]
     has_own_photos = len(learned) > 1 and "photos" not in given
@@ -65,26 +66,26 @@ def chosen_subjects(settings: EvaluateSettings, run: TrainSettings | None) -> Ch
     return ChosenSubjects(subjects, report.photos, report.warnings) if has_own_photos else ChosenSubjects(subjects, None)
 
 
-def _given_alone(settings: EvaluateSettings, given: Mapping[str, Any]) -> SubjectSettings:
+def _given_alone(request: EvaluationRequest, given: Mapping[str, Any]) -> SubjectSettings:
     """The subject of a model from elsewhere. Raises SettingsError for what is missing and for options without effect."""
-    missing, path = [name for name in _WORDS if name not in given], Path(settings.model).expanduser()
-    is_nothing = not (path.exists() or is_embedded(settings.model))
-    may_be_elsewhere = _HUB_ID.fullmatch(settings.model) is not None and not path.parent.exists()
-    nothing = f"model is {settings.model}: no such file or folder; expected {_EXPECTED}"
+    missing, path = [name for name in _WORDS if name not in given], Path(request.model).expanduser()
+    is_nothing = not (path.exists() or is_embedded(request.model))
+    may_be_elsewhere = _HUB_ID.fullmatch(request.model) is not None and not path.parent.exists()
+    nothing = f"model is {request.model}: no such file or folder; expected {_EXPECTED}"
     if is_nothing and missing and not (may_be_elsewhere or path.suffix in _SUFFIXES):
         raise SettingsError(nothing, hint="Give the folder that an earlier --output of dreambooth train made.")
     also = "file or folder here and no " if is_nothing and may_be_elsewhere else ""
-    who = f"{settings.model} is no {also}run folder that would know"
+    who = f"{request.model} is no {also}run folder that would know"
     problems = [nothing] if is_nothing and missing and not may_be_elsewhere else []
     problems += [f"{name} is not given, and {who}" for name in missing]
-    if settings.evaluation.is_changed("num_checkpoint_images"):
-        problems.append(f"{settings.model} is no run folder, so num_checkpoint_images would have no effect; leave it out")
+    if request.evaluation.is_changed("num_checkpoint_images"):
+        problems.append(f"{request.model} is no run folder, so num_checkpoint_images would have no effect; leave it out")
     if problems:
-        raise SettingsError(problems, hint=f"Type: {_typed_whole(settings)}" if missing else None)
+        raise SettingsError(problems, hint=f"Type: {_typed_whole(request)}" if missing else None)
     return SubjectSettings(**given)
 
 
-def _meant(settings: EvaluateSettings, given: Mapping[str, Any], learned: Mapping[str, Words]) -> list[dict[str, Any]]:
+def _meant(request: EvaluationRequest, given: Mapping[str, Any], learned: Mapping[str, Words]) -> list[dict[str, Any]]:
     """What those are called that are asked for: all where nothing is given. Raises SettingsError for none or too many."""
     said = {name: value for name, value in given.items() if name != "photos"}
     found = [words for words in learned.values() if said.items() <= _as_settings(words).items()]
@@ -93,9 +94,9 @@ def _meant(settings: EvaluateSettings, given: Mapping[str, Any], learned: Mappin
     what = " and ".join(f"{name} {value!r}" for name, value in said.items())
     which = f"{len(found)} of them have {what}" if found else f"none of them has {what}"
     raise SettingsError(
-        f"{settings.model}: learned several subjects ({', '.join(learned)}), and "
+        f"{request.model}: learned several subjects ({', '.join(learned)}), and "
         + (which if said else "photos does not say which of them it shows"),
-        hint=_ways(settings, next(iter(found or learned.values()))),
+        hint=_ways(request, next(iter(found or learned.values()))),
     )
 
 
@@ -103,12 +104,12 @@ def _as_settings(words: Words) -> dict[str, str]:
     return {"token": words.token, "class_word": words.class_word}
 
 
-def _ways(settings: EvaluateSettings, words: Words) -> str:
-    typed = f"dreambooth evaluate --model {quoted(settings.model)}"
-    photos = "" if settings.photos is None else f" --photos {quoted(settings.photos)}"
+def _ways(request: EvaluationRequest, words: Words) -> str:
+    typed = f"dreambooth evaluate --model {quoted(request.model)}"
+    photos = "" if request.photos is None else f" --photos {quoted(request.photos)}"
     named = f"{typed}{photos} --token {quoted(words.token)} --class-word {quoted(words.class_word)}"
-    return f"All of them: {typed}\nOne of them: {named}\nAnother one: {_typed_whole(settings)}"
+    return f"All of them: {typed}\nOne of them: {named}\nAnother one: {_typed_whole(request)}"
 
 
-def _typed_whole(settings: EvaluateSettings) -> str:
-    return f"dreambooth evaluate --model {quoted(settings.model)} --photos FOLDER --class-word WORD --token WORD"
+def _typed_whole(request: EvaluationRequest) -> str:
+    return f"dreambooth evaluate --model {quoted(request.model)} --photos FOLDER --class-word WORD --token WORD"

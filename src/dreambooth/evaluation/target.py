@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor
 
-from dreambooth.config import parse_settings, read_yaml
-from dreambooth.data.captions import fill, named_subjects
+from dreambooth.data.captions import named_subjects
 from dreambooth.data.drawing import PerRole, drawing, repeats_of
-from dreambooth.data.photos import PhotoReport, read_pixels, scan_photos
+from dreambooth.data.photos import PhotoReport, scan_photos
 from dreambooth.data.pictures import find_pictures
 from dreambooth.data.problems import PhotoProblem
 from dreambooth.data.records import Photo
 from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
-from dreambooth.data.views import View, render_view
 from dreambooth.errors import SettingsError
 from dreambooth.evaluation.evaluator import PromptSet
-from dreambooth.evaluation.prompts import SubjectPrompt, read_subject_prompts, subject_prompt
+from dreambooth.evaluation.photo_squares import photo_squares
+from dreambooth.evaluation.prompt_sets import class_prompt_of, subject_prompt_set
+from dreambooth.evaluation.remembered_run import RememberedRun, read_remembered_run
+from dreambooth.evaluation.request import EvaluationRequest
 from dreambooth.evaluation.subjects import chosen_subjects, name_of
 from dreambooth.measures.settings import EvaluationSettings
-from dreambooth.runs.folder import RunFolder
-from dreambooth.schema.verbs import EvaluateSettings, TrainSettings
-from dreambooth.toybox.judge import SIDE
-from dreambooth.toybox.world import PLACES
 from dreambooth.weights.settings import BaseModelSettings
 
-__all__ = [
-    "EvaluationTarget",
-    "evaluation_target",
-    "evaluation_targets",
-    "prompt_set_of",
-    "usual_guidance_scale",
-    "with_guidance_scale",
-]
-
-_PLACES = (
-    *("on a sandy beach", "in fresh snow", "on a cobbled street", "in front of a mountain lake"),
-    *("on a sunlit wooden floor", "on a striped blanket", "among autumn leaves", "in a city at night"),
-)
-_GUIDANCE_SCALE, _SMALL_GUIDANCE_SCALE = 7.5, 3.0
+__all__ = ["EvaluationTarget", "evaluation_targets"]
 
 
 @dataclass(frozen=True)
@@ -57,8 +40,8 @@ class EvaluationTarget:
     """None where the subject's class has no name."""
     background: str
     output: Path
-    run: TrainSettings | None
-    """The settings of the run that made the model; None for a model from elsewhere."""
+    run: RememberedRun | None
+    """What the run remembers that made the model; None for a model from elsewhere."""
     has_own_photos: bool
     """Whether the photos are those that the run learned from."""
     among: tuple[Photo, ...] | None = None
@@ -71,15 +54,9 @@ class EvaluationTarget:
         """The subject as a prompt names it."""
         return name_of(self.subject)
 
-    def prompt_set(self, settings: EvaluateSettings, side: int) -> PromptSet:
-        """The prompts: those of a file, or the subject in eight places. Raises SettingsError with all that is wrong there."""
-        asked, subject = settings.evaluation, self.subject
-        places = PLACES.values() if side == SIDE else _PLACES
-        if asked.prompts is None:
-            prompts = tuple(subject_prompt(f"photo of a {{token}} {{class_word}} {place}", subject) for place in places)
-        else:
-            prompts = read_subject_prompts(asked.prompts, subject)
-        return prompt_set_of(prompts, asked, class_prompt=self.class_prompt)
+    def prompt_set(self, evaluation: EvaluationSettings, side: int) -> PromptSet:
+        """The prompts for pictures of `side` pixels. Raises SettingsError with all that is wrong in their file."""
+        return subject_prompt_set(self.subject, evaluation, class_prompt=self.class_prompt, side=side)
 
     @cached_property
     def photos(self) -> tuple[Photo, ...]:
@@ -105,8 +82,7 @@ class EvaluationTarget:
 
     def photo_pixels(self, side: int) -> list[Tensor]:
         """The largest square in the middle of each photo, (3, side, side) in [0, 1]."""
-        pixels = [read_pixels(photo.path, background=self.background) for photo in self.photos]
-        return [(render_view(one, _middle(photo, side)) + 1) / 2 for one, photo in zip(pixels, self.photos, strict=True)]
+        return photo_squares(self.photos, background=self.background, side=side)
 
     def exposures(self, steps: int, resolution: int) -> list[tuple[str, int]]:
         """Each photo's name and how often so many steps of the run showed it; empty where these are not its photos."""
@@ -124,68 +100,30 @@ class EvaluationTarget:
         return [(photo.path.name, count) for photo, count in zip(seen, counts, strict=True) if photo.path in own]
 
 
-def evaluation_targets(settings: EvaluateSettings) -> tuple[EvaluationTarget, ...]:
+def evaluation_targets(request: EvaluationRequest) -> tuple[EvaluationTarget, ...]:
     """Every subject that is asked for, what is given put over what the run remembers.
 
     Raises SettingsError with everything that is still missing, and PhotoError for broken photos of several subjects.
     """
-    folder = Path(settings.model).expanduser()
-    config = RunFolder(folder).config
-    is_run = folder.is_dir() and config.is_file()
-    run = parse_settings(TrainSettings, read_yaml(config), where=str(config)) if is_run else None
-    chosen = chosen_subjects(settings, run)
-    if settings.evaluation.is_changed("num_class_images") and not any(one.has_class for one in chosen.subjects):
+    folder = Path(request.model).expanduser()
+    run = read_remembered_run(folder)
+    chosen = chosen_subjects(request, run)
+    if request.evaluation.is_changed("num_class_images") and not any(one.has_class for one in chosen.subjects):
         raise SettingsError("class_word is empty, so num_class_images would have no effect; leave it out")
-    base = None if settings.base is None else BaseModelSettings(model=settings.base)
+    base = None if request.base is None else BaseModelSettings(model=request.base)
     prior, views = (PriorSettings(), ViewSettings()) if run is None else (run.prior, run.views)
     return tuple(
         EvaluationTarget(
-            model=settings.model,
+            model=request.model,
             base=base or (None if run is None else run.base),
             subject=subject,
-            class_prompt=fill(prior.class_prompt, token="", class_word=subject.class_word) if subject.has_class else None,
+            class_prompt=class_prompt_of(subject, prior),
             background=views.background,
-            output=settings.output or (folder if is_run else folder.parent) / "evaluation",
+            output=request.output or (folder.parent if run is None else folder) / "evaluation",
             run=run,
-            has_own_photos=run is not None and settings.photos is None,
+            has_own_photos=run is not None and request.photos is None,
             among=chosen.among,
             among_warnings=chosen.warnings,
         )
         for subject in chosen.subjects
     )
-
-
-def evaluation_target(settings: EvaluateSettings) -> EvaluationTarget:
-    """The subject of a run that learned one; see `all_evaluated`."""
-    found = evaluation_targets(settings)
-    assert len(found) == 1, "whoever asks for one has looked that there are not several"
-    return found[0]
-
-
-def usual_guidance_scale(side: int) -> float:
-    """How strongly the prompt pulls in pictures that are measured, when nothing else is asked for."""
-    return _SMALL_GUIDANCE_SCALE if side == SIDE else _GUIDANCE_SCALE
-
-
-def with_guidance_scale(asked: EvaluationSettings, side: int) -> EvaluationSettings:
-    """The same with that choice written down, which depends on the model."""
-    return (
-        asked if asked.guidance_scale is not None else asked.model_copy(update={"guidance_scale": usual_guidance_scale(side)})
-    )
-
-
-def prompt_set_of(prompts: Sequence[SubjectPrompt], asked: EvaluationSettings, *, class_prompt: str | None) -> PromptSet:
-    """These prompts, with as many pictures as are asked for."""
-    return PromptSet(
-        prompts=tuple(one.prompt for one in prompts),
-        descriptions=tuple(one.description for one in prompts),
-        class_prompt=class_prompt,
-        num_images=asked.num_images,
-        num_class_images=asked.num_class_images,
-    )
-
-
-def _middle(photo: Photo, side: int) -> View:
-    square = min(photo.width, photo.height)
-    top, left = (photo.height - square) // 2, (photo.width - square) // 2
-    return View(side, top=top, left=left, height=square, width=square, flip=False)

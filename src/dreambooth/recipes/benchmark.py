@@ -23,7 +23,7 @@ from dreambooth.errors import Interrupted, PhotoError, RunError, SettingsError
 from dreambooth.evaluation.benchmark_table import SUMMARY_TITLES, as_markdown, benchmark_record, summary_rows
 from dreambooth.evaluation.choose_encoders import choose_encoders
 from dreambooth.evaluation.dataset import BenchmarkSubject, chosen, read_dataset, toybox_dataset
-from dreambooth.evaluation.target import with_guidance_scale
+from dreambooth.evaluation.prompt_sets import with_guidance_scale
 from dreambooth.files import write_json, write_text
 from dreambooth.measures.settings import BenchmarkSettings, EvaluationSettings
 from dreambooth.recipes.benchmark_subject import SubjectJob, benchmark_subject, photos_that_changed, read_scores

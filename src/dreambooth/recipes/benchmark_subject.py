@@ -11,15 +11,16 @@ from typing import Any
 
 import torch
 
-from dreambooth.data.captions import fill
 from dreambooth.display import Display
 from dreambooth.display_console import ConsoleDisplay
 from dreambooth.errors import Interrupted
 from dreambooth.evaluation.choose_encoders import choose_encoders
 from dreambooth.evaluation.dataset import BenchmarkSubject
 from dreambooth.evaluation.evaluator import Encoders, Evaluator, Measured, PromptSet, Samples
+from dreambooth.evaluation.prompt_sets import class_prompt_of, prompt_set_of
 from dreambooth.evaluation.prompts import subject_prompt
-from dreambooth.evaluation.target import EvaluationTarget, prompt_set_of
+from dreambooth.evaluation.remembered_run import remembered_run
+from dreambooth.evaluation.target import EvaluationTarget
 from dreambooth.files import write_json
 from dreambooth.measures.intervals import Score
 from dreambooth.measures.settings import EvaluationSettings
@@ -147,10 +148,10 @@ def _evaluation_target(job: SubjectJob) -> EvaluationTarget:
         model=str(job.run.path),
         base=training.base,
         subject=training.subject,
-        class_prompt=fill(training.prior.class_prompt, token="", class_word=training.subject.class_word),
+        class_prompt=class_prompt_of(training.subject, training.prior),
         background=training.views.background,
         output=job.folder,
-        run=training,
+        run=remembered_run(training),
         has_own_photos=True,
     )
 

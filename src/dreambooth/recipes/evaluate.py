@@ -14,13 +14,15 @@ from dreambooth.evaluation.choose_encoders import choose_encoders
 from dreambooth.evaluation.evaluator import MEASURES, Evaluator, PromptSet, Samples, confusion
 from dreambooth.evaluation.models import ModelSamples, read_models, samples_of_models
 from dreambooth.evaluation.origins import held_against_origins
+from dreambooth.evaluation.prompt_sets import with_guidance_scale
 from dreambooth.evaluation.report import report_html, score_text
+from dreambooth.evaluation.request import EvaluationRequest
 from dreambooth.evaluation.results import ModelScores, Results, SubjectResults, alarm_text, encoders_text, scores_record
 from dreambooth.evaluation.results_page import report_of
-from dreambooth.evaluation.target import EvaluationTarget, evaluation_targets, with_guidance_scale
+from dreambooth.evaluation.target import EvaluationTarget, evaluation_targets
 from dreambooth.files import write_json, write_text
 from dreambooth.measures.intervals import Score
-from dreambooth.pictures.sample_cache import SampleCache
+from dreambooth.pictures.sample_cache import SampleCache, sample_settings
 from dreambooth.runtime.device import choose_device
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.sampling.names import folder_problems
@@ -47,34 +49,45 @@ def evaluate(settings: EvaluateSettings, display: Display) -> EvaluateResult:
     A run that learned several subjects is asked for all of them. Raises a DreamboothError with what is missing or wrong
     before any picture is made.
     """
-    asked = evaluation_targets(settings)
+    request, evaluation = _request_of(settings), settings.evaluation
+    asked = evaluation_targets(request)
     output, device = asked[0].output, choose_device(settings.device)
     for one in asked:
         check_apart(output, one.subject.photos)
     with Interrupts(lambda: stopped_text(output)):
-        models = read_models(settings, asked[0])
-        asked, warnings = held_against_origins(asked, models, settings)
+        models = read_models(request, asked[0])
+        asked, warnings = held_against_origins(asked, models, request)
         _show_what_is_doubtful(asked, warnings, display)
-        settings = settings.model_copy(update={"evaluation": with_guidance_scale(settings.evaluation, models.side)})
-        prompt_sets = [one.prompt_set(settings, models.side) for one in asked]
+        evaluation = with_guidance_scale(evaluation, models.side)
+        prompt_sets = [one.prompt_set(evaluation, models.side) for one in asked]
         photos = [one.photo_pixels(models.side) for one in asked]
         if problems := folder_problems(output, name="output"):
             raise SettingsError(problems, hint="Choose another --output.")
-        encoders = choose_encoders(settings.evaluation, side=models.side, device=device, cache=output / "features")
-        evaluators = [Evaluator(*one, encoders, settings.evaluation.seed) for one in zip(prompt_sets, photos, strict=True)]
-        model_samples, num_other_images = (
-            samples_of_models(models, asked[0], settings, device),
-            settings.evaluation.num_checkpoint_images,
-        )
+        encoders = choose_encoders(evaluation, side=models.side, device=device, cache=output / "features")
+        evaluators = [Evaluator(*one, encoders, evaluation.seed) for one in zip(prompt_sets, photos, strict=True)]
+        sample = sample_settings(evaluation, device=settings.device)
+        model_samples, num_other_images = samples_of_models(models, asked[0], sample, device), evaluation.num_checkpoint_images
         _say_what_it_costs(model_samples, prompt_sets, num_other_images, display)
         _make_pictures(model_samples, prompt_sets, num_other_images, display)
         found = [_measure(evaluator, model_samples, num_other_images, display) for evaluator in evaluators]
         shares_KK = confusion(evaluators, [one.after for one in found]) if len(evaluators) > 1 else None
     evaluations = tuple(
-        SubjectResults(settings, one, evaluator, models.measured, models.base, its)
+        SubjectResults(evaluation, one, evaluator, models.measured, models.base, its)
         for one, evaluator, its in zip(asked, evaluators, found, strict=True)
     )
     return _tell(Results(evaluations, shares_KK), display)
+
+
+def _request_of(settings: EvaluateSettings) -> EvaluationRequest:
+    return EvaluationRequest(
+        model=settings.model,
+        photos=settings.photos,
+        class_word=settings.class_word,
+        token=settings.token,
+        base=settings.base,
+        output=settings.output,
+        evaluation=settings.evaluation,
+    )
 
 
 def stopped_text(output: Path) -> str:

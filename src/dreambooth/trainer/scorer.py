@@ -19,17 +19,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from dreambooth.data.captions import named_subjects
+from dreambooth.data.records import Photo
+from dreambooth.data.settings import SubjectSettings
 from dreambooth.display import Display, format_duration
 from dreambooth.errors import RunError, SettingsError
 from dreambooth.evaluation.evaluator import Evaluator, Samples
-from dreambooth.evaluation.target import evaluation_target, usual_guidance_scale
+from dreambooth.evaluation.photo_squares import photo_squares
+from dreambooth.evaluation.prompt_sets import class_prompt_of, subject_prompt_set, usual_guidance_scale
 from dreambooth.measures.balance import Balance, Span, Weights, balance, spans
-from dreambooth.measures.settings import SelectionSettings
+from dreambooth.measures.settings import EvaluationSettings, SelectionSettings
 from dreambooth.runtime.tensor_files import write_tensors
 from dreambooth.sampling.placing import visiting
 from dreambooth.sampling.records import Picture, SamplingOptions
 from dreambooth.sampling.sampler import decode, final_latents
-from dreambooth.schema.verbs import EvaluateSettings
 
 if TYPE_CHECKING:
     from dreambooth.trainer.session import Session
@@ -54,10 +57,13 @@ class Scorer:
         ready = session.ready
         if ready.encoders is None:
             return None
-        asked = EvaluateSettings(model=str(ready.run.path))
-        subject = evaluation_target(asked)
-        prompt_set = subject.prompt_set(asked, ready.resolution).fewer(ready.settings.selection.evaluation_images)
-        evaluator = Evaluator(prompt_set, subject.photo_pixels(ready.resolution), ready.encoders, _SEED)
+        side, photos = ready.resolution, [one.photo for one in ready.photos]
+        subject = _subject_of(ready.settings.subject, photos)
+        class_prompt = class_prompt_of(subject, ready.settings.prior)
+        all_prompts = subject_prompt_set(subject, EvaluationSettings(), class_prompt=class_prompt, side=side)
+        prompt_set = all_prompts.fewer(ready.settings.selection.evaluation_images)
+        squares = photo_squares(photos, background=ready.settings.views.background, side=side)
+        evaluator = Evaluator(prompt_set, squares, ready.encoders, _SEED)
         scorer = cls(session, evaluator, display)
         if session.state.step > 0:
             _ = scorer._before
@@ -144,6 +150,12 @@ class Scorer:
     def _num_left(self) -> int:
         every, steps = self.session.ready.settings.selection.evaluate_every, self.session.ready.settings.loop.steps
         return steps // every - self.session.state.step // every
+
+
+def _subject_of(subject: SubjectSettings, photos: Sequence[Photo]) -> SubjectSettings:
+    """The subject with its words as the photos' folders give them; preflight has checked that they show one subject."""
+    (words,) = named_subjects(photos, subject)
+    return subject.model_copy(update={"token": words.token, "class_word": words.class_word})
 
 
 def _weights(chosen: SelectionSettings) -> Weights:

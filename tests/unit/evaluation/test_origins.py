@@ -16,8 +16,9 @@ from dreambooth.config import write_yaml
 from dreambooth.data.photos import read_photo
 from dreambooth.errors import ModelFileError, PhotoError
 from dreambooth.evaluation.origins import held_against_origins, origins_of
+from dreambooth.evaluation.request import EvaluationRequest
 from dreambooth.evaluation.target import EvaluationTarget, evaluation_targets
-from dreambooth.schema.verbs import EvaluateSettings, TrainSettings
+from dreambooth.schema.verbs import TrainSettings
 
 Make = Callable[..., TrainSettings]
 BASE = "ab" * 32
@@ -52,7 +53,7 @@ def learned(folder: Path) -> dict[Path, str]:
 
 
 def held(folder: Path, said: Mapping[str, str] | None, **given: Any) -> tuple[tuple[EvaluationTarget, ...], tuple[str, ...]]:
-    settings = EvaluateSettings(model=str(folder), **given)
+    settings = EvaluationRequest(model=str(folder), **given)
     models: Any = SimpleNamespace(measured=model(said), base=model(None))
     return held_against_origins(evaluation_targets(settings), models, settings)
 

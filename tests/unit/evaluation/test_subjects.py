@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from dreambooth.errors import PhotoError, SettingsError
+from dreambooth.evaluation.remembered_run import remembered_run
+from dreambooth.evaluation.request import EvaluationRequest
 from dreambooth.evaluation.subjects import ChosenSubjects, chosen_subjects, name_of
-from dreambooth.schema.verbs import EvaluateSettings, TrainSettings
+from dreambooth.schema.verbs import TrainSettings
 
 Make = Callable[..., TrainSettings]
 Choose = Callable[..., ChosenSubjects]
@@ -29,10 +31,10 @@ def folder(photos: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def choose(run_settings: Make, folder: Path) -> Choose:
     """What is chosen of a run with these three, with flags given by name."""
-    run = run_settings(subject={"photos": str(folder), "captions": "filename"})
+    run = remembered_run(run_settings(subject={"photos": str(folder), "captions": "filename"}))
 
     def chosen(**given: Any) -> ChosenSubjects:
-        return chosen_subjects(EvaluateSettings(model="runs/all of them", **given), run)
+        return chosen_subjects(EvaluationRequest(model="runs/all of them", **given), run)
 
     return chosen
 
@@ -90,22 +92,22 @@ def test_a_path_that_is_not_there_is_told_before_what_it_would_know(tmp_path: Pa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     with pytest.raises(SettingsError) as caught:
-        chosen_subjects(EvaluateSettings(model="runs/nosuch"), None)
+        chosen_subjects(EvaluationRequest(model="runs/nosuch"), None)
     assert caught.value.problems == (
         "model is runs/nosuch: no such file or folder; expected a run folder, which knows the rest, or a .ckpt or .safetensors "
         "file, a diffusers folder or a hub id",
     )
     assert "--output of dreambooth train" in caught.value.text
     with pytest.raises(SettingsError) as caught:
-        chosen_subjects(EvaluateSettings(model="rnus/nosuch", token="sks"), None)
+        chosen_subjects(EvaluationRequest(model="rnus/nosuch", token="sks"), None)
     assert caught.value.problems == tuple(
         f"{name} is not given, and rnus/nosuch is no file or folder here and no run folder that would know"
         for name in ("photos", "class_word")
     ), "it may be a hub id"
-    given = EvaluateSettings(model="runs/nosuch", photos=tmp_path, class_word="dog", token="sks")
+    given = EvaluationRequest(model="runs/nosuch", photos=tmp_path, class_word="dog", token="sks")
     assert names(chosen_subjects(given, None)) == ["sks dog"], "reading the model says what is wrong with it"
     with pytest.raises(SettingsError, match="photos is not given, and runs is no run folder that would know"):
-        chosen_subjects(EvaluateSettings(model="runs"), None)
+        chosen_subjects(EvaluationRequest(model="runs"), None)
 
 
 def test_a_broken_photo_is_no_subject_less(choose: Choose, folder: Path) -> None:
@@ -115,6 +117,6 @@ def test_a_broken_photo_is_no_subject_less(choose: Choose, folder: Path) -> None
 
 
 def test_folders_say_nothing_where_captions_are_prompts(run_settings: Make, folder: Path) -> None:
-    run = run_settings(subject={"photos": str(folder)})
-    chosen = chosen_subjects(EvaluateSettings(model="run", token="mwf"), run)
+    run = remembered_run(run_settings(subject={"photos": str(folder)}))
+    chosen = chosen_subjects(EvaluationRequest(model="run", token="mwf"), run)
     assert (names(chosen), chosen.among) == (["mwf backpack"], None)

@@ -360,7 +360,7 @@ def test_mistakes_are_told_before_anything_is_written(world: World, tmp_path: Pa
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"dataset": "folder", "quick": True}, "quick is for dataset toybox"),
+        ({"dataset": "folder", "quick": True}, "quick requires --dataset toybox"),
         ({"ray": "auto", "device": "cuda:1"}, "ray chooses"),
         ({"evaluation": {"prompts": "p.txt"}}, "prompts would have no effect"),
     ],
