@@ -15,6 +15,7 @@ from benchmarks.models import Part, random_components
 from dreambooth.config import parse_settings
 from dreambooth.data.examples import ExampleSource
 from dreambooth.data.records import CaptionedPhoto, Photo, Role
+from dreambooth.data.size import Size
 from dreambooth.data.views import held_out_view
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.diffusion.randomness import normal
@@ -78,7 +79,7 @@ class SyntheticRun:
     """A run before its first step, or somewhere on its way."""
 
     settings: TrainSettings
-    resolution: int
+    size: Size
     plan: MemoryPlan
     policy: PrecisionPolicy
     device: torch.device
@@ -116,7 +117,7 @@ class SyntheticRun:
         """Held-out views of some pictures of each role, none of which training sees."""
 
         def item(role: Role, one: CaptionedPhoto) -> ValidationItem:
-            key = one.photo.digest, held_out_view(one.photo, self.resolution)
+            key = one.photo.digest, held_out_view(one.photo, self.size)
             return ValidationItem(
                 role, self.encoded.moments[key].mean * self.encoded.scaling_factor, self.encoded.text[one.caption]
             )
@@ -126,7 +127,7 @@ class SyntheticRun:
 
     def predicted_peak(self) -> int:
         """Bytes that the product's estimate gives for the training step of this run."""
-        workload = workload_of(self.settings, self.resolution)
+        workload = workload_of(self.settings, self.size)
         phases = estimate_memory(self.components.family, self.plan, workload).phases
         return next(phase.use.total for phase in phases if phase.name == "training step")
 
@@ -147,7 +148,7 @@ class SyntheticRun:
             "train_text_encoder": self.settings.trainee.train_text_encoder,
             "batch": self.settings.loop.batch_size,
             "class_images": self.settings.loop.batch_size,
-            "resolution": self.resolution,
+            "resolution": self.size.width,
         }
 
 
@@ -160,9 +161,9 @@ def start_run(
     components: Components | None = None,
 ) -> SyntheticRun:
     """Build, place and assemble. Without `components` the weights are random and made on the device."""
-    side = resolution or family.resolution
-    settings = choices.settings(side)
-    workload, preset = workload_of(settings, side), settings.memory.memory_preset
+    size = Size.square(resolution or family.resolution)
+    settings = choices.settings(size.width)
+    workload, preset = workload_of(settings, size), settings.memory.memory_preset
     assert preset != "auto", "name a preset: auto looks at what is free"
     plan = possible_plan(preset, settings.memory, workload, has_bfloat16=has_bfloat16(device))
     policy = choose_precision(plan.precision, device)
@@ -178,30 +179,32 @@ def start_run(
     if choices.has_plain_attention:
         use_plain_attention(components.denoiser)
     placed = place_for_training(components, settings, plan, policy, device)
-    source, moments = _synthetic_pictures(family, settings, side)
+    source, moments = _synthetic_pictures(family, settings, size)
     text = encode_captions(components, source.captions(), train_text_encoder=learns, device=device)
     if not learns:
         components.parts["text_encoder"].to("cpu")
     release_memory(device)
     trainee, state = assemble(placed, settings, plan, policy, OneProcess())
     encoded = Encoded(moments, text, family.scaling_factor)
-    return SyntheticRun(settings, side, plan, policy, device, components, trainee, state, source, encoded)
+    return SyntheticRun(settings, size, plan, policy, device, components, trainee, state, source, encoded)
 
 
 def _synthetic_pictures(
-    family: Family, settings: TrainSettings, side: int
+    family: Family, settings: TrainSettings, size: Size
 ) -> tuple[ExampleSource, dict[ViewKey, LatentMoments]]:
     """Pictures that exist by name alone, and the posterior of every view of them: random, of the size of real latents."""
 
     def pictures(role: str) -> tuple[CaptionedPhoto, ...]:
         names = [f"{role}-{number}" for number in range(_NUM_PICTURES)]
-        return tuple(CaptionedPhoto(Photo(Path(f"{name}.png"), name, side, side, None), CAPTIONS[role]) for name in names)
+        return tuple(
+            CaptionedPhoto(Photo(Path(f"{name}.png"), name, size.width, size.height, None), CAPTIONS[role]) for name in names
+        )
 
     source = ExampleSource(
-        pictures("instance"), pictures("prior"), settings.views, side, settings.loop.examples_per_step, settings.loop.seed
+        pictures("instance"), pictures("prior"), settings.views, size, settings.loop.examples_per_step, settings.loop.seed
     )
-    held_out = [(one.photo, held_out_view(one.photo, side)) for one in (*source.instances, *source.priors)]
-    latent = (family.latent_channels, side // family.downsampling, side // family.downsampling)
+    held_out = [(one.photo, held_out_view(one.photo, size)) for one in (*source.instances, *source.priors)]
+    latent = (family.latent_channels, size.height // family.downsampling, size.width // family.downsampling)
     moments = {}
     for photo, view in (*source.views_used(_NUM_STEPS), *held_out):
         mean = normal(latent, settings.loop.seed, "picture", photo.digest, str(view)) / family.scaling_factor

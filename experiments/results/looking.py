@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dreambooth.data.photos import read_pixels
+from dreambooth.data.size import Size
 from dreambooth.data.views import View, render_view
 from dreambooth.display_console import ConsoleDisplay
 from dreambooth.evaluation.choose_encoders import choose_encoders
@@ -64,7 +65,9 @@ def photo_pixels(folder: Path) -> Tensor:
     for path in sorted(folder.glob("*.png")):
         pixels = read_pixels(path, background="white")
         height, width = pixels.shape[:2]
-        views.append((render_view(pixels, View(SIDE, top=0, left=0, height=height, width=width, flip=False)) + 1) / 2)
+        views.append(
+            (render_view(pixels, View(Size.square(SIDE), top=0, left=0, height=height, width=width, flip=False)) + 1) / 2
+        )
     return torch.stack(views)
 
 

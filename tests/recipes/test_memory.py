@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from dreambooth.config import read_yaml, write_yaml
+from dreambooth.data.size import Size
 from dreambooth.display import Display
 from dreambooth.errors import SettingsError, TrainingError
 from dreambooth.memory.plan import PRESETS as PRESETS_BY_NAME
@@ -223,13 +224,16 @@ def test_only_levers_that_the_run_may_pull_are_offered(run_settings: MakeSetting
     accumulating = run_settings(
         loop={"gradient_accumulation": 2, "ema_decay": 0.99}, optimizer={"optimizer": "adafactor"}, memory=cpu
     )
-    levers = levers_to_pull(accumulating, PRESETS_BY_NAME["cpu"], workload_of(accumulating, 64))
+    levers = levers_to_pull(accumulating, PRESETS_BY_NAME["cpu"], workload_of(accumulating, Size.square(64)))
     assert levers == ("--gradient-checkpointing all", "--micro-batch-size 1")
     alone = run_settings(prior={"prior_weight": 0, "num_prior_images": 200, "prior_sampling_steps": 50}, memory=cpu)
-    assert "--micro-batch-size 1" not in levers_to_pull(alone, PRESETS_BY_NAME["cpu"], workload_of(alone, 64))
+    assert "--micro-batch-size 1" not in levers_to_pull(alone, PRESETS_BY_NAME["cpu"], workload_of(alone, Size.square(64)))
     outer = run_settings(memory={"memory_preset": "6gb", "gradient_checkpointing": "outer"})
     plan = plan_of("6gb", outer.memory, has_bfloat16=True)
-    assert levers_to_pull(outer, plan, workload_of(outer, 64)) == ("--gradient-checkpointing all", "--states-on-host")
+    assert levers_to_pull(outer, plan, workload_of(outer, Size.square(64))) == (
+        "--gradient-checkpointing all",
+        "--states-on-host",
+    )
 
 
 def test_a_preset_may_change_on_a_resume_where_there_are_no_means(run_settings: MakeSettings, display: Display) -> None:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dreambooth.data.drawing import PerRole
+from dreambooth.data.size import Size
 from dreambooth.diffusion.randomness import normal
 from dreambooth.display import Display
 from dreambooth.errors import DreamboothError, RunError
@@ -274,7 +275,7 @@ def test_what_is_scored_needs_room_on_the_disk_and_the_memory_of_a_preview(run_s
 
     without, scored = (run_bytes(settings(every), PRESETS["cpu"], num_trained=0, num_parameters=1000) for every in (0, 20))
     assert scored - without == 4 * 2000, "models of the steps 20, 40, 60 and 80 beside those of 50 and 100"
-    assert workload_of(settings(0), 64).previews is None
-    assert workload_of(settings(20), 64).previews == Sampling(1, is_guided=True)
+    assert workload_of(settings(0), Size.square(64)).previews is None
+    assert workload_of(settings(20), Size.square(64)).previews == Sampling(1, is_guided=True)
     names = preflight._model_names(settings(20, "xavierxiao"), PerRole(1000, 0))
     assert len({names.at(step) for step in (20, 40, 50, 60, 80)}) == 5, "all fall into one epoch, and none has another's name"

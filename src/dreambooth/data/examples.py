@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from dreambooth.data.drawing import Drawing, PerRole, drawing
 from dreambooth.data.records import CaptionedPhoto, Photo, Role
 from dreambooth.data.settings import ViewSettings
+from dreambooth.data.size import Size
 from dreambooth.data.views import View, all_training_views, draw_view
 
 __all__ = ["Example", "ExampleSource"]
@@ -39,7 +40,7 @@ class ExampleSource:
     instances: tuple[CaptionedPhoto, ...]
     priors: tuple[CaptionedPhoto, ...]
     views: ViewSettings
-    resolution: int
+    size: Size
     examples_per_step: int
     seed: int
     repeats: PerRole | None = None
@@ -63,7 +64,7 @@ class ExampleSource:
             (one.photo.digest, view)
             for role in roles
             for one in self._pictures(role)[: self._drawing.num_reached(role)]
-            for view in all_training_views(one.photo, self.views, self.resolution, self.seed, role)
+            for view in all_training_views(one.photo, self.views, self.size, self.seed, role)
         }
         used: dict[tuple[str, View], tuple[Photo, View]] = {}
         for step in range(1, steps + 1):
@@ -92,6 +93,6 @@ class ExampleSource:
         examples: list[Example] = []
         for slot in range(self.examples_per_step if pictures else 0):
             picture = pictures[order.index(role, (step - 1) * self.examples_per_step + slot)]
-            view = draw_view(picture.photo, self.views, self.resolution, self.seed, role, step, slot)
+            view = draw_view(picture.photo, self.views, self.size, self.seed, role, step, slot)
             examples.append(Example(role, picture.photo, view, picture.caption, slot))
         return examples

@@ -1,4 +1,4 @@
-"""How a picture becomes a square of the training size: a view is a recorded crop and flip, not an act of chance.
+"""How a picture takes the size of the training: a view is a recorded crop and flip, not an act of chance.
 
 Everything is resampled with Pillow's bicubic filter, which widens with the scale and so does not alias when a picture is made
 smaller. It is the original's filter, so that `squash` gives the original's numbers, and it rings less than Lanczos.
@@ -19,6 +19,7 @@ from torch import Tensor
 from dreambooth.data.decoding import Pixels
 from dreambooth.data.records import Photo, Role
 from dreambooth.data.settings import ViewSettings
+from dreambooth.data.size import Size
 from dreambooth.diffusion.randomness import Key, uniform, uniform_integer
 
 __all__ = ["HELD_OUT_SCALE", "NUM_RANDOM_CROPS", "View", "all_training_views", "draw_view", "held_out_view", "render_view"]
@@ -32,9 +33,9 @@ HELD_OUT_SCALE = Fraction(9, 10)
 
 @dataclass(frozen=True)
 class View:
-    """A box in the pixels of the upright picture, resized to a square of `resolution` pixels and perhaps mirrored."""
+    """A box in the pixels of the upright picture, resized to `size` and perhaps mirrored."""
 
-    resolution: int
+    size: Size
     top: int
     left: int
     height: int
@@ -42,19 +43,19 @@ class View:
     flip: bool
 
 
-def all_training_views(photo: Photo, settings: ViewSettings, resolution: int, seed: int, role: Role) -> tuple[View, ...]:
+def all_training_views(photo: Photo, settings: ViewSettings, size: Size, seed: int, role: Role) -> tuple[View, ...]:
     """Every distinct view of a picture that training may use: each crop, with each flip that is not impossible."""
     flipped = _flip_probability(settings, role)
     flips = [flip for flip, share in ((False, 1 - flipped), (True, flipped)) if share > 0]
     if settings.crop == "random":
         indices = range(NUM_RANDOM_CROPS)
-        views = [_random_crop(photo, resolution, seed, index=index, flip=flip) for index in indices for flip in flips]
+        views = [_random_crop(photo, size, seed, index=index, flip=flip) for index in indices for flip in flips]
     else:
-        views = [_only_crop(photo, settings, resolution, flip=flip) for flip in flips]
+        views = [_only_crop(photo, settings, size, flip=flip) for flip in flips]
     return tuple(dict.fromkeys(views))
 
 
-def draw_view(photo: Photo, settings: ViewSettings, resolution: int, seed: int, role: Role, *key: Key) -> View:
+def draw_view(photo: Photo, settings: ViewSettings, size: Size, seed: int, role: Role, *key: Key) -> View:
     """One of `all_training_views`, chosen by the seed, the role and the key alone.
 
     The flip and the crop are drawn apart: changing the flip probability moves no crop.
@@ -62,16 +63,16 @@ def draw_view(photo: Photo, settings: ViewSettings, resolution: int, seed: int, 
     flip = uniform(seed, "flip", role, *key) < _flip_probability(settings, role)
     if settings.crop == "random":
         index = uniform_integer(NUM_RANDOM_CROPS, seed, "crop", role, *key)
-        return _random_crop(photo, resolution, seed, index=index, flip=flip)
-    return _only_crop(photo, settings, resolution, flip=flip)
+        return _random_crop(photo, size, seed, index=index, flip=flip)
+    return _only_crop(photo, settings, size, flip=flip)
 
 
-def held_out_view(photo: Photo, resolution: int) -> View:
-    """A view that training never uses, the same in every run: the upper left nine tenths of the central square."""
-    side = min(photo.width, photo.height)
-    held_out = min(side - 1, round(HELD_OUT_SCALE * side))
-    top, left = (photo.height - side) // 2, (photo.width - side) // 2
-    return View(resolution, top=top, left=left, height=held_out, width=held_out, flip=False)
+def held_out_view(photo: Photo, size: Size) -> View:
+    """A view that training never uses, the same in every run: the upper left nine tenths of the central box."""
+    box = _largest_box(photo, size)
+    height, width = (min(side - 1, round(HELD_OUT_SCALE * side)) for side in (box.height, box.width))
+    top, left = (photo.height - box.height) // 2, (photo.width - box.width) // 2
+    return View(size, top=top, left=left, height=height, width=width, flip=False)
 
 
 def _flip_probability(settings: ViewSettings, role: Role) -> float:
@@ -80,34 +81,47 @@ def _flip_probability(settings: ViewSettings, role: Role) -> float:
     return settings.flip_probability
 
 
-def _only_crop(photo: Photo, settings: ViewSettings, resolution: int, *, flip: bool) -> View:
+def _only_crop(photo: Photo, settings: ViewSettings, size: Size, *, flip: bool) -> View:
     if settings.crop == "squash":
-        return View(resolution, top=0, left=0, height=photo.height, width=photo.width, flip=flip)
-    return _square(photo, resolution, offset=abs(photo.height - photo.width) // 2, flip=flip)
+        return View(size, top=0, left=0, height=photo.height, width=photo.width, flip=flip)
+    return _crop(photo, size, offset=_slack(photo, size) // 2, flip=flip)
 
 
-def _random_crop(photo: Photo, resolution: int, seed: int, *, index: int, flip: bool) -> View:
-    """Crop number `index` of the pool: uniform within its own share of the longer side, so that the pool covers all of it."""
-    num_offsets = abs(photo.height - photo.width) + 1
+def _random_crop(photo: Photo, size: Size, seed: int, *, index: int, flip: bool) -> View:
+    """Crop number `index` of the pool: uniform within its own share of what is cut off, so that the pool covers all of it."""
+    num_offsets = _slack(photo, size) + 1
     position = (index + uniform(seed, "crop position", photo.digest, index)) / NUM_RANDOM_CROPS
-    return _square(photo, resolution, offset=min(int(position * num_offsets), num_offsets - 1), flip=flip)
+    return _crop(photo, size, offset=min(int(position * num_offsets), num_offsets - 1), flip=flip)
 
 
-def _square(photo: Photo, resolution: int, *, offset: int, flip: bool) -> View:
-    """The largest square, `offset` pixels from the beginning of the longer side."""
-    side = min(photo.width, photo.height)
-    top, left = (offset, 0) if photo.height > photo.width else (0, offset)
-    return View(resolution, top=top, left=left, height=side, width=side, flip=flip)
+def _crop(photo: Photo, size: Size, *, offset: int, flip: bool) -> View:
+    """The largest box of the size's proportions, `offset` pixels from the beginning of the side that it does not fill."""
+    box = _largest_box(photo, size)
+    top, left = (offset, 0) if photo.height > box.height else (0, offset)
+    return View(size, top=top, left=left, height=box.height, width=box.width, flip=flip)
+
+
+def _slack(photo: Photo, size: Size) -> int:
+    """Pixels by which the largest box of the size's proportions may move."""
+    box = _largest_box(photo, size)
+    return photo.height - box.height + photo.width - box.width
+
+
+def _largest_box(photo: Photo, size: Size) -> Size:
+    """The largest box of the size's proportions in a picture; it fills one side at least."""
+    if photo.width * size.height >= photo.height * size.width:
+        return Size(photo.height, max(1, round(Fraction(photo.height * size.width, size.height))))
+    return Size(max(1, round(Fraction(photo.width * size.height, size.width))), photo.width)
 
 
 def render_view(pixels: Pixels, view: View) -> Tensor:
-    """The view of pixels (H, W, 3), uint8, as a tensor (3, R, R), float32 in [-1, 1], R being the view's resolution.
+    """The view of pixels (H, W, 3), uint8, as a tensor (3, H, W) of the view's size, float32 in [-1, 1].
 
     The arithmetic is the original's: resize to bytes, mirror, x / 127.5 - 1 in double precision.
     """
     box = (view.left, view.top, view.left + view.width, view.top + view.height)
-    size = (view.resolution, view.resolution)
-    squared = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC, box=box))
+    size = (view.size.width, view.size.height)
+    resized = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC, box=box))
     if view.flip:
-        squared = squared[:, ::-1]
-    return torch.from_numpy((squared / 127.5 - 1.0).astype(np.float32).transpose(2, 0, 1).copy())
+        resized = resized[:, ::-1]
+    return torch.from_numpy((resized / 127.5 - 1.0).astype(np.float32).transpose(2, 0, 1).copy())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from dreambooth.data.size import Size
 from dreambooth.errors import SettingsError
 from dreambooth.estimate.peak import WORKSPACE, describe_estimate, estimate_memory, gib
 from dreambooth.estimate.traces import part_bytes
@@ -176,13 +177,13 @@ def _levers(preset: MemoryPreset, memory: MemorySettings, workload: Workload) ->
         is_for_states = "optimizer_states" in choice or "states_on_host" in choice
         if not (is_for_states and workload.optimizer == "adafactor"):  # which has hardly any, and refuses these choices
             yield " ".join(_typed(name, value) for name, value in choice.items()), named.model_copy(update=choice), workload
-    side = workload.resolution * 3 // 4 // 64 * 64
+    side = workload.size.shorter_side * 3 // 4 // 64 * 64
     trainee = workload.trainee
     if trainee.train_text_encoder:
         yield "--no-train-token-table", named, replace(workload, trainee=_changed(trainee, train_token_table=False))
         frozen = _changed(trainee, train_text_encoder=False, train_token_table=True, text_encoder_learning_rate=None)
         yield "--no-train-text-encoder", named, replace(workload, trainee=frozen)
-    yield f"--resolution {side}", named, replace(workload, resolution=side) if side >= 64 else workload
+    yield f"--resolution {side}", named, replace(workload, size=Size.square(side)) if side >= 64 else workload
     yield "--preview-steps 0", named, replace(workload, previews=None)
     if workload.class_images is not None:
         yield "--prior-batch-size 1", named, replace(workload, class_images=replace(workload.class_images, num_pictures=1))

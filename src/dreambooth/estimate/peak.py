@@ -163,12 +163,12 @@ class _PlannedRun:
     def class_images(self, sampling: Sampling) -> MemoryUse:
         """The model as it came, with all its parts."""
         denoising = self._sampling_bytes(sampling, is_learning=False)
-        decoding = decoding_bytes(self.family, self.workload.resolution)
+        decoding = decoding_bytes(self.family, self.workload.size)
         return MemoryUse(weights=self.all_weights, activations=max(denoising, decoding))
 
     def encoding(self) -> MemoryUse:
         """Photos through the VAE one by one."""
-        return MemoryUse(weights=self.all_weights, activations=encoding_bytes(self.family, self.workload.resolution))
+        return MemoryUse(weights=self.all_weights, activations=encoding_bytes(self.family, self.workload.size))
 
     def training_step(self) -> MemoryUse:
         """The fullest of its moments: forward and backward pass, the optimiser, the average."""
@@ -178,7 +178,7 @@ class _PlannedRun:
                 family=self.family,
                 precision=plan.precision,
                 checkpointing=plan.gradient_checkpointing,
-                resolution=workload.resolution,
+                size=workload.size,
                 num_examples=min(plan.micro_batch_size or workload.num_examples, workload.num_examples),
                 trainee=workload.trainee,
                 is_accumulating=workload.num_passes(plan) > 1,
@@ -215,7 +215,7 @@ class _PlannedRun:
             replace(
                 kept,
                 weights=self._spread(self.trained_weights) + part_bytes(self.family, "vae", torch.float32),
-                activations=decoding_bytes(self.family, self.workload.resolution),
+                activations=decoding_bytes(self.family, self.workload.size),
             ),
         )
         return max(moments, key=lambda use: use.total)
@@ -225,7 +225,7 @@ class _PlannedRun:
         return sampling_bytes(
             self.family,
             sampling,
-            resolution=self.workload.resolution,
+            size=self.workload.size,
             weight_dtype=policy.weight_dtype,
             compute_dtype=policy.compute_dtype,
             is_learning=is_learning,

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from dreambooth.data.size import Size
 from dreambooth.diffusion.objective import squared_error
 from dreambooth.families.components import Components
 from dreambooth.families.family import Family
@@ -72,7 +73,7 @@ class StepTrace:
     family: Family
     precision: Precision
     checkpointing: Checkpointing
-    resolution: int
+    size: Size
     num_examples: int
     """Photos and class images of one forward pass."""
     trainee: TraineeSettings
@@ -142,7 +143,7 @@ def step_use(trace: StepTrace) -> StepUse:
         scratch = None if trace.used_up_with is None else scratch_bytes(*trace.used_up_with, parameter.dtype, parameter.shape)
         parameter.register_post_accumulate_grad_hook(partial(_gradient_is_made, live, scratch))  # type: ignore[no-untyped-call]
     with live, trainee.train_mode():
-        x_t_BCHW, t_B = _latents(trace.family, trace.resolution, trace.num_examples), _timesteps(trace.num_examples)
+        x_t_BCHW, t_B = _latents(trace.family, trace.size, trace.num_examples), _timesteps(trace.num_examples)
         learns = any(name in trainee.modules for name in trace.family.text_encoders)
         text = (trace.family.empty_ids if learns else trace.family.empty_conditioning)(trace.num_examples, _META)
         with cuda:
@@ -164,7 +165,7 @@ def sampling_bytes(
     family: Family,
     sampling: Sampling,
     *,
-    resolution: int,
+    size: Size,
     weight_dtype: torch.dtype,
     compute_dtype: torch.dtype,
     is_learning: bool,
@@ -177,25 +178,25 @@ def sampling_bytes(
         empty = prompts.index(slice(1)) if sampling.is_guided else None
         # Of the weights' own type: autocast, which guided_noise would switch on for the meta device, is on already.
         predict = guided_noise(components, prompts, empty, scale=2.0, dtype=weight_dtype)
-        predict(_latents(family, resolution, sampling.num_pictures), 1.0)
+        predict(_latents(family, size, sampling.num_pictures), 1.0)
     return live.peak
 
 
 @cache
-def decoding_bytes(family: Family, resolution: int) -> int:
+def decoding_bytes(family: Family, size: Size) -> int:
     """Bytes of bringing one picture from latents to pixels in float32, beside the weights."""
     vae, live = _untouched(family).vae, LiveBytes()
     with live, AsOnCuda(), torch.no_grad():
-        family.decode_latents(vae, _latents(family, resolution, 1))
+        family.decode_latents(vae, _latents(family, size, 1))
     return live.peak
 
 
 @cache
-def encoding_bytes(family: Family, resolution: int) -> int:
+def encoding_bytes(family: Family, size: Size) -> int:
     """Bytes of bringing one picture from pixels to latents in float32, beside the weights."""
     vae, live = _untouched(family).vae, LiveBytes()
     with live, AsOnCuda(), torch.no_grad():
-        family.encode_pixels(vae, torch.empty(1, family.pixel_channels, resolution, resolution, device=_META))
+        family.encode_pixels(vae, torch.empty(1, family.pixel_channels, size.height, size.width, device=_META))
     return live.peak
 
 
@@ -291,9 +292,9 @@ def _in_format(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     return nn.Module.to(module, dtype)  # that of diffusers' models logs a warning that does not concern this family
 
 
-def _latents(family: Family, resolution: int, count: int) -> Tensor:
-    side = resolution // family.downsampling
-    return torch.empty(count, family.latent_channels, side, side, device=_META)
+def _latents(family: Family, size: Size, count: int) -> Tensor:
+    height, width = size.height // family.downsampling, size.width // family.downsampling
+    return torch.empty(count, family.latent_channels, height, width, device=_META)
 
 
 def _timesteps(count: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from dreambooth.data.size import Size
 from dreambooth.estimate.traces import (
     OptimizerName,
     Sampling,
@@ -19,7 +20,8 @@ __all__ = ["Workload"]
 class Workload:
     """What a run does, as far as memory depends on it."""
 
-    resolution: int
+    size: Size
+    """That of the training pictures."""
     num_examples: int
     """Photos and class images of one forward pass, as long as the memory plan does not cut it smaller."""
     gradient_accumulation: int

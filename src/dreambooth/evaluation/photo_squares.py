@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dreambooth.data.photos import read_pixels
 from dreambooth.data.records import Photo
+from dreambooth.data.size import Size
 from dreambooth.data.views import View, render_view
 
 __all__ = ["photo_squares"]
@@ -21,4 +22,4 @@ def photo_squares(photos: Iterable[Photo], *, background: str, side: int) -> lis
 def _middle(photo: Photo, side: int) -> View:
     square = min(photo.width, photo.height)
     top, left = (photo.height - square) // 2, (photo.width - square) // 2
-    return View(side, top=top, left=left, height=square, width=square, flip=False)
+    return View(Size.square(side), top=top, left=left, height=square, width=square, flip=False)

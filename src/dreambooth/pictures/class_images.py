@@ -17,6 +17,7 @@ import torch
 from dreambooth.data.captions import fill
 from dreambooth.data.prior_sets import PriorRequest, PriorSet
 from dreambooth.data.settings import PriorSettings
+from dreambooth.data.size import Size
 from dreambooth.display import Display
 from dreambooth.families.components import Components
 from dreambooth.files import atomic_file
@@ -35,7 +36,7 @@ def make_prior_set(
     model_digest: str,
     class_word: str,
     prior: PriorSettings,
-    resolution: int,
+    size: Size,
     seed: int,
     folder: Path,
     display: Display,
@@ -50,7 +51,7 @@ def make_prior_set(
     The components must be on `device`; they calculate in `dtype` (see `sample`). Image k depends on the set's key and k
     alone, and is written as soon as its batch is done, so being killed loses one batch at most.
     """
-    options = _options(prior, resolution, seed)
+    options = _options(prior, size, seed)
     request = _request(class_word, prior, options, model_digest)
     with processes.main_first():
         prior_set = PriorSet.open(folder, class_word, request)
@@ -74,13 +75,13 @@ def make_prior_set(
     return prior_set
 
 
-def _options(prior: PriorSettings, resolution: int, seed: int) -> SamplingOptions:
+def _options(prior: PriorSettings, size: Size, seed: int) -> SamplingOptions:
     return SamplingOptions(
         sampler=prior.prior_sampler,
         steps=prior.prior_sampling_steps,
         guidance_scale=prior.prior_guidance_scale,
-        height=resolution,
-        width=resolution,
+        height=size.height,
+        width=size.width,
         seed=seed,
     )
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dreambooth.data.photos import read_pixels
+from dreambooth.data.size import Size
 from dreambooth.display import Display
 from dreambooth.errors import PhotoError
 from dreambooth.measures.settings import EvaluationSettings
@@ -54,12 +55,12 @@ class SampleCache:
 
     def _kept(self, picture: Picture) -> Tensor | None:
         """Its pixels, when its file holds a picture of the model's size: somebody may have put another one there."""
-        side = self.model.family.resolution
+        size = Size.square(self.model.family.resolution)
         try:
             pixels_CHW = _pixels(self.path(picture)) if self.path(picture).is_file() else None
         except PhotoError:
             return None
-        return pixels_CHW if pixels_CHW is not None and pixels_CHW.shape == (3, side, side) else None
+        return pixels_CHW if pixels_CHW is not None and pixels_CHW.shape == (3, size.height, size.width) else None
 
     def make(self, pictures: Sequence[Picture], display: Display) -> list[Tensor]:
         """The pixels of all, in [0, 1], (3, H, W), from their files; the model is built only when one is missing.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from dreambooth.data.size import Size
 from dreambooth.display import Display
 from dreambooth.errors import SettingsError
 from dreambooth.estimate.choice import USABLE, first_that_fits, possible_plan
@@ -71,13 +72,13 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
     place = _place(settings)
     base = settings.base
     family = read_model(base.model, config=base.config, weights=base.weights).family
-    workload = _workload(settings, settings.resolution or family.resolution)
+    workload = _workload(settings, Size.square(settings.resolution or family.resolution))
     named = settings.memory.memory_preset
     estimates, problems = _estimates(tuple(PRESETS) if named == "auto" else (named,), settings, family, workload, place)
     if not estimates:
         raise SettingsError(list(dict.fromkeys(problems.values())))
     trained = "UNet and text encoder" if workload.trainee.train_text_encoder else "UNet"
-    display.say(f"{family.title}: {trained}, {workload.num_examples} pictures of {workload.resolution} px in a forward pass")
+    display.say(f"{family.title}: {trained}, {workload.num_examples} pictures of {workload.size} px in a forward pass")
     display.table("GiB at the fullest moment", _COMPONENTS, [_row(preset, one, place) for preset, one in estimates.items()])
     _show_phases(estimates, display)
     for preset, problem in problems.items():
@@ -108,10 +109,10 @@ def _place(settings: PlanSettings) -> _Place:
     return _Place(describe_device(device), free_memory_bytes(device), device)
 
 
-def _workload(settings: PlanSettings, resolution: int) -> Workload:
+def _workload(settings: PlanSettings, size: Size) -> Workload:
     has_class_images = settings.prior_weight > 0
     return Workload(
-        resolution=resolution,
+        size=size,
         num_examples=settings.batch_size * (2 if has_class_images else 1),
         gradient_accumulation=settings.gradient_accumulation,
         trainee=settings.trainee,

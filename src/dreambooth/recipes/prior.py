@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dreambooth.data.prior_sets import PriorSet
+from dreambooth.data.size import Size
 from dreambooth.display import Display
 from dreambooth.errors import SettingsError
 from dreambooth.pictures.class_images import _fill, _options, _request
@@ -42,9 +43,9 @@ def prior(settings: PriorRecipeSettings, display: Display) -> PriorResult:
         raise SettingsError(f"{', '.join(useless)}: of no effect when class images are only made; leave out")
     with Interrupts(lambda: "Stopped. The class images made so far are kept; the same command goes on from there."):
         base = read_model(settings.base.model, config=settings.base.config, weights=settings.base.weights)
-        resolution = base.family.resolution if settings.resolution is None else settings.resolution
-        check_size(base.family.downsampling, height=resolution, width=resolution)
-        options = _options(asked, resolution, settings.seed)
+        size = Size.square(base.family.resolution if settings.resolution is None else settings.resolution)
+        check_size(base.family.downsampling, height=size.height, width=size.width)
+        options = _options(asked, size, settings.seed)
         request = _request(settings.class_word, asked, options, base.digest())
         prior_set = PriorSet.open(asked.prior_folder or Path("class-images"), settings.class_word, request)
         missing = prior_set.missing(asked.num_prior_images)

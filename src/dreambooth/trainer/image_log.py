@@ -57,7 +57,7 @@ def image_log_latents(session: Session) -> ImageLogLatents:
 
 def write_image_log(session: Session, latents: ImageLogLatents) -> None:
     """Write the five sheets of this step. Raises ModelFileError for a picture that is not finite."""
-    size, step = session.ready.resolution, session.state.step
+    size, step = session.ready.size, session.state.step
     background = session.ready.settings.views.background
     inputs = [render_view(read_pixels(one.photo.path, background=background), one.view) for one in latents.examples]
     encoded = session.material.encoded
@@ -68,7 +68,7 @@ def write_image_log(session: Session, latents: ImageLogLatents) -> None:
     sheets: dict[str, Images] = {
         "inputs": [to_image((pixels + 1) / 2) for pixels in inputs],
         "reconstruction": reconstruction,
-        "conditioning": [caption_image(one.caption, side=size) for one in latents.examples],
+        "conditioning": [caption_image(one.caption, side=size.shorter_side) for one in latents.examples],
         **decoded,
     }
     for what, images in sheets.items():
@@ -77,8 +77,8 @@ def write_image_log(session: Session, latents: ImageLogLatents) -> None:
 
 
 def _latent(session: Session, picture: Picture, scale: float) -> Tensor:
-    size = session.ready.resolution
-    options = SamplingOptions("ddim", _STEPS, guidance_scale=scale, height=size, width=size, seed=_SEED, eta=1.0)
+    size = session.ready.size
+    options = SamplingOptions("ddim", _STEPS, guidance_scale=scale, height=size.height, width=size.width, seed=_SEED, eta=1.0)
     dtype = session.ready.policy.compute_dtype
     return final_latents(session.components, [picture], options, device=session.ready.device, dtype=dtype)
 

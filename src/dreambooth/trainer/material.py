@@ -20,6 +20,7 @@ from dreambooth.data.examples import ExampleSource
 from dreambooth.data.latent_cache import LatentCache
 from dreambooth.data.prior_sets import MadeLatent
 from dreambooth.data.records import CaptionedPhoto
+from dreambooth.data.size import Size
 from dreambooth.data.views import View, held_out_view
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.display import Display
@@ -61,7 +62,7 @@ def gather_material(ready: Ready, display: Display) -> Material:
         instances=ready.photos,
         priors=priors,
         views=settings.views,
-        resolution=ready.resolution,
+        size=ready.size,
         examples_per_step=settings.loop.examples_per_step,
         seed=settings.loop.seed,
         repeats=repeats_of(settings.prior),
@@ -70,9 +71,9 @@ def gather_material(ready: Ready, display: Display) -> Material:
     encoder = ViewEncoder(components, LatentCache(_cache_folder(ready)), ready.base.digest(), settings.views.background, device)
     views = (
         *source.views_used(settings.loop.steps),
-        *((one.photo, held_out_view(one.photo, ready.resolution)) for one in held_out),
+        *((one.photo, held_out_view(one.photo, ready.size)) for one in held_out),
     )
-    known = _known_moments(latents, ready.resolution, components.family.scaling_factor)
+    known = _known_moments(latents, ready.size, components.family.scaling_factor)
     unknown = [(photo, view) for photo, view in views if (photo.digest, view) not in known]
     with ready.processes.together():  # each encodes its share into the cache, from which all read the rest
         mine = encoder.encode(ready.processes.share(unknown), display)
@@ -112,7 +113,7 @@ def _made_priors(
         model_digest=ready.base.digest(),
         class_word=ready.settings.subject.class_word,
         prior=prior,
-        resolution=ready.resolution,
+        size=ready.size,
         seed=loop.seed,
         folder=prior.prior_folder,
         display=display,
@@ -129,9 +130,9 @@ def _made_priors(
     return images, {digest: latent for digest, latent in found.items() if latent is not None}
 
 
-def _known_moments(latents: Mapping[str, MadeLatent], resolution: int, scaling_factor: float) -> dict[ViewKey, LatentMoments]:
+def _known_moments(latents: Mapping[str, MadeLatent], size: Size, scaling_factor: float) -> dict[ViewKey, LatentMoments]:
     """The posterior of every view that needs no encoder: made sets are of the training size, so this is the whole picture."""
-    whole = View(resolution, top=0, left=0, height=resolution, width=resolution, flip=False)
+    whole = View(size, top=0, left=0, height=size.height, width=size.width, flip=False)
     means = {digest: latent.x_0_CHW / scaling_factor for digest, latent in latents.items()}
     return {(digest, whole): LatentMoments(mean, torch.zeros_like(mean)) for digest, mean in means.items()}
 
@@ -148,7 +149,7 @@ def _held_out(ready: Ready, source: ExampleSource) -> tuple[CaptionedPhoto, ...]
 
 
 def _validation_item(one: CaptionedPhoto, ready: Ready, source: ExampleSource, encoded: Encoded) -> ValidationItem:
-    moments = encoded.moments[one.photo.digest, held_out_view(one.photo, ready.resolution)]
+    moments = encoded.moments[one.photo.digest, held_out_view(one.photo, ready.size)]
     x_0: Tensor = moments.mean * encoded.scaling_factor
     return ValidationItem("instance" if one in source.instances else "prior", x_0, encoded.text[one.caption])
 

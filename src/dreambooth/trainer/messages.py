@@ -30,7 +30,7 @@ def explained_when_out_of_memory(ready: Ready) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        workload = workload_of(ready.settings, ready.resolution, num_processes=ready.processes.count)
+        workload = workload_of(ready.settings, ready.size, num_processes=ready.processes.count)
         levers = levers_to_pull(ready.settings, ready.plan, workload)
         more = f"Resumed with {' or '.join(levers)} it needs less, for the same numbers.\n" if levers else ""
         raise TrainingError(
@@ -47,7 +47,7 @@ def announce(ready: Ready, display: Display) -> None:
     each = settings.loop.steps * settings.loop.examples_per_step / len(ready.photos)
     display.say(
         f"{ready.base.report.title} from {settings.base.model}: {trained} train on {describe_device(ready.device)} "
-        f"in {ready.policy.name} at {ready.resolution} px"
+        f"in {ready.policy.name} at {ready.size} px"
         + (f", {others} processes share each step" if others > 1 else "")
         + (" and the weights" if ready.plan.shard else "")
     )

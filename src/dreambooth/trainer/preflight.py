@@ -11,6 +11,7 @@ from dreambooth.data.captions import named_subjects
 from dreambooth.data.drawing import PerRole, num_entries
 from dreambooth.data.pictures import Pictures, check_apart, find_pictures, same_picture_warnings, unseen_warnings
 from dreambooth.data.problems import raise_if_errors
+from dreambooth.data.size import Size
 from dreambooth.display import Display, quoted
 from dreambooth.errors import RunError, SettingsError
 from dreambooth.estimate.choice import ChosenPlan, choose_plan
@@ -59,7 +60,8 @@ def check_everything(
     base_settings = settings.base
     base = problems.attempt(lambda: read_model(base_settings.model, config=base_settings.config, weights=base_settings.weights))
     resolution = settings.views.resolution or (base.family.resolution if base is not None else 512)
-    workload = workload_of(settings, resolution, num_processes=processes.count)
+    size = Size.square(resolution)
+    workload = workload_of(settings, size, num_processes=processes.count)
 
     def choose() -> ChosenPlan:
         assert device is not None
@@ -74,7 +76,7 @@ def check_everything(
     problems.attempt(lambda: raise_if_errors(pictures.problems))
     problems.attempt(lambda: check_can_score(settings, pictures.photos))
     encoders = problems.attempt(lambda: encoders_of_run(settings, side=resolution)) if processes.is_main else None
-    problems.attempt(lambda: check_size(base.family.downsampling if base else 8, height=resolution, width=resolution))
+    problems.attempt(lambda: check_size(base.family.downsampling if base else 8, height=size.height, width=size.width))
     problems.raise_if_any()
     assert device is not None
     assert chosen is not None
@@ -94,7 +96,7 @@ def check_everything(
         base=base,
         photos=pictures.photos,
         given_priors=pictures.given_priors,
-        resolution=resolution,
+        size=size,
         encoders=encoders,
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dreambooth.data.size import Size
 from dreambooth.families.components import Components
 from dreambooth.pages.images import save_picture, write_contact_sheet
 from dreambooth.runs.folder import RunFolder
@@ -35,7 +36,7 @@ class Previewer:
 
     components: Components
     prompts: Sequence[str]
-    resolution: int
+    size: Size
     guidance_scale: float
     run: RunFolder
     device: torch.device
@@ -48,8 +49,8 @@ class Previewer:
             sampler="ddim",
             steps=_STEPS,
             guidance_scale=self.guidance_scale,
-            height=self.resolution,
-            width=self.resolution,
+            height=self.size.height,
+            width=self.size.width,
             seed=_SEED,
         )
 

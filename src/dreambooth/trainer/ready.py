@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from dreambooth.data.records import CaptionedPhoto
+from dreambooth.data.size import Size
 from dreambooth.evaluation.evaluator import Encoders
 from dreambooth.memory.plan import MemoryPlan
 from dreambooth.runs.folder import RunFolder
@@ -35,6 +36,7 @@ class Ready:
     photos: tuple[CaptionedPhoto, ...]
     given_priors: tuple[CaptionedPhoto, ...]
     """Class images of the folders that the person named; those that the base model makes come on top."""
-    resolution: int
+    size: Size
+    """That of the training pictures."""
     encoders: Encoders | None = None
     """What scores the model while it trains; only in the main process, and when that is asked for."""

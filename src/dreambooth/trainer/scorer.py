@@ -57,7 +57,7 @@ class Scorer:
         ready = session.ready
         if ready.encoders is None:
             return None
-        side, photos = ready.resolution, [one.photo for one in ready.photos]
+        side, photos = ready.size.shorter_side, [one.photo for one in ready.photos]
         subject = _subject_of(ready.settings.subject, photos)
         class_prompt = class_prompt_of(subject, ready.settings.prior)
         all_prompts = subject_prompt_set(subject, EvaluationSettings(), class_prompt=class_prompt, side=side)
@@ -134,9 +134,9 @@ class Scorer:
         options = SamplingOptions(
             sampler="ddim",
             steps=ready.settings.selection.evaluation_sampling_steps,
-            guidance_scale=usual_guidance_scale(ready.resolution),
-            height=ready.resolution,
-            width=ready.resolution,
+            guidance_scale=usual_guidance_scale(ready.size.shorter_side),
+            height=ready.size.height,
+            width=ready.size.width,
             seed=_SEED,
         )
         dtype = ready.policy.compute_dtype

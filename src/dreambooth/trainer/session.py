@@ -113,7 +113,7 @@ class Session:
         return {
             "global_step": str(self.state.step),
             "epoch": str(epoch_of(self.state.step, self.ready.run.names.steps_per_epoch)[0]),
-            "modelspec.resolution": f"{self.ready.resolution}x{self.ready.resolution}",
+            "modelspec.resolution": f"{self.ready.size.width}x{self.ready.size.height}",
             "dreambooth.config": json.dumps(settings.model_dump(mode="json")),
             "dreambooth.made_of": json.dumps(self.material.made_of),
             "modelspec.trigger_phrase": fill("{token} {class_word}", **words),
@@ -127,7 +127,7 @@ def start_session(ready: Ready, material: Material) -> Session:
     previewer = Previewer(
         components=components,
         prompts=preview_prompts(settings, [one.photo for one in ready.photos]),
-        resolution=ready.resolution,
+        size=ready.size,
         guidance_scale=settings.output.preview_guidance_scale,
         run=ready.run,
         device=ready.device,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from dreambooth.config import parse_settings
+from dreambooth.data.size import Size
 from dreambooth.errors import SettingsError
 from dreambooth.estimate.choice import possible_plan
 from dreambooth.estimate.traces import Sampling
@@ -15,8 +16,8 @@ from dreambooth.schema.verbs import TrainSettings
 __all__ = ["levers_to_pull", "workload_of"]
 
 
-def workload_of(settings: TrainSettings, resolution: int, *, num_processes: int = 1) -> Workload:
-    """What the settings of a run ask of each of its processes. `resolution` is that of its training pictures."""
+def workload_of(settings: TrainSettings, size: Size, *, num_processes: int = 1) -> Workload:
+    """What the settings of a run ask of each of its processes. `size` is that of its training pictures."""
     prior, loop, output = settings.prior, settings.loop, settings.output
     makes_previews = output.preview_steps > 0 and bool(output.preview_prompts)
     is_scored = settings.selection.evaluate_every > 0  # by pictures that need as much as guided previews
@@ -24,7 +25,7 @@ def workload_of(settings: TrainSettings, resolution: int, *, num_processes: int 
     share = math.ceil(loop.examples_per_step * num_roles / num_processes)
     num_examples = min(loop.batch_size * num_roles, share)
     return Workload(
-        resolution=resolution,
+        size=size,
         num_examples=num_examples,
         gradient_accumulation=math.ceil(share / num_examples),
         trainee=settings.trainee,

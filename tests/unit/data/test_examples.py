@@ -12,6 +12,7 @@ from dreambooth.data.drawing import PerRole
 from dreambooth.data.examples import Example, ExampleSource
 from dreambooth.data.records import CaptionedPhoto, Photo, Role
 from dreambooth.data.settings import ViewSettings
+from dreambooth.data.size import Size
 from dreambooth.data.views import all_training_views
 
 ROLES: tuple[Role, ...] = ("instance", "prior")
@@ -29,7 +30,7 @@ def source(num_instances: int = 5, num_priors: int = 7, **changes: object) -> Ex
         instances=captioned("photo", num_instances),
         priors=captioned("class", num_priors),
         views=ViewSettings(crop="random"),
-        resolution=64,
+        size=Size.square(64),
         examples_per_step=2,
         seed=23,
     )
@@ -102,7 +103,7 @@ def test_seeds_give_other_orders_and_other_views() -> None:
 def test_views_differ_from_draw_to_draw() -> None:
     one = source(num_instances=1, examples_per_step=1)
     assert len({one.examples_at(step)[0].view for step in range(1, 200)}) == 16
-    assert one.examples_at(5)[0].view.resolution == 64
+    assert one.examples_at(5)[0].view.size == Size(64, 64)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 17, 35])
@@ -139,7 +140,7 @@ def test_views_used_stop_growing_when_all_were_seen() -> None:
     assert time.perf_counter() - start < 1
     assert len(used) == 2 * 3
     for photo, view in used:
-        assert view in all_training_views(photo, of.views, 64, of.seed, "instance")
+        assert view in all_training_views(photo, of.views, Size.square(64), of.seed, "instance")
 
 
 def test_captions_are_listed_once() -> None:

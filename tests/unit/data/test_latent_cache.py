@@ -9,11 +9,12 @@ from safetensors.torch import save_file
 
 from dreambooth.data.latent_cache import LatentCache
 from dreambooth.data.records import Photo
+from dreambooth.data.size import Size
 from dreambooth.data.views import View
 from dreambooth.diffusion.latents import LatentMoments
 
 PHOTO = Photo(Path("a.jpg"), "ab" * 32, 640, 480, None)
-VIEW = View(64, top=0, left=80, height=480, width=480, flip=False)
+VIEW = View(Size.square(64), top=0, left=80, height=480, width=480, flip=False)
 
 
 @pytest.fixture
@@ -51,13 +52,14 @@ def test_the_key_is_everything_that_decides_the_numbers_and_nothing_else() -> No
     keys = {
         key_of(),
         key_of(photo=replace(PHOTO, digest="ef" * 32)),
-        *(key_of(view=replace(VIEW, **{name: 8})) for name in ("resolution", "top", "left", "height", "width")),
+        *(key_of(view=replace(VIEW, **{name: 8})) for name in ("top", "left", "height", "width")),
+        *(key_of(view=replace(VIEW, size=size)) for size in (Size(64, 72), Size(72, 64))),
         key_of(view=replace(VIEW, flip=True)),
         key_of(background="black"),
         key_of(model_digest="01" * 32),
         LatentCache.key(PHOTO, VIEW, background="white", model_digest="cd" * 32, dtype=torch.bfloat16),
     }
-    assert len(keys) == 11
+    assert len(keys) == 12
     assert key_of(photo=replace(PHOTO, path=Path("b.jpg"), caption="a dog")) == key_of()
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from dreambooth.data.size import Size
 from dreambooth.errors import SettingsError
 from dreambooth.estimate import choice as memory_plan
 from dreambooth.estimate.choice import USABLE, ChosenPlan, choose_plan, first_that_fits, possible_plan
@@ -22,7 +23,7 @@ from dreambooth.trainees.settings import TraineeSettings
 UNET_ALONE = TraineeSettings(train_text_encoder=False)
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 WORK = Workload(
-    resolution=256,
+    size=Size.square(256),
     num_examples=2,
     gradient_accumulation=1,
     trainee=TraineeSettings(),

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from dreambooth.config import parse_settings
+from dreambooth.data.size import Size
 from dreambooth.estimate.peak import WORKSPACE, MemoryEstimate, MemoryUse, Phase, describe_estimate, estimate_memory
 from dreambooth.estimate.traces import Sampling, decoding_bytes, encoding_bytes, scratch_bytes, state_bytes
 from dreambooth.estimate.workload import Workload
@@ -42,7 +43,7 @@ FULL_SIZE = StableDiffusion1(
 UNET_ALONE = TraineeSettings(train_text_encoder=False)
 UNET_NUMBERS, TEXT_NUMBERS, VAE_NUMBERS = 859_520_964, 123_060_480, 83_653_863
 WORK = Workload(
-    resolution=128,
+    size=Size.square(128),
     num_examples=2,
     gradient_accumulation=1,
     trainee=UNET_ALONE,
@@ -60,7 +61,7 @@ def use(estimate: MemoryEstimate, name: str) -> MemoryUse:
 
 
 def test_the_smallest_preset_at_full_size() -> None:
-    work = replace(WORK, resolution=512)
+    work = replace(WORK, size=Size.square(512))
     estimate = estimate_memory(FULL_SIZE, PRESETS["6gb"], work)
     step = use(estimate, "training step")
     assert step.weights == pytest.approx(2 * UNET_NUMBERS, rel=2e-4) and step.weights >= 2 * UNET_NUMBERS
@@ -76,7 +77,7 @@ def test_the_smallest_preset_at_full_size() -> None:
 
 
 def test_mixed_precision_at_full_size() -> None:
-    estimate = estimate_memory(FULL_SIZE, PRESETS["24gb"], replace(WORK, resolution=512, trainee=TraineeSettings()))
+    estimate = estimate_memory(FULL_SIZE, PRESETS["24gb"], replace(WORK, size=Size.square(512), trainee=TraineeSettings()))
     step = use(estimate, "training step")
     numbers = UNET_NUMBERS + TEXT_NUMBERS
     assert step.weights == pytest.approx(4 * numbers, rel=2e-4)
@@ -90,7 +91,7 @@ def step_of(family: StableDiffusion1, plan: MemoryPlan, work: Workload = WORK) -
 
 
 def test_more_recomputing_needs_less(miniature: StableDiffusion1) -> None:
-    work = replace(WORK, resolution=512, num_examples=8)
+    work = replace(WORK, size=Size.square(512), num_examples=8)
     activations = [
         step_of(miniature, replace(SMALL, gradient_checkpointing=where), work).activations for where in ("off", "outer", "all")
     ]
@@ -125,7 +126,7 @@ def test_states_are_those_that_the_optimiser_keeps(miniature: StableDiffusion1, 
 
 
 def test_gradients_exist_together_unless_they_are_used_up(miniature: StableDiffusion1) -> None:
-    work = replace(WORK, resolution=32)  # so small that the optimiser's moment is the fullest
+    work = replace(WORK, size=Size.square(32))  # so small that the optimiser's moment is the fullest
     together, one_by_one = step_of(miniature, replace(SMALL, step_in_backward=False), work), step_of(miniature, SMALL, work)
     assert together.gradients == together.weights
     assert one_by_one.gradients < together.gradients / 4
@@ -133,7 +134,7 @@ def test_gradients_exist_together_unless_they_are_used_up(miniature: StableDiffu
 
 
 def test_gradients_of_an_earlier_pass_are_there_in_the_next(miniature: StableDiffusion1) -> None:
-    plan, work = MemoryPlan("fp32"), replace(WORK, resolution=512)
+    plan, work = MemoryPlan("fp32"), replace(WORK, size=Size.square(512))
     whole, cut = step_of(miniature, plan, work), step_of(miniature, replace(plan, micro_batch_size=1), work)
     twice = step_of(miniature, plan, replace(work, gradient_accumulation=2))
     assert whole.gradients < cut.gradients == twice.gradients
@@ -175,7 +176,7 @@ def test_phases_that_do_not_happen_are_not_there(miniature: StableDiffusion1) ->
 
 
 def test_pictures_made_at_once_and_guidance_need_more(miniature: StableDiffusion1) -> None:
-    work = replace(WORK, resolution=512)
+    work = replace(WORK, size=Size.square(512))
 
     def pictures(count: int, *, is_guided: bool) -> int:
         changed = replace(work, class_images=Sampling(count, is_guided=is_guided))
@@ -185,7 +186,7 @@ def test_pictures_made_at_once_and_guidance_need_more(miniature: StableDiffusion
 
 
 def test_previews_of_float32_weights_keep_copies_in_16_bits(miniature: StableDiffusion1) -> None:
-    estimate = estimate_memory(miniature, MemoryPlan("bf16-mixed"), replace(WORK, resolution=32))
+    estimate = estimate_memory(miniature, MemoryPlan("bf16-mixed"), replace(WORK, size=Size.square(32)))
     numbers = sum(
         module.weight.numel()
         for module in without_memory(miniature).denoiser.modules()
@@ -199,7 +200,7 @@ SETTINGS = {"base": {"model": "toybox"}, "subject": {"photos": "photos", "class_
 
 def test_what_settings_ask_for() -> None:
     plain = parse_settings(TrainSettings, SETTINGS, where="here")
-    assert workload_of(plain, 512) == replace(WORK, resolution=512, trainee=TraineeSettings())
+    assert workload_of(plain, Size.square(512)) == replace(WORK, size=Size.square(512), trainee=TraineeSettings())
     given = parse_settings(
         TrainSettings,
         {
@@ -212,18 +213,18 @@ def test_what_settings_ask_for() -> None:
         },
         where="here",
     )
-    assert workload_of(given, 64) == Workload(64, 3, 5, UNET_ALONE, True, "adafactor", None, None)
+    assert workload_of(given, Size.square(64)) == Workload(Size.square(64), 3, 5, UNET_ALONE, True, "adafactor", None, None)
     named = parse_settings(
         TrainSettings,
         {**SETTINGS, "prior": {"prior_images": "dogs"}, "output": {"preview_guidance_scale": 1}},
         where="here",
     )
-    work = workload_of(named, 64)
+    work = workload_of(named, Size.square(64))
     assert (work.num_examples, work.class_images, work.previews) == (2, None, Sampling(1, is_guided=False))
     made = parse_settings(
         TrainSettings, {**SETTINGS, "prior": {"prior_batch_size": 7, "prior_guidance_scale": 1}}, where="here"
     )
-    assert workload_of(made, 64).class_images == Sampling(7, is_guided=False)
+    assert workload_of(made, Size.square(64)).class_images == Sampling(7, is_guided=False)
 
 
 def test_one_line_says_it_all() -> None:
@@ -238,8 +239,8 @@ def test_one_line_says_it_all() -> None:
 
 def test_a_frozen_table_of_words_has_a_weight_alone(miniature: StableDiffusion1) -> None:
     plan = replace(SMALL, step_in_backward=False, optimizer_states="float32")
-    whole = step_of(miniature, plan, replace(WORK, trainee=TraineeSettings(), resolution=32))
-    frozen = step_of(miniature, plan, replace(WORK, trainee=TraineeSettings(train_token_table=False), resolution=32))
+    whole = step_of(miniature, plan, replace(WORK, trainee=TraineeSettings(), size=Size.square(32)))
+    frozen = step_of(miniature, plan, replace(WORK, trainee=TraineeSettings(train_token_table=False), size=Size.square(32)))
     table = 49408 * 64
     assert whole.weights == frozen.weights
     assert whole.gradients - frozen.gradients == 2 * table
