@@ -29,7 +29,7 @@ from dreambooth.runtime.device import release_memory
 from dreambooth.runtime.precision import PrecisionPolicy, choose_precision, has_bfloat16
 from dreambooth.runtime.processes import OneProcess
 from dreambooth.schema.verbs import TrainSettings
-from dreambooth.trainees.full import FullTrainee
+from dreambooth.trainees.trainee import Trainee
 from dreambooth.trainer.assembly import assemble, place_for_training
 from dreambooth.trainer.encode import encode_captions
 from dreambooth.trainer.workload import workload_of
@@ -84,7 +84,7 @@ class SyntheticRun:
     policy: PrecisionPolicy
     device: torch.device
     components: Components
-    trainee: FullTrainee
+    trainee: Trainee
     state: TrainingState
     source: ExampleSource
     encoded: Encoded
@@ -180,7 +180,7 @@ def start_run(
         use_plain_attention(components.denoiser)
     placed = place_for_training(components, settings, plan, policy, device)
     source, moments = _synthetic_pictures(family, settings, size)
-    text = encode_captions(components, source.captions(), train_text_encoder=learns, device=device)
+    text = encode_captions(components, source.captions(), as_ids=learns, device=device)
     if not learns:
         components.parts["text_encoder"].to("cpu")
     release_memory(device)

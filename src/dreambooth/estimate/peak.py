@@ -33,6 +33,7 @@ from dreambooth.estimate.workload import Workload
 from dreambooth.families.family import Family
 from dreambooth.memory.plan import MemoryPlan
 from dreambooth.runtime.precision import PrecisionPolicy
+from dreambooth.trainees.parts import trained_parts
 from dreambooth.training.optimizer import works_by_tensor
 
 __all__ = ["WORKSPACE", "MemoryEstimate", "MemoryUse", "Phase", "describe_estimate", "estimate_memory", "gib"]
@@ -122,22 +123,25 @@ class _PlannedRun:
 
     @property
     def trained_weights(self) -> int:
-        """Of the UNet, and of the text encoder when it learns, with its table of words even if that does not."""
+        """Of the parts that learn, with a table of words even if that does not."""
         dtype = self.policy.weight_dtype
-        denoiser = part_bytes(self.family, self.family.denoiser, dtype)
-        if self.plan.stream_blocks:
-            denoiser -= streamed_away_bytes(self.family, dtype)
-        return denoiser + (part_bytes(self.family, "text_encoder", dtype) if self.workload.trainee.train_text_encoder else 0)
+        whole = sum(part_bytes(self.family, name, dtype) for name in self._learning)
+        return whole - (streamed_away_bytes(self.family, dtype) if self.plan.stream_blocks else 0)
 
     @property
     def all_weights(self) -> int:
         """With the visitors in float32."""
-        return self.trained_weights + self._frozen_text_encoder + part_bytes(self.family, "vae", torch.float32)
+        autoencoder = part_bytes(self.family, self.family.autoencoder, torch.float32)
+        return self.trained_weights + self._frozen_text_encoders + autoencoder
 
     @property
-    def _frozen_text_encoder(self) -> int:
-        learns = self.workload.trainee.train_text_encoder
-        return 0 if learns else part_bytes(self.family, "text_encoder", torch.float32)
+    def _learning(self) -> tuple[str, ...]:
+        return trained_parts(self.workload.trainee, self.family)
+
+    @property
+    def _frozen_text_encoders(self) -> int:
+        frozen = (name for name in self.family.text_encoders if name not in self._learning)
+        return sum(part_bytes(self.family, name, torch.float32) for name in frozen)
 
     @property
     def states(self) -> int:
@@ -209,12 +213,12 @@ class _PlannedRun:
         moments = (
             replace(
                 kept,
-                weights=self._spread(self.trained_weights) + self._frozen_text_encoder,
+                weights=self._spread(self.trained_weights) + self._frozen_text_encoders,
                 activations=self._sampling_bytes(sampling, is_learning=True),
             ),
             replace(
                 kept,
-                weights=self._spread(self.trained_weights) + part_bytes(self.family, "vae", torch.float32),
+                weights=self._spread(self.trained_weights) + part_bytes(self.family, self.family.autoencoder, torch.float32),
                 activations=decoding_bytes(self.family, self.workload.size),
             ),
         )

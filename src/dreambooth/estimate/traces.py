@@ -25,8 +25,9 @@ from dreambooth.memory.settings import Checkpointing, Precision, StateFormat
 from dreambooth.memory.tracing import ACTIVATIONS, LiveBytes, stored_bytes
 from dreambooth.runtime.precision import PrecisionPolicy
 from dreambooth.sampling.sampler import guided_noise
-from dreambooth.trainees.full import FullTrainee, full_trainee
+from dreambooth.trainees.full import full_trainee
 from dreambooth.trainees.settings import TraineeSettings
+from dreambooth.trainees.trainee import Trainee
 from dreambooth.training.denoiser import Denoiser
 from dreambooth.training.settings import OptimizerSettings
 from dreambooth.training.state_formats import format_for
@@ -133,7 +134,7 @@ def step_use(trace: StepTrace) -> StepUse:
     components, policy = without_memory(trace.family), PrecisionPolicy(trace.precision, _HOST)
     trainee = _trainee(components, policy.weight_dtype, trace.trainee)
     inner = trace.family.inner_blocks(components.denoiser)
-    recompute_activations(trainee.modules.values(), trace.checkpointing, inner_blocks=inner)
+    recompute_activations(trainee.parts.values(), trace.checkpointing, inner_blocks=inner)
     denoiser = Denoiser(components, policy)
     live, cuda = LiveBytes(), AsOnCuda()
     for parameter in trainee.parameters.values():
@@ -144,7 +145,7 @@ def step_use(trace: StepTrace) -> StepUse:
         parameter.register_post_accumulate_grad_hook(partial(_gradient_is_made, live, scratch))  # type: ignore[no-untyped-call]
     with live, trainee.train_mode():
         x_t_BCHW, t_B = _latents(trace.family, trace.size, trace.num_examples), _timesteps(trace.num_examples)
-        learns = any(name in trainee.modules for name in trace.family.text_encoders)
+        learns = any(name in trainee.parts for name in trace.family.text_encoders)
         text = (trace.family.empty_ids if learns else trace.family.empty_conditioning)(trace.num_examples, _META)
         with cuda:
             loss = squared_error(denoiser(x_t_BCHW, t_B, text), torch.empty_like(x_t_BCHW)).sum()
@@ -281,9 +282,9 @@ def _trained_shapes(family: Family, settings: TraineeSettings) -> tuple[torch.Si
     return tuple(parameter.shape for parameter in parameters.values())
 
 
-def _trainee(components: Components, dtype: torch.dtype, settings: TraineeSettings) -> FullTrainee:
+def _trainee(components: Components, dtype: torch.dtype, settings: TraineeSettings) -> Trainee:
     trainee = full_trainee(components, settings, learning_rate=1.0)
-    for module in trainee.modules.values():
+    for module in trainee.parts.values():
         _in_format(module, dtype)
     return trainee
 

@@ -21,6 +21,7 @@ from dreambooth.runtime.device import choose_device, describe_device
 from dreambooth.runtime.free_memory import free_memory_bytes
 from dreambooth.runtime.precision import has_bfloat16
 from dreambooth.schema.verbs import PlanSettings
+from dreambooth.trainees.parts import trained_parts
 from dreambooth.weights.read import read_model
 
 __all__ = ["PlanResult", "plan_memory"]
@@ -77,7 +78,7 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
     estimates, problems = _estimates(tuple(PRESETS) if named == "auto" else (named,), settings, family, workload, place)
     if not estimates:
         raise SettingsError(list(dict.fromkeys(problems.values())))
-    trained = "UNet and text encoder" if workload.trainee.train_text_encoder else "UNet"
+    trained = " and ".join(family.parts[name].title for name in trained_parts(workload.trainee, family))
     display.say(f"{family.title}: {trained}, {workload.num_examples} pictures of {workload.size} px in a forward pass")
     display.table("GiB at the fullest moment", _COMPONENTS, [_row(preset, one, place) for preset, one in estimates.items()])
     _show_phases(estimates, display)

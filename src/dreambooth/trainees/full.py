@@ -1,57 +1,82 @@
-"""Training whole modules: the UNet, and the text encoder with it when asked."""
+"""Training whole parts: the denoiser, and the text encoders with it when asked."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from dreambooth.trainees.parts import Model, ModelFamily, Tensors, trained_parts
 from dreambooth.trainees.settings import TraineeSettings
-from dreambooth.trainees.trained_parts import Model, trained_parts
+from dreambooth.trainees.trainee import BaseModel, ParameterGroup, Product
 
-__all__ = ["FullTrainee", "ParameterGroup", "full_trainee"]
+__all__ = ["FullTrainee", "full_trainee"]
 
 _TOKEN_TABLE = "token_embedding.weight"
 
 
-@dataclass(frozen=True)
-class ParameterGroup:
-    """Parameters that share a learning rate, under unique names such as "unet.conv_in.weight"."""
-
-    name: str
-    parameters: dict[str, nn.Parameter]
-    learning_rate: float
-
-
 class FullTrainee:
-    """Modules whose every parameter learns but the `frozen` ones; `parameters` names each once, in a fixed order."""
+    """Parts whose every parameter learns but the `frozen` ones; `parameters` names each once, in a fixed order."""
 
     def __init__(
-        self, modules: Mapping[str, nn.Module], learning_rates: Mapping[str, float], *, frozen: Collection[nn.Parameter] = ()
+        self,
+        parts: Mapping[str, nn.Module],
+        learning_rates: Mapping[str, float],
+        *,
+        family: ModelFamily,
+        frozen: Collection[nn.Parameter] = (),
     ) -> None:
-        self.modules = dict(modules)
-        for module in self.modules.values():
+        self.parts = dict(parts)
+        self._family = family
+        self._learned: dict[str, dict[str, Tensor]] | None = None
+        for module in self.parts.values():
             module.requires_grad_(True)
         for parameter in frozen:
             parameter.requires_grad_(False)
         self.groups = tuple(
-            ParameterGroup(name, _learning(name, module), learning_rates[name]) for name, module in self.modules.items()
+            ParameterGroup(name, _learning(name, module), learning_rates[name]) for name, module in self.parts.items()
         )
         self.parameters = {name: parameter for group in self.groups for name, parameter in group.parameters.items()}
 
     @contextmanager
     def train_mode(self) -> Iterator[None]:
-        """Inside, the modules are in training mode; afterwards each is as it was found."""
-        before = {name: module.training for name, module in self.modules.items()}
+        """Inside, the parts are in training mode; afterwards each is as it was found."""
+        before = {name: module.training for name, module in self.parts.items()}
         try:
-            for module in self.modules.values():
+            for module in self.parts.values():
                 module.train()
             yield
         finally:
-            for name, module in self.modules.items():
+            for name, module in self.parts.items():
                 module.train(before[name])
+
+    def attach(self) -> None:
+        """Put the learned weights back that `detach` set aside."""
+        assert self._learned is not None, "attached already"
+        self._put(self._learned)
+        self._learned = None
+
+    def detach(self, base: BaseModel) -> None:
+        """Set the learned weights aside, in a second copy of all of them, and put the base model's in their place."""
+        assert self._learned is None, "detached already"
+        states = self._family.state_dicts(self.parts)
+        self._learned = {
+            part: {name: tensor.detach().clone() for name, tensor in tensors.items()} for part, tensors in states.items()
+        }
+        self._put(base.parts)
+
+    @torch.no_grad()
+    def _put(self, values: Mapping[str, Tensors]) -> None:
+        for part, tensors in self._family.state_dicts(self.parts).items():
+            for name, tensor in tensors.items():
+                tensor.copy_(values[part][name])
+
+    def product(self, base: BaseModel, *, gather: Callable[[Tensors], Tensors]) -> Product:
+        """The base model with the parts that learned."""
+        states = self._family.state_dicts(self.parts)
+        return base.with_parts({name: gather(tensors) for name, tensors in states.items()})
 
 
 def _learning(name: str, module: nn.Module) -> dict[str, nn.Parameter]:
@@ -60,9 +85,10 @@ def _learning(name: str, module: nn.Module) -> dict[str, nn.Parameter]:
 
 def full_trainee(model: Model, settings: TraineeSettings, *, learning_rate: float) -> FullTrainee:
     """The trainee that the settings describe; text encoders learn at their own rate when they have one."""
-    modules = {name: model.parts[name] for name in trained_parts(settings, model.family)}
+    denoiser = model.family.denoiser
+    parts = {name: model.parts[name] for name in trained_parts(settings, model.family)}
     text_rate = settings.text_encoder_learning_rate
-    rates = {name: learning_rate if name == model.family.denoiser or text_rate is None else text_rate for name in modules}
-    named = (one for name, module in modules.items() if name != model.family.denoiser for one in module.named_parameters())
+    rates = {name: learning_rate if name == denoiser or text_rate is None else text_rate for name in parts}
+    named = (one for name, module in parts.items() if name != denoiser for one in module.named_parameters())
     tables = [] if settings.train_token_table else [table for name, table in named if name.endswith(_TOKEN_TABLE)]
-    return FullTrainee(modules, rates, frozen=tables)
+    return FullTrainee(parts, rates, family=model.family, frozen=tables)

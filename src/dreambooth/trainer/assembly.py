@@ -16,8 +16,9 @@ from dreambooth.runtime.precision import PrecisionPolicy
 from dreambooth.runtime.processes import Processes
 from dreambooth.runtime.shards import shard
 from dreambooth.schema.verbs import TrainSettings
-from dreambooth.trainees.full import FullTrainee, full_trainee
-from dreambooth.trainees.trained_parts import trained_parts
+from dreambooth.trainees.full import full_trainee
+from dreambooth.trainees.parts import trained_parts
+from dreambooth.trainees.trainee import Trainee
 from dreambooth.training.denoiser import Denoiser
 from dreambooth.training.loop import TrainingState
 from dreambooth.training.loss_scale import FixedLossScale, LossScale
@@ -33,6 +34,8 @@ class Placed:
     """A model whose denoiser and text encoders are where they train, in the number format that they train in."""
 
     components: Components
+    learning: tuple[str, ...]
+    """Names of the parts that learn."""
     streamed: StreamedBlocks
     """The denoiser's blocks that visit the device one at a time; none in most plans."""
 
@@ -44,6 +47,7 @@ def place_for_training(
 
     Nothing comes to the device in a longer format than it will have there.
     """
+    learning = trained_parts(settings.trainee, components.family)
     denoiser = components.denoiser
     nn.Module.to(denoiser, policy.weight_dtype)  # that of diffusers' models would log a warning
     streamed = StreamedBlocks(components.family.blocks_to_stream(denoiser) if plan.stream_blocks else (), device)
@@ -52,24 +56,23 @@ def place_for_training(
     # Convolutions of tensor cores want it; the optimiser by tensors and FSDP do not.
     if device.type == "cuda" and not works_by_tensor(settings.optimizer.optimizer, plan) and not plan.shard:
         denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for module in components.text_encoders:
-        module.to(device, policy.weight_dtype if settings.trainee.train_text_encoder else None)
-    return Placed(components, streamed)
+    for name in components.family.text_encoders:
+        components.parts[name].to(device, policy.weight_dtype if name in learning else None)
+    return Placed(components, learning, streamed)
 
 
 def assemble(
     placed: Placed, settings: TrainSettings, plan: MemoryPlan, policy: PrecisionPolicy, processes: Processes
-) -> tuple[FullTrainee, TrainingState]:
+) -> tuple[Trainee, TrainingState]:
     """The trainee and its state before the first step. Weights are spread over the processes here, when the plan says so."""
     components, decay = placed.components, settings.loop.ema_decay
     if plan.shard:  # before anything takes hold of the parameters, which are others afterwards
-        for name in trained_parts(settings.trainee, components.family):
-            module = components.parts[name]
+        for module in (components.parts[name] for name in placed.learning):
             shard(module, processes, next(module.parameters()).device)
     trainee = full_trainee(components, settings.trainee, learning_rate=settings.optimizer.learning_rate)
     inner = components.family.inner_blocks(components.denoiser)
-    recompute_activations(trainee.modules.values(), plan.gradient_checkpointing, inner_blocks=inner)
-    compile_modules(trainee.modules.values(), settings.loop.compile)
+    recompute_activations(trainee.parts.values(), plan.gradient_checkpointing, inner_blocks=inner)
+    compile_modules(trainee.parts.values(), settings.loop.compile)
     optimizer = make_optimizer(
         trainee,
         settings.optimizer,

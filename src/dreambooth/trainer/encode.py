@@ -67,15 +67,13 @@ class ViewEncoder:
 
 
 @torch.no_grad()
-def encode_captions(
-    components: Components, captions: Iterable[str], *, train_text_encoder: bool, device: torch.device
-) -> dict[str, Text]:
-    """Token ids (L,) of every caption when the text encoder learns; its conditioning, float32, when it is frozen."""
+def encode_captions(components: Components, captions: Iterable[str], *, as_ids: bool, device: torch.device) -> dict[str, Text]:
+    """The conditioning of every caption, float32, or its token ids (L,) `as_ids`, for text encoders that learn."""
     encoded: dict[str, Text] = {}
     for caption in captions:
         if caption not in encoded:
             input_ids_BL = components.family.tokenize(components.tokenizer, [caption])
-            if train_text_encoder:
+            if as_ids:
                 encoded[caption] = input_ids_BL[0]
             else:
                 conditioning = components.family.encode_text(components.parts, input_ids_BL.to(device))

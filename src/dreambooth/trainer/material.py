@@ -79,15 +79,15 @@ def gather_material(ready: Ready, display: Display) -> Material:
         mine = encoder.encode(ready.processes.share(unknown), display)
     rest = [(photo, view) for photo, view in unknown if (photo.digest, view) not in mine]
     moments = {**known, **mine, **encoder.encode(rest, display)}
+    frozen = [name for name in components.family.text_encoders if name not in placed.learning]
     text = encode_captions(
         components,
         source.captions(),
-        train_text_encoder=settings.trainee.train_text_encoder,
+        as_ids=not frozen,
         device=device,
     )
-    if not settings.trainee.train_text_encoder:
-        for module in components.text_encoders:
-            module.to("cpu")
+    for name in frozen:
+        components.parts[name].to("cpu")
     release_memory(device)
     encoded = Encoded(moments, text, components.family.scaling_factor)
     validation = tuple(_validation_item(one, ready, source, encoded) for one in held_out)

@@ -14,6 +14,7 @@ from dreambooth.memory.plan import PRESETS, describe_plan
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runtime.compilation import describe_compilation
 from dreambooth.runtime.device import describe_device, is_out_of_memory
+from dreambooth.trainees.parts import trained_parts
 from dreambooth.trainer.ready import Ready
 from dreambooth.trainer.workload import levers_to_pull, workload_of
 from dreambooth.training.checkpoints import find_checkpoints
@@ -42,7 +43,8 @@ def explained_when_out_of_memory(ready: Ready) -> Iterator[None]:
 def announce(ready: Ready, display: Display) -> None:
     """Say what is trained, where, in which arithmetic, on what, and for how long."""
     settings = ready.settings
-    trained = "UNet and text encoder" if settings.trainee.train_text_encoder else "UNet"
+    family = ready.base.family
+    trained = " and ".join(family.parts[name].title for name in trained_parts(settings.trainee, family))
     others = ready.processes.count
     each = settings.loop.steps * settings.loop.examples_per_step / len(ready.photos)
     display.say(

@@ -25,7 +25,7 @@ from dreambooth.runtime.free_memory import free_memory_bytes
 from dreambooth.runtime.processes import Processes
 from dreambooth.sampling.sampler import check_size
 from dreambooth.schema.verbs import TrainSettings
-from dreambooth.trainees.trained_parts import trained_parts
+from dreambooth.trainees.parts import trained_parts
 from dreambooth.trainer.disk_space import check_disk_space, run_bytes
 from dreambooth.trainer.preflight_tables import show_captions, show_problems
 from dreambooth.trainer.problems import Problems

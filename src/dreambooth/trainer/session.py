@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -15,7 +16,7 @@ from dreambooth.families.components import Components
 from dreambooth.runs.model_names import epoch_of
 from dreambooth.runtime.shards import gather_on_host
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
-from dreambooth.trainees.full import FullTrainee
+from dreambooth.trainees.trainee import Trainee
 from dreambooth.trainer.assembly import assemble
 from dreambooth.trainer.material import Material
 from dreambooth.trainer.preview_prompts import preview_prompts
@@ -24,7 +25,7 @@ from dreambooth.trainer.ready import Ready
 from dreambooth.training.batches import Batch, Cut, micro_batches
 from dreambooth.training.loop import TrainingState
 from dreambooth.training.validation import validation_losses
-from dreambooth.weights.write import write_single_file
+from dreambooth.weights.write import WholeModel
 
 __all__ = ["Session", "start_session"]
 
@@ -35,7 +36,7 @@ class Session:
 
     ready: Ready
     material: Material
-    trainee: FullTrainee
+    trainee: Trainee
     state: TrainingState
     previewer: Previewer
 
@@ -72,13 +73,11 @@ class Session:
         """
         settings, base, processes = self.ready.settings, self.ready.base, self.ready.processes
         with self.host_values(), self.state.average.in_place(is_exact=True):
-            states = self.components.family.state_dicts(self.trainee.modules)
-            trained = {name: gather_on_host(tensors, keeps=processes.is_main) for name, tensors in states.items()}
+            product = self.trainee.product(WholeModel(base), gather=partial(gather_on_host, keeps=processes.is_main))
             with processes.together():
                 if processes.is_main:
-                    model = replace(base, parts={**base.parts, **trained})
                     dtype = STORAGE_DTYPES[settings.output.model_dtype]
-                    write_single_file(path, model, dtype=dtype, metadata=self._metadata())
+                    product.write(path, dtype=dtype, metadata=self._metadata())
 
     def host_values(self) -> AbstractContextManager[None]:
         """Inside, every weight can be read and written, wherever it lives while training."""

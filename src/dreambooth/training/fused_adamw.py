@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dreambooth.runtime.processes import Processes
 from dreambooth.runtime.shards import distribute, is_sharded, local_part, with_local_part
-from dreambooth.trainees.full import FullTrainee
+from dreambooth.trainees.trainee import Trainee
 from dreambooth.training.learning_rate import LearningRates
 from dreambooth.training.settings import OptimizerSettings
 
@@ -27,7 +27,7 @@ class FusedAdamW:
     All parameters are spread over the processes, or none is.
     """
 
-    def __init__(self, trainee: FullTrainee, settings: OptimizerSettings, *, total_steps: int, processes: Processes) -> None:
+    def __init__(self, trainee: Trainee, settings: OptimizerSettings, *, total_steps: int, processes: Processes) -> None:
         self._trainee = trainee
         self._processes = processes
         self._rates = LearningRates(trainee, settings, total_steps=total_steps)

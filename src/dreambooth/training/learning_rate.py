@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from dreambooth.trainees.full import FullTrainee
+from dreambooth.trainees.trainee import Trainee
 from dreambooth.training.settings import OptimizerSettings
 
 __all__ = ["LearningRates", "learning_rate_factor"]
@@ -29,7 +29,7 @@ def learning_rate_factor(step: int, settings: OptimizerSettings, total_steps: in
 class LearningRates:
     """The learning rates of a trainee's groups."""
 
-    def __init__(self, trainee: FullTrainee, settings: OptimizerSettings, *, total_steps: int) -> None:
+    def __init__(self, trainee: Trainee, settings: OptimizerSettings, *, total_steps: int) -> None:
         self._base = {group.name: group.learning_rate for group in trainee.groups}
         self._settings = settings
         self._total_steps = total_steps

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dreambooth.memory.plan import MemoryPlan
 from dreambooth.runtime.processes import Processes
-from dreambooth.trainees.full import FullTrainee
+from dreambooth.trainees.trainee import Trainee
 from dreambooth.training.fused_adamw import FusedAdamW
 from dreambooth.training.settings import OptimizerName, OptimizerSettings
 from dreambooth.training.tensorwise import Tensorwise, TensorwiseChoices
@@ -59,7 +59,7 @@ def works_by_tensor(optimizer: OptimizerName, plan: MemoryPlan) -> bool:
 
 
 def make_optimizer(
-    trainee: FullTrainee,
+    trainee: Trainee,
     settings: OptimizerSettings,
     plan: MemoryPlan,
     *,

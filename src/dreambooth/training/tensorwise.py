@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dreambooth.diffusion.rounding import rounding_key
 from dreambooth.memory.settings import StateFormat
 from dreambooth.runtime.processes import Processes
-from dreambooth.trainees.full import FullTrainee
+from dreambooth.trainees.trainee import Trainee
 from dreambooth.training.learning_rate import LearningRates
 from dreambooth.training.settings import OptimizerSettings
 from dreambooth.training.tensor_updates import AdafactorUpdate, AdamWUpdate, Moment
@@ -45,7 +45,7 @@ class Tensorwise:
 
     def __init__(
         self,
-        trainee: FullTrainee,
+        trainee: Trainee,
         settings: OptimizerSettings,
         choices: TensorwiseChoices,
         *,

@@ -20,7 +20,6 @@ __all__ = ["is_embedded", "model_name", "read_model"]
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _FILE_SUFFIXES = (".ckpt", ".safetensors", ".bin", ".pt")
 _RUN_MODELS = ("model.safetensors", "checkpoints/last.ckpt", "ckpts/last.ckpt")  # in each layout of a run's files
-_RUN_FILES = ("config.yaml", "model.safetensors")
 
 
 def is_embedded(model: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,38 @@ from dreambooth import __version__
 from dreambooth.errors import ModelFileError
 from dreambooth.families.clip_tokenizer import TOKENIZER_FOLDER
 from dreambooth.families.mapped_pages import MappedPages
+from dreambooth.families.shapes import StateDict
 from dreambooth.files import atomic_directory, atomic_file, write_json
 from dreambooth.runtime.tensor_files import write_tensors
 from dreambooth.weights.key_map import restore_names
 from dreambooth.weights.model_weights import ModelWeights
 
-__all__ = ["SINGLE_FILE_SUFFIXES", "write_diffusers_folder", "write_single_file"]
+__all__ = ["SINGLE_FILE_SUFFIXES", "WholeModel", "write_diffusers_folder", "write_single_file"]
 
 SINGLE_FILE_SUFFIXES = (".safetensors", ".ckpt")
 
 # What the library behind the original expects beside the weights; it looks at the version before anything else.
 _LIGHTNING: dict[str, Any] = {"pytorch-lightning_version": "1.5.9", "callbacks": {}, "lr_schedulers": []}
+
+
+@dataclass(frozen=True)
+class WholeModel:
+    """A model that is written with all its parts, as one file."""
+
+    weights: ModelWeights
+
+    @property
+    def parts(self) -> Mapping[str, StateDict]:
+        """The tensors of each part."""
+        return self.weights.parts
+
+    def with_parts(self, parts: Mapping[str, StateDict]) -> WholeModel:
+        """The same model with other tensors for some parts."""
+        return WholeModel(replace(self.weights, parts={**self.weights.parts, **parts}))
+
+    def write(self, path: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
+        """See `write_single_file`."""
+        write_single_file(path, self.weights, dtype=dtype, metadata=metadata)
 
 
 def write_single_file(path: Path, weights: ModelWeights, *, dtype: torch.dtype | None, metadata: Mapping[str, str]) -> None:

@@ -44,6 +44,9 @@ class TinyFamily:
     def encode_text(self, parts: Mapping[str, nn.Module], ids: Tensor) -> Conditioning:
         return Conditioning(parts["text_encoder"](ids))
 
+    def state_dicts(self, parts: Mapping[str, nn.Module]) -> dict[str, Mapping[str, Tensor]]:
+        return {name: module.state_dict() for name, module in parts.items()}
+
     def predict(self, unet: nn.Module, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         text = conditioning.states_BLD
         eps: Tensor = unet(x_t) + text.mean(dim=(1, 2)).reshape(-1, 1, 1, 1) + t.reshape(-1, 1, 1, 1) / 1000

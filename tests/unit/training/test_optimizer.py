@@ -123,9 +123,9 @@ def convolutions() -> FullTrainee:
 
 def spread() -> FullTrainee:
     whole = trainee()
-    for module in whole.modules.values():
+    for module in whole.parts.values():
         shard(module, ALONE, torch.device("cpu"))
-    unet, text = whole.modules.values()
+    unet, text = whole.parts.values()
     return full_trainee(model(unet, text), TraineeSettings(text_encoder_learning_rate=0.25), learning_rate=0.5)
 
 
@@ -241,7 +241,7 @@ def test_a_frozen_text_encoder_is_no_group() -> None:
 
 def test_train_mode_gives_back_what_it_found() -> None:
     trained = trainee()
-    trained.modules["unet"].eval()
+    trained.parts["unet"].eval()
     with trained.train_mode():
-        assert all(module.training for module in trained.modules.values())
-    assert [module.training for module in trained.modules.values()] == [False, True]
+        assert all(module.training for module in trained.parts.values())
+    assert [module.training for module in trained.parts.values()] == [False, True]

@@ -1,19 +1,22 @@
-"""Which parts of a model learn."""
+"""Which parts of a model learn, and what a trainee must know of the model they belong to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from dreambooth.trainees.settings import TraineeSettings
 
-__all__ = ["Model", "PartNames", "trained_parts"]
+__all__ = ["Model", "ModelFamily", "PartNames", "Tensors", "trained_parts"]
+
+Tensors = Mapping[str, Tensor]
+"""Tensors of one part by their canonical names."""
 
 
 class PartNames(Protocol):
-    """What a trainee must know of a family."""
+    """The names that a family gives its parts."""
 
     @property
     def denoiser(self) -> str:
@@ -24,11 +27,18 @@ class PartNames(Protocol):
         """Names of the parts that read captions."""
 
 
+class ModelFamily(PartNames, Protocol):
+    """What a trainee must know of a family."""
+
+    def state_dicts(self, parts: Mapping[str, nn.Module]) -> Mapping[str, Tensors]:
+        """The tensors of modules under their canonical names; they share memory."""
+
+
 class Model(Protocol):
     """What a trainee must know of a built model."""
 
     @property
-    def family(self) -> PartNames:
+    def family(self) -> ModelFamily:
         """Its family."""
 
     @property
