@@ -41,7 +41,6 @@ class StreamedBlocks:
         self._device = device
         self._is_moving: Callable[[], bool] = lambda: True
         self._homes: dict[nn.Parameter, Tensor] = {}
-        self._origins: dict[nn.Parameter, torch.device] = {}
         self._block_hooks: list[RemovableHandle] = []
         self._gradient_hooks: dict[nn.Parameter, RemovableHandle] = {}
         self._loaded: nn.Module | None = None
@@ -57,7 +56,6 @@ class StreamedBlocks:
             assert next(block.buffers(), None) is None, "buffers are not streamed"
             for parameter in block.parameters():
                 assert parameter not in self._homes, "a parameter belongs to two blocks"
-                self._origins[parameter] = parameter.device
                 home = parameter.data.cpu()
                 self._homes[parameter] = home.pin_memory() if self._device.type == "cuda" else home
                 self._release(parameter)
@@ -67,22 +65,6 @@ class StreamedBlocks:
     def write_home_while(self, is_moving: Callable[[], bool]) -> None:
         """Spare the way home of values that nobody moved: write them only while `is_moving()`. Without this, always."""
         self._is_moving = is_moving
-
-    def detach(self) -> None:
-        """Bring all weights back to the devices they came from, with the values they have now, and take the hooks away.
-
-        Weights that came from host memory stay in the tensors that were their homes.
-        """
-        for hook in (*self._block_hooks, *self._gradient_hooks.values()):
-            hook.remove()
-        self._wait_for_copies()
-        for parameter, home in self._homes.items():
-            parameter.data = home.to(self._origins[parameter])
-        self._block_hooks.clear()
-        self._gradient_hooks.clear()
-        self._homes.clear()
-        self._origins.clear()
-        self._loaded = None
 
     @contextmanager
     def host_values(self) -> Iterator[None]:
@@ -110,8 +92,6 @@ class StreamedBlocks:
         torch.clear_autocast_cache()  # it would keep a copy of every weight in 16 bits until the end of the forward pass
 
     def _before_backward(self, block: nn.Module, _gradient: Tensor) -> None:
-        if not self._block_hooks:  # a graph may outlive `detach`
-            return
         self._load(block)
         for parameter in block.parameters():
             if parameter.requires_grad:
