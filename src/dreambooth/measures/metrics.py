@@ -18,7 +18,6 @@ from torch import Tensor
 
 __all__ = [
     "Copying",
-    "clip_t",
     "confusion_matrix",
     "copying",
     "cosines",
@@ -70,17 +69,12 @@ def own_cosine(photos_MD: Tensor) -> float:
 
 
 def prompt_cosines(image_ND: Tensor, text_ND: Tensor) -> Tensor:
-    """Cosine of each picture with the prompt it was generated from, row by row, (N,) float64."""
-    assert image_ND.shape == text_ND.shape, "one text for each picture"
-    return (_unit(image_ND) * _unit(text_ND)).sum(dim=1)
-
-
-def clip_t(image_ND: Tensor, text_ND: Tensor) -> float:
-    """CLIP-T: the mean cosine of a picture with its own prompt, `1 / N sum_i cos(g_i, t_i)`. Higher is better.
+    """Cosine of each picture with the prompt it was generated from, row by row, (N,) float64; their mean is CLIP-T.
 
     The plain cosine: not multiplied by 2.5 or by 100, and not cut off at 0, as other scores made from CLIP are.
     """
-    return float(prompt_cosines(image_ND, text_ND).mean())
+    assert image_ND.shape == text_ND.shape, "one text for each picture"
+    return (_unit(image_ND) * _unit(text_ND)).sum(dim=1)
 
 
 def pres(class_images_ND: Tensor, photos_MD: Tensor) -> float:

@@ -12,7 +12,6 @@ from torch import Tensor
 from dreambooth.diffusion.randomness import normal
 from dreambooth.measures.metrics import (
     Copying,
-    clip_t,
     confusion_matrix,
     copying,
     cosines,
@@ -26,6 +25,10 @@ from dreambooth.measures.metrics import (
     prompt_cosines,
     subject_cosines,
 )
+
+
+def clip_t(images: Tensor, texts: Tensor) -> float:
+    return float(prompt_cosines(images, texts).mean())
 
 
 def features(num: int, name: str) -> Tensor:
