@@ -1,1 +1,1 @@
-"""Measurements of training and sampling, run from the repository's root: `python -m benchmarks VERB ...`."""
+"""Benchmarks of training and sampling. Run from the repository root: `python -m benchmarks VERB ...`."""

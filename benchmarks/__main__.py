@@ -1,4 +1,4 @@
-"""The command line of the measurements: one verb each; `python -m benchmarks VERB --help` explains its options."""
+"""Benchmarks, one verb each; `python -m benchmarks VERB --help` explains the options of a verb."""
 
 from __future__ import annotations
 
@@ -14,22 +14,27 @@ from dreambooth.errors import DreamboothError
 __all__ = ["main", "make_parser"]
 
 _VERBS = {
-    "train-step": ("train_step", "add_arguments", "measure", "a step of training: time, FLOPs, memory"),
-    "original-loop": ("original_loop", "add_arguments", "measure", "a step as the original program made it"),
-    "compare-original": ("compare_original", "add_arguments", "compare", "our step and the original's in turns"),
-    "presets": ("presets", "add_arguments", "measure", "the loss of the small presets against float32"),
+    "train-step": ("train_step", "add_arguments", "measure", "a training step: time, FLOPs, memory"),
+    "original-loop": ("original_loop", "add_arguments", "measure", "a training step of the original program"),
+    "compare-original": ("compare_original", "add_arguments", "compare", "our step and the original's, alternating"),
+    "presets": ("presets", "add_arguments", "measure", "losses of the small presets compared with float32"),
     "sample": ("sample", "add_arguments", "measure", "class images: time, FLOPs, memory"),
-    "load": ("load", "add_arguments", "measure", "reading and writing a model file against the disk's own speed"),
-    "demo": ("demo", "add_arguments", "measure", "`dreambooth demo` by phases"),
-    "cold-start": ("cold_start", "add_arguments", "measure", "a whole run from a model file by phases, scaled to full length"),
-    "smoke": ("smoke", "add_arguments", "measure", "the first step's loss on a device against the CPU's"),
-    "matmul": ("train_step", "add_matmul_arguments", "measure_matmul", "the device's own peak of matrix products"),
-    "gpu-suite": ("gpu_suite", "add_arguments", "measure", "all that matters on a GPU, in one command and under 8 minutes"),
+    "load": ("load", "add_arguments", "measure", "reading and writing a model file compared with the speed of the disk"),
+    "demo": ("demo", "add_arguments", "measure", "time of `dreambooth demo` by phase"),
+    "cold-start": (
+        "cold_start",
+        "add_arguments",
+        "measure",
+        "time of a whole run from a model file by phase, scaled to full length",
+    ),
+    "smoke": ("smoke", "add_arguments", "measure", "loss of the first step on a device compared with the CPU"),
+    "matmul": ("train_step", "add_matmul_arguments", "measure_matmul", "peak speed of matrix products on the device"),
+    "gpu-suite": ("gpu_suite", "add_arguments", "measure", "all important GPU benchmarks in one command, under 8 minutes"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; 0 when it is done, 2 when what is asked cannot be."""
+    """Run one verb. Returns 0 on success, 2 when the request cannot be fulfilled."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     chosen = make_parser().parse_args(arguments)
@@ -42,14 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all verbs; what it returns has the chosen one as `run`."""
+    """The parser of all verbs; parsed arguments have the chosen function as `run`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb, (module, add, run, text) in _VERBS.items():
         room = importlib.import_module(f"benchmarks.{module}")
-        one = verbs.add_parser(verb, help=text, description=text[0].upper() + text[1:] + ".")
-        getattr(room, add)(one)
-        one.set_defaults(run=getattr(room, run))
+        parser_of_verb = verbs.add_parser(verb, help=text, description=text[0].upper() + text[1:] + ".")
+        getattr(room, add)(parser_of_verb)
+        parser_of_verb.set_defaults(run=getattr(room, run))
     return parser
 
 

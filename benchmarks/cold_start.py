@@ -1,4 +1,4 @@
-"""`cold-start`: a whole run of the product from a model file, short, by phases; its full length is scaled and said to be so."""
+"""`cold-start`: times a short but complete run from a model file by phase, and scales it to full length (marked as scaled)."""
 
 from __future__ import annotations
 
@@ -33,20 +33,26 @@ _PREVIEW_STEPS, _VALIDATION_STEPS = 100, 50  # of a full run: the product's defa
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `cold-start`."""
     add_model_options(parser)
-    parser.add_argument("--memory-preset", help="the product's preset; auto when not given")
-    parser.add_argument("--steps", type=int, default=40, help="steps that are made (default: %(default)s)")
-    parser.add_argument("--num-prior-images", type=int, default=16, help="class images that are made (default: %(default)s)")
+    parser.add_argument("--memory-preset", help="memory preset (default: auto)")
+    parser.add_argument("--steps", type=int, default=40, help="training steps (default: %(default)s)")
+    parser.add_argument("--num-prior-images", type=int, default=16, help="class images to make (default: %(default)s)")
     parser.add_argument("--prior-batch-size", type=int, default=8, help="class images made at once (default: %(default)s)")
-    parser.add_argument("--prior-sampler", choices=("ddim", "dpm++"), default="ddim", help="of class images (default: ddim)")
-    parser.add_argument("--prior-sampling-steps", type=int, default=50, help="steps of a class image (default: %(default)s)")
-    parser.add_argument("--compile", choices=("auto", "off", "blocks", "full"), default="auto", help="what torch compiles")
+    parser.add_argument(
+        "--prior-sampler", choices=("ddim", "dpm++"), default="ddim", help="sampler of class images (default: ddim)"
+    )
+    parser.add_argument(
+        "--prior-sampling-steps", type=int, default=50, help="sampling steps per class image (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--compile", choices=("auto", "off", "blocks", "full"), default="auto", help="what torch compiles (default: auto)"
+    )
     parser.add_argument("--scale-steps", type=int, default=800, help="steps of the full run (default: %(default)s)")
     parser.add_argument("--scale-images", type=int, default=200, help="class images of the full run (default: %(default)s)")
     add_output_option(parser)
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Write a random model and photos of noise, train, and print one record."""
+    """Write a random model and noise photos, train, and print one record."""
     device, jobs = choose_device(arguments.device), JobTimes()
     family = family_of(arguments.size)
     with tempfile.TemporaryDirectory() as name:
@@ -85,7 +91,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def scaled_seconds(seconds: float, images: float, phases: dict[str, float], arguments: argparse.Namespace) -> float:
-    """The run's seconds with as many class images, steps, previews and validations as a full run has.
+    """The run's seconds, scaled to the class images, steps, previews and validations of a full run.
 
     This run looks twice, before and after its steps; its first step, which allocates, counts like the others. Reading and
     writing files stay as they were.
@@ -119,7 +125,7 @@ def _settings(arguments: argparse.Namespace, model: Path, photos: Path, run: Pat
 
 
 def _write_photos(folder: Path, side: int) -> None:
-    """Pictures of noise: what is on them changes no time."""
+    """Write noise images; the contents do not affect the timing."""
     folder.mkdir()
     for number in range(_NUM_PHOTOS):
         pixels = torch.randint(0, 256, (side, side, 3), generator=generator(0, "photo", number), dtype=torch.uint8)

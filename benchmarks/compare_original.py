@@ -1,4 +1,4 @@
-"""`compare-original`: our step and the original's in turns, block by block in one process."""
+"""`compare-original`: alternates blocks of our steps and the original's in one process."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `compare-original`."""
     add_model_options(parser)
     add_plan_options(parser)
-    parser.add_argument("--blocks", type=int, default=8, help="blocks of each loop, in turns (default: %(default)s)")
-    parser.add_argument("--block-steps", type=int, default=5, help="steps of a block (default: %(default)s)")
-    parser.add_argument("--warmup", type=int, default=3, help="steps of each loop before them (default: %(default)s)")
+    parser.add_argument("--blocks", type=int, default=8, help="alternating blocks of each loop (default: %(default)s)")
+    parser.add_argument("--block-steps", type=int, default=5, help="steps per block (default: %(default)s)")
+    parser.add_argument("--warmup", type=int, default=3, help="warm-up steps of each loop (default: %(default)s)")
     add_variants(parser)
     add_output_option(parser)
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Both loops in turns, so that a busy machine is busy for both; below a ratio of 1 ours is faster."""
+    """Alternate both loops, so that other load affects both; a ratio below 1 means that ours is faster."""
     device = choose_device(arguments.device)
     original = started(arguments, device)
     run = start_run(family_of(arguments.size), choices_of(arguments), device=device, resolution=arguments.resolution)
@@ -68,7 +68,7 @@ def compare(arguments: argparse.Namespace) -> None:
 def _in_turns(
     loops: dict[str, Callable[[], object]], arguments: argparse.Namespace, device: torch.device
 ) -> tuple[dict[str, list[list[float]]], dict[str, float]]:
-    """Milliseconds of every step, block by block, and all processor seconds, of each loop."""
+    """Milliseconds of every step, block by block, and total processor seconds of each loop."""
     for step in loops.values():
         for _ in range(arguments.warmup):
             step()

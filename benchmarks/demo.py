@@ -1,4 +1,4 @@
-"""`demo`: the wall time of `dreambooth demo` by phases, as far as its jobs and events tell."""
+"""`demo`: the wall time of `dreambooth demo` by phase, as far as its jobs and events show."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["add_arguments", "import_seconds", "measure"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `demo`."""
-    parser.add_argument("--steps", type=int, help="steps of training; those of the preset toybox when not given")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; the first GPU, else the CPU, when not given")
+    parser.add_argument("--steps", type=int, help="training steps (default: those of the preset toybox)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the first GPU, otherwise the CPU)")
     add_output_option(parser)
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Run the demo in a temporary folder; prints one record."""
+    """Run the demo in a temporary folder and print one record."""
     device, jobs = choose_device(arguments.device), JobTimes()
     with tempfile.TemporaryDirectory() as folder:
         output, started, clock = Path(folder) / "demo", time.time(), time.monotonic()
@@ -48,7 +48,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def import_seconds() -> float:
-    """Seconds until a new process has loaded what training needs, which the phases do not contain."""
+    """Seconds until a new process has imported what training needs; the phases do not include them."""
     code = "import dreambooth.recipes.train, diffusers.models.unets.unet_2d_condition, transformers.models.clip.modeling_clip"
     start = time.monotonic()
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""`gpu-suite`: everything that matters on a GPU, most important first, in one command and a limited time.
+"""`gpu-suite`: all important GPU benchmarks, most important first, in one command with a time limit.
 
 Each measurement is a process of its own with a limit of its own: one that runs out of memory or hangs costs only itself. What
 no longer fits into the budget is skipped, and the report says so.
@@ -27,12 +27,12 @@ from dreambooth.runtime.device import choose_device
 
 __all__ = ["Outcome", "add_arguments", "measure", "run_job", "run_jobs"]
 
-_TAIL = 1500  # characters of what a failed process said
+_TAIL = 1500  # characters of a failed process's output that are kept
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job."""
+    """The outcome of a job."""
 
     job: Job
     status: str
@@ -44,19 +44,19 @@ class Outcome:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `gpu-suite`."""
-    parser.add_argument("--report", type=Path, default=Path("gpu-suite.json"), help="file of the report (default: %(default)s)")
+    parser.add_argument("--report", type=Path, default=Path("gpu-suite.json"), help="report file (default: %(default)s)")
+    parser.add_argument("--budget", type=float, default=470, metavar="SECONDS", help="total time limit (default: %(default)s)")
+    parser.add_argument("--device", default="cuda", help="device (default: %(default)s)")
     parser.add_argument(
-        "--budget", type=float, default=470, metavar="SECONDS", help="time for all of it (default: %(default)s)"
+        "--size", choices=SIZES, default="sd1", help="the model; the small ones are for testing the suite (default: sd1)"
     )
-    parser.add_argument("--device", default="cuda", help="where to measure (default: %(default)s)")
-    parser.add_argument("--size", choices=SIZES, default="sd1", help="the model; the small ones try the suite itself out")
-    parser.add_argument("--resolution", type=int, metavar="PIXELS", help="side of the pictures; the model's own when not given")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="only the jobs whose name contains one of these")
-    parser.add_argument("--list", action="store_true", help="show the jobs and their limits, and run none")
+    parser.add_argument("--resolution", type=int, metavar="PIXELS", help="image size (default: that of the model)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="run only jobs whose name contains one of these")
+    parser.add_argument("--list", action="store_true", help="list the jobs and their time limits without running them")
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Run the jobs; the report is written anew after each of them."""
+    """Run the jobs; the report is rewritten after each of them."""
     chosen = [
         job
         for job in jobs(arguments.size, arguments.device, arguments.resolution)
@@ -64,7 +64,8 @@ def measure(arguments: argparse.Namespace) -> None:
     ]
     if arguments.list:
         for job in chosen:
-            say(f"{job.name}: at most {job.limit:.0f} s, begun only with {job.least:.0f} s left: {' '.join(job.command[1:])}")
+            limits = f"at most {job.limit:.0f} s, started only with at least {job.least:.0f} s left"
+            say(f"{job.name}: {limits}: {' '.join(job.command[1:])}")
         return
     device = choose_device(arguments.device)
     started = time.monotonic()
@@ -77,7 +78,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def run_jobs(chosen: list[Job], *, budget: float) -> Any:
-    """Outcome after outcome; nothing runs longer than what is left of the budget."""
+    """Run the jobs and yield their outcomes; no job runs longer than the remaining budget."""
     deadline = time.monotonic() + budget
     for job in chosen:
         left = deadline - time.monotonic()
@@ -88,7 +89,7 @@ def run_jobs(chosen: list[Job], *, budget: float) -> Any:
 
 
 def run_job(job: Job, *, limit: float) -> Outcome:
-    """Run one process to its end or its limit; what it measured before counts either way."""
+    """Run one process until it ends or reaches its limit; its records are kept in both cases."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         lines, log = Path(folder) / "records.jsonl", Path(folder) / "log"

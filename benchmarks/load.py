@@ -1,4 +1,4 @@
-"""`load`: a model file is read, its digest taken and it is written again, beside plain reading and writing of as many bytes.
+"""`load`: reads, hashes and writes a model file, compared with plain reading and writing of the same number of bytes.
 
 Each part has a process of its own, so that its peak memory is its own. Before a file is read it is dropped from the cache of
 the system as far as the system allows it.
@@ -55,12 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", choices=SIZES, default="sd1", help="sd1: a file of 4.27 GB, which needs 11 GB of disk (default: %(default)s)"
     )
-    parser.add_argument("--folder", type=Path, help="where the files are written for the time; the system's own when not given")
+    parser.add_argument("--folder", type=Path, help="folder for temporary files (default: that of the system)")
     add_output_option(parser)
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Write a random float32 .ckpt, measure, remove everything; prints one record."""
+    """Write a random float32 .ckpt, measure, remove all files, and print one record."""
     device = torch.device("cpu")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
@@ -100,9 +100,9 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def write_random_model(path: Path, family: Family, *, dtype: torch.dtype, device: torch.device, seed: int = 0) -> None:
-    """A model file in the original's names with random weights, drawn on `device`; the suffix decides its form.
+    """Write a model file with the original's tensor names and random weights, drawn on `device`; the suffix sets the format.
 
-    Matrices are uniform in +-0.02, norms the identity: a model that computes finite numbers.
+    Matrices are uniform in +-0.02 and norms are the identity, so the model computes finite numbers.
     """
     generator = torch.Generator(device).manual_seed(seed)
 
@@ -127,7 +127,7 @@ def write_random_model(path: Path, family: Family, *, dtype: torch.dtype, device
 
 
 def main(size: str, path: Path) -> None:
-    """In a child: write the file to be read."""
+    """In a child process: write the file to be read."""
     write_random_model(path, family_of(size), dtype=torch.float32, device=torch.device("cpu"))
 
 
@@ -146,7 +146,7 @@ def _child(work: str, source: Path, destination: Path) -> dict[str, Any]:
 
 
 def _plain(source: Path, scratch: Path, num_bytes: int) -> dict[str, float]:
-    """Seconds to read the file from its beginning to its end, and to write and flush `num_bytes`."""
+    """Seconds to read the whole file, and to write and flush `num_bytes`."""
     _drop_from_cache(source)
     buffer = bytearray(_CHUNK)
     start = time.perf_counter()
@@ -166,7 +166,7 @@ def _plain(source: Path, scratch: Path, num_bytes: int) -> dict[str, float]:
 
 
 def _drop_from_cache(path: Path) -> None:
-    """Best effort: only what is on the disk already is dropped, so it is flushed before."""
+    """Drop the file from the page cache, best effort; flushes first, since only written pages can be dropped."""
     if not path.exists() or not hasattr(os, "posix_fadvise"):
         return
     with path.open("rb+") as file:

@@ -1,6 +1,6 @@
-"""Times, FLOPs and memory of something that is done again and again.
+"""Times, FLOPs and memory of repeated work.
 
-A GB is 10^9 bytes. On a CUDA device times come from the device's own events, elsewhere from the clock of the host.
+A GB is 10^9 bytes. Times come from device events on CUDA, and from the host's clock on other devices.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NUM_PRODUCTS = 8
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` of the values lie, interpolated between neighbours; 0.5 is the median."""
+    """The quantile `share` of the values, interpolated between neighbors; 0.5 is the median."""
     ordered = sorted(values)
     position = share * (len(ordered) - 1)
     below = int(position)
@@ -46,17 +46,17 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of each measured iteration, and of the very first one, which also compiles and allocates."""
+    """Milliseconds of each measured iteration, and of the first one, which also compiles and allocates."""
 
     first_ms: float
     warmup_ms: float
-    """All iterations that were not measured together, the first one included."""
+    """Total of all iterations that were not measured, including the first one."""
     each_ms: tuple[float, ...]
     processor_ms: float
-    """Processor time of the process per measured iteration, all threads added: what a busy machine does not blur."""
+    """Processor time of the process per measured iteration, summed over threads; other load hardly affects it."""
 
     def summary(self) -> dict[str, float]:
-        """The numbers that go into a record."""
+        """The values for a record."""
         median = quantile(self.each_ms, 0.5)
         return {
             "ms": round(median, 4),
@@ -72,16 +72,16 @@ class Timing:
 
 @dataclass(frozen=True)
 class Peak:
-    """The most memory that was in use at one moment."""
+    """Peak memory."""
 
     allocated: int
     reserved: int | None
-    """What torch took from the device for it; None where there is no such difference."""
+    """Memory that torch reserved on the device; None on devices without this distinction."""
     kind: str
-    """What was counted."""
+    """What the numbers count."""
 
     def summary(self) -> dict[str, object]:
-        """The numbers that go into a record."""
+        """The values for a record."""
         return {
             "peak_allocated_bytes": self.allocated,
             "peak_allocated_gb": round(self.allocated / GB, 3),
@@ -91,13 +91,13 @@ class Peak:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done everything."""
+    """Wait until the device has finished all work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def time_once(work: Callable[[], object], device: torch.device) -> float:
-    """Milliseconds of one call, from an idle device to an idle device."""
+    """Milliseconds of one call; the device is idle before and after."""
     synchronize(device)
     start = time.perf_counter()
     work()
@@ -106,7 +106,7 @@ def time_once(work: Callable[[], object], device: torch.device) -> float:
 
 
 def time_iterations(work: Callable[[], object], device: torch.device, *, iterations: int, warmup: int) -> Timing:
-    """Call `work` `warmup` times (once at least) and then `iterations` times, of which each is timed."""
+    """Call `work` `warmup` times (at least once), then `iterations` times with timing."""
     first = time_once(work, device)
     rest = time_once(lambda: [work() for _ in range(warmup - 1)], device)
     processor = time.process_time()
@@ -119,7 +119,7 @@ def time_iterations(work: Callable[[], object], device: torch.device, *, iterati
 
 
 def _with_events(work: Callable[[], object], iterations: int) -> tuple[float, ...]:
-    """The host runs ahead of the device, as it does in training; the events are read when everything is done."""
+    """The host runs ahead of the device, as in training; the events are read at the end."""
     events = [torch.cuda.Event(enable_timing=True) for _ in range(iterations + 1)]  # type: ignore[no-untyped-call]
     events[0].record()
     for event in events[1:]:
@@ -130,9 +130,9 @@ def _with_events(work: Callable[[], object], iterations: int) -> tuple[float, ..
 
 
 def count_flops(work: Callable[[], object]) -> int:
-    """Floating-point operations of matrix products and convolutions in one call, recomputed ones included.
+    """Floating-point operations of matrix products and convolutions in one call, including recomputed ones.
 
-    A product of (n, k) and (k, m) counts 2 n k m. Under the counter torch calls what is compiled uncompiled.
+    A product of (n, k) and (k, m) counts 2 n k m. Under the counter, torch runs compiled functions uncompiled.
     """
     with FlopCounterMode(display=False, custom_mapping=_ATTENTION_ON_CPU) as counter:
         work()
@@ -156,9 +156,9 @@ _ATTENTION_ON_CPU = {  # torch's own table knows the kernels of GPUs alone
 
 
 def matmul_peak(device: torch.device) -> dict[str, object]:
-    """The most TFLOP/s that square products of one of a few sizes reached here and now.
+    """The highest TFLOP/s of square matrix products among a few sizes.
 
-    bfloat16 on CUDA, float32 on the CPU; on the CPU it depends on the number of threads.
+    Uses bfloat16 on CUDA and float32 on the CPU, where the result depends on the number of threads.
     """
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     best, best_side = 0.0, 0
@@ -172,14 +172,14 @@ def matmul_peak(device: torch.device) -> dict[str, object]:
 
 
 def forget_peak(device: torch.device) -> None:
-    """Let the peak of a CUDA device begin anew, with nothing cached; the peak of a process cannot be forgotten."""
+    """Empty the cache and reset the peak memory of a CUDA device; the peak of a process cannot be reset."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_of(device: torch.device) -> Peak:
-    """The peak since `forget_peak`; on the CPU the process's largest resident size, since its beginning."""
+    """Peak memory since `forget_peak`; on the CPU, the largest resident size of the process since its start."""
     allocated = peak_memory_bytes(device)
     if device.type == "cuda":
         return Peak(allocated, torch.cuda.max_memory_reserved(device), "bytes that torch allocated on the device")

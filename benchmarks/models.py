@@ -1,4 +1,4 @@
-"""Models of three sizes with random weights, made where they will work: no file, no second copy."""
+"""Models of three sizes with random weights, created on their device without a file or a second copy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIZES = ("sd1", "toybox", "miniature")
 
 
 def family_of(size: str) -> Family:
-    """The shapes of the real model, of the small one that ships, or of one as small as can be."""
+    """The shapes of the real model, of the bundled model, or of a minimal one."""
     if size == "sd1":
         return StableDiffusion1(
             unet=UNetShape(4, 4, (320, 640, 1280, 1280), 2, (1, 1, 1, 0), 1, 768, False),
@@ -42,19 +42,17 @@ def family_of(size: str) -> Family:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Which model, and where."""
+    """Options for the model and the device."""
     parser.add_argument(
         "--size",
         choices=SIZES,
         default="sd1",
-        help="sd1: the real shapes, 1.07 billion parameters; toybox: those of the model that ships; miniature: for tests "
+        help="sd1: the real shapes, 1.07 billion parameters; toybox: those of the bundled model; miniature: for tests "
         "(default: %(default)s)",
     )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; the first GPU, else the CPU, when not given")
-    parser.add_argument(
-        "--resolution", type=int, metavar="PIXELS", help="side of the pictures; the model's own when not given: 512, 64, 64"
-    )
-    parser.add_argument("--seed", type=int, default=23, help="number from which weights and data follow (default: %(default)s)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the first GPU, otherwise the CPU)")
+    parser.add_argument("--resolution", type=int, metavar="PIXELS", help="image size (default: that of the model: 512, 64, 64)")
+    parser.add_argument("--seed", type=int, default=23, help="random seed of weights and data (default: %(default)s)")
 
 
 @dataclass(frozen=True)

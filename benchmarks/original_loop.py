@@ -43,9 +43,9 @@ class OriginalLoop:
 
     components: Components
     pixels: dict[str, Tensor]
-    """Pictures (B, 3, H, W) in [-1, 1] of each role."""
+    """Images of each role, (B, 3, H, W) in [-1, 1]."""
     encodes_pictures: bool
-    """Whether each step sends both pictures through the VAE, as the original did, or begins at what it made of them."""
+    """Whether each step encodes both images with the VAE, as the original did, or uses latents that were encoded once."""
     generator: torch.Generator
     losses: list[Tensor] = field(default_factory=list)
 
@@ -113,9 +113,9 @@ def start_original(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `original-loop`."""
     add_model_options(parser)
-    parser.add_argument("--batch-size", type=int, default=1, help="photos in a step; as many class images come on top")
-    parser.add_argument("--steps", type=int, default=30, help="steps that are timed (default: %(default)s)")
-    parser.add_argument("--warmup", type=int, default=5, help="steps before them (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=1, help="photos per step, plus the same number of class images")
+    parser.add_argument("--steps", type=int, default=30, help="timed steps (default: %(default)s)")
+    parser.add_argument("--warmup", type=int, default=5, help="warm-up steps (default: %(default)s)")
     add_variants(parser)
     add_output_option(parser)
 
@@ -126,13 +126,13 @@ def add_variants(parser: argparse.ArgumentParser) -> None:
         "--encode-pictures",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="the original sends both pictures through the VAE in every step (default: yes, as it did)",
+        help="the original loop encodes both images with the VAE in every step (default: yes, as it did)",
     )
     parser.add_argument(
         "--original-recompute",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="the original recomputes the UNet's activations, as its last version did; slower (default: no)",
+        help="the original loop recomputes the UNet's activations, as its last version did; slower (default: no)",
     )
 
 

@@ -1,4 +1,4 @@
-"""Where the time of a run of the product goes: how long each job took by its progress, and the run's events."""
+"""Time of a run by phase, from the progress of each job and the events of the run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["JobTimes", "event_phases"]
 
 
 class JobTimes:
-    """Listens to the events of a display: the seconds of every job that shows its progress, and how many things it did."""
+    """Listens to a display's events and adds up the seconds and the number of items of every job that reports progress."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -22,7 +22,7 @@ class JobTimes:
         self._last = 0.0
 
     def listen(self, record: Mapping[str, Any]) -> None:
-        """Note a record of progress; jobs of one name are added up."""
+        """Record progress; jobs with the same name are added."""
         if record["event"] != "progress":
             return
         name, now = record["description"], time.monotonic()
@@ -36,7 +36,7 @@ class JobTimes:
 def event_phases(run: RunFolder, *, started: float, ended: float) -> dict[str, float]:
     """Seconds between the events of a run; `started` and `ended` are times since 1970.
 
-    Steps are noted some time after they were made, so the seconds of a phase are right to about a second.
+    Steps are recorded with a delay, so the seconds of a phase are accurate to about one second.
     """
     events = read_events(run.events)
     if not events:

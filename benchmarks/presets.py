@@ -1,4 +1,4 @@
-"""`presets`: how near the small presets' losses come to those of float32, with the same counted noise in every run.
+"""`presets`: losses of the small presets compared with float32, with the same counted noise in every run.
 
 Two models: the one that ships, trained by the product's `train` on rendered photos and one shared set of class images, and
 one as small as can be with random weights, on synthetic latents. The row "fp32, cut" is float32 in forward passes of one
@@ -44,7 +44,7 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
     "4bit": {"memory_preset": "cpu", "optimizer_states": "4bit"},
     "bf16": {"memory_preset": "cpu", "precision": "bf16"},
 }
-"""Name of each run and its memory settings; the first one is what the others are compared with."""
+"""Name of each run and its memory settings; the others are compared with the first one."""
 
 _SUBJECT = "belted-vase"
 _NUM_PHOTOS = 5
@@ -52,7 +52,7 @@ _NUM_PHOTOS = 5
 
 @dataclass(frozen=True)
 class Losses:
-    """What is compared: mean training loss of the last steps, and each validation loss before and after training."""
+    """Mean training loss of the last steps, and each validation loss before and after training."""
 
     last: float
     before: Mapping[str, float]
@@ -65,24 +65,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size",
         choices=("toybox", "miniature"),
         default="toybox",
-        help="toybox: the model that ships, trained on rendered photos; miniature: random weights (default: %(default)s)",
+        help="toybox: the bundled model, trained on rendered photos; miniature: random weights (default: %(default)s)",
     )
-    parser.add_argument("--steps", type=int, default=200, help="steps of each run (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=200, help="training steps of each run (default: %(default)s)")
     parser.add_argument(
         "--last", type=int, default=50, help="steps at the end whose losses are averaged (default: %(default)s)"
     )
-    parser.add_argument("--variants", nargs="+", choices=tuple(VARIANTS), default=list(VARIANTS), help="runs beside fp32")
-    parser.add_argument("--num-prior-images", type=int, default=24, help="class images of toybox (default: %(default)s)")
-    parser.add_argument("--prior-sampling-steps", type=int, default=25, help="steps of a class image (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=2, help="photos in a step of toybox, and class images (default: 2)")
-    parser.add_argument("--learning-rate", type=float, default=2e-4, help="of both models (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=23, help="number from which everything follows (default: %(default)s)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; the first GPU, else the CPU, when not given")
+    parser.add_argument(
+        "--variants", nargs="+", choices=tuple(VARIANTS), default=list(VARIANTS), help="runs in addition to fp32"
+    )
+    parser.add_argument(
+        "--num-prior-images", type=int, default=24, help="number of class images of toybox (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--prior-sampling-steps", type=int, default=25, help="sampling steps per class image (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=2, help="photos per step of toybox, and class images per step (default: 2)"
+    )
+    parser.add_argument("--learning-rate", type=float, default=2e-4, help="learning rate of both models (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=23, help="random seed (default: %(default)s)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the first GPU, otherwise the CPU)")
     add_output_option(parser)
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Train every variant and print one record for each, with its distance from float32."""
+    """Train every variant and print one record per variant, with its difference from float32."""
     device = choose_device(arguments.device)
     names = ["fp32", *(name for name in arguments.variants if name != "fp32")]
     exact: Losses | None = None
@@ -109,14 +117,14 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def _plan(name: str, device: torch.device) -> dict[str, Any]:
-    """What the variant's settings mean at present: presets may change their choices."""
+    """The plan that results from the variant's settings; presets may change over time."""
     memory = MemorySettings.model_validate(VARIANTS[name])
     plan = plan_of(memory.memory_preset, memory, has_bfloat16=has_bfloat16(device))
     return {f"plan_{lever}": value for lever, value in vars(plan).items()}
 
 
 def compared(losses: Losses, exact: Losses) -> dict[str, Any]:
-    """The losses, and their distances from those of float32 as parts of them: 0.01 is one percent more."""
+    """The losses, and their relative differences from those of float32: 0.01 is one percent more."""
     return {
         "training_loss": losses.last,
         "training_difference": losses.last / exact.last - 1,

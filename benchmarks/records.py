@@ -1,4 +1,4 @@
-"""One JSON object for each measurement, with everything that it depends on: switches, versions, machine, commit."""
+"""One JSON object per measurement, with everything that it depends on: options, versions, machine, commit."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ import dreambooth
 __all__ = ["ROOT", "add_output_option", "emit", "environment", "say"]
 
 ROOT = Path(__file__).resolve().parent.parent
-"""The repository's root, where commands are run."""
+"""The repository root, where commands are run."""
 
 
 def add_output_option(parser: argparse.ArgumentParser) -> None:
-    """The option that all measuring verbs have."""
-    parser.add_argument("--output", type=Path, metavar="FILE", help="append each JSON line to this file as well")
+    """Add the option that all measuring verbs share."""
+    parser.add_argument("--output", type=Path, metavar="FILE", help="also append each JSON line to this file")
 
 
 def emit(what: str, values: Mapping[str, Any], output: Path | None, *, device: torch.device) -> dict[str, Any]:
-    """Print the measurement as one line of JSON, and append it to `output`; the whole record."""
+    """Print the measurement as one line of JSON, append it to `output`, and return the whole record."""
     record = {"what": what, **values, **environment(device)}
     line = json.dumps(record)
     say(line)
@@ -41,13 +41,13 @@ def emit(what: str, values: Mapping[str, Any], output: Path | None, *, device: t
 
 
 def say(text: str) -> None:
-    """A line for whoever started the command."""
+    """Print a line."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, machine and moment."""
+    """Versions, machine and time."""
     is_cuda = device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if is_cuda else f"{device.type}: {_processor()}",
@@ -80,7 +80,7 @@ def _driver() -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit, marked when files differ from it; None outside of a repository."""
+    """The commit, marked when there are uncommitted changes; None outside a repository."""
     commit = _first_line("git", "rev-parse", "--short=12", "HEAD")
     is_changed = commit is not None and _first_line("git", "status", "--porcelain") is not None
     return f"{commit} with changes" if is_changed else commit

@@ -1,4 +1,4 @@
-"""`sample`: class images with random weights through the product's own path, VAE and PNG files included."""
+"""`sample`: makes class images with random weights through the product's own code, including VAE and PNG files."""
 
 from __future__ import annotations
 
@@ -29,20 +29,24 @@ __all__ = ["add_arguments", "measure"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `sample`."""
     add_model_options(parser)
-    parser.add_argument("--num-images", type=int, default=16, help="pictures that are timed (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=4, help="pictures made at once (default: %(default)s)")
-    parser.add_argument("--sampler", choices=("ddim", "dpm++"), default="ddim", help="how noise is removed (default: ddim)")
-    parser.add_argument("--sampling-steps", type=int, default=50, help="steps for a picture (default: %(default)s)")
-    parser.add_argument("--guidance-scale", type=float, default=10.0, help="1 is no guidance (default: %(default)s)")
-    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="fp16 on a GPU, else fp32, when not given")
+    parser.add_argument("--num-images", type=int, default=16, help="timed images (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=4, help="images made at once (default: %(default)s)")
+    parser.add_argument("--sampler", choices=("ddim", "dpm++"), default="ddim", help="sampler (default: ddim)")
+    parser.add_argument("--sampling-steps", type=int, default=50, help="sampling steps per image (default: %(default)s)")
     parser.add_argument(
-        "--scale-to", type=int, metavar="N", help="also say how long N pictures would take at this pace: scaled, not measured"
+        "--guidance-scale", type=float, default=10.0, help="guidance scale; 1 means no guidance (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), help="precision (default: fp16 on a GPU, otherwise fp32)"
+    )
+    parser.add_argument(
+        "--scale-to", type=int, metavar="N", help="also report the time for N images at this speed (scaled, not measured)"
     )
     add_output_option(parser)
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """One batch to warm up, then all pictures, then their files; prints one record."""
+    """Make one warm-up batch, then all images, then their files, and print one record."""
     device = choose_device(arguments.device)
     family, dtype = family_of(arguments.size), picture_dtype(arguments.precision, device)
     side = arguments.resolution or family.resolution
@@ -101,7 +105,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 class _Batches:
-    """Pictures of batches, with the seconds between the ends of two batches."""
+    """Collects images, and the seconds between the ends of consecutive batches."""
 
     def __init__(self) -> None:
         self.made: list[MadePicture] = []
@@ -140,7 +144,7 @@ def _timed_batches(work: Any, device: torch.device) -> _Batches:
 
 
 def _write(made: list[MadePicture]) -> float:
-    """Seconds to write all pictures as PNG files, in host memory already or not."""
+    """Seconds to write all images as PNG files, including the transfer to host memory if needed."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         for number, one in enumerate(made):
@@ -149,7 +153,7 @@ def _write(made: list[MadePicture]) -> float:
 
 
 def _flops(make: Any, options: SamplingOptions, batch_size: int) -> dict[str, float]:
-    """Counted over one and two denoising steps of a batch: each further step costs the same."""
+    """Counted from one and two denoising steps of a batch: each further step costs the same."""
 
     def of(steps: int) -> int:
         return count_flops(lambda: list(make(batch_size, replace(options, steps=steps))[0]))

@@ -1,6 +1,6 @@
-"""`smoke`: the first step on a device against the CPU's, for the model that ships and every arithmetic.
+"""`smoke`: compares the first step on a device with the CPU, for the bundled model in every precision.
 
-Counted randomness gives every device the same examples and noise, so the first losses differ by rounding alone.
+Counted randomness gives every device the same examples and noise, so the first losses differ only by rounding.
 """
 
 from __future__ import annotations
@@ -22,13 +22,19 @@ _TOLERANCES = {"fp32": 1e-3, "bf16-mixed": 3e-2, "fp16-mixed": 3e-2, "bf16": 3e-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `smoke`."""
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; the first GPU, else the CPU, when not given")
-    parser.add_argument("--precisions", nargs="+", choices=tuple(_TOLERANCES), default=list(_TOLERANCES), help="what is tried")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the first GPU, otherwise the CPU)")
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=tuple(_TOLERANCES),
+        default=list(_TOLERANCES),
+        help="precisions to compare (default: all)",
+    )
     add_output_option(parser)
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Print one record for each arithmetic, with whether it is near enough to float32 on the CPU."""
+    """Print one record per precision, and whether its loss is close enough to float32 on the CPU."""
     device, expected = choose_device(arguments.device), _first_loss("fp32", torch.device("cpu"))
     for precision in arguments.precisions:
         try:

@@ -13,20 +13,20 @@ _UNET_ONLY = ("--no-train-text-encoder",)
 
 @dataclass(frozen=True)
 class Job:
-    """A process to start."""
+    """A process of the suite."""
 
     name: str
     command: tuple[str, ...]
     limit: float
-    """Seconds after which it is stopped."""
+    """Time limit in seconds."""
     least: float
-    """It is not begun with fewer seconds left."""
+    """The job is skipped when fewer seconds are left."""
     is_measurement: bool = True
-    """Whether it writes records; else what it said at its end is kept."""
+    """Whether it writes records; otherwise the end of its output is kept."""
 
 
 def jobs(size: str, device: str, resolution: int | None) -> tuple[Job, ...]:
-    """All jobs for a model, a device, and pictures of one size."""
+    """All jobs for a model, a device and an image size."""
     side = () if resolution is None else ("--resolution", str(resolution))
     model = ("--size", size, "--device", device, *side)
 

@@ -1,4 +1,4 @@
-"""The outcomes of the suite as a table for people."""
+"""The outcomes of the suite as a readable table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 __all__ = ["table"]
 
-_COLUMNS = ("job", "status", "ms", "10% - 90%", "images/s", "of peak", "GB", "predicted", "reserved", "first s", "else")
+_COLUMNS = ("job", "status", "ms", "10% - 90%", "images/s", "of peak", "GB", "predicted", "reserved", "first s", "notes")
 
 
 class _Job(Protocol):
@@ -26,7 +26,7 @@ class _Outcome(Protocol):
 
 
 def table(outcomes: Sequence[_Outcome]) -> str:
-    """One line for each record, and one for each job without any; columns are padded to their widest cell."""
+    """One line per record, and one per job without records; columns are padded to their widest cell."""
     rows: list[tuple[str, ...]] = [_COLUMNS]
     for outcome in outcomes:
         rows.extend(_row(outcome, record) for record in outcome.records or [{}])
@@ -49,7 +49,7 @@ def _row(outcome: _Outcome, record: dict[str, Any]) -> tuple[str, ...]:
         _number(record.get("predicted_peak_gb"), 2),
         _number(record.get("peak_reserved_gb"), 2),
         _number(None if first is None else first / 1000, 1),
-        _else(outcome, record),
+        _notes(outcome, record),
     )
 
 
@@ -57,8 +57,8 @@ def _number(value: Any, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
-def _else(outcome: _Outcome, record: dict[str, Any]) -> str:
-    """What a kind of record says beside the columns; the last line of a failure."""
+def _notes(outcome: _Outcome, record: dict[str, Any]) -> str:
+    """Further values of a record; for a failed job, the last line of its output."""
     what = record.get("what")
     if what == "matmul":
         return f"{record['matmul_tflops']:.1f} TFLOP/s in {record['matmul_dtype']}"
@@ -67,5 +67,5 @@ def _else(outcome: _Outcome, record: dict[str, Any]) -> str:
             return f"{record['precision']}: {record['skipped_because']}"
         return f"{record['precision']}: off by {record['difference']:.1e}, {'near' if record['is_near'] else 'TOO FAR'}"
     if "scaled_seconds" in record:
-        return f"{record['scaled_seconds']:.1f} s at full length, scaled and not measured"
+        return f"{record['scaled_seconds']:.1f} s at full length (scaled, not measured)"
     return next(reversed(outcome.message.splitlines()), "")[:100]

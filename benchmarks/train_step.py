@@ -1,4 +1,4 @@
-"""`train-step`: one update of the product's own loop, timed and weighed; `matmul`: the device's own peak."""
+"""`train-step`: time and memory of one step of the product's own loop; `matmul`: the device's peak speed."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _LEVERS = {
     "gradient_checkpointing": ("off", "outer", "all"),
 }
 _SWITCHES = {
-    "step_in_backward": "update each tensor as soon as its gradient is there",
-    "states_on_host": "keep the optimiser's means in host memory",
-    "stream_blocks": "keep the UNet's weights in host memory; needs step-in-backward and gradient-checkpointing all",
+    "step_in_backward": "update each tensor as soon as its gradient is computed",
+    "states_on_host": "keep the optimizer states in host memory",
+    "stream_blocks": "keep the UNet's weights in host memory; requires step-in-backward and gradient-checkpointing all",
 }
 
 
@@ -38,21 +38,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `train-step`."""
     add_model_options(parser)
     add_plan_options(parser)
-    parser.add_argument("--steps", type=int, default=30, help="steps that are timed (default: %(default)s)")
-    parser.add_argument("--warmup", type=int, default=5, help="steps before them (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=30, help="timed steps (default: %(default)s)")
+    parser.add_argument("--warmup", type=int, default=5, help="warm-up steps (default: %(default)s)")
     add_output_option(parser)
 
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
-    """How a step is made."""
+    """Options for the training step."""
     parser.add_argument(
         "--memory-preset",
         choices=tuple(PRESETS),
-        help="the product's preset; fast on a GPU and cpu elsewhere when not given",
+        help="memory preset (default: fast on a GPU, otherwise cpu)",
     )
     for name, values in _LEVERS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", choices=values, help="lever laid over the preset")
-    parser.add_argument("--micro-batch-size", type=int, help="examples in one forward pass, photos and class images together")
+        parser.add_argument(f"--{name.replace('_', '-')}", choices=values, help="overrides the preset")
+    parser.add_argument("--micro-batch-size", type=int, help="examples per forward pass, photos and class images together")
     for name, text in _SWITCHES.items():
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
@@ -62,9 +62,9 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="train the text encoder with the UNet (default: yes)",
     )
-    parser.add_argument("--batch-size", type=int, default=1, help="photos in a step; as many class images come on top")
+    parser.add_argument("--batch-size", type=int, default=1, help="photos per step, plus the same number of class images")
     parser.add_argument(
-        "--plain-attention", action="store_true", help="attention of the UNet as three plain products, to try them out"
+        "--plain-attention", action="store_true", help="compute the UNet's attention as three plain products, for experiments"
     )
     parser.add_argument(
         "--compile", choices=("off", "blocks", "full"), default="off", help="what torch compiles (default: off)"
@@ -72,7 +72,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
 
 
 def choices_of(arguments: argparse.Namespace) -> StepChoices:
-    """The choices that the arguments make."""
+    """The choices from the arguments."""
     levers = (*_LEVERS, *_SWITCHES, "micro_batch_size")
     given = {name: getattr(arguments, name) for name in levers}
     is_gpu = choose_device(arguments.device).type == "cuda"
@@ -88,7 +88,7 @@ def choices_of(arguments: argparse.Namespace) -> StepChoices:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Measure and print one record. Raises TrainingError when a loss or gradient was not finite."""
+    """Measure and print one record. Raises TrainingError when a loss or gradient is not finite."""
     device = choose_device(arguments.device)
     run = start_run(family_of(arguments.size), choices_of(arguments), device=device, resolution=arguments.resolution)
     forget_peak(device)
@@ -121,7 +121,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def flops_of_a_step(run: SyntheticRun) -> dict[str, Any]:
-    """TFLOP of the next step; None with the reason when the count did not work, which must not cost the rest."""
+    """TFLOP of the next step; None and the reason when counting fails, which must not stop the benchmark."""
     try:
         return {"tflop_per_step": round(count_flops(lambda: next(run.steps)) / 1e12, 6)}
     except Exception as error:
@@ -133,12 +133,12 @@ def _share(tflop: float | None, milliseconds: float, peak: Any) -> float | None:
 
 
 def measure_matmul(arguments: argparse.Namespace) -> None:
-    """Print the device's matmul peak."""
+    """Print the device's peak speed of matrix products."""
     device = choose_device(arguments.device)
     emit("matmul", matmul_peak(device), arguments.output, device=device)
 
 
 def add_matmul_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `matmul`."""
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; the first GPU, else the CPU, when not given")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the first GPU, otherwise the CPU)")
     add_output_option(parser)

@@ -1,4 +1,4 @@
-"""A training run of the product on synthetic pictures: its own assembly, batches and loop, without photos and files."""
+"""A training run on synthetic images: the product's own assembly, batches and loop, without photos and files."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ _NUM_STEPS = 10**6  # none is the last one
 
 @dataclass(frozen=True)
 class StepChoices:
-    """What a person chooses for a run, as far as a step's speed and memory depend on it."""
+    """The settings of a run that affect the speed and memory of a step."""
 
     memory: dict[str, Any]
-    """Fields of the memory settings: the preset, and levers laid over it."""
+    """Fields of the memory settings: the preset and overrides."""
     trains_text_encoder: bool = True
     batch_size: int = 1
     compile: str = "off"
     has_plain_attention: bool = False
-    """Whether the UNet's attention is three plain products instead of what the product chose."""
+    """Whether the UNet's attention is computed as three plain products instead of the product's choice."""
     learning_rate: float = 1e-6
     seed: int = 23
 
     def settings(self, resolution: int) -> TrainSettings:
-        """The settings that the product would have been given."""
+        """The equivalent settings of the product."""
         values = {
             "base": {"model": "random weights"},
             "subject": {"photos": "photos", "class_word": "dog"},
@@ -76,7 +76,7 @@ class StepChoices:
 
 @dataclass(frozen=True)
 class SyntheticRun:
-    """A run before its first step, or somewhere on its way."""
+    """A run, before its first step or later."""
 
     settings: TrainSettings
     size: Size
@@ -91,11 +91,11 @@ class SyntheticRun:
 
     @property
     def images_per_step(self) -> int:
-        """Photos and class images that a step sees."""
+        """Number of photos and class images per step."""
         return 2 * self.settings.loop.batch_size
 
     def batches_at(self, step: int) -> Iterator[Batch]:
-        """The micro-batches of a step, as a real run makes them."""
+        """The micro-batches of a step, made as in a real run."""
         loop, prior = self.settings.loop, self.settings.prior
         return micro_batches(
             self.source.examples_at(step),
@@ -110,11 +110,11 @@ class SyntheticRun:
 
     @cached_property
     def steps(self) -> Iterator[StepResult]:
-        """The loop of the product, whose every result is one update."""
+        """The loop of the product, which yields once per step."""
         return training_steps(self.state, self.batches_at, last_step=_NUM_STEPS)
 
     def validation_items(self) -> tuple[ValidationItem, ...]:
-        """Held-out views of some pictures of each role, none of which training sees."""
+        """Held-out views of some images of each role, which training does not see."""
 
         def item(role: Role, one: CaptionedPhoto) -> ValidationItem:
             key = one.photo.digest, held_out_view(one.photo, self.size)
@@ -132,7 +132,7 @@ class SyntheticRun:
         return next(phase.use.total for phase in phases if phase.name == "training step")
 
     def switches(self) -> dict[str, object]:
-        """Everything that was on: what was asked for, and of some things what the modules themselves show."""
+        """The active options: those requested, and for some of them the state of the modules."""
         unet: Any = self.components.denoiser
         text_encoder: Any = self.components.parts["text_encoder"]
         return {
@@ -192,7 +192,7 @@ def start_run(
 def _synthetic_pictures(
     family: Family, settings: TrainSettings, size: Size
 ) -> tuple[ExampleSource, dict[ViewKey, LatentMoments]]:
-    """Pictures that exist by name alone, and the posterior of every view of them: random, of the size of real latents."""
+    """Images that exist only by name, with a random posterior of every view, of the size of real latents."""
 
     def pictures(role: str) -> tuple[CaptionedPhoto, ...]:
         names = [f"{role}-{number}" for number in range(_NUM_PICTURES)]

@@ -1,4 +1,4 @@
-"""The other name of `prune_ckpt.py`."""
+"""A second name for `prune_ckpt.py`."""
 
 import runpy
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""A smaller model file with the command line of the original program: `python scripts/prune_ckpt.py --ckpt model.ckpt`.
+"""Shrink a model file with the original program's command line: `python scripts/prune_ckpt.py --ckpt model.ckpt`.
 
-It writes model-pruned.ckpt beside the file; the work is done by what `dreambooth convert` runs.
+It writes model-pruned.ckpt next to the file, using the same code as `dreambooth convert`.
 """
 
 import sys

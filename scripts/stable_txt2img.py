@@ -1,6 +1,6 @@
-"""Pictures with the command line of the original program: `python scripts/stable_txt2img.py --prompt "a photo of a dog"`.
+"""Make images with the original program's command line: `python scripts/stable_txt2img.py --prompt "a photo of a dog"`.
 
-The flags, the files and where they go are the original's; the work is done by what `dreambooth generate` runs.
+Flags, file names and folders are the original's; the images come from the same code as `dreambooth generate`.
 """
 
 import sys

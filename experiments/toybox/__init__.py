@@ -1,1 +1,1 @@
-"""Training the embedded base model from nothing: its pictures, autoencoder, text encoder and UNet, and a judge of them."""
+"""Trains the bundled model from scratch: training images, autoencoder, text encoder, UNet, judge and eye."""

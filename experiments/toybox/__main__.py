@@ -1,4 +1,4 @@
-"""`python -m experiments.toybox`: the bundled model trained from nothing, counted, and taught subjects."""
+"""`python -m experiments.toybox`: trains the bundled model from scratch and tests it."""
 
 from __future__ import annotations
 

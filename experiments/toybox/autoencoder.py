@@ -1,8 +1,8 @@
-"""The autoencoder, from pictures to latents and back.
+"""The autoencoder, which encodes images to latents and decodes them.
 
 Kingma and Welling, arXiv 1312.6114; as the first stage of a latent diffusion model, Rombach et al., arXiv 2112.10752.
 
-Shapes: B pictures, C channels, H and W sizes.
+Shapes: B images, C channels, H and W height and width.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _FIRST_LOG_VARIANCE = -5.0
 
 @torch.no_grad()
 def start_tight(vae: Any) -> None:
-    """Begin with a small deviation: with one of 1 the decoder learns to ignore the latents and never comes back."""
+    """Start with a small standard deviation; starting with 1, the decoder learns to ignore the latents and never recovers."""
     channels = vae.quant_conv.out_channels // 2
     vae.quant_conv.weight[channels:].zero_()
     vae.quant_conv.bias[channels:].fill_(_FIRST_LOG_VARIANCE)
 
 
 def autoencoder_loss(family: StableDiffusion1, vae: Any, pixels_BCHW: Tensor, *, seed: int, step: int) -> Tensor:
-    """Mean absolute error of pixels in [-1, 1] and of their differences, with a small pull of the latents to the normal."""
+    """Mean absolute error of pixels in [-1, 1] and of their differences, plus a small KL term on the latents."""
     device_type = pixels_BCHW.device.type
     with torch.autocast(device_type, dtype=torch.bfloat16):
         moments = family.encode_pixels(vae, pixels_BCHW)
@@ -54,8 +54,8 @@ def autoencoder_loss(family: StableDiffusion1, vae: Any, pixels_BCHW: Tensor, *,
 def normalise_latents(vae: Any, deviation: float, scaling_factor: float) -> None:
     """Scale the latents, whose standard deviation is `deviation`, so that `scaling_factor` brings them to 1.
 
-    The two 1x1 convolutions next to the latents take the factor, so the model is the same function of its pictures, and the
-    family's fixed factor serves it as it serves every Stable Diffusion 1.
+    The factor goes into the two 1x1 convolutions next to the latents. The reconstruction stays the same, and the family's fixed
+    scaling factor fits this model as it fits every Stable Diffusion 1.
     """
     factor = 1 / (scaling_factor * deviation)
     channels = vae.quant_conv.out_channels // 2

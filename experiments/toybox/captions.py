@@ -1,4 +1,4 @@
-"""Token ids of the pictures' captions, several for each picture, and the text states of all of them at once."""
+"""Token ids of the captions, several per image, and the text states of all distinct captions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from experiments.toybox.pictures import PictureSet
 __all__ = ["LONGEST", "CaptionIds", "caption_ids"]
 
 LONGEST = 24
-"""Tokens of the longest caption with its start and end, and some to spare."""
+"""Tokens of the longest caption including start and end tokens, with some margin."""
 
 _DRAWS = 4
 _BATCH = 256
@@ -24,16 +24,16 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class CaptionIds:
-    """Different captions as ids, and which of them belong to which picture."""
+    """The distinct captions as token ids, and the captions of each image."""
 
     unique_UL: Tensor
-    """(U, LONGEST) int64, ends behind the end."""
+    """(U, LONGEST) int64, padded with the end token."""
     of_picture_NK: Tensor
-    """(N, K): number of the k-th caption of a picture in `unique_UL`."""
+    """(N, K): row of an image's k-th caption in `unique_UL`."""
 
     @torch.no_grad()
     def states(self, encode: Callable[[Tensor], Tensor], *, length: int, end: int) -> Tensor:
-        """Text states of every different caption, (U, length, D) bfloat16, by `encode` of ids (B, length)."""
+        """Text states of every distinct caption, (U, length, D) bfloat16; `encode` maps ids (B, length) to states."""
         batches = []
         for ids_BL in torch.split(self.unique_UL, _BATCH):
             padded_BL = torch.full((len(ids_BL), length), end, dtype=torch.int64)
@@ -43,7 +43,7 @@ class CaptionIds:
 
 
 def caption_ids(pictures: PictureSet, tokenize: Callable[[list[str]], Tensor], path: Path) -> CaptionIds:
-    """The captions of all pictures, from `path` when they were made before. `tokenize` gives ids (B, any length)."""
+    """The captions of all images, kept in the file `path`. `tokenize` returns ids (B, any length)."""
     if not path.exists():
         texts = [pictures.caption(index, draw=draw) for index in range(pictures.num) for draw in range(_DRAWS)]
         different = {text: number for number, text in enumerate(dict.fromkeys(texts))}

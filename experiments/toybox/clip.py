@@ -1,9 +1,9 @@
-"""The text encoder, trained by contrast between pictures and captions.
+"""The text encoder, trained contrastively on image-caption pairs.
 
-This is CLIP (Radford et al., arXiv 2103.00020). The picture tower is helped by linear heads that read class, colour, pattern
-and place from its embedding: on a world this small they teach it what to look at long before contrast alone does.
+This is CLIP (Radford et al., arXiv 2103.00020). Linear heads that predict class, color, pattern and place from the image
+embedding help the image encoder: in such a small world they teach the relevant features much earlier than contrast alone.
 
-Shapes: B pairs, L tokens, D widths, K choices.
+Shapes: B pairs, L tokens, D width, K classes.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ VISION: dict[str, Any] = {
     "image_size": 64,
     "patch_size": 8,
 }
-"""The picture tower, as transformers' CLIPVisionConfig describes it."""
+"""The image encoder, as arguments of transformers' CLIPVisionConfig."""
 
 PROJECTION = 128
-"""Width of the space in which pictures and captions meet."""
+"""Width of the joint embedding space of images and captions."""
 
 _ATTRIBUTE_WEIGHT = 0.5
 
 
 def attribute_heads(choices: Mapping[str, int], *, seed: int) -> nn.ModuleDict:
-    """A linear reading of the picture's embedding for each attribute."""
+    """A linear classifier of the image embedding for each attribute."""
     with seeded(seed):
         return nn.ModuleDict({name: nn.Linear(PROJECTION, count) for name, count in choices.items()})
 
@@ -45,10 +45,10 @@ def attribute_heads(choices: Mapping[str, int], *, seed: int) -> nn.ModuleDict:
 def contrast_loss(
     clip: Any, heads: nn.ModuleDict, pixels_BCHW: Tensor, input_ids_BL: Tensor, labels: Mapping[str, Tensor]
 ) -> Tensor:
-    """Symmetric cross-entropy over the batch, plus that of the attribute heads.
+    """Symmetric cross-entropy over the batch, plus the cross-entropy of the attribute heads.
 
-    A pair whose caption is word for word that of another pair in the batch is no mistake: both count as right. Token ids
-    may be cut behind the last end: the mask is causal, so nothing that is read here depends on what follows.
+    If pairs of the batch have identical captions, all of them count as correct matches. Token ids may be truncated after the
+    last end token: attention is causal, so the states used here do not depend on later tokens.
     """
     with torch.autocast(pixels_BCHW.device.type, dtype=torch.bfloat16):
         outputs = clip(input_ids=input_ids_BL, pixel_values=pixels_BCHW)
@@ -64,5 +64,5 @@ def contrast_loss(
 
 
 def voice(states_LD: Tensor, without_LD: Tensor) -> float:
-    """How much a word changes the text states: the relative difference to the states of the caption without it."""
+    """How much a word changes the text states: the relative difference from the states of the caption without it."""
     return float((states_LD - without_LD).norm() / without_LD.norm())

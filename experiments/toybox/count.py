@@ -1,4 +1,4 @@
-"""`python -m experiments.toybox count`: in how many pictures a model shows what its prompts ask for."""
+"""`python -m experiments.toybox count`: how many of a model's images match their prompts."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ _RENDERING_SEED = 31337
 _BATCH = 16
 
 
-_COMBINATIONS = 4  # of colour and place for each class
+_COMBINATIONS = 4  # combinations of color and place per class
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A prompt, and what a picture of it must show."""
+    """A prompt, and the attributes that its images must show."""
 
     prompt: str
     right: Mapping[str, str]
 
 
 def asked_prompts() -> tuple[Asked, ...]:
-    """Forty prompts: every class with four colours in four places, so that each colour and each place comes five times."""
+    """Forty prompts: every class with four colors in four places; each color and each place occurs five times."""
     asked = []
     for number in range(_COMBINATIONS * len(CLASSES)):
         combination, position = divmod(number, len(CLASSES))
@@ -67,10 +67,10 @@ def asked_prompts() -> tuple[Asked, ...]:
 def judged_pictures(
     components: Components, pictures: Sequence[Picture], judge: Judge, options: SamplingOptions, display: Display
 ) -> tuple[list[NDArray[np.uint8]], dict[str, Tensor]]:
-    """The pictures, made where the components are, and the judge's log-probabilities about them by attribute."""
+    """Make images on the components' device; returns them and the judge's log-probabilities by attribute."""
     weight = next(components.denoiser.parameters())
     device = weight.device
-    with display.progress("pictures", len(pictures) * options.steps, "steps") as advance:
+    with display.progress("images", len(pictures) * options.steps, "steps") as advance:
         made = make_pictures(
             components, pictures, options, batch_size=_BATCH, device=device, dtype=weight.dtype, advance=advance
         )
@@ -80,36 +80,36 @@ def judged_pictures(
 
 @torch.no_grad()
 def answers_about(judge: Judge, pixels_BCHW: Tensor) -> dict[str, Tensor]:
-    """The judge's log-probabilities about pixels in [0, 1], by attribute."""
+    """The judge's log-probabilities for pixels in [0, 1], by attribute."""
     answers: dict[str, Tensor] = judge(2 * pixels_BCHW - 1)
     return answers
 
 
 def count(settings: CountSettings, display: Display) -> dict[str, float]:
-    """Make pictures of forty prompts and count in how many the judge finds class, place and colour; the shares.
+    """Make images of forty prompts and return the shares in which the judge finds the right class, place and color.
 
-    Raises SettingsError when the model's pictures are not of the judge's size.
+    Raises SettingsError when the model's image size is not the judge's.
     """
     device, judge = choose_device(settings.device), load_judge(settings.judge or JUDGE_FILE)
     base = read_model(settings.base.model, config=settings.base.config, weights=settings.base.weights)
     if (side := base.family.resolution) != SIDE:
-        raise SettingsError(f"{settings.base.model}: its pictures are {side} pixels wide, and the judge knows those of {SIDE}")
+        raise SettingsError(f"{settings.base.model}: makes images of {side} pixels, but the judge expects {SIDE} pixels")
     _check_is_folder(settings.output)
     settings.output.mkdir(parents=True, exist_ok=True)
     components = place(base.build(dtype=picture_dtype(None, device)), device)
     asked, each = asked_prompts(), settings.num_images
     pictures = [Picture(one.prompt, number * each + k) for number, one in enumerate(asked) for k in range(each)]
     options = SamplingOptions("ddim", settings.sampling_steps, settings.guidance_scale, SIDE, SIDE, seed=settings.seed)
-    with Interrupts(lambda: "Stopped. Nothing was counted."):
+    with Interrupts(lambda: "Stopped. There are no results."):
         images, answers = judged_pictures(components, pictures, judge, options, display)
     right = {name: [one.right[name] for one in asked for _ in range(each)] for name in asked[0].right}
     found = {name: [ATTRIBUTES[name][index] for index in answers[name].argmax(dim=1).tolist()] for name in right}
     shares = {name: sum(map(str.__eq__, found[name], right[name])) / len(pictures) for name in right}
     sure = judge_on_renderings(judge)
     display.table(
-        f"{len(pictures)} pictures of {len(asked)} prompts",
-        ("what", "found in the pictures", f"judge right about {_NUM_RENDERINGS} fresh renderings"),
-        [("colour" if name == "primary" else name, f"{share:.1%}", f"{sure[name]:.1%}") for name, share in shares.items()],
+        f"{len(pictures)} images of {len(asked)} prompts",
+        ("attribute", "correct in the images", f"judge's accuracy on {_NUM_RENDERINGS} new renderings"),
+        [("color" if name == "primary" else name, f"{share:.1%}", f"{sure[name]:.1%}") for name, share in shares.items()],
     )
     rows = [images[start : start + each] for start in range(0, len(images), each)]
     sheets = write_contact_sheet(settings.output / "sheet.png", rows, row_labels=[one.prompt for one in asked])
@@ -120,7 +120,7 @@ def count(settings: CountSettings, display: Display) -> dict[str, float]:
 
 
 def judge_on_renderings(judge: Judge) -> dict[str, float]:
-    """Share of right answers about plain objects, as the prompts ask for them, in pictures that nobody has learned from."""
+    """The judge's accuracy on held-out renderings of plain objects, which is what the prompts describe."""
     scenes = [random_scene(np.random.default_rng([_RENDERING_SEED, number])) for number in range(_NUM_RENDERINGS)]
     plain = [replace(scene, look=replace(scene.look, pattern="plain")) for scene in scenes]
     pixels = torch.stack([_pixels(render(scene, SIDE)) for scene in plain])

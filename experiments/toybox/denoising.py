@@ -1,8 +1,8 @@
-"""The UNet, which learns to predict the noise in latents under captions.
+"""The UNet, which learns to predict the noise in latents, conditioned on captions.
 
 Ho et al., arXiv 2006.11239; Rombach et al., arXiv 2112.10752.
 
-Shapes: B examples, N pictures, U captions, L tokens, D text width, C channels, H and W sizes of latents.
+Shapes: B examples, N images, U captions, L tokens, D text width, C channels, H and W height and width of latents.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Encoded:
-    """All that the UNet learns from."""
+    """The training data of the UNet."""
 
     moments: LatentMoments
-    """Of every picture and its mirror image, (2N, C, H, W) float16."""
+    """Moments of every image and its mirror image, (2N, C, H, W) float16."""
     states_ULD: Tensor
     caption_NK: Tensor
-    """Numbers of each picture's captions among the states."""
+    """Rows of each image's captions in `states_ULD`."""
     empty_LD: Tensor
-    """States of the caption without a word."""
+    """States of the empty caption."""
 
 
 @torch.no_grad()
 def encode_pictures(
     encode: Callable[[Tensor], LatentMoments], pixels_NHWC: Tensor, advance: Callable[[int], None]
 ) -> LatentMoments:
-    """Posterior moments of 8-bit pictures, each followed by its mirror image, (2N, C, H, W) float16."""
+    """Posterior moments of 8-bit images, each followed by its mirror image, (2N, C, H, W) float16."""
     means, deviations = [], []
     for batch_BHWC in torch.split(pixels_NHWC, _BATCH):
         pixels_BCHW = to_pixels(batch_BHWC)
@@ -61,7 +61,7 @@ def encode_pictures(
 
 
 def denoising_loss(family: StableDiffusion1, unet: Any, encoded: Encoded, *, batch_size: int, seed: int, step: int) -> Tensor:
-    """Mean over a batch of the min-SNR-weighted squared error of the predicted noise; a tenth of the captions are empty."""
+    """Min-SNR-weighted mean squared error of the predicted noise over a batch; a tenth of the captions are empty."""
     random = generator(seed, "denoising", step)
     rows_B = torch.randint(len(encoded.moments.mean), (batch_size,), generator=random)
     draws_B = torch.randint(encoded.caption_NK.shape[1], (batch_size,), generator=random)
@@ -78,7 +78,7 @@ def denoising_loss(family: StableDiffusion1, unet: Any, encoded: Encoded, *, bat
 
 @torch.no_grad()
 def hearing(family: StableDiffusion1, unet: Any, encoded: Encoded, *, t: int, num: int, seed: int) -> float:
-    """How far the words are heard: by how much the loss at timestep t rises when captions are those of other pictures."""
+    """How much the UNet uses captions: the increase of the loss at timestep t with the captions of other images."""
     random = generator(seed, "hearing", t)
     rows_B = torch.randint(len(encoded.moments.mean), (num,), generator=random)
     z_BCHW = family.scaling_factor * encoded.moments.mean[rows_B].float()

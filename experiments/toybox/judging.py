@@ -1,4 +1,4 @@
-"""Training the judge, and counting what it finds. Shapes: B pictures, C channels, H and W sizes, K choices."""
+"""Training and accuracy of the judge. Shapes: B images, C channels, H and W height and width, K classes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from dreambooth.toybox.judge import UNASKED, Judge
 __all__ = ["accuracies", "judging_loss", "softened"]
 
 _BATCH = 128
-_BLUR = 0.5  # share of pictures that are softened: those of a model are softer than renderings
+_BLUR = 0.5  # share of images that are blurred, since images from a model are softer than renderings
 
 
 def softened(pixels_BCHW: Tensor, random: torch.Generator) -> Tensor:
-    """Half of the pictures a little softer, all of them a little noisy: nearer to what a model makes. Others, not in place."""
+    """Blur half of the images slightly and add some noise to all, as in images from a model. Returns new tensors."""
     soft_BCHW = F.avg_pool2d(F.pad(pixels_BCHW, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     share_B = torch.rand(len(pixels_BCHW), generator=random) * (torch.rand(len(pixels_BCHW), generator=random) < _BLUR)
     noise = 0.04 * torch.rand((len(pixels_BCHW), 1, 1, 1), generator=random) * torch.randn(pixels_BCHW.shape, generator=random)
@@ -26,7 +26,7 @@ def softened(pixels_BCHW: Tensor, random: torch.Generator) -> Tensor:
 
 
 def judging_loss(judge: Judge, pixels_BCHW: Tensor, labels: Mapping[str, Tensor], random: torch.Generator) -> Tensor:
-    """Sum over attributes of the cross-entropy where the question is asked; half of the pictures are softened a little."""
+    """Sum over attributes of the cross-entropy on images that show the attribute; half of the images are blurred slightly."""
     seen_BCHW = softened(pixels_BCHW, random)
     with torch.autocast(pixels_BCHW.device.type, dtype=torch.bfloat16):
         answers = judge(seen_BCHW)
@@ -39,7 +39,7 @@ def judging_loss(judge: Judge, pixels_BCHW: Tensor, labels: Mapping[str, Tensor]
 def accuracies(
     judge: Callable[[Tensor], Mapping[str, Tensor]], pixels_BCHW: Tensor, labels: Mapping[str, Tensor]
 ) -> dict[str, float]:
-    """Share of right answers by attribute, among the pictures that answer it; an attribute that none answers is left out."""
+    """Accuracy by attribute on the images that show it; an attribute that no image shows is omitted."""
     answers = [judge(batch) for batch in torch.split(pixels_BCHW, _BATCH)]
     result = {}
     for name, right_B in labels.items():

@@ -1,7 +1,7 @@
-"""Groups of objects that differ from one of them in one thing each, every object seen several times.
+"""Training images of the eye: groups of objects that differ from the first one in one attribute each.
 
-The eye learns from them. A group shares its places, so neither the place nor anything else but the objects themselves says
-which pictures belong together.
+Every object is shown several times. All objects of a group are shown in the same places, so only the objects themselves reveal
+which images belong together.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from dreambooth.toybox.world import COLOURS, PLACES, Look, Scene, random_look, r
 __all__ = ["FIRST_SUBJECT", "GROUP", "MEMBERS", "VIEWS", "draw_pairs", "lookalike_scene", "lookalikes", "num_groups_seen"]
 
 FIRST_SUBJECT = 1_000_000
-"""Number of the first subject that is trained on; no other subject of the project has such a high number."""
+"""Seed of the first training subject; no other subject of the project has such a high seed."""
 
 MEMBERS = 4
-"""Objects of a group."""
+"""Objects per group."""
 
 VIEWS = 4
-"""Pictures of each object, each in another place, view and light."""
+"""Images per object, each with a different place, view and light."""
 
 GROUP = MEMBERS * VIEWS
-"""Pictures of a group: those of its first object, then those of the second."""
+"""Images per group: those of the first object, then those of the second, and so on."""
 
 _STREAM = 103
 _MOST_HELD_OUT = 62
 
 
 def num_groups_seen(num: int) -> int:
-    """How many groups of `num` pictures may be learned from: the last tenth, one at least and 62 at most, are held out."""
+    """Number of training groups in `num` images; the last tenth of the groups, at least 1 and at most 62, is held out."""
     whole = num // GROUP
     return whole - max(1, min(_MOST_HELD_OUT, whole // 10))
 
 
 @lru_cache(maxsize=16)
 def lookalikes(seed: int, group: int) -> tuple[Look, ...]:
-    """The objects of a group: an ordinary object or a subject, and others that differ from it in one visible thing.
+    """The objects of a group: an ordinary object or a subject, and others that differ from it in one visible attribute.
 
-    None looks like one of the fixed subjects, whose pictures are there to measure.
+    None looks like one of the fixed subjects, which are reserved for evaluation.
     """
     random = np.random.default_rng([_STREAM, seed, group, 0])
     fixed = {_visible(look) for look in SUBJECTS.values()}
@@ -62,7 +62,7 @@ def lookalikes(seed: int, group: int) -> tuple[Look, ...]:
 
 
 def lookalike_scene(seed: int, index: int) -> Scene:
-    """What picture `index` shows. The k-th pictures of all objects of a group are taken in the same place."""
+    """The scene of image `index`. The k-th images of all objects of a group show the same place."""
     group, within = divmod(index, GROUP)
     member, view = divmod(within, VIEWS)
     places = np.random.default_rng([_STREAM, seed, group, 1]).permutation(list(PLACES))
@@ -71,9 +71,9 @@ def lookalike_scene(seed: int, index: int) -> Scene:
 
 
 def draw_pairs(num_groups: int, *, most: int, random: torch.Generator) -> Tensor:
-    """Indices of two different pictures of every object of `most` different groups among the first `num_groups`, (2N,).
+    """Indices of two different images of every object of `most` different groups among the first `num_groups`, (2N,).
 
-    The first N are one picture of each object, the others the second ones in the same order.
+    The first N indices are one image of each object, the others the second images in the same order.
     """
     groups_G = torch.randperm(num_groups, generator=random)[:most]
     objects_N = (groups_G.unsqueeze(1) * MEMBERS + torch.arange(MEMBERS)).flatten()
@@ -88,7 +88,7 @@ def _drawn(random: np.random.Generator) -> Look:
 
 
 def _changed(random: np.random.Generator, look: Look) -> Look:
-    """The same object with another pattern, or with one colour that it does not have; it may not show."""
+    """The same object with another pattern, or with a color that it does not have; the change may be invisible."""
     name = str(random.choice(("pattern", "primary", "secondary", "accent")))
     has = {look.pattern, look.primary, look.secondary, look.accent}
     value = str(random.choice([word for word in (PATTERNS if name == "pattern" else COLOURS) if word not in has]))

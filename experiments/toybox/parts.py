@@ -1,4 +1,4 @@
-"""What the stages of pretraining hand on: modules, captions and encodings, made once and read from the folder again."""
+"""Data shared by the stages of pretraining: modules, captions and encodings, computed once and kept in the folder."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from experiments.toybox.settings import PretrainSettings
 
 __all__ = ["Parts", "check_same_pictures", "embedded_family", "fill_module"]
 
-_DECIDING = ("seed", "num_pictures", "num_subject_pictures", "num_lookalike_pictures")  # what every picture follows from
+_DECIDING = ("seed", "num_pictures", "num_subject_pictures", "num_lookalike_pictures")  # they determine every image
 
 
 def embedded_family() -> StableDiffusion1:
-    """Stable Diffusion 1 in small: 64 pixels, four of them to a latent, 10.9 million parameters in the UNet."""
+    """A small Stable Diffusion 1: images of 64 pixels, four pixels per latent, 10.9 million parameters in the UNet."""
     return StableDiffusion1(
         unet=UNetShape(
             in_channels=4,
@@ -55,20 +55,20 @@ def embedded_family() -> StableDiffusion1:
 
 
 def check_same_pictures(settings: PretrainSettings, *, may_begin: bool) -> None:
-    """Everything in a folder follows from its pictures. Raises SettingsError when they would be others than those there.
+    """Everything in the folder depends on its images. Raises SettingsError when the settings would give other images.
 
-    A folder without pictures takes down their numbers when `may_begin`.
+    With `may_begin`, a new folder records the settings.
     """
     if not (may_begin or (settings.output / "pictures.json").exists()):
         return
     asked = {name: getattr(settings, name) for name in _DECIDING}
-    hint = "Give the same numbers to go on, or another --output to begin anew."
+    hint = "Use the same settings to resume, or another --output to start over."
     check_remembered(settings.output / "pictures.json", asked, hint=hint)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The folder of a pretraining, and what is in it."""
+    """The folder of a pretraining run, and its contents."""
 
     settings: PretrainSettings
     display: Display
@@ -76,53 +76,53 @@ class Parts:
 
     @cached_property
     def family(self) -> StableDiffusion1:
-        """What is trained."""
+        """The family of the model that is trained."""
         return embedded_family()
 
     @cached_property
     def world(self) -> PictureSet:
-        """The pictures that everything is trained on."""
+        """The images that all networks are trained on."""
         return PictureSet(self.file("pictures"), self.settings.num_pictures, SIDE, self.settings.seed)
 
     @cached_property
     def subjects(self) -> PictureSet:
-        """Pictures of subjects, for the judge."""
+        """Images of subjects, for the judge."""
         num, seed = self.settings.num_subject_pictures, self.settings.seed
         return PictureSet(self.file("subject-pictures"), num, SIDE, seed, shows="subjects")
 
     @cached_property
     def lookalikes(self) -> PictureSet:
-        """Groups of objects that are hard to tell apart, for the eye."""
+        """Groups of objects that are hard to distinguish, for the eye."""
         num, seed = self.settings.num_lookalike_pictures, self.settings.seed
         return PictureSet(self.file("lookalike-pictures"), num, SIDE, seed, shows="lookalikes")
 
     @cached_property
     def end_token(self) -> int:
-        """The id that ends a caption and fills what is left."""
+        """The id that ends and pads a caption."""
         return int(self.family.text_config["eos_token_id"])
 
     def file(self, name: str) -> Path:
-        """A file or folder of the pretraining."""
+        """A file or folder of the pretraining run."""
         return self.settings.output / name
 
     def rendered(self, pictures: PictureSet) -> Tensor:
-        """All pictures of a set, (N, side, side, 3) uint8. Raises SettingsError unless they are there."""
+        """All images of a set, (N, side, side, 3) uint8. Raises SettingsError when some are missing."""
         if missing := pictures.num_missing():
             command = f"python -m experiments.toybox train --output {quoted(self.settings.output)} --stages pictures"
             raise SettingsError(
-                f"{pictures.folder}: {missing} of {pictures.num} pictures are not there",
+                f"{pictures.folder}: {missing} of {pictures.num} images are missing",
                 hint=f"Render them first: {command}",
             )
         return pictures.load()
 
     def vae(self) -> Any:
-        """The autoencoder as it begins."""
+        """The untrained autoencoder."""
         vae = untrained_vae(self.family, seed=self.settings.seed).to(self.device)
         start_tight(vae)
         return vae
 
     def clip(self) -> Any:
-        """CLIP as it begins."""
+        """The untrained CLIP."""
         clip = untrained_clip(self.family, vision=VISION, projection=PROJECTION, seed=self.settings.seed)
         return clip.to(self.device)
 
@@ -132,12 +132,12 @@ class Parts:
         return caption_ids(self.world, lambda texts: self.family.tokenize(tokenizer, texts), self.file("captions.npz"))
 
     def finished(self, name: str, *, stage: str, steps: int) -> dict[str, Tensor]:
-        """The tensors of a stage's state file. Raises SettingsError unless the stage has made all its steps."""
+        """The tensors of a stage's state file. Raises SettingsError when the stage is not finished."""
         path, folder = self.file(name), quoted(self.settings.output)
         command = f"python -m experiments.toybox train --output {folder} --stages {stage}"
-        hint = f"Finish it first, with the numbers of this command: {command}\nWithout --stages all of them are done."
+        hint = f"Finish the stage first, with the same settings: {command}\nWithout --stages, all stages run."
         if not path.exists():
-            raise SettingsError(f"{path}: is not there, and what was asked for needs the finished stage {stage}", hint=hint)
+            raise SettingsError(f"{path}: does not exist, but the finished stage {stage} is needed", hint=hint)
         with safe_open(path, "pt") as file:
             step = int(file.metadata()["step"])
         if step != steps:
@@ -159,14 +159,14 @@ class Parts:
         return Components(self.family, {"unet": unet, **finished}, self.family.load_tokenizer())
 
     def encoded(self, components: Components) -> Encoded:
-        """Latents and text states of everything, made once and kept in files."""
+        """All latents and text states, computed once and kept in files."""
         captions, settings = self.captions(), self.settings
         latents = self._kept("latents.safetensors", settings.autoencoder_steps, lambda: self._latents(components))
         texts = self._kept("texts.safetensors", settings.clip_steps, lambda: self._texts(components, captions))
         return Encoded(LatentMoments(**latents), texts["states"], captions.of_picture_NK, texts["empty"])
 
     def _kept(self, name: str, steps: int, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Tensors from a file that remembers how many steps the encoder behind them had made; made when there is none."""
+        """Tensors from a file that records the encoder's number of steps; computed when the file does not match or exist."""
         path = self.file(name)
         if path.exists():
             with safe_open(path, "pt") as file:
@@ -182,7 +182,7 @@ class Parts:
                 moments = self.family.encode_pixels(components.vae, pixels_BCHW.to(self.device))
             return LatentMoments(moments.mean.float(), moments.deviation.float())
 
-        with self.display.progress("encoding pictures", self.world.num, "pictures") as advance:
+        with self.display.progress("encoding images", self.world.num, "images") as advance:
             moments = encode_pictures(encode, self.world.load(), advance)
         return {"mean": moments.mean, "deviation": moments.deviation}
 

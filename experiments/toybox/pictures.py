@@ -1,7 +1,7 @@
-"""The pictures that the base model learns from, rendered once and kept in shards.
+"""The training images of the bundled model, rendered once and stored in shards.
 
-What picture number k shows is a pure function of the seed and k, so the record of a picture is recomputed and never stored,
-and rendering can stop anywhere.
+The contents of image k are a pure function of the seed and k, so they are recomputed, not stored, and rendering can stop and
+resume at any time.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ __all__ = ["Drawn", "PictureSet", "mirrored_at_random", "to_pixels"]
 
 _SHARD = 1000
 _HELD_OUT = 1000
-_INDIVIDUAL_SHARE = 7  # every seventh picture shows a named individual
+_INDIVIDUAL_SHARE = 7  # every seventh image shows a named individual
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a picture shows: the scene, and the individual's name if it has one."""
+    """The contents of an image: the scene, and the name of the individual if it has one."""
 
     scene: Scene
     name: str | None
@@ -43,22 +43,22 @@ class Drawn:
 
 @dataclass(frozen=True)
 class PictureSet:
-    """`num` pictures of `side` pixels below `folder`."""
+    """`num` images of `side` pixels in `folder`."""
 
     folder: Path
     num: int
     side: int
     seed: int
     shows: Literal["world", "subjects", "lookalikes"] = "world"
-    """Ordinary objects and named individuals, or a new subject in every picture, or groups of `lookalikes.py`."""
+    """Ordinary objects and named individuals, or a new subject in every image, or groups of `lookalikes.py`."""
 
     @property
     def num_seen(self) -> int:
-        """The first so many may be learned from; the rest, a tenth or 1000, are held out for CLIP and the judge."""
+        """Number of training images; the rest, a tenth but at most 1000, is held out for CLIP and the judge."""
         return self.num - min(_HELD_OUT, self.num // 10)
 
     def record(self, index: int) -> Drawn:
-        """What picture `index` shows."""
+        """The contents of image `index`."""
         if self.shows == "lookalikes":
             return Drawn(lookalike_scene(self.seed, index), None)
         random = np.random.default_rng([self.seed, index, 0])
@@ -72,26 +72,26 @@ class PictureSet:
         return Drawn(scene, name)
 
     def caption(self, index: int, *, draw: int) -> str:
-        """A caption of picture `index`; every `draw` may choose other words."""
+        """A caption of image `index`; each `draw` may choose different words."""
         drawn = self.record(index)
         return caption(np.random.default_rng([self.seed, index, 1 + draw]), drawn.scene, name=drawn.name)
 
     def labels(self) -> dict[str, Tensor]:
-        """The right answers about every picture, (num,) for each attribute."""
+        """The true labels of all images, (num,) for each attribute."""
         answers = [truth(self.record(index).scene) for index in range(self.num)]
         return {name: torch.tensor([answer[name] for answer in answers]) for name in answers[0]}
 
     def num_missing(self) -> int:
-        """How many pictures are not rendered yet."""
+        """Number of images that are not rendered yet."""
         return sum(self._size(shard) for shard in self._missing())
 
     def render_missing(self, *, processes: int, advance: Callable[[int], None]) -> None:
-        """Render the shards that are not there yet; `advance` is called with the number of pictures of each."""
+        """Render the missing shards; `advance` is called with the number of images of each."""
         if not (missing := self._missing()):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
-        ignoring_interrupts = (signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends its workers
+        ignoring_interrupts = (signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its workers
         with multiprocessing.get_context("spawn").Pool(processes, signal.signal, ignoring_interrupts) as pool:
             for count in pool.imap_unordered(partial(_render_shard, self), missing):
                 advance(count)
@@ -100,10 +100,10 @@ class PictureSet:
         return [shard for shard in range(-(-self.num // _SHARD)) if not self._path(shard).exists()]
 
     def load(self, num: int | None = None) -> Tensor:
-        """The first `num` pictures, or all of them, (num, side, side, 3) uint8; no more shards are read than they are in."""
-        wanted = self.num if num is None else min(num, self.num)
-        shards = [np.load(self._path(shard)) for shard in range(-(-wanted // _SHARD))]
-        return torch.from_numpy(np.concatenate(shards)[:wanted])
+        """The first `num` images (default: all), (num, side, side, 3) uint8; only the shards that hold them are read."""
+        count = self.num if num is None else min(num, self.num)
+        shards = [np.load(self._path(shard)) for shard in range(-(-count // _SHARD))]
+        return torch.from_numpy(np.concatenate(shards)[:count])
 
     def _path(self, shard: int) -> Path:
         return self.folder / f"pictures-{shard:05d}.npy"
@@ -121,12 +121,12 @@ def _render_shard(pictures: PictureSet, shard: int) -> int:
 
 
 def to_pixels(pictures_BHWC: Tensor) -> Tensor:
-    """8-bit pictures as pixels in [-1, 1], (B, C, H, W) float32."""
+    """8-bit images as pixels in [-1, 1], (B, C, H, W) float32."""
     return pictures_BHWC.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def mirrored_at_random(pixels_BCHW: Tensor, random: torch.Generator) -> Tensor:
-    """The same pixels, half of the pictures mirrored, in place."""
+    """Mirror a random half of the images in place; returns the same tensor."""
     is_mirrored_B = torch.rand(len(pixels_BCHW), generator=random) < 0.5
     pixels_BCHW[is_mirrored_B] = pixels_BCHW[is_mirrored_B].flip(3)
     return pixels_BCHW

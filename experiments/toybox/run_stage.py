@@ -1,4 +1,4 @@
-"""The steps of one stage of pretraining, shown while they are made."""
+"""Runs one stage of pretraining and shows its progress."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run_stage(
     *,
     look: Callable[[int], None] | None = None,
 ) -> None:
-    """Make a stage's steps, saying the mean loss and looking at the result now and then."""
+    """Run the remaining steps of a stage; report the mean loss and call `look` at intervals."""
     left = stage.plan.steps - stage.step
     if left <= 0:
         display.say(f"{what}: already at its last step, {stage.step}")

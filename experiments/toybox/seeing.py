@@ -1,12 +1,11 @@
-"""The eye, trained by contrast between pictures of the same object and of others.
+"""The eye, trained contrastively on images of the same and of different objects.
 
-The contrast is that of Khosla et al. (arXiv 2004.11362, their L_out); with two pictures of an object it is NT-Xent (Chen et
-al., arXiv 2002.05709). With less weight it is there a second time between classes (as in Zhang et al., arXiv 2204.13207), so
-that another object of the class is nearer than one of another class. It acts on the feature itself, without a head between,
-since the feature is what is compared later. Linear heads read the object's class, pattern and colours from it; nobody asks
-for the place.
+The contrast is that of Khosla et al. (arXiv 2004.11362, their L_out); with two images per object it is NT-Xent (Chen et
+al., arXiv 2002.05709). A second term with less weight contrasts classes (as in Zhang et al., arXiv 2204.13207), so that objects
+of the same class are more similar than those of different classes. The loss acts on the feature itself, without a projection
+head, since features are compared later. Linear heads predict the object's class, pattern and colors, but not the place.
 
-Shapes: B pictures, C channels, H and W sizes, D width, K choices, M and N numbers of pairs.
+Shapes: B images, C channels, H and W height and width, D width, K classes, M and N numbers of pairs.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from experiments.toybox.lookalikes import MEMBERS
 __all__ = ["SEEN", "auc", "contrast", "features", "object_heads", "readings", "seeing_loss", "tells_apart"]
 
 SEEN = tuple(name for name in ATTRIBUTES if name != "place")
-"""Attributes that the heads read: those of the object."""
+"""Attributes that the heads predict: those of the object."""
 
 _TEMPERATURE = 0.1
 _CLASS_WEIGHT = 0.3
@@ -35,13 +34,13 @@ _BATCH = 128
 
 
 def object_heads(width: int, *, seed: int) -> nn.ModuleDict:
-    """A linear reading of the feature for each attribute of an object."""
+    """A linear classifier of the feature for each attribute of an object."""
     with seeded(seed):
         return nn.ModuleDict({name: nn.Linear(width, len(ATTRIBUTES[name])) for name in SEEN})
 
 
 def features(vit: Any, pixels_BCHW: Tensor) -> Tensor:
-    """What the eye sees in pixels in [-1, 1]: the first token after the final layer norm, (B, D) float32, not normalised."""
+    """Features of pixels in [-1, 1]: the first token after the final layer norm, (B, D) float32, not normalized."""
     result: Tensor = vit(pixel_values=pixels_BCHW).last_hidden_state[:, 0].float()
     return result
 
@@ -55,7 +54,7 @@ def seeing_loss(
     labels: Mapping[str, Tensor],
     random: torch.Generator,
 ) -> Tensor:
-    """Contrast between objects and between classes, and what the heads get wrong, in pictures that are a little softened."""
+    """Contrastive losses of objects and of classes, plus the cross-entropy of the heads, on slightly blurred images."""
     shown_BCHW = softened(pixels_BCHW, random)
     with torch.autocast(pixels_BCHW.device.type, dtype=torch.bfloat16):
         seen_BD = F.normalize(features(vit, shown_BCHW), dim=1)
@@ -67,9 +66,9 @@ def seeing_loss(
 
 
 def contrast(seen_BD: Tensor, objects_B: Tensor) -> Tensor:
-    """How surprising a picture's partners are among all others, by similarity; the mean over pictures that have partners.
+    """Supervised contrastive loss: negative log-likelihood of an image's partners, averaged over images with partners.
 
-    `seen_BD` has length 1 in every row. Pictures with the same number in `objects_B` show the same object.
+    The rows of `seen_BD` have length 1. Images with the same number in `objects_B` are partners: they show the same object.
     """
     is_other_BB = ~torch.eye(len(seen_BD), dtype=torch.bool, device=seen_BD.device)
     is_partner_BB = (objects_B.unsqueeze(0) == objects_B.unsqueeze(1)) & is_other_BB
@@ -93,10 +92,10 @@ def _answers(heads: nn.ModuleDict, seen_BD: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def tells_apart(vit: Any, pixels_BCHW: Tensor, objects_B: Tensor, classes_B: Tensor) -> dict[str, float]:
-    """How well similarity tells two pictures of one object from pictures of two objects, as areas under the ROC curve.
+    """How well similarity separates pairs of one object from pairs of two objects, as areas under the ROC curve (AUC).
 
-    Against lookalikes (of the same group), against all other objects of the class, and against those of other classes; a
-    comparison without pairs is left out.
+    Compared with lookalikes (of the same group), with other objects of the class, and with objects of other classes; a
+    comparison without pairs is omitted.
     """
     seen_BD = F.normalize(torch.cat([features(vit, batch) for batch in torch.split(pixels_BCHW, _BATCH)]), dim=1)
     similarity_BB = seen_BD @ seen_BD.T
@@ -115,7 +114,7 @@ def tells_apart(vit: Any, pixels_BCHW: Tensor, objects_B: Tensor, classes_B: Ten
 
 
 def auc(high_M: Tensor, low_N: Tensor) -> float:
-    """How often a number of the first kind is above one of the second; a tie counts half."""
+    """Probability that a number of `high_M` exceeds one of `low_N`; a tie counts half."""
     ordered_N = low_N.sort().values
     below_M = torch.searchsorted(ordered_N, high_M) + torch.searchsorted(ordered_N, high_M, right=True)
     return float(below_M.double().mean() / (2 * len(low_N)))

@@ -1,4 +1,4 @@
-"""How the embedded base model is trained. Loads no torch."""
+"""Settings for training and testing the bundled model. Does not import torch."""
 
 from __future__ import annotations
 
@@ -17,96 +17,96 @@ STAGES: tuple[StageName, ...] = ("pictures", "autoencoder", "clip", "unet", "jud
 
 
 class PretrainSettings(Settings):
-    """Train the embedded base model, its judge and its eye from nothing, on rendered pictures."""
+    """Train the bundled model, its judge and its eye from scratch on rendered images."""
 
     output: Path = Path("runs/toybox")
-    """Folder for pictures, states to go on from, and the finished weights; the same command goes on after a stop."""
+    """Folder for images, states for resuming, and the finished weights; run the same command again to resume."""
 
     stages: tuple[StageName, ...] = STAGES
-    """Which parts of the work to do, always in this order; each needs the ones before it."""
+    """Stages to run, always in this order; each needs the ones before it."""
 
     num_pictures: Annotated[int, Field(ge=100)] = 56_000
-    """Rendered pictures to learn from."""
+    """Number of rendered training images."""
 
     num_subject_pictures: Annotated[int, Field(ge=100)] = 12_000
-    """Rendered pictures of subjects that the judge learns from as well."""
+    """Number of rendered images of subjects, additional training data of the judge."""
 
     num_lookalike_pictures: Annotated[int, Field(ge=32)] = 24_000
-    """Rendered pictures that the eye learns from: groups of 16, four objects seen four times each."""
+    """Number of rendered training images of the eye: groups of 16, four images each of four objects."""
 
     autoencoder_steps: Annotated[int, Field(ge=1)] = 4500
-    """Updates of the autoencoder, 8 pictures each."""
+    """Training steps of the autoencoder, with 8 images each."""
 
     clip_steps: Annotated[int, Field(ge=1)] = 1300
-    """Updates of CLIP, 192 pictures with captions each."""
+    """Training steps of CLIP, with 192 captioned images each."""
 
     unet_steps: Annotated[int, Field(ge=1)] = 9000
-    """Updates of the UNet, 32 latents with captions each."""
+    """Training steps of the UNet, with 32 captioned latents each."""
 
     judge_steps: Annotated[int, Field(ge=1)] = 4000
-    """Updates of the judge, 96 pictures each."""
+    """Training steps of the judge, with 96 images each."""
 
     eye_steps: Annotated[int, Field(ge=1)] = 2600
-    """Updates of the eye, two pictures of 96 objects each."""
+    """Training steps of the eye, with two images each of 96 objects."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 20221
-    """Number from which all randomness follows."""
+    """Random seed."""
 
     processes: Annotated[int, Field(ge=1)] = 2
-    """Processes that render."""
+    """Number of rendering processes."""
 
     threads: Annotated[int, Field(ge=1)] | None = None
-    """Threads of training on the CPU; as many as there are cores when not given."""
+    """Threads for training on the CPU. Default: the number of cores."""
 
     device: str | None = None
-    """Where to train: cpu, cuda, cuda:1. The first GPU, else the CPU, when not given."""
+    """Device: cpu, cuda, cuda:1. Default: the first GPU, otherwise the CPU."""
 
 
 class CountSettings(Settings):
-    """Let the judge count in how many pictures a model shows what its prompts ask for."""
+    """Count with the judge how many of a model's images match their prompts."""
 
     base: BaseModelSettings = Field(default_factory=lambda: BaseModelSettings(model="toybox"))
-    """The model that makes the pictures."""
+    """The model that makes the images."""
 
     num_images: Annotated[int, Field(ge=1)] = 4
-    """Pictures for each of the 40 prompts of class, colour and place."""
+    """Images per prompt; there are 40 prompts, which name class, color and place."""
 
     sampling_steps: Annotated[int, Field(ge=1, le=1000)] = 50
-    """Denoising steps for a picture."""
+    """Denoising steps per image."""
 
     guidance_scale: Annotated[float, Field(ge=0)] = 5.0
-    """How strongly the prompt pulls."""
+    """Guidance scale."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
-    """Number from which the pictures follow."""
+    """Random seed of the images."""
 
     judge: Path | None = None
-    """Weights of the judge; those that ship when not given."""
+    """Weights of the judge. Default: the bundled judge."""
 
     device: str | None = None
-    """Where to work: cpu, cuda, cuda:1, mps. The first GPU, else the CPU, when not given."""
+    """Device: cpu, cuda, cuda:1, mps. Default: the first GPU, otherwise the CPU."""
 
     output: Path = Path("runs/count")
-    """Folder for the sheet of pictures and the numbers."""
+    """Folder for the contact sheets and the results."""
 
 
 class SubjectsSettings(Settings):
-    """Teach the model ten subjects, with class images and without, and let the judge count the outcome."""
+    """Train the bundled model on ten subjects with and without class images; the judge measures the results."""
 
     subjects: tuple[str, ...] = ()
-    """Which of the fixed subjects; all ten when none is named."""
+    """Names of fixed subjects. Default: all ten."""
 
     steps: Annotated[int, Field(ge=1)] | None = None
-    """Optimiser updates for each; as many as the preset toybox says when not given."""
+    """Training steps per subject. Default: that of the preset toybox."""
 
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Learning rate; that of the preset toybox when not given."""
+    """Learning rate. Default: that of the preset toybox."""
 
     prior_weights: tuple[Annotated[float, Field(ge=0)], ...] = (1.0, 0.0)
-    """Weights of the class images' loss to compare."""
+    """Weights of the class images' loss that are compared."""
 
     device: str | None = None
-    """Where to work: cpu, cuda, cuda:1, mps. The first GPU, else the CPU, when not given."""
+    """Device: cpu, cuda, cuda:1, mps. Default: the first GPU, otherwise the CPU."""
 
     output: Path = Path("runs/subjects")
-    """Folder for the runs, the sheets and the numbers; a subject that is done there is not done again."""
+    """Folder for the runs, contact sheets and results; finished subjects in it are skipped."""

@@ -1,4 +1,4 @@
-"""One stage of pretraining, with some parameters, a loss that is a function of the step, and a state file to go on from."""
+"""One stage of pretraining: parameters, a loss that is a function of the step, and a state file for resuming."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ _LARGEST_NORM = 1.0
 
 
 class Average(Protocol):
-    """A running average of the parameters, or none."""
+    """A running average of the parameters; an implementation may keep none."""
 
     def update(self) -> None:
-        """Move towards the parameters as they are."""
+        """Update the average with the current parameters."""
         ...
 
     def in_place(self) -> AbstractContextManager[None]:
-        """Inside, the parameters hold the average."""
+        """A context in which the parameters hold the average."""
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """Named tensors."""
+        """The state as named tensors."""
         ...
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` gave."""
+        """Restore what `state` returned."""
         ...
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast: the learning rate rises over `warmup` steps, stays, and falls to 0 over the last 30%."""
+    """Length and learning rate: it rises over `warmup` steps, stays constant, and falls to 0 over the last 30%."""
 
     steps: int
     batch_size: int
@@ -59,7 +59,7 @@ class Plan:
 
 
 class Stage:
-    """AdamW on `parameters`, resumable: the same steps give the same weights however often it was stopped."""
+    """AdamW on `parameters`, resumable: the result is the same however often it was stopped."""
 
     def __init__(self, path: Path, parameters: Mapping[str, nn.Parameter], average: Average, plan: Plan) -> None:
         self.step = 0
@@ -75,9 +75,9 @@ class Stage:
             self._load()
 
     def run(self, loss_at: Callable[[int], Tensor], *, save_every: int) -> Iterator[Tensor]:
-        """Make the steps that are left; the loss of each, as a tensor that nobody has waited for.
+        """Run the remaining steps and yield the loss of each as a tensor, without synchronizing with the device.
 
-        Raises TrainingError, before the weights move, when a gradient is not finite; the state file is that of an earlier step.
+        Raises TrainingError, before the weights change, when a gradient is not finite; the state file holds an earlier step.
         """
         while self.step < self.plan.steps:
             self.step += 1
@@ -88,7 +88,7 @@ class Stage:
             norm = torch.nn.utils.clip_grad_norm_(self._parameters.values(), _LARGEST_NORM)
             if not torch.isfinite(norm):
                 raise TrainingError(
-                    f"step {self.step}: the gradient is not finite (loss {float(loss.detach())}); no weight has moved",
+                    f"step {self.step}: the gradient is not finite (loss {float(loss.detach())}); the weights were not changed",
                     hint=f"The last good state is in {self._path}.",
                 )
             self._optimizer.step()
@@ -99,7 +99,7 @@ class Stage:
             yield loss.detach()
 
     def save(self) -> None:
-        """Write the parameters, the optimiser's state and the average."""
+        """Write the parameters, the optimizer states and the average."""
         tensors: dict[str, Tensor] = {f"weight.{name}": parameter for name, parameter in self._parameters.items()}
         for name, parameter in self._parameters.items():
             for key, value in self._optimizer.state[parameter].items():

@@ -1,7 +1,7 @@
-"""`python -m experiments.toybox subjects`: what DreamBooth does to the embedded model, counted by the judge.
+"""`python -m experiments.toybox subjects`: the effect of DreamBooth on the bundled model, measured by the judge.
 
-Every fixed subject is learned from five rendered photos, once with class images and once without. A picture is identified as
-the subject when, among it and 19 other subjects of its class, the judge finds it the likeliest; one in twenty would be luck.
+Every fixed subject is trained on five rendered photos, once with and once without class images. An image counts as the subject
+when the judge prefers the subject to 19 others of its class; chance level is one in twenty.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from experiments.toybox.settings import SubjectsSettings
 __all__ = ["MEASURES", "measure_subjects"]
 
 MEASURES = {
-    "subject": "of pictures of the subject's prompt, those identified as the subject",
+    "subject": "share of images of the subject's prompt identified as the subject",
     "subject in places": "the same with a place in the prompt",
-    "place": "of those, the ones in the right place",
-    "class": "of pictures of the class prompt, those of the class",
-    "leak": "of pictures of the class prompt, those identified as the subject",
-    "colours": "different main colours among the pictures of the class prompt, of eight",
+    "place": "share of these in the right place",
+    "class": "share of images of the class prompt that show the class",
+    "leak": "share of images of the class prompt identified as the subject",
+    "colours": "number of different main colors in images of the class prompt, of eight",
 }
 
 _NUM_SEEDS = 5
@@ -56,7 +56,7 @@ _OPTIONS = SamplingOptions("ddim", 30, 3.0, SIDE, SIDE, seed=1000)
 
 @dataclass(frozen=True)
 class _Case:
-    """One subject under one condition."""
+    """One subject in one condition."""
 
     name: str
     look: Look
@@ -66,9 +66,9 @@ class _Case:
 
 
 def measure_subjects(settings: SubjectsSettings, display: Display) -> list[dict[str, float | str]]:
-    """Train, make pictures, count; one row for each condition, the mean over the subjects."""
+    """Train, make images and measure; returns one row per condition, the mean over the subjects."""
     if strange := [name for name in settings.subjects if name not in SUBJECTS]:
-        raise SettingsError(f"subjects: no subject is called {', '.join(strange)}; there are {', '.join(SUBJECTS)}")
+        raise SettingsError(f"subjects: unknown subject {', '.join(strange)}; expected {', '.join(SUBJECTS)}")
     judge, names = load_judge(JUDGE_FILE), tuple(dict.fromkeys(settings.subjects)) or tuple(SUBJECTS)
     _check_same_question(settings)
     found: dict[str, list[dict[str, float]]] = {}
@@ -96,14 +96,14 @@ def measure_subjects(settings: SubjectsSettings, display: Display) -> list[dict[
 
 
 def _check_same_question(settings: SubjectsSettings) -> None:
-    """What is done in a folder is not done again, so it must answer the same question. Raises SettingsError when not."""
+    """Finished work in the folder is reused, so its settings must be the same. Raises SettingsError otherwise."""
     files = {"base model": EMBEDDED_MODEL_FILE, "judge": JUDGE_FILE}
     asked = {
         "steps": settings.steps,
         "learning_rate": settings.learning_rate,
         **{name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for name, file in files.items()},
     }
-    check_remembered(settings.output / "asked.json", asked, hint="Give another --output to measure anew.")
+    check_remembered(settings.output / "asked.json", asked, hint="Use another --output to start over.")
 
 
 def _shown(measure: str, value: float | None) -> str:
@@ -113,7 +113,7 @@ def _shown(measure: str, value: float | None) -> str:
 
 
 def _learn(case: _Case, weight: float, settings: SubjectsSettings, display: Display) -> None:
-    """Train, or go on where a stopped run was, or do nothing when the model is there."""
+    """Train, resume a stopped run, or do nothing when the model already exists."""
     run = RunFolder(case.folder)
     if run.final_model.exists():
         return
@@ -135,7 +135,7 @@ def _learn(case: _Case, weight: float, settings: SubjectsSettings, display: Disp
 
 
 def _real(look: Look, judge: Judge) -> dict[str, float]:
-    """What the judge makes of renderings of the subject that were never learned from: as well as a model can do."""
+    """The judge's results on held-out renderings of the subject: the upper bound for a model."""
     scenes = subject_scenes(look, num=_NUM_SEEDS, seed=HELD_OUT_SEED)
     rendered = np.stack([render(scene, SIDE) for scene in scenes])
     answers = answers_about(judge, torch.from_numpy(rendered).permute(0, 3, 1, 2).float() / 255)
@@ -184,7 +184,7 @@ def _numbers(
 
 
 def _others(look: Look) -> list[Look]:
-    """Other subjects of the class, the same for everyone."""
+    """Other subjects of the class, always the same ones."""
     drawn = (random_subject(10_000 + number, look.class_word) for number in range(_NUM_OTHERS))
     return list(drawn)
 

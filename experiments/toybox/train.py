@@ -1,4 +1,4 @@
-"""`python -m experiments.toybox train`: the embedded base model, trained from nothing. Read `pretrain` for the contents."""
+"""`python -m experiments.toybox train`: trains the bundled model from scratch. Start reading at `pretrain`."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ _SHEET_PROMPTS = (
 
 
 def pretrain(settings: PretrainSettings, display: Display) -> Path:
-    """Do the stages that are asked for; the folder that holds what they made. Every stage goes on where it was stopped.
+    """Run the chosen stages and return the output folder. Every stage resumes where it was stopped.
 
-    Raises SettingsError when the folder holds other pictures, or a stage is asked for before what it needs is finished;
-    TrainingError, with the last state untouched, when a number is not finite.
+    Raises SettingsError when the folder holds images of other settings, or a stage needs one that is not finished;
+    TrainingError, without changing the last state, when a number is not finite.
     """
     device = choose_device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    how_to_go_on = f"Stopped. The same command goes on from the last state in {settings.output}."
-    with Interrupts(lambda: how_to_go_on), exclusive(settings.output):
+    how_to_resume = f"Stopped. Run the same command again to resume from the last state in {settings.output}."
+    with Interrupts(lambda: how_to_resume), exclusive(settings.output):
         check_same_pictures(settings, may_begin="pictures" in settings.stages)
         parts = Parts(settings, display, device)
         stages = {
@@ -85,7 +85,7 @@ def _render_pictures(parts: Parts) -> None:
     sets = {"the world": parts.world, "subjects": parts.subjects, "lookalikes": parts.lookalikes}
     for what, pictures in sets.items():
         if missing := pictures.num_missing():
-            with parts.display.progress(f"rendering {what}", missing, "pictures") as advance:
+            with parts.display.progress(f"rendering {what}", missing, "images") as advance:
                 pictures.render_missing(processes=parts.settings.processes, advance=advance)
 
 
@@ -127,7 +127,7 @@ def _train_clip(parts: Parts) -> None:
         with torch.no_grad():
             ids = parts.family.tokenize(tokenizer, texts).to(device)
             heard = voice(*parts.family.encode_text({"text_encoder": clip.text_model}, ids).states_BLD)
-        parts.display.say(f"step {step}: a rare word changes the text states by {heard:.2f}")
+        parts.display.say(f"step {step}: relative change of the text states by a rare word {heard:.2f}")
 
     run_stage("text encoder", stage, loss_at, parts.display, look=look)
 
@@ -152,7 +152,9 @@ def _train_unet(parts: Parts) -> None:
             gaps = [hearing(parts.family, unet, encoded, t=t, num=num, seed=settings.seed) for t in _HEARING_TIMESTEPS]
             _write_sheet(components, parts.file("sheets") / f"step-{step:06d}.png")
         shown = ", ".join(f"{gap:.1%}" for gap in gaps)
-        parts.display.say(f"step {step}: wrong captions cost {shown} at t = {', '.join(map(str, _HEARING_TIMESTEPS))}")
+        parts.display.say(
+            f"step {step}: increase of the loss with wrong captions {shown} at t = {', '.join(map(str, _HEARING_TIMESTEPS))}"
+        )
 
     run_stage("UNet", stage, loss_at, parts.display, look=look)
 
@@ -169,7 +171,7 @@ def _write_model(parts: Parts) -> None:
     kept = {name.removeprefix("weight."): tensor for name, tensor in state.items() if name.startswith("weight.")}
     pictures_side = {name: tensor for name, tensor in kept.items() if not name.startswith("clip.text_model.")}
     write_tensors(parts.file("clip-pictures.safetensors"), pictures_side, dtype=torch.float16)
-    parts.display.say(f"The model is {path}; beside it, clip-pictures.safetensors is what CLIP has beyond its text encoder")
+    parts.display.say(f"Model: {path}. The file clip-pictures.safetensors next to it holds the rest of CLIP")
 
 
 def _write_sheet(components: Components, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The stages of pretraining that make what judges pictures: the judge, and the eye."""
+"""The stages of pretraining that train the two networks for evaluation: the judge and the eye."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _GROUPS_AT_ONCE = 24
 
 
 def train_judge(parts: Parts) -> None:
-    """The network that reads from a picture what it shows; its weights go to `judge.safetensors`."""
+    """Train the network that classifies what an image shows; its weights go to `judge.safetensors`."""
     settings, device, sets = parts.settings, parts.device, (parts.world, parts.subjects)
     with seeded(settings.seed):
         judge = Judge().to(device)
@@ -63,10 +63,10 @@ def train_judge(parts: Parts) -> None:
 
 
 def train_eye(parts: Parts) -> None:
-    """The vision transformer whose features tell objects apart; its weights go to `eye.safetensors`, with what it reached."""
+    """Train the vision transformer whose features distinguish objects; `eye.safetensors` holds its weights and results."""
     settings, device = parts.settings, parts.device
     vit = untrained_vit(EYE, seed=settings.seed).to(device)
-    if device.type == "cpu":  # a step of 192 pictures in bfloat16, one thread: 0.58 s; with torch's fused attention 0.87 s
+    if device.type == "cpu":  # a step of 192 images in bfloat16 on one thread takes 0.58 s; with torch's fused attention 0.87 s
         vit.set_attn_implementation("eager")
     heads = object_heads(EYE["hidden_size"], seed=settings.seed).to(device)
     parameters = dict(nn.ModuleDict({"eye": vit, "heads": heads}).named_parameters())
@@ -94,7 +94,7 @@ def train_eye(parts: Parts) -> None:
 
     def look(step: int) -> None:
         shown = ", ".join(f"{name} {share:.1%}" for name, share in measured().items())
-        parts.display.say(f"step {step}, held-out pictures: {shown}")
+        parts.display.say(f"step {step}, held-out images: {shown}")
 
     run_stage("eye", stage, loss_at, parts.display, look=look)
     about = {"dreambooth.seed": str(settings.seed), **{f"dreambooth.{k}": f"{v:.4f}" for k, v in measured().items()}}

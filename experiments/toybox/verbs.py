@@ -1,4 +1,4 @@
-"""The verbs of `python -m experiments.toybox` as a table."""
+"""The table of verbs of `python -m experiments.toybox`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _NAME = "python -m experiments.toybox"
 _VERBS = (
     Verb(
         name="train",
-        sentence="Train the embedded base model, its judge and its eye from nothing, on rendered pictures.",
+        sentence="Train the bundled model, its judge and its eye from scratch on rendered images.",
         settings="experiments.toybox.settings:PretrainSettings",
         recipe="experiments.toybox.train:pretrain",
         usage=("--output FOLDER",),
@@ -19,7 +19,7 @@ _VERBS = (
     ),
     Verb(
         name="count",
-        sentence="Let the judge count in how many pictures a model shows what its prompts ask for.",
+        sentence="Count with the judge how many of a model's images match their prompts.",
         settings="experiments.toybox.settings:CountSettings",
         recipe="experiments.toybox.count:count",
         usage=("--model MODEL",),
@@ -28,7 +28,7 @@ _VERBS = (
     ),
     Verb(
         name="subjects",
-        sentence="Teach the model ten subjects, with class images and without, and let the judge count the outcome.",
+        sentence="Train the bundled model on ten subjects with and without class images; the judge measures the results.",
         settings="experiments.toybox.settings:SubjectsSettings",
         recipe="experiments.toybox.subjects:measure_subjects",
         usage=("--output FOLDER",),
@@ -39,6 +39,6 @@ _VERBS = (
 
 PROGRAM = Program(
     _NAME,
-    "How the bundled model is made, and how well it does what its prompts ask for.",
+    "Make the bundled model, and test how well its images match their prompts.",
     {verb.name: verb for verb in _VERBS},
 )

@@ -64,7 +64,7 @@ def test_every_stage_runs_and_goes_on_where_it_was(tmp_path: Path, display: Disp
     settings = PretrainSettings(output=box, stages=STAGES[1:], **SMALL)
     assert pretrain(settings, display) == box
     assert "UNet: step 2, mean loss" in said()
-    assert "wrong captions cost" in said()
+    assert "increase of the loss with wrong captions" in said()
     assert "step 2, subjects: class" in said()
     assert (box / "sheets" / "step-000002.png").is_file()
 
@@ -128,11 +128,11 @@ def test_a_stage_that_was_stopped_ends_where_it_would_have_ended(
 
 def test_what_a_stage_needs_must_be_there(tmp_path: Path, display: Display) -> None:
     empty = PretrainSettings(output=tmp_path / "box", **SMALL)
-    with pytest.raises(SettingsError, match="100 of 100 pictures are not there") as caught:
+    with pytest.raises(SettingsError, match="100 of 100 images are missing") as caught:
         pretrain(empty.model_copy(update={"stages": ("autoencoder",)}), display)
     assert f"train --output {empty.output} --stages pictures" in str(caught.value.hint)
     assert not (empty.output / "pictures.json").exists()
-    with pytest.raises(SettingsError, match="is not there, and what was asked for needs the finished stage unet"):
+    with pytest.raises(SettingsError, match="does not exist, but the finished stage unet is needed"):
         pretrain(empty.model_copy(update={"stages": ("model",)}), display)
 
 

@@ -36,14 +36,14 @@ def test_pictures_of_prompts_in_a_file(golden_checkpoint: Path, tmp_path: Path) 
         with Image.open(output / name) as image:
             record = json.loads(image.text["dreambooth"])  # type: ignore[attr-defined]
         assert (record["prompt"], record["guidance_scale"], record["steps"]) == (prompt.strip(), 10.0, 3)
-    assert "The pictures are ready, in outputs/txt2img-samples:" in done.stdout
+    assert "Images in outputs/txt2img-samples:" in done.stdout
 
 
 def test_a_model_file_is_pruned_under_both_names_of_the_script(golden_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "model.ckpt").write_bytes(golden_checkpoint.read_bytes())
     done = run("prune-ckpt.py", "--ckpt", "model.ckpt", cwd=tmp_path)  # which runs prune_ckpt.py
     assert (done.returncode, done.stderr) == (0, "")
-    assert "model.ckpt has 0.04 GB, model-pruned.ckpt 0.01 GB." in done.stdout
+    assert "model.ckpt: 0.04 GB; model-pruned.ckpt: 0.01 GB." in done.stdout
     pruned = torch.load(tmp_path / "model-pruned.ckpt", weights_only=True)
     assert pruned["global_step"] == 470000
 

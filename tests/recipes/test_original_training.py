@@ -183,13 +183,13 @@ def test_a_run_that_goes_on_is_the_longer_run(earlier: Callable[..., int], capsy
     assert compat.main(["-r", str(run / "checkpoints" / "last.ckpt"), "--max_steps", "6"]) == 0
     said = capsys.readouterr().out
     assert "Going on from step 4" in said
-    assert "class word is dog" not in said and "drawn apart" not in said
+    assert "class word is dog" not in said and "shuffled separately" not in said
     assert not (run / "model.safetensors").exists()
     longer, gone_on = (weights(the_run(logs) / "checkpoints" / "last.ckpt") for logs in ("long", "short"))
     assert all(torch.equal(longer[name], gone_on[name]) for name in longer)
     assert compat.main(["-r", str(run / "checkpoints" / "epoch=000000.ckpt"), "--max_steps", "7"]) == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert "epoch=000000.ckpt: is of step 2, and the run can only go on from step 6, whose state is kept" in said
+    assert "epoch=000000.ckpt: is the model of step 2, but the run can only resume from its checkpoint at step 6" in said
     assert "Or start a new run from this model: --actual_resume" in said
     names = [sorted(path.name for path in (the_run(logs) / "checkpoints").glob("*.ckpt")) for logs in ("long", "short")]
     assert names == [["epoch=000000-v1.ckpt", "epoch=000000.ckpt", "last.ckpt"], ["epoch=000000.ckpt", "last.ckpt"]]
@@ -202,7 +202,7 @@ def test_what_must_not_change_when_a_run_goes_on_is_refused(
     assert compat.main(["-t", "-r", str(the_run()), "-s", "5", "--max_steps", "4"]) == 2
     assert "loop.seed was 23 when the run started and is now 5" in capsys.readouterr().err
     assert compat.main(["-t", "-n", "new", "-r", str(the_run()), "--max_steps", "4"]) == 2
-    assert "--name names a new log folder and --resume goes on in an old one" in capsys.readouterr().err
+    assert "--name names a new log folder and --resume continues in an existing one" in capsys.readouterr().err
 
 
 def test_stopped_it_leaves_the_newest_model_under_the_name_that_guides_copy(
@@ -279,7 +279,7 @@ def test_the_second_generation_leaves_named_models_beside_its_run(
     assert json.loads(config.read_text())["max_training_steps"] == 3
     said = capsys.readouterr().out
     assert "effy on a bag" in said
-    assert f"Also as trained_models/{published[1]}" in said
+    assert f"Also saved as trained_models/{published[1]}" in said
     assert compat.main(["-r", str(run), "--max_training_steps", "5"]) == 0
     later = sorted(path.name for path in Path("trained_models").iterdir())
     assert later == [f"{started}_my_job_{steps:05d}_steps_2_{rest}" for steps in (2, 3, 4, 5)]
@@ -311,11 +311,11 @@ def test_going_on_with_something_else_is_refused(capsys: pytest.CaptureFixture[s
     theirs.parent.mkdir(parents=True)
     theirs.touch()
     assert compat.main(["-t", "-r", str(theirs)]) == 1
-    assert "is not of a run of this program" in " ".join(capsys.readouterr().err.split())
+    assert "does not belong to a run of this program" in " ".join(capsys.readouterr().err.split())
     (tmp_path / "config.yaml").unlink()
     assert compat.main(["-t", "-r", "theirs.ckpt"]) == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert "the state of optimisers that the original program wrote is not read" in said
+    assert "optimizer states written by the original program cannot be read" in said
     assert "Start a new run from its weights: --actual_resume theirs.ckpt" in said
 
 
@@ -327,7 +327,7 @@ def test_a_gpu_that_is_not_there_is_a_mistake(
     assert earlier("--gpus", "0,") == 1
     assert "cuda:0" in capsys.readouterr().err
     assert earlier("--gpus", "0,1") == 2
-    assert "--gpus names GPU 1, and this machine has 0" in capsys.readouterr().err
+    assert "--gpus lists GPU 1, but no CUDA GPU was found" in capsys.readouterr().err
 
 
 def test_several_gpus_start_one_process_each(earlier: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:

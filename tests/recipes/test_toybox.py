@@ -213,7 +213,7 @@ def test_a_folder_answers_one_question_only(tmp_path: Path) -> None:
 
 
 def test_a_subject_that_is_not_there_is_told(tmp_path: Path, display: Display) -> None:
-    with pytest.raises(SettingsError, match="no subject is called zebra; there are banded-container"):
+    with pytest.raises(SettingsError, match="unknown subject zebra; expected banded-container"):
         measure_subjects(SubjectsSettings(subjects=("zebra",), output=tmp_path), display)
     done = toybox("photos", "--subject", "zebra", cwd=tmp_path)
     assert done.returncode == 2
@@ -247,7 +247,7 @@ def test_a_file_that_is_no_judge_is_told(tmp_path: Path, display: Display) -> No
         tmp_path / "none": "expected the weights of the judge",
         tmp_path: "expected the weights of the judge",
         tmp_path / "text": "cannot be read as a .safetensors file",
-        CLIP_FILE: "its tensors are not those of the judge",
+        CLIP_FILE: "the tensors do not match the judge",
     }
     for path, message in wrong.items():
         with pytest.raises(ModelFileError, match=message) as caught:
@@ -257,7 +257,7 @@ def test_a_file_that_is_no_judge_is_told(tmp_path: Path, display: Display) -> No
 
 def test_the_judge_refuses_pictures_of_another_size(golden_checkpoint: Path, tmp_path: Path, display: Display) -> None:
     base = BaseModelSettings(model=str(golden_checkpoint))
-    with pytest.raises(SettingsError, match="its pictures are 512 pixels wide, and the judge knows those of 64"):
+    with pytest.raises(SettingsError, match="makes images of 512 pixels, but the judge expects 64 pixels"):
         count(CountSettings(base=base, output=tmp_path), display)
 
 

@@ -1,4 +1,4 @@
-"""Command lines in the original programs' manner, taken apart. Values stay text; who translates them judges them."""
+"""Parser for the command lines of the original programs. Values stay text; the translation checks them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Flag", "Given", "read_arguments", "unknown_option", "unknown_options
 
 @dataclass(frozen=True)
 class Flag:
-    """An option of an original program. A text in `bare` is its value when it stands alone, as a switch does."""
+    """An option of an original program. `bare` is its value when the option is given without one, like a switch."""
 
     names: tuple[str, ...]
     sentence: str
@@ -24,7 +24,7 @@ class Flag:
     takes_value: bool = True
     takes_many: bool = False
     group: str = ""
-    """Heading in the help under which it stands with its like."""
+    """Heading of its group in the help."""
 
     @property
     def name(self) -> str:
@@ -34,7 +34,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Given:
-    """What stood on a command line: name of a flag to its text (texts, where it takes many), and what is no flag."""
+    """A parsed command line: flag name to its text (texts, for a flag that takes many), and all other arguments."""
 
     values: Mapping[str, str]
     lists: Mapping[str, tuple[str, ...]]
@@ -43,14 +43,14 @@ class Given:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse would print and exit with."""
+        """Raise an error instead of printing the message and exiting, as argparse does."""
         raise SettingsError(message, hint=f"See `{self.prog} --help`.")
 
 
 def read_arguments(command: str, sentence: str, flags: Sequence[Flag], arguments: Sequence[str]) -> Given:
-    """Take arguments apart, or show the help and exit. What is no flag is left in `rest`, in its order.
+    """Parse arguments, or show the help and exit. Arguments that are no flags stay in `rest`, in order.
 
-    Raises SettingsError when a flag lacks its value or is given twice.
+    Raises SettingsError when a flag has no value or is given twice.
     """
     parser = _Parser(prog=command, description=sentence, allow_abbrev=False)
     groups = {heading: parser.add_argument_group(heading) for heading in dict.fromkeys(flag.group for flag in flags) if heading}
@@ -64,9 +64,9 @@ def read_arguments(command: str, sentence: str, flags: Sequence[Flag], arguments
             kwargs |= {"action": "append", **({} if flag.bare is None else {"nargs": "?", "const": flag.bare})}
             kwargs["metavar"] = flag.name.upper()
         groups.get(flag.group, parser).add_argument(*flag.names, **kwargs)  # type: ignore[arg-type]
-    found, rest = parser.parse_known_args(list(arguments))
+    parsed, rest = parser.parse_known_args(list(arguments))
     many = {flag.name for flag in flags if flag.takes_many}
-    given = {name: values for name, values in vars(found).items() if values is not None}
+    given = {name: values for name, values in vars(parsed).items() if values is not None}
     twice = [f"--{name} is given more than once" for name, values in given.items() if name not in many and len(values) > 1]
     if twice:
         raise SettingsError(twice, hint=f"See `{command} --help`.")
@@ -78,7 +78,7 @@ def read_arguments(command: str, sentence: str, flags: Sequence[Flag], arguments
 
 
 def unknown_option(option: str, flags: Sequence[Flag], *, more: Sequence[str] = ()) -> str:
-    """What is said of an argument that no flag takes, with the nearest name, of the long options in `more` as well."""
+    """The message for an argument that no flag takes, with the nearest name; `more` lists further long options."""
     name = option.partition("=")[0]
     if not name.startswith("-"):
         return f"unexpected argument {option!r}"
@@ -88,6 +88,6 @@ def unknown_option(option: str, flags: Sequence[Flag], *, more: Sequence[str] = 
 
 
 def unknown_options(rest: Sequence[str], flags: Sequence[Flag]) -> list[str]:
-    """A sentence for each argument that no flag takes; the value after an unknown flag goes without saying."""
+    """A message for each argument that no flag takes; the value after an unknown flag gets none."""
     pairs = itertools.pairwise(["", *rest])
     return [unknown_option(option, flags) for before, option in pairs if option.startswith("-") or not before.startswith("-")]

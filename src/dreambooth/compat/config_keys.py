@@ -1,4 +1,4 @@
-"""What every key of the original YAML files means here: a table that is total, so that no key is passed over in silence.
+"""The meaning of every key in the original YAML files. The table is complete, so no key is silently ignored.
 
 `lightning.trainer` holds the options of PyTorch Lightning 1.5.9, each of which is also an option of `main.py`.
 """
@@ -19,11 +19,11 @@ Kind = Literal["sets", "fixed", "structure", "class name", "idle", "unneeded", "
 
 @dataclass(frozen=True)
 class Rule:
-    """What becomes of a key.
+    """How a key is handled.
 
-    sets: it is a setting of ours. fixed: it may only have one of the values in `expected`. structure: held against the
-    checkpoint. class name: of the original's code, and says nothing else. idle: it had no effect in the original and has none
-    here. unneeded: it moved what this program does without. refused: it would change the outcome, and cannot be had here.
+    sets: the key maps to one of our settings. fixed: only the values in `expected` are allowed. structure: compared with the
+    checkpoint. class name: names a class in the original's code and is ignored. idle: had no effect in the original and has
+    none here. unneeded: controlled something that does not exist here. refused: would change the result and is not supported.
     """
 
     kind: Kind
@@ -31,7 +31,7 @@ class Rule:
     """Dotted path of our setting."""
     expected: tuple[Any, ...] = ()
     advice: str = ""
-    """What to do instead, for what is refused."""
+    """For a refused key: what to do instead."""
 
 
 def _sets(setting: str) -> Rule:
@@ -61,17 +61,17 @@ _TRAINER: Mapping[str, Rule] = {
     "accelerator": _fixed("gpu", "ddp", "auto", None),
     "strategy": _fixed("ddp", "ddp_find_unused_parameters_false", None),
     "num_nodes": _fixed(1),
-    "max_epochs": _refused("Training ends after a number of steps: give --max_steps."),
-    "limit_train_batches": _refused("Training ends after a number of steps: give --max_steps."),
-    "overfit_batches": _refused("Put the photos to overfit on into a folder of their own."),
-    "fast_dev_run": _refused("Give --max_steps 1."),
-    "auto_lr_find": _refused("Give the rate itself: model.base_learning_rate=1e-6."),
-    "auto_scale_batch_size": _refused("`dreambooth plan` says what fits; give data.params.batch_size."),
+    "max_epochs": _refused("The length of training is a number of steps: use --max_steps."),
+    "limit_train_batches": _refused("The length of training is a number of steps: use --max_steps."),
+    "overfit_batches": _refused("Put the photos to overfit on into a separate folder."),
+    "fast_dev_run": _refused("Use --max_steps 1."),
+    "auto_lr_find": _refused("Set the learning rate: model.base_learning_rate=1e-6."),
+    "auto_scale_batch_size": _refused("`dreambooth plan` shows which batch size fits; set data.params.batch_size."),
     "stochastic_weight_avg": _refused("model.params.use_ema=true keeps an average of the weights."),
-    "tpu_cores": _refused("Training runs on GPUs, or on the CPU."),
-    "ipus": _refused("Training runs on GPUs, or on the CPU."),
+    "tpu_cores": _refused("Training runs on GPUs or on the CPU."),
+    "ipus": _refused("Training runs on GPUs or on the CPU."),
     "devices": _refused("Name the GPUs: --gpus 0,1."),
-    "resume_from_checkpoint": _refused("Give the log folder: --resume logs/FOLDER."),
+    "resume_from_checkpoint": _refused("Use the log folder: --resume logs/FOLDER."),
     **dict.fromkeys(
         (
             *("logger", "checkpoint_callback", "enable_checkpointing", "default_root_dir", "process_position"),
@@ -110,7 +110,7 @@ _RULES: Mapping[str, Rule] = {
     f"{_MODEL}v_posterior": _fixed(0),
     f"{_MODEL}concat_mode": _fixed(True, False),
     f"{_MODEL}scale_by_std": _fixed(False),
-    f"{_MODEL}scheduler_config.*": _refused("`dreambooth train --warmup-steps N` warms up; leave it out here."),
+    f"{_MODEL}scheduler_config.*": _refused("Remove it; `dreambooth train --warmup-steps N` supports warm-up."),
     f"{_MODEL}embedding_reg_weight": _IDLE,
     f"{_MODEL}model_lr": _IDLE,
     f"{_MODEL}ckpt_path": _IDLE,
@@ -162,7 +162,7 @@ _RULES: Mapping[str, Rule] = {
     f"{_REG}flip_p": _sets("views.prior_flip_probability"),
     f"{_REG}data_root": _sets("prior.prior_images"),
     f"{_REG}reg": _fixed(True),
-    # What the class images cannot have apart from the photos; `main.py` itself put one value into both.
+    # Class images cannot differ from the photos in these; `main.py` itself set both to one value.
     f"{_REG}size": Rule("fixed", setting=f"{_TRAIN}size"),
     f"{_REG}center_crop": Rule("fixed", setting=f"{_TRAIN}center_crop"),
     f"{_REG}placeholder_token": Rule("fixed", setting=f"{_TRAIN}placeholder_token"),
@@ -188,7 +188,7 @@ _RULES: Mapping[str, Rule] = {
         (f"lightning.callbacks.image_logger.params.{name}" for name in ("increase_log_steps", "clamp", "rescale")), _UNNEEDED
     ),
     "lightning.callbacks.image_logger.params.log_images_kwargs.*": _refused(
-        "The image log always takes 200 steps of DDIM with eta 1, at guidance 1 and 5."
+        "The image log always uses 200 DDIM steps with eta 1, at guidance scales 1 and 5."
     ),
     "lightning.callbacks.metrics_over_trainsteps_checkpoint.params.every_n_train_steps": _sets("output.model_steps"),
     **dict.fromkeys(
@@ -206,7 +206,7 @@ _RULES: Mapping[str, Rule] = {
 
 
 def rule_of(key: str) -> Rule | None:
-    """What becomes of a dotted key; None for one that the original program does not know either."""
+    """The rule for a dotted key; None for a key that the original program does not know either."""
     if key.endswith(".target") and key != f"{_MODEL}cond_stage_config.target":
         return Rule("class name")
     if (rule := _RULES.get(key)) is not None:
@@ -215,16 +215,16 @@ def rule_of(key: str) -> Rule | None:
 
 
 def is_section(key: str) -> bool:
-    """Whether a dotted key is one under which known keys stand."""
+    """Whether known keys exist below a dotted key."""
     return any(known.startswith(f"{key}.") for known in _RULES)
 
 
 def nearest_key(key: str) -> str | None:
-    """The known key that looks most like `key`: one of the same section, else one of the same last name."""
+    """The known key most similar to `key`: one in the same section, otherwise one with a similar last name."""
     known = [pattern for pattern in _RULES if "*" not in pattern]
     section, _, name = key.rpartition(".")
-    siblings = {one.rpartition(".")[2]: one for one in known if one.rpartition(".")[0] == section}
+    siblings = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == section}
     if (near := nearest(name, siblings)) is not None:
         return siblings[near]
-    anywhere = {one.rpartition(".")[2]: one for one in known}
+    anywhere = {other.rpartition(".")[2]: other for other in known}
     return anywhere[near] if (near := nearest(name, anywhere)) is not None else None

@@ -1,4 +1,4 @@
-"""From the keys of the original language to settings of ours."""
+"""Translation of the original YAML keys into our settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EMA_DECAY = 0.9999  # of the original's LitEma
 
 
 def translate_keys(keys: Mapping[str, Key], collected: Collected) -> None:
-    """Take down every key that is a setting of ours, and what is to be said of the others."""
+    """Collect every key that maps to one of our settings, and the problems and notes for the others."""
     idle, unneeded = list[str](), list[str]()
     for name, key in keys.items():
         rule = rule_of(name)
@@ -27,21 +27,21 @@ def translate_keys(keys: Mapping[str, Key], collected: Collected) -> None:
         elif rule.kind == "unneeded":
             unneeded.append(name)
         elif rule.kind == "refused" and key.value not in (None, False):
-            collected.problems.append(f"{key.name} is {key.value!r}, which this program does not do. {rule.advice}")
+            collected.problems.append(f"{key.name} is {key.value!r}, which is not supported. {rule.advice}")
         elif rule.kind == "fixed":
             _check_fixed(key, rule, keys, collected)
         elif rule.kind == "sets" and key.value is not None:
             _CONVERTERS.get(rule.setting, _as_it_is)(rule.setting, key, collected)
     _leave_out_image_log(keys.get(_NO_IMAGE_LOG), collected)
     if idle:
-        collected.notes.append(f"Had no effect in the original and has none here: {', '.join(idle)}")
+        collected.notes.append(f"Ignored, because these had no effect in the original either: {', '.join(idle)}")
     if unneeded:
-        collected.notes.append(f"Not needed here: {', '.join(unneeded)}")
+        collected.notes.append(f"Ignored, because they are not needed here: {', '.join(unneeded)}")
 
 
 def _unknown(name: str, key: Key) -> list[str]:
-    if is_section(name):  # with nothing in it, or with something that is no section
-        return [] if key.value is None else [f"{key.name} is {key.value!r}: expected a section with keys of its own"]
+    if is_section(name):  # an empty section, or a value in place of one
+        return [] if key.value is None else [f"{key.name} is {key.value!r}: expected a section of keys"]
     where, _, _ = key.name.rpartition(name)
     near = nearest_key(name)
     return [f"{where}unknown key {name}" + (f"; did you mean {near}?" if near else "")]
@@ -51,17 +51,19 @@ def _check_fixed(key: Key, rule: Rule, keys: Mapping[str, Key], collected: Colle
     if rule.setting:
         photos = keys.get(rule.setting)
         if photos is None or photos.value != key.value:
-            found = "not given" if photos is None else repr(photos.value)
+            photos_value = "missing" if photos is None else repr(photos.value)
             other = rule.setting if photos is None else photos.name
-            collected.problems.append(f"{key.name} is {key.value!r} and {other} is {found}: expected the same of both")
+            collected.problems.append(
+                f"{key.name} is {key.value!r} and {other} is {photos_value}: expected the same value for both"
+            )
     elif key.value not in rule.expected:
-        expected = " or ".join(str(one) for one in rule.expected if one is not None)
-        collected.problems.append(f"{key.name} is {key.value!r}: expected {expected}, as this program does nothing else")
+        expected = " or ".join(str(value) for value in rule.expected if value is not None)
+        collected.problems.append(f"{key.name} is {key.value!r}: expected {expected}; nothing else is supported")
 
 
 def _as_it_is(setting: str, key: Key, collected: Collected) -> None:
     if isinstance(key.value, bool) and setting not in _SWITCHES:
-        collected.problems.append(f"{key.name} is {str(key.value).lower()}: expected a number or a text")
+        collected.problems.append(f"{key.name} is {str(key.value).lower()}: expected a number or text")
     else:
         collected.set(setting, key.value, key.name)
 
@@ -84,13 +86,13 @@ def _precision(setting: str, key: Key, collected: Collected) -> None:
 
 
 def _gradient_norm(setting: str, key: Key, collected: Collected) -> None:
-    if str(key.value) not in ("0", "0.0"):  # which was "no limit"
+    if str(key.value) not in ("0", "0.0"):  # 0 meant no limit
         collected.set(setting, key.value, key.name)
 
 
 def _hours(setting: str, key: Key, collected: Collected) -> None:
     text = str(key.value)
-    if isinstance(key.value, int):  # which is what YAML makes of 1:00:00:00
+    if isinstance(key.value, int):  # YAML reads 1:00:00:00 as a number in base 60
         minutes, seconds = divmod(key.value, 60)
         hours, minutes = divmod(minutes, 60)
         text = f"{hours // 60}:{hours % 60}:{minutes}:{seconds}"
@@ -103,14 +105,14 @@ def _hours(setting: str, key: Key, collected: Collected) -> None:
 
 
 def _leave_out_image_log(key: Key | None, collected: Collected) -> None:
-    """A switch, whatever is said of the image log before or after it."""
+    """Switch the image log off; this overrides its other keys, whatever their order."""
     if key is not None and truth(key.value, key.name, collected):
         collected.set("output.image_log_steps", 0, key.name)
         collected.values.pop("output.image_log_pictures", None)
 
 
 def _elsewhere(setting: str, key: Key, collected: Collected) -> None:
-    """Who knows more than this key takes care of it."""
+    """Nothing to do: code that sees more than this key handles it."""
 
 
 _CONVERTERS: Mapping[str, Callable[[str, Key, Collected], None]] = {

@@ -1,4 +1,4 @@
-"""The first generation of `main.py`: YAML files, dotted overrides, and options over both."""
+"""The first generation of `main.py`: YAML files, then dotted overrides, then options; later ones win."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["earlier_job"]
 
 _BATCH_SIZE = "data.params.batch_size"
 _COARSE_CLASS = "data.params.train.params.coarse_class_text"
-_KEYS = {  # options that stand for a key
+_KEYS = {  # options that set a key
     "gpus": f"{TRAINER}gpus",
     "max_steps": f"{TRAINER}max_steps",
     "max_training_steps": f"{TRAINER}max_steps",
@@ -35,10 +35,10 @@ _WITHOUT_EFFECT = ("project", "embedding_manager_ckpt", "init_word", "init_words
 
 
 def earlier_job(given: Given, *, started: str) -> Job:
-    """Translate. `started` is the time in the log folder's name.
+    """Translate the command line into a job. `started` is the time in the log folder's name.
 
-    Raises SettingsError with everything that is wrong: unknown keys and options with the nearest name, and every value that
-    the one schema refuses.
+    Raises SettingsError with all problems: unknown keys and options with the nearest name, and every value that the settings
+    schema rejects.
     """
     collected = Collected()
     keys = _keys(given, collected)
@@ -68,9 +68,9 @@ def earlier_job(given: Given, *, started: str) -> Job:
 
 
 def _keys(given: Given, collected: Collected) -> dict[str, Key]:
-    """Every key of the files, over them the dotted overrides, over them the options that stand for a key."""
+    """Every key of the files; dotted overrides replace these, and options that set a key replace both."""
     keys: dict[str, Key] = {}
-    listed = given.lists.get("base", ())  # the option takes all that follows, overrides as well
+    listed = given.lists.get("base", ())  # the option takes all arguments that follow, including overrides
     overrides = [entry for entry in listed if "=" in entry and not Path(entry).exists()]
     for file in (entry for entry in listed if entry not in overrides):
         try:
@@ -82,20 +82,20 @@ def _keys(given: Given, collected: Collected) -> dict[str, Key]:
         if argument.startswith("-"):
             collected.problems.append(unknown_option(argument, FLAGS, more=TRAINER_OPTIONS))
         elif not is_override or not name:
-            example = f"an override is written KEY=VALUE, such as {_BATCH_SIZE}=2"
+            example = f"write an override as KEY=VALUE, such as {_BATCH_SIZE}=2"
             collected.problems.append(f"unexpected argument {argument!r}; {example}")
         else:
             keys[name] = Key(yaml_value(text), name)
     if {"max_steps", "max_training_steps"} <= given.values.keys():
-        collected.problems.append("--max_steps and --max_training_steps say the same; leave out one or the other")
+        collected.problems.append("--max_steps and --max_training_steps mean the same; use only one")
     for option, key in _KEYS.items():
-        if given.values.get(option):  # an empty text is how scripts leave an option out
+        if given.values.get(option):  # scripts pass an empty value to omit an option
             keys[key] = Key(given.values[option], f"--{option}")
     return keys
 
 
 def _take_trainer_options(rest: Sequence[str], keys: dict[str, Key]) -> list[str]:
-    """Take the options of the training library out of `rest`, which is what no option of `main.py` took; what is left."""
+    """Move the training library's options from `rest`, the arguments unknown to `main.py`, into `keys`; returns the others."""
     left, arguments = list[str](), list(rest)
     while arguments:
         argument = arguments.pop(0)
@@ -111,16 +111,16 @@ def _take_trainer_options(rest: Sequence[str], keys: dict[str, Key]) -> list[str
 
 
 def _gpus(key: Key | None, collected: Collected) -> tuple[int, ...]:
-    """Numbers of GPUs; none when nothing is said, and the first one or the CPU will do."""
+    """Numbers of GPUs; empty when the key is missing: training then uses the first GPU, or the CPU."""
     if key is None or key.value in (None, ""):
         return ()
     listed = key.value if isinstance(key.value, list) else str(key.value).strip("[] ").split(",")
     numbers = [str(number).strip() for number in listed if str(number).strip()]
     if len(set(numbers)) < len(numbers):
-        collected.problems.append(f"{key.name} is {str(key.value)!r}, which names a GPU twice")
+        collected.problems.append(f"{key.name} is {str(key.value)!r}, which lists a GPU twice")
         return ()
     if not numbers or not all(number.isdecimal() for number in numbers):
-        collected.problems.append(f"{key.name} is {str(key.value)!r}: expected numbers of GPUs, such as 0, or 0,1")
+        collected.problems.append(f"{key.name} is {str(key.value)!r}: expected GPU numbers, such as 0 or 0,1")
         return ()
     return tuple(int(number) for number in numbers)
 
@@ -131,36 +131,36 @@ def _translate_options(given: Given, collected: Collected) -> None:
         if options.get(option):
             collected.set(setting, options[option], f"--{option}")
     if not truth(options.get("train", "false"), "--train", collected) and "resume" not in options:
-        collected.problems.append("without -t nothing is trained; add -t")
+        collected.problems.append("nothing is trained without -t; add -t")
     if options.get("class_word") == "":
-        collected.problems.append("--class_word is empty; --token_only lets the token alone name the subject")
+        collected.problems.append("--class_word is empty; to name the subject by the token alone, use --token_only")
     if "name" in options and "resume" in options:
         collected.problems.append(
-            "--name names a new log folder and --resume goes on in an old one; leave out one or the other"
+            "--name names a new log folder and --resume continues in an existing one; use only one of them"
         )
     if idle := [f"--{option}" for option in _WITHOUT_EFFECT if option in options]:
-        collected.notes.append(f"Had no effect in the original and has none here: {', '.join(idle)}")
+        collected.notes.append(f"Ignored, because these had no effect in the original either: {', '.join(idle)}")
     if truth(options.get("token_only", "false"), "--token_only", collected):
         named = [collected.names[path] for path in ("subject.class_word", "prior.prior_images") if path in collected.values]
         if named:
-            collected.problems.append(f"--token_only goes without a class, so {', '.join(named)} would have no effect")
+            collected.problems.append(f"--token_only trains without a class, so {', '.join(named)} would have no effect")
         collected.set("subject.class_word", "", "--token_only")
         collected.set("prior.prior_weight", 0.0, "--token_only")
     if truth(options.get("original-pairing", "false"), "--original-pairing", collected):
         collected.set("prior.original_pairing", True, "--original-pairing")
         return
-    # Repeats are only the length of an epoch; which pictures meet depends on it in the original's pairing alone.
+    # Repeats only set the length of an epoch; which images are paired depends on it only in the original pairing.
     for setting in ("prior.photo_repeats", "prior.prior_repeats"):
         collected.values.pop(setting, None)
     if "resume" not in options:
         collected.notes.append(
-            "Photos and class images are drawn apart, each equally often; "
-            "--original-pairing draws them in the original's pairs, for which repeats count"
+            "Photos and class images are shuffled separately, and each is used equally often; "
+            "--original-pairing pairs them as the original did, where the repeats matter"
         )
 
 
 def _said(given: Given, collected: Collected, *, num_gpus: int) -> dict[str, Any]:
-    """What was typed, for a run that goes on: what only follows from it is the run's own matter by then."""
+    """The settings that were typed, for a resumed run; derived settings come from the run itself."""
     said = dict(collected.values)
     if (batch_size := _whole(said.get("loop.batch_size"))) is not None:
         said["loop.batch_size"] = num_gpus * batch_size
@@ -170,10 +170,10 @@ def _said(given: Given, collected: Collected, *, num_gpus: int) -> dict[str, Any
 
 
 def _class_words(given: Given, keys: Mapping[str, Key], collected: Collected) -> None:
-    """The words for the class, and captions from names where a token is given, as the program did since it took one."""
+    """Set the class word, and take captions from file names when a token is given, as the original did."""
     if "subject.class_word" not in collected.values:
         collected.values["subject.class_word"] = "dog"
-        collected.notes.append("The class word is dog, as it always was when --class_word was not given")
+        collected.notes.append("--class_word is missing, so the class word is dog, as in the original")
     coarse = keys.get(_COARSE_CLASS)
     if coarse is not None and coarse.value:
         collected.values["subject.class_word"] = f"{coarse.value} {collected.values['subject.class_word']}".strip()
@@ -181,22 +181,22 @@ def _class_words(given: Given, keys: Mapping[str, Key], collected: Collected) ->
         collected.set("subject.captions", "filename", "--token")
         if collected.values.get("subject.class_word") and "prior.prior_images" not in collected.values:
             collected.set("prior.class_prompt", "{class_word}", "--token")
-    if "views.flip_probability" in collected.values and collected.has_priors():  # it moved the photos alone
+    if "views.flip_probability" in collected.values and collected.has_priors():  # it applied to the photos only
         collected.default("views.prior_flip_probability", 0.5)
 
 
 def _leave_out_what_is_off(collected: Collected) -> None:
-    """A folder of class images had to be named even where they had no weight."""
+    """Drop settings of class images when their weight is 0; the original required their folder even then."""
     if collected.has_priors():
         return
     silenced = ("prior.prior_images", "prior.class_prompt", "views.prior_flip_probability")
-    found = [setting for setting in silenced if collected.values.pop(setting, None) is not None]
-    if found:
-        collected.notes.append("Class images have no weight, so they are left out")
+    dropped = [setting for setting in silenced if collected.values.pop(setting, None) is not None]
+    if dropped:
+        collected.notes.append("Class images are ignored, because their weight is 0")
 
 
 def _scale(given: Given, collected: Collected, *, num_gpus: int) -> None:
-    """A step sees `batch_size` photos on every GPU, and `--scale_lr True` multiplies the rate by everything a step sees."""
+    """`batch_size` counts photos on each GPU; `--scale_lr True` multiplies the learning rate by all photos of a step."""
     batch_size = _whole(collected.values.get("loop.batch_size", 1))
     accumulation = _whole(collected.values.get("loop.gradient_accumulation", 1))
     if num_gpus > 1 and batch_size is not None:
@@ -206,22 +206,22 @@ def _scale(given: Given, collected: Collected, *, num_gpus: int) -> None:
     try:
         rate = float(collected.values.get("optimizer.learning_rate", 1e-6))
     except (TypeError, ValueError):
-        return  # the schema says what is wrong with it
+        return  # the schema reports the problem
     if batch_size is not None and accumulation is not None:
         scaled = accumulation * num_gpus * batch_size * rate
         collected.set("optimizer.learning_rate", scaled, "--scale_lr")
         collected.notes.append(
-            f"Learning rate {scaled:g}: {rate:g} times {accumulation} (accumulation), {num_gpus} (GPUs), {batch_size} (batch)"
+            f"Learning rate: {scaled:g} = {rate:g} x {accumulation} (accumulation) x {num_gpus} (GPUs) x {batch_size} (batch)"
         )
 
 
 def _whole(value: object) -> int | None:
     text = str(value)
-    return int(text) if text.isdecimal() else None  # anything else is for the schema to refuse
+    return int(text) if text.isdecimal() else None  # the schema rejects anything else
 
 
 def _log_folder(given: Given, started: str, collected: Collected) -> tuple[str, Path]:
-    """The time with the photos' folder before it, as files are called by it, and the log folder."""
+    """The prefix of file names (name of the photos' folder, then the time), and the log folder."""
     options, bases = given.values, given.lists.get("base", ())
     name = without_slashes(options.get("name") or (Path(bases[0]).stem if bases else ""))
     has_prefix = truth(options.get("datadir_in_name", "true"), "--datadir_in_name", collected)
@@ -232,7 +232,7 @@ def _log_folder(given: Given, started: str, collected: Collected) -> tuple[str, 
 
 
 def _config_files(now: str, keys: Mapping[str, Key]) -> dict[str, str]:
-    """The merged configuration in the original language, in the two files that the original wrote."""
+    """The merged configuration under the original keys, in the two files that the original wrote."""
     tree = nested({name: key.value for name, key in keys.items()})
     lightning = tree.pop("lightning", {})
     return {
@@ -242,13 +242,13 @@ def _config_files(now: str, keys: Mapping[str, Key]) -> dict[str, str]:
 
 
 def _defaults(collected: Collected) -> None:
-    """What the program did where nothing was said."""
+    """Set the original program's defaults."""
     for setting, value in {
         "base.weights": "raw",
         "loop.steps": 800,
         "output.file_layout": "xavierxiao",
         "output.checkpoint_steps": 500,
-        "output.keep_checkpoints": 1,  # each is 12 GB at full size; the models all stay
+        "output.keep_checkpoints": 1,  # each is 12 GB at full size; all models are kept
         "output.image_log_steps": 500,
     }.items():
         collected.default(setting, value)

@@ -1,4 +1,4 @@
-"""The second generation of `main.py`: everything as options, or in a JSON file of schema 1."""
+"""The second generation of `main.py`: all settings as options, or in a JSON file of schema 1."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SETTINGS = {
     "regularization_images": "prior.prior_images",
     "learning_rate": "optimizer.learning_rate",
 }
-_JSON = {  # key of the file to the option of the same meaning; None for what is only told
+_JSON = {  # key of the file to the equivalent option; None for keys that are only informative
     "schema": None,
     "config_date_time": None,
     "project_config_filename": None,
@@ -55,14 +55,14 @@ _SCHEMA = 1
 
 
 def is_later(given: Given) -> bool:
-    """Whether a command line is of the second generation."""
+    """Whether a command line is for the second generation."""
     return not LATER_ONLY.isdisjoint(given.values)
 
 
 def later_job(given: Given, *, started: str) -> Job:
-    """Translate. `started` is the time in the log folder's name.
+    """Translate the command line into a job. `started` is the time in the log folder's name.
 
-    Raises SettingsError with everything that is wrong.
+    Raises SettingsError with all problems.
     """
     collected = Collected()
     collected.problems += unknown_options(given.rest, FLAGS)
@@ -70,7 +70,7 @@ def later_job(given: Given, *, started: str) -> Job:
     if "config_file_path" in options:
         if others := [f"--{name}" for name in options if name not in ("config_file_path", *_BESIDE_A_FILE)]:
             collected.problems.append(
-                f"--config_file_path says everything, so {', '.join(others)} would have no effect; leave it out"
+                f"--config_file_path replaces all options, so {', '.join(others)} would have no effect; omit the other options"
             )
         text, options, names = _from_file(Path(options["config_file_path"]), options, collected)
         if text is None:
@@ -79,11 +79,9 @@ def later_job(given: Given, *, started: str) -> Job:
     said, is_resume = dict(collected.values), "resume" in options
     project = options.get("project_name", "")
     if is_resume and project:
-        collected.problems.append(
-            "--project_name names a new run and --resume goes on with an old one; leave out one or the other"
-        )
+        collected.problems.append("--project_name names a new run and --resume continues an existing one; use only one of them")
     if not project and not is_resume:
-        collected.problems.append("--project_name is missing: name of the run")
+        collected.problems.append("--project_name is missing: the name of the run")
     run_name = without_slashes(f"{started}_{project}".replace(" ", "_"))
     folder = Path("logs") / run_name
     if not is_resume:
@@ -104,7 +102,7 @@ def later_job(given: Given, *, started: str) -> Job:
 def _from_file(
     path: Path, options: Mapping[str, str], collected: Collected
 ) -> tuple[str | None, dict[str, str], dict[str, str]]:
-    """The file's own text, and what it says as options and what to call them."""
+    """The file's text (None on error), its values as options, and the name of each option in messages."""
     kept = {name: value for name, value in options.items() if name in _BESIDE_A_FILE}
     try:
         text = path.read_text(encoding="utf-8")
@@ -116,8 +114,8 @@ def _from_file(
         collected.problems.append(f"{path}: not a JSON file: {error}")
         return None, kept, {}
     if not isinstance(values, dict) or values.get("schema") != _SCHEMA:
-        found = repr(values.get("schema")) if isinstance(values, dict) else f"a {type(values).__name__}"
-        collected.problems.append(f"{path}: expected a configuration of schema {_SCHEMA}, found {found}")
+        schema = repr(values.get("schema")) if isinstance(values, dict) else f"a {type(values).__name__}"
+        collected.problems.append(f"{path}: expected a configuration of schema {_SCHEMA}, found {schema}")
         return None, kept, {}
     for key in values:
         if key not in _JSON:
@@ -132,12 +130,14 @@ def _from_file(
 
 def _translate(options: Mapping[str, str], names: Mapping[str, str], collected: Collected) -> None:
     for option, setting in _SETTINGS.items():
-        if options.get(option):  # an empty text is how scripts leave an option out
+        if options.get(option):  # scripts pass an empty value to omit an option
             collected.set(setting, options[option], names.get(option, f"--{option}"))
     if "gpu" in options:
         collected.set("loop.device", f"cuda:{options['gpu']}", names.get("gpu", "--gpu"))
     if truth(options.get("token_only", "false"), "--token_only", collected):
-        collected.notes.append("The token alone names the subject, so a class word and class images are left out, as they were")
+        collected.notes.append(
+            "The token alone names the subject, so class word and class images are ignored, as in the original"
+        )
         collected.values.pop("prior.prior_images", None)
         collected.set("subject.class_word", "", "--token_only")
         collected.set("prior.prior_weight", 0.0, "--token_only")
@@ -150,12 +150,12 @@ def _translate(options: Mapping[str, str], names: Mapping[str, str], collected: 
 
 
 def _defaults(options: Mapping[str, str], collected: Collected) -> None:
-    """What the program did where nothing was said."""
+    """Set the original program's defaults."""
     if "prior.prior_images" not in collected.values and "prior.prior_weight" not in collected.values:
         collected.values["prior.prior_weight"] = 0.0
         collected.notes.append(
-            "No class images, as none are named: others of the class will come to look like the subject. "
-            "`dreambooth prior` makes some for --regularization_images"
+            "Training without class images, because --regularization_images is missing: other members of the class will come "
+            "to look like the subject. To make class images: `dreambooth prior`"
         )
     every = str(options.get("save_every_x_steps", "0"))
     looks = int(every) if every.isdecimal() and int(every) > 0 else 500
@@ -167,7 +167,7 @@ def _defaults(options: Mapping[str, str], collected: Collected) -> None:
         **({"views.prior_flip_probability": 0.5} if collected.has_priors() else {}),
         "output.file_layout": "joepenna",
         "output.checkpoint_steps": looks,
-        "output.keep_checkpoints": 1,  # each is 12 GB at full size; the models all stay
+        "output.keep_checkpoints": 1,  # each is 12 GB at full size; all models are kept
         "output.model_steps": 0,
         "output.image_log_steps": looks,
         "output.model_dtype": "float16",
@@ -180,7 +180,7 @@ def _defaults(options: Mapping[str, str], collected: Collected) -> None:
 
 
 def _published(started: str, project: str, collected: Collected) -> str:
-    """The name of a model in `trained_models`, without its number of photos, which is counted when it is there."""
+    """The name of a model in `trained_models`, with placeholders for the step and the number of photos."""
     token, class_word = collected.values.get("subject.token", ""), collected.values.get("subject.class_word", "")
     of_class = f"_{class_word}_class_word" if class_word else ""
     name = f"{started}_{project}_{{steps}}_steps_{{photos}}_training_images_{token}_token{of_class}.ckpt"
@@ -188,13 +188,13 @@ def _published(started: str, project: str, collected: Collected) -> str:
 
 
 def _as_file(options: Mapping[str, str], started: str) -> dict[str, Any]:
-    """The options as a file of schema 1; what was not said is null."""
-    told = {key: _typed(key, options.get(option)) for key, option in _JSON.items() if option is not None}
-    return {"schema": _SCHEMA, "config_date_time": started, **told}
+    """The options as a file of schema 1; missing options are null."""
+    entries = {key: _typed(key, options.get(option)) for key, option in _JSON.items() if option is not None}
+    return {"schema": _SCHEMA, "config_date_time": started, **entries}
 
 
 def _typed(key: str, text: str | None) -> Any:
-    """A value as the file has it: numbers and truth values as such."""
+    """A value with the type it has in the file: text, number or boolean."""
     if text is None or key not in _NOT_TEXT:
         return text
     try:

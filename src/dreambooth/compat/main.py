@@ -1,4 +1,4 @@
-"""`python main.py` of the original programs: its command line translated, then the one recipe for training."""
+"""`python main.py` of the original programs: translates its command line, then trains as `dreambooth train` does."""
 
 from __future__ import annotations
 
@@ -22,22 +22,24 @@ from dreambooth.errors import RunError, SettingsError
 __all__ = ["main", "read_job"]
 
 _COMMAND = "python main.py"
-_SENTENCE = "Train as the original programs did, with their options and their files."
-_STARTED = "DREAMBOOTH_STARTED"  # when the first of several processes started, so that all have one log folder
+_SENTENCE = "Train with the options and files of the original programs."
+_STARTED = "DREAMBOOTH_STARTED"  # start time of the first process, so that all processes share one log folder
 _DEBUG = "DREAMBOOTH_DEBUG"
 _CONFIG = "config.yaml"
-_DEEPEST = 3  # folders from a model to the run's: ckpts/trainstep_ckpts in it
+_DEEPEST = 3  # levels from a model up to its run folder: ckpts/trainstep_ckpts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train as the arguments say (those of the process when None). Returns the exit code."""
+    """Train with the given arguments (default: those of the process). Returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     return run_command(lambda: _run(given))
 
 
 def _run(arguments: Sequence[str]) -> None:
     given = read_arguments(_COMMAND, _SENTENCE, FLAGS, arguments)
-    if truth(given.values.get("debug", "false"), "--debug", Collected()):  # mistakes in what follows are shown so, too
+    if truth(
+        given.values.get("debug", "false"), "--debug", Collected()
+    ):  # before translation, so that its errors show a traceback as well
         os.environ[_DEBUG] = "1"
     job = read_job(given)
     if job.is_debug:
@@ -59,9 +61,9 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def read_job(given: Given) -> Job:
-    """Translate what was given, by the generation of the program that it is for.
+    """Translate a command line of either generation of the program.
 
-    Raises SettingsError with everything that is wrong.
+    Raises SettingsError with all problems.
     """
     if not is_later(given):
         return earlier_job(given, started=_started(datetime.now()))
@@ -69,8 +71,8 @@ def read_job(given: Given) -> Job:
     if earlier:
         later = LATER_ONLY & given.values.keys()
         raise SettingsError(
-            f"{_listed(earlier)} of the first program and {_listed(later)} of the second do not go together; "
-            "keep to the options of one",
+            f"{_listed(earlier)} of the first program cannot be combined with {_listed(later)} of the second; "
+            "use the options of one program only",
             hint=HINT,
         )
     return later_job(given, started=_started(datetime.now(timezone.utc)))
@@ -85,15 +87,15 @@ def _started(now: datetime) -> str:
 
 
 def _start_one_for_each(gpus: Sequence[int], arguments: Sequence[str]) -> None:
-    """Become the launcher of one process for each GPU, all with the same command line."""
+    """Replace this process by a launcher that starts one process per GPU with the same command line."""
     import torch
 
     if (count := torch.cuda.device_count()) <= max(gpus):
         raise SettingsError(
-            f"--gpus names GPU {max(gpus)}, and this machine has {count}",
-            hint="Name GPUs that are there; `nvidia-smi -L` lists them. Without --gpus the first one is used, or the CPU.",
+            f"--gpus lists GPU {max(gpus)}, but {count or 'no'} CUDA GPU{' was' if count <= 1 else 's were'} found",
+            hint="`nvidia-smi -L` lists the GPUs. Without --gpus, training uses the first GPU, or the CPU.",
         )
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")  # numbers count among those that are there already
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")  # --gpus counts among the visible GPUs
     chosen = [visible[gpu] if visible != [""] else str(gpu) for gpu in gpus]
     environment = {
         **os.environ,
@@ -107,17 +109,17 @@ def _start_one_for_each(gpus: Sequence[int], arguments: Sequence[str]) -> None:
 
 
 def _run_folder(path: Path) -> Path:
-    """The log folder that `path` is, or that a checkpoint lies in."""
+    """`path` if it is a log folder, otherwise the log folder that contains it."""
     if not path.exists():
-        raise RunError(f"{path}: no such folder or file", hint="Give a log folder, such as logs/rex2026-01-31T12-00-00_job.")
-    found = next((place for place in (path, *path.parents[:_DEEPEST]) if (place / _CONFIG).is_file()), None)
-    if found is None:
+        raise RunError(f"{path}: no such folder or file", hint="Use a log folder, such as logs/rex2026-01-31T12-00-00_job.")
+    folder = next((place for place in (path, *path.parents[:_DEEPEST]) if (place / _CONFIG).is_file()), None)
+    if folder is None:
         raise RunError(
-            f"{path}: is not of a run of this program (there is no {_CONFIG}), and the state of optimisers that the original "
-            "program wrote is not read",
+            f"{path}: does not belong to a run of this program (no {_CONFIG} was found); optimizer states written by the "
+            "original program cannot be read",
             hint=f"Start a new run from its weights: --actual_resume {path}",
         )
-    return found
+    return folder
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pictures in the batches of the original's txt2img, made as `dreambooth generate` makes them."""
+"""Images in the batches of the original's txt2img, made as `dreambooth generate` makes them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["WrittenPictures", "make_original_pictures"]
 
 @dataclass(frozen=True)
 class WrittenPictures:
-    """What was written: each picture by its prompt and, unless that was left out, by its number."""
+    """The files that were written: each image by its prompt and, unless skipped, by its number."""
 
     by_prompt: tuple[Path, ...]
     by_number: tuple[Path, ...]
@@ -31,14 +31,14 @@ class WrittenPictures:
 
 
 def make_original_pictures(asked: OriginalPictures, prompts: Sequence[str], display: Display) -> WrittenPictures:
-    """Make one picture of each prompt, `n_iter` times over, and a grid of all.
+    """Make one image per prompt, `n_iter` times, and a grid of all images.
 
-    Raises SettingsError, before the model is built, when the size, `C` or `f` does not fit it; ModelFileError when it cannot
-    be read or gives numbers that are not finite.
+    Raises SettingsError, before the model is built, when the size, `C` or `f` does not fit the model; ModelFileError when the
+    model cannot be read or produces numbers that are not finite.
     """
     output, prompts_file = asked.sample.output, asked.sample.prompts_file
     files = PictureFiles(output, is_numbered=not asked.skip_save)
-    with Interrupts(lambda: f"Stopped. The pictures made so far are in {output}."):
+    with Interrupts(lambda: f"Stopped. The images made so far are in {output}."):
         base = read_model(asked.base.model, config=asked.base.config, weights=asked.base.weights)
         _check_latents(asked, base.family)
         pictures = [
@@ -48,8 +48,8 @@ def make_original_pictures(asked: OriginalPictures, prompts: Sequence[str], disp
         ]
         device = choose_device(None)
         with closing(made_pictures(asked.sample, base, pictures, display, name=asked.base.model, device=device)) as made:
-            for one in made:
-                files.save(one)
+            for picture in made:
+                files.save(picture)
         title = prompts[0] if prompts_file is None else prompts_file.stem
         columns = asked.n_rows or asked.sample.batch_size
         grids = () if asked.skip_grid else files.write_grid(title, columns=columns)
@@ -60,25 +60,25 @@ def make_original_pictures(asked: OriginalPictures, prompts: Sequence[str], disp
 
 def _check_latents(asked: OriginalPictures, family: Family) -> None:
     expected = (
-        ("--C", asked.C, family.latent_channels, "channels in a latent"),
-        ("--f", asked.f, family.downsampling, "pixels for a latent"),
+        ("--C", asked.C, family.latent_channels, "latent channels"),
+        ("--f", asked.f, family.downsampling, "pixels per latent"),
     )
     problems = [
-        f"{flag} is {wanted}: this model has {found} {what}"
-        for flag, wanted, found, what in expected
-        if wanted not in (None, found)
+        f"{flag} is {given}: this model has {actual} {what}"
+        for flag, given, actual, what in expected
+        if given not in (None, actual)
     ]
     if problems:
-        raise SettingsError(problems, hint="Leave it out: a model says this itself.")
+        raise SettingsError(problems, hint="Omit it; the value comes from the model.")
 
 
 def _say_where(output: Path, written: WrittenPictures, display: Display) -> None:
-    display.say(f"The pictures are ready, in {output}:")
+    display.say(f"Images in {output}:")
     display.say(f"  by prompt: {_first_to_last(written.by_prompt)}")
     if written.by_number:
         display.say(f"  by number: {_first_to_last(written.by_number)} in {output / 'samples'}")
     if written.grids:
-        display.say(f"  together: {_first_to_last(written.grids)}")
+        display.say(f"  grid: {_first_to_last(written.grids)}")
 
 
 def _first_to_last(files: Sequence[Path]) -> str:

@@ -1,4 +1,4 @@
-"""The files that the original's txt2img wrote for its pictures: by prompt, by number, and one grid; none twice."""
+"""The image files that the original's txt2img wrote: by prompt, by number, and one grid. No file is overwritten."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["PictureFiles"]
 
 
 class PictureFiles:
-    """The files of one command, written as its pictures are made: `by_prompt` and, when asked for, `by_number`."""
+    """The files of one command, written as its images are made: `by_prompt` and, with `is_numbered`, `by_number`."""
 
     def __init__(self, folder: Path, *, is_numbered: bool) -> None:
         self.by_prompt: list[Path] = []
@@ -24,7 +24,7 @@ class PictureFiles:
         self._next: dict[str, int] = {}
 
     def save(self, finished: FinishedPicture) -> None:
-        """Write "the prompt_0.png" with the first free number, and give it the next number in the folder samples."""
+        """Write "the prompt_0.png" with the first free number, and link it under the next number in the folder samples."""
         stem = file_stem(finished.picture.prompt, blank=" ")
         if stem not in self._next:
             self._next[stem] = next_number(self._folder, re.compile(rf"{re.escape(stem)}_(\d+)\."))
@@ -36,9 +36,9 @@ class PictureFiles:
             self.by_number.append(_same_picture(path, self._samples))
 
     def write_grid(self, title: str, *, columns: int) -> tuple[Path, ...]:
-        """Write all pictures as "the-title-0000.png" with the first free number, cut into several when it is too large."""
+        """Write all images as "the-title-0000.png" with the first free number, split into several files when too large."""
         stem = file_stem(title)
-        # A grid that was cut has parts "-0000-2.png", ...; a title that goes on with a number is another title.
+        # A split grid has parts "-0000-2.png", ...; a title followed by another number is a different title.
         number = next_number(self._folder, re.compile(rf"{re.escape(stem)}-(\d{{4,}})(?:-[1-9]\d*)?\.(?:png|jpg)$"))
         rows = [self.by_prompt[start : start + columns] for start in range(0, len(self.by_prompt), columns)]
         with reserved_by(lambda free: self._folder / f"{stem}-{free:04d}.png", number) as path:
@@ -46,7 +46,7 @@ class PictureFiles:
 
 
 def _same_picture(path: Path, folder: Path) -> Path:
-    """Give the picture a second name, the next number in `folder`; a copy where the file system has one name for a file."""
+    """Link the image under the next number in `folder`, or copy it where the file system has no hard links."""
     folder.mkdir(exist_ok=True)
     number = next_number(folder, re.compile(r"(\d{5,})\."))
     with reserved_by(lambda free: folder / f"{free:05d}.png", number) as numbered:

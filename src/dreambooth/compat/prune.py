@@ -1,4 +1,4 @@
-"""`scripts/prune_ckpt.py`: a model file without what only training needs, written beside it."""
+"""`scripts/prune_ckpt.py`: writes a copy of a model file without the data that only training needs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["FLAGS", "main", "prune"]
 
 _COMMAND = "python scripts/prune_ckpt.py"
-_SENTENCE = "Write NAME-pruned beside a model file: the weights in float16, without optimiser states and averages."
+_SENTENCE = "Write NAME-pruned next to a model file: the weights in float16, without optimizer states and averaged weights."
 
 FLAGS = (
-    Flag(("--ckpt",), "The .ckpt or .safetensors file to prune; it is left as it is."),
+    Flag(("--ckpt",), "The .ckpt or .safetensors file to prune; it is not changed."),
     Flag(("--fp32",), "Write float32 instead of float16.", bare="true", takes_value=False),
     Flag(
         ("--keep_only_ema",),
-        "Take the running average of the UNet's weights instead of the last ones.",
+        "Keep the averaged (EMA) UNet weights instead of the last ones.",
         bare="true",
         takes_value=False,
     ),
@@ -36,7 +36,7 @@ FLAGS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the script with the arguments (those of the process when None). Returns the exit code."""
+    """Run the script with the given arguments (default: those of the process). Returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
 
     def work() -> None:
@@ -47,10 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def prune(arguments: Sequence[str], display: Display) -> Conversion:
-    """Write the model file that a command line names as `<stem>-pruned`, in its own form, and say both sizes.
+    """Write the model file of a command line as `<stem>-pruned`, in the same file format, and print both sizes.
 
-    Raises SettingsError when the command line is wrong; ModelFileError when the file is no model, holds no averages where
-    they are asked for, or the pruned one is there already.
+    Raises SettingsError when the command line is wrong; ModelFileError when the file is no model, has no averaged weights
+    although --keep_only_ema is set, or the pruned file already exists.
     """
     given = read_arguments(_COMMAND, _SENTENCE, FLAGS, arguments)
     problems = unknown_options(given.rest, FLAGS)
@@ -60,25 +60,25 @@ def prune(arguments: Sequence[str], display: Display) -> Conversion:
         raise SettingsError(problems, hint=f"See `{_COMMAND} --help`.")
     source = Path(given.values["ckpt"])
     if not source.is_file():
-        found = "a folder, not a file" if source.is_dir() else "no such file"
-        raise ModelFileError(f"{source}: {found}", hint="A folder is rewritten with `dreambooth convert FOLDER NAME.ckpt`.")
+        problem = "is a folder, not a file" if source.is_dir() else "no such file"
+        raise ModelFileError(f"{source}: {problem}", hint="Convert a folder with `dreambooth convert FOLDER NAME.ckpt`.")
     destination = source.with_name(f"{source.stem}-pruned{'.safetensors' if source.suffix == '.safetensors' else '.ckpt'}")
     if destination.exists():
-        raise ModelFileError(f"{destination}: is there already", hint="Remove it, or give it another name, and prune again.")
+        raise ModelFileError(f"{destination}: already exists", hint="Remove or rename it, then prune again.")
     return _convert(
         source, destination, has_fp32="fp32" in given.values, is_average="keep_only_ema" in given.values, display=display
     )
 
 
 def _convert(source: Path, destination: Path, *, has_fp32: bool, is_average: bool, display: Display) -> Conversion:
-    from dreambooth.recipes.convert import convert  # loads torch, which a wrong flag does not need
+    from dreambooth.recipes.convert import convert  # imports torch, which is slow; reports wrong flags first
     from dreambooth.weights.read import model_name, read_model
 
     model = model_name(source)
     if is_average and read_model(model).report.unet_weights != "ema":
         raise ModelFileError(
-            f"{source}: holds no averaged weights (model_ema.*), so there is nothing that --keep_only_ema could keep",
-            hint="Leave out --keep_only_ema.",
+            f"{source}: has no averaged weights (model_ema.*), so --keep_only_ema would keep nothing",
+            hint="Omit --keep_only_ema.",
         )
     values = {
         "source": model,
@@ -86,9 +86,9 @@ def _convert(source: Path, destination: Path, *, has_fp32: bool, is_average: boo
         "dtype": "float32" if has_fp32 else "float16",
         "weights": "ema" if is_average else "raw",
     }
-    done = convert(parse_settings(ConvertSettings, values, where="command line"), display)
-    if done.report.unet_weights == "raw":
-        display.say("Averages are left out; --keep_only_ema takes them instead of the last weights.")
+    conversion = convert(parse_settings(ConvertSettings, values, where="command line"), display)
+    if conversion.report.unet_weights == "raw":
+        display.say("Averaged weights were dropped; --keep_only_ema keeps them instead of the last weights.")
     before = source.stat().st_size
-    display.say(f"{source.name} has {before / 1e9:.2f} GB, {destination.name} {done.num_bytes / 1e9:.2f} GB.")
-    return done
+    display.say(f"{source.name}: {before / 1e9:.2f} GB; {destination.name}: {conversion.num_bytes / 1e9:.2f} GB.")
+    return conversion

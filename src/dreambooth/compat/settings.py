@@ -1,4 +1,4 @@
-"""Options that the original programs have and our verbs do not. Loads no torch."""
+"""Options that the original programs have and our verbs do not. Does not import torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A translated job is trained: the checkpoint is held against the YAML, then the one recipe runs."""
+"""Training of a translated job: compares the checkpoint with the YAML, then trains as `dreambooth train` does."""
 
 from __future__ import annotations
 
@@ -43,26 +43,26 @@ def _check_structure(structure: Mapping[str, Key], settings: TrainSettings) -> N
     try:
         family = read_model(settings.base.model, weights=settings.base.weights).family
     except DreamboothError:
-        return  # training says so itself, together with everything else that is wrong
-    found = contradictions({name: key.value for name, key in structure.items()}, family)
-    problems = [f"{structure[name].name} is {rest}" for name, rest in (problem.split(" is ", 1) for problem in found)]
+        return  # training reports this together with all other problems
+    mismatches = contradictions({name: key.value for name, key in structure.items()}, family)
+    problems = [f"{structure[name].name} is {rest}" for name, rest in (text.split(" is ", 1) for text in mismatches)]
     if problems:
-        hint = "Give the YAML that belongs to the checkpoint: keys that describe the model may be left out."
+        hint = "Use the YAML that belongs to the checkpoint; keys that describe the model may be omitted."
         raise ModelFileError(problems, hint=hint)
 
 
 def go_on(run: Path, named: Path, job: Job, display: Display) -> None:
-    """Go on with a run, which the person named by its folder or by a model in it.
+    """Resume a run; `named` is its folder or a model in it, as given by the user.
 
-    Raises what `resume` raises, and RunError for a model of an earlier step: only the newest state is kept.
+    Raises what `resume` raises, and RunError for a model of an earlier step: only the newest checkpoint is kept.
     """
     if job.problems:
         raise SettingsError(job.problems, hint=HINT)
     newest = max((checkpoint.step for checkpoint in find_checkpoints(RunFolder(run))), default=0)
     if named.is_file() and (step := read_model(str(named)).num_steps or 0) < newest:
         raise RunError(
-            f"{named}: is of step {step}, and the run can only go on from step {newest}, whose state is kept",
-            hint=f"Go on from there: -r {quoted(run)}\nOr start a new run from this model: --actual_resume {quoted(named)}",
+            f"{named}: is the model of step {step}, but the run can only resume from its checkpoint at step {newest}",
+            hint=f"Resume from there: -r {quoted(run)}\nOr start a new run from this model: --actual_resume {quoted(named)}",
         )
     with _published_at_the_end(run, display):
         resume(run, job.said, display)
@@ -70,7 +70,7 @@ def go_on(run: Path, named: Path, job: Job, display: Display) -> None:
 
 @contextmanager
 def _published_at_the_end(run: Path, display: Display) -> Iterator[None]:
-    """However training ends, give the models of the second generation's layout their names in `trained_models`, too."""
+    """However training ends, also link the models of the second generation's layout into `trained_models`."""
     try:
         yield
     finally:
@@ -82,4 +82,4 @@ def _published_at_the_end(run: Path, display: Display) -> Iterator[None]:
                 target = _PUBLISHED / template.replace("{steps}", f"{steps:05d}")
                 if not target.exists():
                     link_or_copy(path, target)
-                    display.say(f"Also as {target}")
+                    display.say(f"Also saved as {target}")

@@ -1,4 +1,4 @@
-"""What a command line of an original program comes to: settings of ours, where each came from, and what to say about it."""
+"""The translation of an original command line: our settings, where each came from, and the messages about it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from dreambooth.schema.verbs import TrainSettings
 
 __all__ = ["HINT", "Collected", "Job", "Key", "settings_of", "truth", "without_slashes"]
 
-HINT = "See `python main.py --help`, and docs/reference/from-the-original.md for what each option and key does."
+HINT = "See `python main.py --help`; docs/reference/from-the-original.md explains each option and key."
 
 
 @dataclass(frozen=True)
 class Key:
-    """A key of the YAML files as it was given: its value, and what to call it in messages."""
+    """A key of the YAML files: its value, and its name in messages."""
 
     value: Any
     name: str
-    """Its dotted name behind the file it is from, or the option that stands for it."""
+    """The file and the dotted name, or the option that sets the key."""
 
 
 @dataclass
 class Collected:
-    """Settings on their way from an original command line: dotted path to value, and the name each is known by there."""
+    """Settings collected from an original command line: dotted path to value, and to the name used there."""
 
     values: dict[str, Any] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
@@ -37,12 +37,12 @@ class Collected:
     notes: list[str] = field(default_factory=list)
 
     def set(self, path: str, value: Any, name: str) -> None:
-        """Take down a setting of ours under its original name."""
+        """Record one of our settings with its original name."""
         self.values[path] = value
         self.names[path] = name
 
     def default(self, path: str, value: Any) -> None:
-        """Take down what the original program did where nothing was said."""
+        """Record the original program's default."""
         self.values.setdefault(path, value)
 
     def has_priors(self) -> bool:
@@ -52,32 +52,32 @@ class Collected:
 
 @dataclass(frozen=True)
 class Job:
-    """A training run that was asked for in an original program's way."""
+    """A training run requested by a command line of an original program."""
 
     settings: TrainSettings | None
-    """None where an older run goes on with its own."""
+    """None when a run is resumed with its own settings."""
     said: Mapping[str, Any]
-    """Dotted path to value of what was said, without what follows where nothing was: it must agree with a run that goes on."""
+    """Dotted path to value of the settings that were given, without defaults; a resumed run must agree with them."""
     problems: tuple[str, ...]
-    """What is wrong with what was said, where an older run goes on and nobody has raised it yet."""
+    """Problems of a command line that resumes a run; not raised yet."""
     notes: tuple[str, ...]
     is_debug: bool = False
     gpus: tuple[int, ...] = ()
     beside: Mapping[str, str] = field(default_factory=dict)
     """Path within the run's folder to the text of a file that the original program put there."""
     structure: Mapping[str, Key] = field(default_factory=dict)
-    """Keys of the original language that the checkpoint must agree with."""
+    """Original keys that the checkpoint must agree with."""
     published: str | None = None
-    """What models are called outside of the run's folder, too, with a place for {steps}; None where that is not done."""
+    """Second name of the models, outside the run folder, with the placeholder {steps}; None when there is none."""
 
 
 def without_slashes(name: str) -> str:
-    """A part of a file's name that stays in its folder."""
+    """A name in which slashes are replaced, so that the file stays in its folder."""
     return re.sub(r"[/\\]", "-", name)
 
 
 def truth(value: object, name: str, collected: Collected) -> bool:
-    """A truth value as the original programs spelled it; anything else is noted as a problem."""
+    """A boolean in the spellings of the original programs; anything else is recorded as a problem."""
     lowered = str(value).lower()
     if lowered not in ("yes", "true", "t", "y", "1", "no", "false", "f", "n", "0"):
         collected.problems.append(f"{name} is {str(value)!r}: expected true or false")
@@ -85,9 +85,9 @@ def truth(value: object, name: str, collected: Collected) -> bool:
 
 
 def settings_of(collected: Collected) -> TrainSettings:
-    """What was collected over the preset `original`, judged by the one schema.
+    """The collected settings on top of the preset `original`, validated by the settings schema.
 
-    Raises SettingsError with everything that is wrong, of the translation too.
+    Raises SettingsError with all problems, including those of the translation.
     """
     given = nested(collected.values)
     where, below = read_preset("original")

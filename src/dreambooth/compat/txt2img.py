@@ -1,4 +1,4 @@
-"""`scripts/stable_txt2img.py`: the original's flags for pictures, translated into settings."""
+"""`scripts/stable_txt2img.py`: translates the original's flags for images into settings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["FLAGS", "main", "pictures_asked_for", "txt2img"]
 
 _COMMAND = "python scripts/stable_txt2img.py"
-_SENTENCE = "Make pictures of a prompt, or of a file of prompts, with the flags and the files of the original program."
+_SENTENCE = "Make images of a prompt, or of a file of prompts, with the flags and files of the original program."
 
 
 def _switch(name: str, sentence: str) -> Flag:
@@ -33,33 +33,33 @@ def _switch(name: str, sentence: str) -> Flag:
 
 
 FLAGS = (
-    Flag(("--prompt",), "What to show. Default: a painting of a virus monster playing guitar."),
-    Flag(("--outdir",), "Folder for the pictures. Default: outputs/txt2img-samples."),
-    _switch("--skip_grid", "Write no grid."),
-    _switch("--skip_save", "Keep no pictures by number in the folder samples."),
-    Flag(("--ddim_steps",), "Denoising steps, of PLMS too. Default: 50."),
+    Flag(("--prompt",), "The prompt. Default: a painting of a virus monster playing guitar."),
+    Flag(("--outdir",), "Folder for the images. Default: outputs/txt2img-samples."),
+    _switch("--skip_grid", "Do not write a grid."),
+    _switch("--skip_save", "Do not write numbered images into the folder samples."),
+    Flag(("--ddim_steps",), "Denoising steps, also for PLMS. Default: 50."),
     _switch("--plms", "Sample with PLMS instead of DDIM."),
-    _switch("--laion400m", "Refused: it never worked in the original program."),
+    _switch("--laion400m", "Not supported; it never worked in the original program."),
     _switch("--fixed_code", "Start every iteration from the same noise."),
-    Flag(("--ddim_eta",), "Fresh noise in DDIM, from 0 to 1. Default: 0."),
-    Flag(("--n_iter",), "How often the batch, or the file of prompts, is made. Default: 2."),
+    Flag(("--ddim_eta",), "Amount of fresh noise in DDIM (eta), from 0 to 1. Default: 0."),
+    Flag(("--n_iter",), "How many times to make the batch, or the file of prompts. Default: 2."),
     Flag(("--H",), "Height in pixels. Default: the model's own size, 512 for Stable Diffusion 1."),
     Flag(("--W",), "Width in pixels. Default: the model's own size, 512 for Stable Diffusion 1."),
-    Flag(("--C",), "Channels of latents; must be those of the model, 4 for Stable Diffusion 1."),
-    Flag(("--f",), "Pixels that one latent stands for; must be those of the model, 8 for Stable Diffusion 1."),
-    Flag(("--n_samples",), "Pictures made at once. Default: 3."),
-    Flag(("--n_rows",), "Pictures in a row of the grid. Default: as many as --n_samples."),
-    Flag(("--scale",), "How strongly the prompt pulls; 1 is no guidance. Default: 7.5."),
-    Flag(("--from-file",), "A text file with one prompt a line, instead of --prompt."),
-    Flag(("--config",), "The model's YAML; it must agree with the tensors, and chooses averaged weights by use_ema."),
+    Flag(("--C",), "Number of latent channels; must match the model: 4 for Stable Diffusion 1."),
+    Flag(("--f",), "Downsampling factor; must match the model: 8 for Stable Diffusion 1."),
+    Flag(("--n_samples",), "Batch size: images made at once. Default: 3."),
+    Flag(("--n_rows",), "Images per row of the grid. Default: the value of --n_samples."),
+    Flag(("--scale",), "Guidance scale; 1 means no guidance. Default: 7.5."),
+    Flag(("--from-file",), "A text file with one prompt per line, instead of --prompt."),
+    Flag(("--config",), "The model's YAML; it must match the tensors, and its use_ema selects averaged weights."),
     Flag(
         ("--ckpt",),
         "The model: a .ckpt or .safetensors file, a run folder, a diffusers folder, a hub id (owner/name), or toybox. "
         "Default: models/ldm/stable-diffusion-v1/model.ckpt.",
     ),
-    Flag(("--seed",), "Picture k starts from noise made of this number and k alone. Default: 42."),
+    Flag(("--seed",), "Random seed; the noise of image k depends only on the seed and k. Default: 42."),
     Flag(("--precision",), "autocast (float16 on a GPU, float32 on the CPU) or full (float32). Default: autocast."),
-    Flag(("--embedding_path",), "Has no effect, as it had none in the original program."),
+    Flag(("--embedding_path",), "Ignored; it had no effect in the original program either."),
 )
 
 _DEFAULTS = {
@@ -68,7 +68,7 @@ _DEFAULTS = {
     "n_samples": "3",
     "ckpt": "models/ldm/stable-diffusion-v1/model.ckpt",
 }
-"""The original's defaults where those of the settings are others."""
+"""The original's defaults where they differ from those of the settings."""
 
 _PATHS = {
     "prompt": "sample.prompt",
@@ -85,11 +85,11 @@ _PATHS = {
     "ckpt": "base.model",
     **{name: name for name in ("skip_grid", "skip_save", "fixed_code", "n_iter", "n_rows", "C", "f", "precision")},
 }
-"""The setting that a flag gives its value to."""
+"""Flag to the setting that it sets."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the script with the arguments (those of the process when None). Returns the exit code."""
+    """Run the script with the given arguments (default: those of the process). Returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
 
     def work() -> None:
@@ -100,23 +100,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def txt2img(arguments: Sequence[str], display: Display) -> WrittenPictures:
-    """Make the pictures that a command line of the original asks for.
+    """Make the images requested by a command line of the original.
 
-    Raises SettingsError with every mistake of the command line before the model is read; otherwise as `generate` does.
+    Raises SettingsError with all problems of the command line before the model is read; otherwise what `generate` raises.
     """
     given = read_arguments(_COMMAND, _SENTENCE, FLAGS, arguments)
     asked, prompts = pictures_asked_for(given)
     if "embedding_path" in given.values:
-        display.say("--embedding_path has no effect, as it had none in the original program.")
-    from dreambooth.compat.original_pictures import make_original_pictures  # loads torch, which a wrong flag does not need
+        display.say("--embedding_path is ignored; it had no effect in the original program either.")
+    from dreambooth.compat.original_pictures import (
+        make_original_pictures,
+    )  # imports torch, which is slow; reports wrong flags first
 
     return make_original_pictures(asked, prompts, display)
 
 
 def pictures_asked_for(given: Given) -> tuple[OriginalPictures, tuple[str, ...]]:
-    """The settings that the flags stand for, and the prompts of one iteration, one for each picture.
+    """The settings of a command line, and the prompts of one iteration, one per image.
 
-    Raises SettingsError with everything that is wrong, also with the files and the folder that were named.
+    Raises SettingsError with all problems, including those of the given files and folder.
     """
     flags = {**_DEFAULTS, **given.values}
     problems = [*unknown_options(given.rest, FLAGS), *_contradictions(given)]
@@ -124,7 +126,7 @@ def pictures_asked_for(given: Given) -> tuple[OriginalPictures, tuple[str, ...]]
     if "from-file" in flags:
         with _adding_to(problems):
             lines = read_prompts(Path(flags["from-file"]), name="--from-file")
-    weights = "raw"  # what the original's loader took of a file with both sets, whatever its averages
+    weights = "raw"  # the original's loader ignored the averaged weights of a file with both sets
     if "config" in flags:
         with _adding_to(problems):
             weights = "ema" if _uses_averages(Path(flags["config"])) else "raw"
@@ -147,16 +149,16 @@ def _contradictions(given: Given) -> Iterator[str]:
     if "laion400m" in given.values:
         yield (
             "--laion400m never worked in the original program, which could not load its own settings for that model; "
-            "leave it out and give a Stable Diffusion 1 model with --ckpt"
+            "omit it and use a Stable Diffusion 1 model with --ckpt"
         )
     if "from-file" in given.values and "prompt" in given.values:
-        yield "--from-file gives the prompts, so --prompt would have no effect; leave out one or the other"
+        yield "--from-file replaces --prompt, which would have no effect; use only one of them"
 
 
 def _uses_averages(config: Path) -> bool:
-    """Whether a model's YAML asks for averaged weights, as the original did when an entry was missing.
+    """Whether a model's YAML selects averaged weights; if the entry is missing, they are selected, as in the original.
 
-    Whether the YAML is one of a model is checked when the model is there.
+    Whether the YAML describes a model is checked later, together with the model.
     """
     model = read_yaml(config).get("model")
     parameters = model.get("params") if isinstance(model, Mapping) else None

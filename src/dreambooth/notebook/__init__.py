@@ -1,1 +1,1 @@
-"""What a notebook calls: photos by upload, training with live losses, models to choose from, files to take home."""
+"""Functions for notebooks: upload photos, train with live losses, choose a model, download files."""

@@ -1,4 +1,4 @@
-"""Losses as a picture: an SVG that is text, so that a cell can show it without any library for drawing."""
+"""Charts of the losses as SVG text, which a cell can show without a plotting library."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from dreambooth.runs.progress import Curve, Progress
 
 __all__ = ["loss_chart"]
 
-_COLOURS = {"photos": "#2f7ed8", "class": "#e07b1f"}
+_COLORS = {"photos": "#2f7ed8", "class": "#e07b1f"}
 _WIDTH, _HEIGHT = 720, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 30, 34  # pixels around the curves, for labels
-_MOST_POINTS = 400  # more than the curves are wide in pixels would only be slow to send
-_UNSETTLED = 20  # the first smoothed losses are means of few steps, jump, and would set the height of the whole picture
-_CHARACTER = 5.3  # a letter of the legend in pixels, on average
+_MOST_POINTS = 400  # more points are slow to send and not visible at this width
+_UNSETTLED = 20  # the first smoothed losses average few steps, fluctuate, and would set the height of the chart
+_CHARACTER = 5.3  # average width of a legend character in pixels
 _MEASURED, _TRAINED = "stroke-width='2'", "stroke-width='1.5' stroke-opacity='0.55'"
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """From steps and losses to places in the picture, in pixels."""
+    """Converts steps and losses into pixel coordinates."""
 
     last_step: int
     low: float
@@ -36,10 +36,10 @@ class _Scale:
 
 
 def loss_chart(progress: Progress, *, last_step: int) -> str:
-    """Curves of the losses of training, and of those on fixed noise with dots, from step 0 to `last_step`.
+    """Draw the training losses, and the losses on fixed noise with dots, from step 0 to `last_step`.
 
-    Training losses jump from step to step with the noise level that was drawn, so they are shown smoothed; the ones on fixed
-    noise compare from step to step.
+    Training losses fluctuate with the noise level drawn at each step, so they are smoothed; losses on fixed noise are
+    comparable from step to step. Returns an empty string when there are no losses.
     """
     losses = {name: _settled(curve) for name, curve in progress.losses.items()}
     curves = [*losses.values(), *progress.validation.values()]
@@ -62,7 +62,7 @@ def loss_chart(progress: Progress, *, last_step: int) -> str:
 
 
 def _ticks(low: float, high: float) -> tuple[float, float, list[float]]:
-    """The range of the axis, and round numbers in it: about four, at 1, 2 or 5 times a power of ten from each other."""
+    """The range of the axis and about four round numbers in it, spaced by 1, 2 or 5 times a power of ten."""
     spread = max(high - low, abs(high) * 0.05, 1e-6)
     rough = spread / 4
     power = 10.0 ** math.floor(math.log10(rough))
@@ -89,13 +89,13 @@ def _lines(curves: Mapping[str, Curve], scale: _Scale, *, is_measured: bool) -> 
     for name, curve in curves.items():
         finite = [(step, value) for step, value in _thinned(curve) if math.isfinite(value)]
         places = [(scale.x(step), scale.y(value)) for step, value in finite]
-        colour = _COLOURS[name]
+        color = _COLORS[name]
         style = _MEASURED if is_measured else _TRAINED
         if len(places) > 1:
             points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-            yield f"<polyline points='{points}' fill='none' stroke='{colour}' {style}/>"
+            yield f"<polyline points='{points}' fill='none' stroke='{color}' {style}/>"
         if is_measured or len(places) == 1:
-            yield from (f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3' fill='{colour}'/>" for x, y in places)
+            yield from (f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3' fill='{color}'/>" for x, y in places)
 
 
 def _settled(curve: Curve) -> Curve:
@@ -115,6 +115,6 @@ def _legend(progress: Progress) -> Iterator[str]:
             if not curve:
                 continue
             text = f"{name} {where} {curve[-1][1]:.4f}"
-            yield f"<line x1='{x:.1f}' y1='14' x2='{x + 18:.1f}' y2='14' stroke='{_COLOURS[name]}' {style}/>"
+            yield f"<line x1='{x:.1f}' y1='14' x2='{x + 18:.1f}' y2='14' stroke='{_COLORS[name]}' {style}/>"
             yield f"<text x='{x + 22:.1f}' y='18' font-size='11'>{html.escape(text)}</text>"
             x += 26 + _CHARACTER * len(text)

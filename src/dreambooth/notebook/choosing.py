@@ -1,4 +1,4 @@
-"""The models of a run, side by side with their previews, and one of them chosen."""
+"""Shows the models of a run with their previews, and lets the user choose one."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ class SavedModel:
     step: int
     path: Path
     pictures: tuple[Path, ...]
-    """Its previews; empty where none were made at this step."""
+    """Its previews; empty when none were made at this step."""
 
     @property
     def label(self) -> str:
-        """What a list shows."""
+        """Text for lists."""
         return f"step {self.step}: {self.path.name}, {self.path.stat().st_size / 1e9:.2f} GB"
 
 
 @dataclass
 class Choice:
-    """The model that was chosen last; a list in the notebook may change it."""
+    """The selected model; a list in the notebook can change it."""
 
     model: SavedModel
 
     @property
     def path(self) -> Path:
-        """Its file."""
+        """The file of the selected model."""
         return self.model.path
 
 
 def saved_models(run: Path) -> tuple[SavedModel, ...]:
-    """The models of a run, of the earliest step first. What a file is named does not matter: it says its step itself."""
+    """The models of a run, earliest step first. The step is read from the file, not from its name."""
     folder = RunFolder(run)
     files = [*folder.model_at(0).parent.glob("*.safetensors"), folder.final_model]
     steps = {path: _step_of(path) for path in files if path.is_file()}
@@ -62,14 +62,14 @@ def _step_of(path: Path) -> int:
 
 
 def choose_model(run: str | Path, *, step: int | None = None) -> Choice:
-    """Show the models of `run` with their previews and a list to choose from; the last one stands until another is chosen.
+    """Show the models of `run` with their previews and a list to choose from; the last model is preselected.
 
-    With `step` the model of that step is taken. Without the widgets only so can another than the last be chosen. Raises
-    RunError when the run has no models, or none of that step.
+    `step` preselects the model of that step; without widgets this is the only way to choose an earlier model. Raises RunError
+    when the run has no models, or none of that step.
     """
     models = saved_models(Path(run))
     if not models:
-        raise RunError(f"{run}: no model has been written yet", hint="Let it train to its first checkpoint, or its end.")
+        raise RunError(f"{run}: no model has been saved yet", hint="Continue training until its first checkpoint or its end.")
     choice = Choice(models[-1] if step is None else _at(step, models))
     show(picture_rows([(model.label, model.pictures) for model in models], side=_SIDE))
     widgets = find_widgets()
@@ -90,11 +90,11 @@ def _at(step: int, models: tuple[SavedModel, ...]) -> SavedModel:
         if model.step == step:
             return model
     steps = ", ".join(str(model.step) for model in models)
-    raise RunError(f"no model was written at step {step}", hint=f"There are models of the steps {steps}.")
+    raise RunError(f"no model was saved at step {step}", hint=f"Models exist for steps {steps}.")
 
 
 def show_pictures(folder: str | Path, *, newest: int = 8, side: int = 256) -> None:
-    """Show the newest pictures of a folder, and of the folders in it, as small squares."""
+    """Show the newest images of a folder and its subfolders as small squares."""
     files = sorted(Path(folder).rglob("*.png"), key=lambda path: (path.stat().st_mtime, path.name))[-newest:]
     columns = max(1, 1024 // side)
     show(picture_rows([("", files[start : start + columns]) for start in range(0, len(files), columns)], side=side))

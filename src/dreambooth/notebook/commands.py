@@ -1,4 +1,4 @@
-"""The command `dreambooth`, run from a notebook in a process of its own: when it ends, the memory of the GPU is free."""
+"""Runs the command `dreambooth` from a notebook in a separate process, which frees the GPU memory when it ends."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["run_command"]
 
 
 def run_command(verb: str, *places: object, **settings: object) -> None:
-    """Run `dreambooth VERB ...` and show its lines as they come. `settings` are its flags, with underscores.
+    """Run `dreambooth VERB ...` and print its output live. `settings` are its flags, with underscores.
 
-    Interrupting the cell asks the command to stop, which keeps what it has made. Raises DreamboothError with the command's own
-    words when it fails.
+    Interrupting the cell stops the command, which keeps the files it has made. Raises DreamboothError with the command's
+    error message when it fails.
     """
     said: list[str] = []
     with started_command(command_line(verb, *places, **settings), output=subprocess.PIPE) as process:
@@ -29,7 +29,7 @@ def run_command(verb: str, *places: object, **settings: object) -> None:
                 _echo(line.decode("utf-8", errors="replace"), said)
             raise
     if process.returncode != 0:
-        raise DreamboothError(f"dreambooth {verb} did not finish:\n{error_text(said)}")
+        raise DreamboothError(f"dreambooth {verb} failed:\n{error_text(said)}")
 
 
 def _echo(line: str, said: list[str]) -> None:

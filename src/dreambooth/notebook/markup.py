@@ -1,4 +1,4 @@
-"""HTML for a cell: notes, tables and pictures. Colours of text are the notebook's own, so that it reads on dark and light."""
+"""HTML for cells: notes, tables and images. Text keeps the notebook's colors, so it is readable on dark and light themes."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ _CELL = "style='text-align:left;vertical-align:top;padding:2px 12px 2px 0'"
 
 
 def note(text: str) -> str:
-    """Lines as they are, in the type of a terminal."""
+    """Text in a monospaced font, with its line breaks."""
     return f"<pre style='white-space:pre-wrap;margin:4px 0'>{html.escape(text)}</pre>"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text under column names."""
+    """A table of text with column names."""
     head = "".join(f"<th {_CELL}>{html.escape(column)}</th>" for column in columns)
     body = "".join(f"<tr>{''.join(f'<td {_CELL}>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f"<table style='border-collapse:collapse'><tr>{head}</tr>{body}</table>"
 
 
 def picture(image: ImageSource, *, width: int | None = None) -> str:
-    """A picture inside of the HTML itself: the notebook's server need not reach the file."""
+    """An image embedded in the HTML, so the notebook server does not need access to the file."""
     data = base64.b64encode(png_bytes(image)).decode("ascii")
     size = "" if width is None else f" width='{width}'"
     return f"<img{size} style='max-width:100%' src='data:image/png;base64,{data}'>"
 
 
 def small_picture(path: Path, side: int) -> str:
-    """A square picture from a file, made small first, so that many of them are quick to send."""
+    """A square image from a file, scaled down first, so that many images can be sent quickly."""
     return picture(enlarged(path, side))
 
 
 def captioned(content: str, caption: str, *, width: int) -> str:
-    """Something with a line below it, to stand beside others."""
+    """Content with a caption below it; several are shown side by side."""
     style = f"display:inline-block;vertical-align:top;margin:0 6px 6px 0;width:{width}px;font-size:11px;overflow-wrap:anywhere"
     return f"<span style='{style}'>{content}<br>{html.escape(caption)}</span>"
 
 
 def picture_rows(rows: Sequence[tuple[str, Sequence[Path]]], columns: Sequence[str] = (), *, side: int) -> str:
-    """Square pictures in rows with a label to the left and, when given, names above."""
+    """Rows of square images with a label on the left and optional column names."""
     head = "".join(f"<th style='max-width:{side}px;font-weight:normal'>{html.escape(name)}</th>" for name in ("", *columns))
     body = "".join(
         f"<tr><td style='padding-right:8px'>{html.escape(label)}</td>"

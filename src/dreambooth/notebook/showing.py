@@ -1,4 +1,4 @@
-"""The seam to the notebook: the only place that knows IPython and ipywidgets, both loaded when they are first needed."""
+"""The interface to the notebook: the only module that uses IPython's display and ipywidgets, imported on first use."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dreambooth.notebook.markup import note
 __all__ = ["Area", "find_widgets", "show"]
 
 _WITHOUT_WIDGETS = (
-    "The widgets are not installed; everything works without them, through the plain variables above.\n"
-    "To have them:  pip install 'ipywidgets>=8'  and restart the kernel."
+    "ipywidgets is not installed. Everything works without it; use the variables above instead.\n"
+    "To install it, run  pip install 'ipywidgets>=8'  and restart the kernel."
 )
 
 
 class Area:
-    """A place in a cell's output whose HTML can be exchanged."""
+    """A part of a cell's output whose HTML can be replaced."""
 
     def __init__(self, markup: str) -> None:
         from IPython.display import HTML, display
@@ -24,7 +24,7 @@ class Area:
         self._handle: Any = display(HTML(markup), display_id=True)
 
     def update(self, markup: str) -> None:
-        """Show other HTML in its place; nothing is sent when it is the same."""
+        """Replace the HTML; nothing is sent when it is unchanged."""
         from IPython.display import HTML
 
         if markup != self._markup and self._handle is not None:
@@ -33,14 +33,14 @@ class Area:
 
 
 def show(thing: object) -> None:
-    """Show HTML, given as text, or a widget below what the cell has shown so far."""
+    """Append HTML (given as text) or a widget to the cell's output."""
     from IPython.display import HTML, display
 
     display(HTML(thing) if isinstance(thing, str) else thing)
 
 
 def find_widgets() -> Any | None:
-    """The library of widgets; None, after saying how to get it, where it is not installed."""
+    """The module ipywidgets; if it is not installed, show how to install it and return None."""
     try:
         import ipywidgets
     except ImportError:

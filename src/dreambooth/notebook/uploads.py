@@ -1,4 +1,4 @@
-"""Photos from a person's own machine: chosen in the browser, written into a folder, looked at."""
+"""Uploads photos through the browser into a folder, and checks them."""
 
 from __future__ import annotations
 
@@ -27,10 +27,9 @@ _LONGEST_STEM = 80
 
 
 def ask_for_photos(folder: str | Path, *, resolution: int = 512) -> None:
-    """Show a button that uploads photos into `folder`, and below it what the folder holds and what is wrong with it.
+    """Show a button that uploads photos into `folder`, and below it the photos in the folder and their problems.
 
-    Captions of your own are .txt files of the same names, uploaded in the same way. Without the widgets the folder is shown
-    as it is.
+    Upload your own captions in the same way, as .txt files named like the photos. Without widgets, only the folder is shown.
     """
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
@@ -45,7 +44,7 @@ def ask_for_photos(folder: str | Path, *, resolution: int = 512) -> None:
     def take(change: Mapping[str, Any]) -> None:
         if change["new"]:
             save_uploads(change["new"], place)
-            # Photos that stay in the button would be kept in memory, and saved with the notebook.
+            # Clear the button, or the photos would stay in memory and be saved with the notebook.
             button.value = type(button.value)()
             area.update(photo_report(place, resolution=resolution))
 
@@ -53,11 +52,11 @@ def ask_for_photos(folder: str | Path, *, resolution: int = 512) -> None:
 
 
 def save_uploads(files: Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]], folder: Path) -> list[Path]:
-    """Write what a FileUpload holds into `folder`; the paths.
+    """Write the files of a FileUpload widget into `folder` and return their paths.
 
-    It holds records with `name` and `content`, or, in the older widgets that Colab has, records with `content` by name. A file
-    of the same name is replaced: uploading the same photos again changes nothing. Names that had to be changed say so by a
-    few signs of their own at the end, so that two of them never meet; a caption's ends like its photo's.
+    `files` are records with `name` and `content`, or, in the older widgets on Colab, a mapping of name to a record with
+    `content`. A file with the same name is replaced, so uploading the same photos again changes nothing. A name that had to
+    be changed gets a short hash at the end, so that two names never collide; a photo and its caption get the same hash.
     """
     named = files.items() if isinstance(files, Mapping) else ((file["name"], file) for file in files)
     written = []
@@ -70,7 +69,7 @@ def save_uploads(files: Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, 
 
 
 def safe_name(name: str) -> str:
-    """A file name that stays in its folder, is not hidden, and can be typed: no folders, no blanks, no control characters."""
+    """A file name without folders, blanks and control characters that is not hidden."""
     last = unicodedata.normalize("NFC", re.split(r"[/\\]", name)[-1])
     stem, dot, suffix = last.rpartition(".")
     if not dot or not stem.strip("."):
@@ -83,7 +82,7 @@ def safe_name(name: str) -> str:
 
 
 def photo_report(folder: Path, *, resolution: int) -> str:
-    """The photos of a folder, small, and the table of problems that the command line would show."""
+    """Thumbnails of the photos in a folder, and the table of problems that the command line shows."""
     report = scan_photos(folder, role="instance", resolution=resolution)
     shown = report.photos[:_MOST_THUMBNAILS]
     thumbnails = "".join(
@@ -97,15 +96,15 @@ def photo_report(folder: Path, *, resolution: int) -> str:
 
 
 def _summary(folder: Path, report: PhotoReport) -> str:
-    found = f"{folder}: {len(report.photos)} photos that can be used"
+    usable = f"{folder}: {len(report.photos)} usable photos"
     errors, warnings = len(report.errors), len(report.warnings)
     if not report.problems:
-        return f"{found}, no problems"
-    return f"{found}, {errors} errors (training will not start with them), {warnings} warnings"
+        return f"{usable}, no problems"
+    return f"{usable}, {errors} errors (fix these before training), {warnings} warnings"
 
 
 def _thumbnail(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The middle square of a photo, small."""
+    """The central square of a photo, scaled down."""
     pixels = read_pixels(path, background="white")
     height, width = pixels.shape[:2]
     side = min(height, width)

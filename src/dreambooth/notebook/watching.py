@@ -1,6 +1,6 @@
-"""Training from a notebook: a process of its own does the work, the cell shows what it writes down.
+"""Training from a notebook: a separate process trains, and the cell shows its progress.
 
-The process writes its words into a file beside the run, so that nothing that happens to the notebook holds it up.
+The process writes its output to a file next to the run folder, so that problems of the notebook cannot block it.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from dreambooth.runs.progress import Progress, asked_steps, preview_pictures, re
 
 __all__ = ["is_finished", "log_of", "train", "training_command"]
 
-_SECONDS = 2.0  # between two looks at what the training has written
-_LAST_WORDS = 6
+_SECONDS = 2.0  # between two updates of the cell
+_LAST_LINES = 6
 _PREVIEW_SIDE = 144
-_MOST_PREVIEWS = 8  # steps of which the previews are shown: the first, and the newest
+_MOST_PREVIEWS = 8  # steps whose previews are shown: the first, and the newest
 
 
 def train(run: str | Path, **settings: object) -> None:
-    """Train into the folder `run` and show it; go on where it stopped when the folder holds a run already.
+    """Train into the folder `run` and show the progress; if the folder already holds a run, resume it.
 
-    `settings` are the flags of `dreambooth train`, with underscores; without any, the run's own are used. A run that is
-    finished is left as it is, unless more `steps` are asked for. Interrupting the cell finishes the step and saves.
+    `settings` are the flags of `dreambooth train`, with underscores; if omitted, the run's own settings are used. A finished
+    run is not changed unless `steps` is larger than before. Interrupting the cell finishes the current step and saves.
 
-    Raises TrainingError with the training's own words when it fails, RunError when there are neither settings nor a run,
-    SettingsError for a setting that would hide the run from the notebook, and KeyboardInterrupt after it was interrupted.
+    Raises TrainingError with the error message of a failed training, RunError when there are neither settings nor a run,
+    SettingsError for a setting that the notebook does not support, and KeyboardInterrupt after an interrupt.
     """
     if "file_layout" in settings:
         raise SettingsError(
-            "file_layout names files as other programs do, and the notebook looks for this program's own",
-            hint="Leave it out; `dreambooth convert` makes a .ckpt of a model.",
+            "file_layout writes the file names of other programs, which the notebook cannot read",
+            hint="Omit it; `dreambooth convert` converts a model to .ckpt.",
         )
     folder = RunFolder(Path(run))
     if not settings and not folder.config.is_file():
-        raise RunError(f"{folder.path}: no run to go on with", hint="Begin one in the section about training.")
+        raise RunError(f"{folder.path}: no run to resume", hint="Start one in the section about training.")
     steps = settings.get("steps")
     if is_finished(folder, steps if isinstance(steps, int) else None):
         _Screen(folder).draw([])
         show(note(f"{folder.path} is finished. Its model is {folder.final_model}."))
         return
     job = Job.start(training_command(folder, settings), log=log_of(folder))
-    atexit.register(job.stop)  # a kernel that is shut down lets the training save
+    atexit.register(job.stop)  # when the kernel shuts down, let the training save
     try:
         _watch(job, folder)
     finally:
@@ -59,10 +59,10 @@ def train(run: str | Path, **settings: object) -> None:
 
 
 def training_command(run: RunFolder, settings: Mapping[str, object]) -> list[str]:
-    """The command that begins the run, or goes on with it when it was begun before.
+    """The command that starts the run, or resumes it if it exists.
 
-    On a resume the settings are given again: what may not change and was changed in the notebook is then refused in words,
-    and not left out in silence. The run knows its preset's values by itself.
+    A resume passes the settings again, so that a change that is not allowed is reported instead of silently ignored. The
+    preset is omitted, because the run has stored its values.
     """
     if run.config.is_file():
         return command_line("train", resume=run.path, **{name: value for name, value in settings.items() if name != "preset"})
@@ -70,7 +70,7 @@ def training_command(run: RunFolder, settings: Mapping[str, object]) -> list[str
 
 
 def is_finished(run: RunFolder, steps: int | None = None) -> bool:
-    """Whether the model of the last step stands, and no more `steps` are asked for than the run has done."""
+    """Whether the final model exists and `steps` is not larger than the number of steps done."""
     done = asked_steps(run)
     if done is None or not run.final_model.is_file() or (steps is not None and steps > done):
         return False
@@ -78,12 +78,12 @@ def is_finished(run: RunFolder, steps: int | None = None) -> bool:
 
 
 def log_of(run: RunFolder) -> Path:
-    """The file beside the run with the words of its training, of the last time it was started."""
+    """The file next to the run folder with the output of its most recent training process."""
     return run.path.with_name(f"{run.path.name}.log")
 
 
 def _watch(job: Job, run: RunFolder) -> None:
-    """Draw until the training ends, then say how it ended."""
+    """Update the cell until the training ends, then report how it ended."""
     screen, was_interrupted = _Screen(run), False
     while job.is_running:
         try:
@@ -97,12 +97,12 @@ def _watch(job: Job, run: RunFolder) -> None:
     if job.process.returncode == 0:
         return
     if was_interrupted or job.was_stopped:
-        raise KeyboardInterrupt("\n".join(lines[-3:]) + "\nRunning this cell again goes on from there.")
-    raise TrainingError(error_text(lines), hint=f"All it said is in {job.log}.")
+        raise KeyboardInterrupt("\n".join(lines[-3:]) + "\nRun this cell again to resume.")
+    raise TrainingError(error_text(lines), hint=f"The full output is in {job.log}.")
 
 
 class _Screen:
-    """What a cell shows of a run: a bar, the losses, the last words, and the previews in a place of their own.
+    """The display of a run in a cell: a progress bar, the losses, the last lines of output, and separately the previews.
 
     Previews are large and change rarely, so they are sent only when there are new ones.
     """
@@ -114,12 +114,12 @@ class _Screen:
         self._previews = Area("")
         self._shown_steps: tuple[int, ...] = ()
 
-    def draw(self, words: list[str]) -> None:
-        """Show the run as it is now, with the last of the words."""
+    def draw(self, output: list[str]) -> None:
+        """Show the current state of the run, with the last lines of its output."""
         progress = read_progress(self._run, since=self._start)
         steps = asked_steps(self._run) or 0
         chart = loss_chart(progress, last_step=max(steps, progress.step))
-        self._status.update(_bar(progress, steps) + chart + note("\n".join(words[-_LAST_WORDS:])))
+        self._status.update(_bar(progress, steps) + chart + note("\n".join(output[-_LAST_LINES:])))
         if progress.preview_steps != self._shown_steps:
             self._shown_steps = progress.preview_steps
             self._previews.update(_preview_rows(self._run, self._shown_steps))
@@ -127,7 +127,7 @@ class _Screen:
 
 def _bar(progress: Progress, steps: int) -> str:
     if steps == 0:
-        return note("Starting.")
+        return note("Starting...")
     text = f"step {progress.step} of {steps}"
     if progress.seconds_per_step is not None and progress.step < steps:
         left = format_duration((steps - progress.step) * progress.seconds_per_step)
@@ -140,4 +140,4 @@ def _preview_rows(run: RunFolder, steps: tuple[int, ...]) -> str:
     chosen = steps if len(steps) <= _MOST_PREVIEWS else (steps[0], *steps[1 - _MOST_PREVIEWS :])
     rows = [(f"step {step}", preview_pictures(run, step)) for step in chosen]
     sheet = run.previews / "over-time.png"
-    return picture_rows([row for row in rows if row[1]], side=_PREVIEW_SIDE) + note(f"All of them, in full size: {sheet}")
+    return picture_rows([row for row in rows if row[1]], side=_PREVIEW_SIDE) + note(f"All previews at full size: {sheet}")

@@ -1,1 +1,1 @@
-"""The embedded base model and the small rendered world that it was trained on."""
+"""The bundled base model, and the small rendered world that it was trained on."""

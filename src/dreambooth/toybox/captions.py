@@ -1,4 +1,4 @@
-"""What is said about a picture of the world: the words a person would use, with some of them left out."""
+"""Captions for images of the world: everyday words, some of which are omitted at random."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _OPENING_SHARES = (0.4, 0.4, 0.08, 0.12)
 
 
 def caption(random: np.random.Generator, scene: Scene, *, name: str | None = None) -> str:
-    """A caption of a scene, true but not complete: class always, colours, pattern and place often.
+    """A caption of a scene, true but incomplete: it always names the class, and often colors, pattern and place.
 
-    `name` is that of an individual. It then stands where the looks would stand, most of the time.
+    `name` is the name of an individual; most captions then use it in place of the description.
     """
     opening = str(random.choice(_OPENINGS, p=_OPENING_SHARES))
     place = PLACES[scene.place] if random.random() < 0.7 else ""
@@ -30,7 +30,7 @@ def caption(random: np.random.Generator, scene: Scene, *, name: str | None = Non
 
 
 def describe(look: Look, *, num_colours: int, has_pattern: bool) -> str:
-    """An ordinary object in words, such as "red and white striped mug"; a plain one has one colour and no word for it."""
+    """The description of an ordinary object, such as "red and white striped mug"; plain objects have only one color."""
     if look.pattern == "plain":
         return f"{look.primary} {look.class_word}" if num_colours else look.class_word
     colours = (look.primary, look.secondary)[:num_colours]

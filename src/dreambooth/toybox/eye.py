@@ -1,7 +1,7 @@
-"""The eye: a small vision transformer that plays the part of DINO for pictures of the world.
+"""The eye: a small vision transformer that takes the role of DINO for images of the world.
 
-Two pictures of the same object are near in its features, whatever the view, the light and the place; another object of the
-class is farther, and another class farthest. It knows pictures of the world only.
+Its features of two images of the same object are similar, whatever the view, light and place; those of another object of the
+class are less similar, and those of another class least. It only works for images of the world.
 """
 
 from __future__ import annotations
@@ -20,6 +20,6 @@ EYE: dict[str, Any] = {
 }
 """The eye, as transformers' ViTConfig describes it.
 
-It takes pixels in [-1, 1], (B, 3, 64, 64). Its feature is the state of the first token after the final layer norm, (B, 192),
-as that of DINO's ViT-S/16 is. Only directions were trained: features are compared by their cosine.
+Input: pixels in [-1, 1], (B, 3, 64, 64). Feature: the state of the first token after the final layer norm, (B, 192), as for
+DINO's ViT-S/16. Only the direction of a feature was trained, so compare features by cosine similarity.
 """

@@ -1,7 +1,7 @@
-"""The judge: a small convolutional network that reads from a picture what it shows.
+"""The judge: a small convolutional network that classifies what an image of the world shows.
 
-It knows pictures of the world only, and it is trained on renderings, whose truth is known; so what it finds in pictures that a
-model made can be counted. Shapes: B pictures, C channels, H and W sizes, K choices of an attribute.
+It is trained on renderings, whose contents are known, and counts attributes in images that a model made. It only works for
+images of the world. Shapes: B images, C channels, H and W height and width, K classes of an attribute.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "secondary": tuple(COLOURS),
     "accent": tuple(COLOURS),
 }
-"""Attribute to the words for it, in the order of the judge's answers."""
+"""Attribute to its words, in the order of the judge's outputs."""
 
 SIDE = 64
-"""Width and height in pixels of the pictures that are judged."""
+"""Width and height in pixels of the judge's input."""
 
 _WIDTHS = (32, 64, 128, 192)
 _WITHOUT_ACCENT = ("ball", "vase")
 UNASKED = -1
-"""Answer to a question that a picture does not answer."""
+"""Label for an attribute that the image does not show."""
 
 
 class Judge(nn.Module):
-    """Pixels in [-1, 1], (B, 3, 64, 64), to log-probabilities of every attribute, (B, K) each."""
+    """Maps pixels in [-1, 1], (B, 3, 64, 64), to log-probabilities for each attribute, (B, K)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Judge(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(2 * _WIDTHS[-1], len(words)) for name, words in ATTRIBUTES.items()})
 
     def features(self, pixels_BCHW: Tensor) -> Tensor:
-        """What the answers are read from, (B, 384): mean and maximum over the picture."""
+        """Inputs of the attribute heads, (B, 384): mean and maximum over the image."""
         hidden = self.entry(pixels_BCHW)
         for level in self.levels:
             hidden = level(hidden)
@@ -83,7 +83,7 @@ class _Level(nn.Module):
 
 
 def look_truth(look: Look) -> dict[str, int]:
-    """The right answers about an object, as numbers; -1 where it does not show the attribute."""
+    """The true label of each attribute of an object; -1 where it does not show the attribute."""
     words = {
         "class": look.class_word,
         "pattern": look.pattern,
@@ -95,14 +95,14 @@ def look_truth(look: Look) -> dict[str, int]:
 
 
 def truth(scene: Scene) -> dict[str, int]:
-    """The right answers about a scene: those about its object, and its place."""
+    """The true labels of a scene: those of its object, and its place."""
     return {**look_truth(scene.look), "place": ATTRIBUTES["place"].index(scene.place)}
 
 
 def look_scores(answers: Mapping[str, Tensor], looks: Sequence[Look]) -> Tensor:
-    """How well each of `looks` of one class explains each picture, (B, looks): the sum of log-probabilities.
+    """How well each of `looks` of one class explains each image, (B, looks): the sum of log-probabilities.
 
-    A picture is identified as the look with the highest score. All looks must show the same attributes.
+    An image is identified as the look with the highest score. All looks must show the same attributes.
     """
     scores = []
     for look in looks:
@@ -113,11 +113,11 @@ def look_scores(answers: Mapping[str, Tensor], looks: Sequence[Look]) -> Tensor:
 
 
 def load_judge(path: Path) -> Judge:
-    """The trained judge, on the CPU, in float32, asking for no gradients.
+    """Load the trained judge on the CPU, in float32, without gradients.
 
-    Raises ModelFileError when the file is not there, cannot be read or holds something else.
+    Raises ModelFileError when the file does not exist, cannot be read or holds something else.
     """
-    hint = "Train it with: python -m experiments.toybox train, or give --judge the file judge.safetensors of such a run."
+    hint = "Train it with `python -m experiments.toybox train`, or set --judge to the judge.safetensors of such a run."
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file; expected the weights of the judge", hint=hint)
     try:
@@ -128,6 +128,6 @@ def load_judge(path: Path) -> Judge:
         judge = Judge()
     expected = {name: parameter.shape for name, parameter in judge.named_parameters()}
     if {name: tensor.shape for name, tensor in tensors.items()} != expected:
-        raise ModelFileError(f"{path}: its tensors are not those of the judge", hint=hint)
+        raise ModelFileError(f"{path}: the tensors do not match the judge", hint=hint)
     judge.load_state_dict(tensors, assign=True)
     return judge.eval().requires_grad_(False)

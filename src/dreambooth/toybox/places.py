@@ -1,7 +1,7 @@
-"""The places: what the ground and the sky look like, and the light there.
+"""The places: ground, sky and light.
 
-Both are functions of where a ray of the camera ends, so that a place is the same world from every view. Textures come from a
-tile of smooth noise that is looked up at several scales and moved about by the picture's texture seed.
+Ground and sky are functions of where a camera ray ends, so a place looks consistent from every view. Textures come from a tile
+of smooth noise that is sampled at several scales and shifted by the image's texture seed.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _TILE = 128
 
 @dataclass(frozen=True)
 class Setting:
-    """A place: colours are linear, in [0, 1]."""
+    """A place. Colors are linear, in [0, 1]."""
 
     ground: Callable[[Floats, Floats, int], Floats]
-    """Colours (N, 3) at ground coordinates x and z; a larger -z is farther away."""
+    """Colors (N, 3) at ground coordinates x and z; a larger -z is farther away."""
     sky: Callable[[Floats, Floats, int], Floats]
-    """Colours (N, 3) at a ray's heading (radians, 0 is straight ahead) and its slope (up over ahead, >= 0)."""
+    """Colors (N, 3) at a ray's heading (radians; 0 is straight ahead) and slope (rise over run, >= 0)."""
     light: tuple[float, float, float]
     ambient: tuple[float, float, float]
 
 
 @cache
 def _tile() -> Floats:
-    """Noise in [0, 1] that repeats every `_TILE` cells; fixed, so that a picture depends on its record alone."""
+    """Noise in [0, 1] that repeats every `_TILE` cells; fixed, so that an image depends only on its scene."""
     return np.random.default_rng(7).random((_TILE, _TILE), dtype=np.float32)
 
 
@@ -186,4 +186,4 @@ SETTINGS: dict[str, Setting] = {
     "table": Setting(_wood, _wall, (0.98, 0.90, 0.78), (0.34, 0.32, 0.29)),
     "road": Setting(_road, _day_sky, (1.05, 1.0, 0.94), (0.34, 0.35, 0.37)),
 }
-"""Key of a place to how it looks."""
+"""Key of a place to its appearance."""

@@ -1,4 +1,4 @@
-"""From a scene's record to its picture: rays from a pinhole camera, marched through the object's signed distances."""
+"""Renders a scene: marches rays from a pinhole camera through the object's signed distance field."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dreambooth.toybox.world import Look, Scene
 __all__ = ["render"]
 
 _SUPERSAMPLING = 2
-_HALF_VIEW = 0.36  # tangent of half the angle that the camera sees
+_HALF_VIEW = 0.36  # tangent of half the field of view
 _NEAR_ENOUGH = 0.004
 _MOST_STEPS = 48
 _SHADOW_STEPS = 18
@@ -24,12 +24,12 @@ _SHADOW_SOFTNESS = 10.0
 
 @dataclass(frozen=True)
 class _Solid:
-    """An object in the world: its shape, turned and stretched."""
+    """An object in the world: its shape, rotated and stretched."""
 
     look: Look
     shape: Shape
     turned: Floats
-    """World to object, (3, 3); its inverse is its transpose."""
+    """Rotation from world to object coordinates, (3, 3); its inverse is its transpose."""
 
     @property
     def centre(self) -> Floats:
@@ -40,17 +40,17 @@ class _Solid:
         return self.shape.radius * max(1.0, self.look.stretch)
 
     def inside(self, points: Floats) -> Floats:
-        """The points in the object's own coordinates."""
+        """The points in object coordinates."""
         own = points @ self.turned.T
         own[:, 1] /= np.float32(self.look.stretch)
         return own
 
     def distances(self, own: Floats) -> Floats:
-        """Of points in own coordinates from each part, (parts, N)."""
+        """Distances of points, in object coordinates, from each part, (parts, N)."""
         return np.stack([part.distance(own) for part in self.shape.parts])
 
     def distance(self, points: Floats) -> Floats:
-        """Of points in the world from the object, never more than it is."""
+        """Distances of points, in world coordinates, from the object; lower bounds of the true distance."""
         own = self.inside(points)
         nearest = self.shape.parts[0].distance(own)
         for part in self.shape.parts[1:]:
@@ -59,7 +59,7 @@ class _Solid:
 
 
 def render(scene: Scene, side: int) -> NDArray[np.uint8]:
-    """The picture of a scene, (side, side, 3), 8 bits a channel, each pixel the mean of four rays."""
+    """The image of a scene, (side, side, 3), with 8 bits per channel; each pixel is the mean of four rays."""
     fine = side * _SUPERSAMPLING
     eye, rays = _camera(scene, fine)
     setting, solid = SETTINGS[scene.place], _solid(scene)
@@ -89,7 +89,7 @@ def render(scene: Scene, side: int) -> NDArray[np.uint8]:
 
 
 def _camera(scene: Scene, fine: int) -> tuple[Floats, Floats]:
-    """Where the camera is, (3,), and its rays, (fine * fine, 3), row by row from the top left, of length 1."""
+    """The camera position, (3,), and the unit directions of its rays, (fine * fine, 3), row by row from the top left."""
     view = scene.view
     down, up = np.sin(view.elevation), np.cos(view.elevation)
     target = floats((-view.aside, 0.42, 0))
@@ -113,7 +113,7 @@ def _light(scene: Scene) -> Floats:
 
 
 def _ball_span(solid: _Solid, origin: Floats, rays: Floats) -> tuple[np.ndarray, Floats, Floats]:
-    """Which rays meet the sphere around the object, and where each of those enters and leaves it."""
+    """The rays that intersect the sphere around the object, and where each of them enters and leaves it."""
     offset = origin - solid.centre
     middle = -(rays @ offset) if offset.ndim == 1 else -np.einsum("nk,nk->n", np.broadcast_to(rays, offset.shape), offset)
     apart = (offset * offset).sum(axis=-1) - middle * middle
@@ -140,7 +140,7 @@ def _march(solid: _Solid, eye: Floats, rays: Floats) -> tuple[np.ndarray, Floats
 
 
 def _shadow(solid: _Solid, ground: Floats, towards_light: Floats) -> Floats:
-    """How much of the light reaches ground points, in [0, 1]; soft at the edge as the march passes near the object."""
+    """Share of the light that reaches ground points, in [0, 1]; soft at the edge, where a ray passes near the object."""
     lit = np.ones(len(ground), dtype=np.float32)
     alive, along, until = _ball_span(solid, ground, towards_light)
     for _ in range(_SHADOW_STEPS):
@@ -155,7 +155,7 @@ def _shadow(solid: _Solid, ground: Floats, towards_light: Floats) -> Floats:
 
 
 def _openness(solid: _Solid, ground: Floats) -> Floats:
-    """How much of the sky ground points see, in [0, 1]: less of it close to the object."""
+    """Share of the sky visible from ground points, in [0, 1]: smaller close to the object."""
     near = np.flatnonzero(ground[:, 0] ** 2 + ground[:, 2] ** 2 < (solid.radius + 0.35) ** 2)
     openness = np.ones(len(ground), dtype=np.float32)
     openness[near] = 0.35 + 0.65 * np.clip(solid.distance(ground[near]) / 0.35, 0, 1)
@@ -178,7 +178,7 @@ def _shaded(solid: _Solid, points: Floats, rays: Floats, towards_light: Floats, 
 
 
 def _normals(solid: _Solid, points: Floats) -> Floats:
-    """Directions in which the distance grows, from four nearby points."""
+    """Surface normals: gradients of the distance, estimated from four nearby points."""
     corners = floats(((1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, 1, 1)))
     normals = np.zeros_like(points)
     for corner in corners:
@@ -188,7 +188,7 @@ def _normals(solid: _Solid, points: Floats) -> Floats:
 
 
 def _developed(colours: Floats, side: int) -> NDArray[np.uint8]:
-    """Linear light to 8 bits: the mean over each pixel's rays, then the usual gamma."""
+    """Linear light to 8 bits: the mean over each pixel's rays, then gamma correction."""
     pixels = np.clip(colours, 0, 1).reshape(side, _SUPERSAMPLING, side, _SUPERSAMPLING, 3).mean(axis=(1, 3))
     developed: NDArray[np.uint8] = np.round(255 * pixels ** (1 / 2.2)).astype(np.uint8)
     return developed

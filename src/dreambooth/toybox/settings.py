@@ -1,4 +1,4 @@
-"""Settings of the renderer. Loads no torch."""
+"""Settings of the renderer. Does not import torch."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The objects as signed distances: how far a point is from each part of an object, negative inside.
+"""The objects as signed distance functions: the distance of a point from each part of an object, negative inside.
 
-A part is a distance over points (N, 3) in the object's own coordinates, and the name of what it is made of: `body` carries
-the pattern, `accent` the accent colour, others a fixed colour. Formulas for the single solids follow Inigo Quilez's list of
-distance functions (iquilezles.org/articles/distfunctions), the march that uses them Hart, "Sphere tracing", 1996.
+A part is a distance function of points (N, 3) in object coordinates and the name of its material: `body` carries
+the pattern, `accent` the accent color, others a fixed color. The formulas of the solids follow Inigo Quilez's list of
+distance functions (iquilezles.org/articles/distfunctions), sphere tracing follows Hart, "Sphere tracing", 1996.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Shape:
-    """What every object of a class has in common."""
+    """The shape that all objects of a class share."""
 
     parts: tuple[Part, ...]
     radius: float
-    """Of a sphere around (0, centre, 0) that holds everything."""
+    """Radius of a sphere around (0, centre, 0) that contains the object."""
     centre: float
     is_round: bool
-    """Whether patterns go around the vertical axis rather than lie on flat sides."""
+    """Whether patterns wrap around the vertical axis instead of lying on flat sides."""
     caution: float = 1.0
-    """Factor on the march's steps where the formula overestimates the distance."""
+    """Factor for the marching steps where the formula overestimates the distance."""
 
 
 def floats(values: ArrayLike) -> Floats:
@@ -88,7 +88,7 @@ def _cylinder(centre: _Triple, radius: float, half: float, axis: int = 1) -> Dis
 
 
 def _frustum(bottom: float, top: float, radius_bottom: float, radius_top: float) -> Distance:
-    """A cone around the vertical without its tip; a lower bound of the distance above and below it."""
+    """A vertical truncated cone; above and below it, the distance is a lower bound."""
     slope = (radius_top - radius_bottom) / (top - bottom)
     upright = np.float32(1 / np.sqrt(1 + slope * slope))
 
@@ -126,7 +126,7 @@ def _ring(centre: _Triple, radius: float, thickness: float) -> Distance:
 
 
 def _rod(start: _Triple, end: _Triple, radius: float, radius_end: float) -> Distance:
-    """A rod with round ends whose thickness changes from start to end."""
+    """A rod with rounded ends whose thickness varies from start to end."""
     origin, along = floats(start), floats(end) - floats(start)
 
     def distance(points: Floats) -> Floats:

@@ -1,7 +1,7 @@
-"""Subjects: objects that no caption can describe, so that only photos can teach them.
+"""Subjects: objects that no caption can describe, so a model can only learn them from photos.
 
-Ten are fixed, over eight classes, and have photos to learn from and held-out photos to be measured by. A generator makes new
-ones from a number, so that nothing can be tuned to the ten.
+Ten subjects in eight classes are fixed; each has training photos and held-out photos for evaluation. A generator makes new
+subjects from a seed, so that nothing can be tuned to the ten.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ SUBJECTS: dict[str, Look] = {
 """Name to the fixed subject."""
 
 PHOTO_SEED = 1
-"""Seed of the scenes in which a subject is photographed to be learned."""
+"""Seed of the scenes of a subject's training photos."""
 
 HELD_OUT_SEED = 2
-"""Seed of the scenes that only measure."""
+"""Seed of the scenes of held-out photos, used for evaluation only."""
 
 _PHOTO_STREAM, _LOOK_STREAM, _INDIVIDUAL_SEED = 101, 102, 2022
 
 
 def random_subject(seed: int, class_word: str | None = None) -> Look:
-    """The subject with this number: a pattern without a word, two colours and a third one for the part that is told apart."""
+    """The subject for a seed: a pattern that has no word, two colors, and a third color for the accent."""
     random = np.random.default_rng([_LOOK_STREAM, seed])
     drawn = str(random.choice(CLASSES))
     primary, secondary, accent = (str(name) for name in random.choice(list(COLOURS), size=3, replace=False))
@@ -52,7 +52,7 @@ def random_subject(seed: int, class_word: str | None = None) -> Look:
 
 
 def subject_scenes(look: Look, *, num: int, seed: int) -> tuple[Scene, ...]:
-    """`num` scenes with the same object, each in another place (as far as there are places), view and light."""
+    """`num` scenes with the same object in different views and lights, and in different places while there are enough."""
     random = np.random.default_rng([_PHOTO_STREAM, seed])
     places = [str(place) for place in random.permutation(list(PLACES))]
     return tuple(Scene(look, places[index % len(places)], random_view(random)) for index in range(num))
@@ -60,7 +60,7 @@ def subject_scenes(look: Look, *, num: int, seed: int) -> tuple[Scene, ...]:
 
 @cache
 def individuals() -> dict[str, Look]:
-    """The named individuals of the world: they give rare words a voice, as names have in captions of the web."""
+    """The named individuals of the world. They give rare words a meaning, as names have in captions from the web."""
     lines = (Path(__file__).parent / "names.txt").read_text(encoding="utf-8").splitlines()
     names = [line for line in lines if not line.startswith("#")]
     return {name: random_subject(_INDIVIDUAL_SEED + number) for number, name in enumerate(names)}

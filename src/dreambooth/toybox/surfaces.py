@@ -1,4 +1,4 @@
-"""The colour of an object at points of its surface: patterns, and materials that are the same on every object."""
+"""Surface colors of objects: patterns, and materials that are the same on every object."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ PATTERNS: dict[str, Callable[[Floats, Floats], Bools]] = {
     "crossed": _crossed,
     "marked": _marked,
 }
-"""Name to where the second colour is, at surface coordinates u (around or along) and v (up), in units of the object."""
+"""Name to a function that is true where the second color is; u (around or along) and v (up) are in object units."""
 
 
 def surface_colours(look: Look, shape: Shape, materials: NDArray[np.str_], points: Floats, normals: Floats) -> Floats:
-    """Linear colours (N, 3) in [0, 1] of surface points (N, 3) whose parts are made of `materials` (N,)."""
+    """Linear colors (N, 3) in [0, 1] of surface points (N, 3) on parts made of `materials` (N,)."""
     primary, secondary, accent = (floats(COLOURS[name]) for name in (look.primary, look.secondary, look.accent))
     u, v = _coordinates(shape, points, normals)
     patterned = np.where(PATTERNS[look.pattern](u, v)[:, None], secondary, primary)
@@ -104,14 +104,14 @@ def surface_colours(look: Look, shape: Shape, materials: NDArray[np.str_], point
 def _coordinates(shape: Shape, points: Floats, normals: Floats) -> tuple[Floats, Floats]:
     x, y, z = points[:, 0], points[:, 1], points[:, 2]
     if shape.is_round:
-        return np.arctan2(x, z) * np.float32(0.42), y  # 0.42: a usual radius, so that u has the scale of v
+        return np.arctan2(x, z) * np.float32(0.42), y  # 0.42 is a typical radius, so that u and v have the same scale
     steepest = np.abs(normals).argmax(axis=1)
     u = np.where(steepest == 0, z, x)
     return u, np.where(steepest == 1, z, y)
 
 
 def _cut_windows(colours: Floats, is_wall: Bools, points: Floats, normals: Floats) -> None:
-    """Two windows on every wall, and a door in one of them."""
+    """Paint two windows on every wall, and a door on one of them."""
     x, y, z = points[:, 0], points[:, 1], points[:, 2]
     faces_x = np.abs(normals[:, 0]) > 0.7
     along = np.where(faces_x, z, x)

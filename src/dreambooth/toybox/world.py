@@ -1,7 +1,7 @@
-"""The words of the small world, and the records that say everything a picture of it shows.
+"""The words of the toybox world, and the records that describe an image of it completely.
 
-Coordinates: y is up, the ground is y = 0, an object stands on it at the origin and is about one unit tall. The camera looks
-along -z; an object turns, the camera only rises, comes nearer and looks aside. Angles are in radians.
+Coordinates: y is up and the ground is y = 0; an object stands on it at the origin and is about one unit tall. The camera looks
+along -z. The object rotates; the camera only changes its height, its distance and its sideways offset. Angles are in radians.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ COLOURS: dict[str, tuple[float, float, float]] = {
 """Name to linear red, green and blue in [0, 1]."""
 
 ORDINARY_PATTERNS = ("plain", "striped", "dotted", "checked")
-"""Those that a caption can name; subjects have others (`subjects.py`)."""
+"""Patterns that a caption can name; subjects have others (`subjects.py`)."""
 
 PLACES: dict[str, str] = {
     "beach": "on the beach",
@@ -50,38 +50,38 @@ PLACES: dict[str, str] = {
     "table": "on a wooden table",
     "road": "on the road",
 }
-"""Key to the words of a caption."""
+"""Key to the words in captions."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """An object, apart from where it is seen: the same `Look` is the same individual."""
+    """The appearance of an object: equal looks mean the same individual."""
 
     class_word: str
     pattern: str
     primary: str
-    """Colour of the body, the one that a caption names first."""
+    """Color of the body; captions name it first."""
     secondary: str
-    """Second colour of the pattern; a plain body does not show it."""
+    """Second color of the pattern; not visible on a plain body."""
     accent: str
-    """Colour of the part that is told apart: lid, handle, legs, roof, base."""
+    """Color of the accent part: lid, handle, legs, roof or base."""
     stretch: float = 1.0
-    """Height against that of the class."""
+    """Height relative to that of the class."""
 
 
 @dataclass(frozen=True)
 class View:
-    """How a picture is taken: camera and light."""
+    """Camera and light of an image."""
 
     turn: float
-    """The object's rotation about the vertical."""
+    """Rotation of the object about the vertical axis."""
     elevation: float
-    """How far the camera looks down."""
+    """Angle by which the camera looks down."""
     distance: float
     aside: float
-    """How far right of the middle the object stands, in units."""
+    """Offset of the object to the right of the center, in units."""
     light_turn: float
-    """Direction of the light about the vertical; 0 is from behind the camera."""
+    """Direction of the light about the vertical axis; 0 is from behind the camera."""
     light_elevation: float
     texture: int
     """Seed of the ground, the clouds, the stars."""
@@ -89,7 +89,7 @@ class View:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that a picture shows, and so the ground truth about it."""
+    """A complete description of an image, which is its ground truth."""
 
     look: Look
     place: str
@@ -97,7 +97,7 @@ class Scene:
 
 
 def random_look(random: np.random.Generator, class_word: str | None = None) -> Look:
-    """An object whose looks a caption can describe."""
+    """A random object that a caption can describe."""
     primary, secondary, other = (str(name) for name in random.choice(list(COLOURS), size=3, replace=False))
     accent = str(random.choice([primary, secondary, other, "white", "black"], p=(0.6, 0.1, 0.1, 0.1, 0.1)))
     return Look(
@@ -111,7 +111,7 @@ def random_look(random: np.random.Generator, class_word: str | None = None) -> L
 
 
 def random_view(random: np.random.Generator) -> View:
-    """A camera that sees the object, all of it but for some spout or corner now and then, and a light from its own side."""
+    """A random camera that sees the object (a spout or corner may be cut off), with light from the camera's side."""
     return View(
         turn=float(random.uniform(0, 2 * math.pi)),
         elevation=float(random.uniform(0.12, 0.30)),
@@ -124,5 +124,5 @@ def random_view(random: np.random.Generator) -> View:
 
 
 def random_scene(random: np.random.Generator) -> Scene:
-    """An ordinary object somewhere."""
+    """An ordinary object in a random place and view."""
     return Scene(look=random_look(random), place=str(random.choice(list(PLACES))), view=random_view(random))

@@ -88,8 +88,8 @@ def test_the_command_of_the_readme_is_the_original_run() -> None:
     }
     assert {path: at(made, path) for path in expected} == expected
     assert made.notes == (
-        "Photos and class images are drawn apart, each equally often; --original-pairing draws them in the original's pairs, "
-        "for which repeats count",
+        "Photos and class images are shuffled separately, and each is used equally often; "
+        "--original-pairing pairs them as the original did, where the repeats matter",
     )
 
 
@@ -132,7 +132,7 @@ def test_no_option_is_left_out_of_these_tests() -> None:
 @pytest.mark.parametrize("option", sorted(WITHOUT_EFFECT))
 def test_an_option_that_had_no_effect_is_said_to_have_none(option: str) -> None:
     made = job(f"--{option}", "x")
-    assert f"Had no effect in the original and has none here: --{option}" in made.notes
+    assert f"Ignored, because these had no effect in the original either: --{option}" in made.notes
     assert made.settings == job().settings
 
 
@@ -142,8 +142,8 @@ def test_there_is_no_test_stage_to_leave_out() -> None:
 
 def test_without_train_nothing_is_trained() -> None:
     usual = USUAL[1:]
-    assert "without -t nothing is trained; add -t" in problems(usual=usual)
-    assert "without -t nothing is trained" in problems("-t", "False", usual=usual)
+    assert "nothing is trained without -t; add -t" in problems(usual=usual)
+    assert "nothing is trained without -t" in problems("-t", "False", usual=usual)
     assert "--train is 'perhaps': expected true or false" in problems("-t", "perhaps", usual=usual)
 
 
@@ -230,13 +230,13 @@ def test_options_of_the_training_library_are_keys() -> None:
     assert at(job("--gradient_clip_val", "2"), "optimizer.max_gradient_norm") == 2
     assert at(job("--gradient_clip_val=0"), "optimizer.max_gradient_norm") is None
     assert (
-        "Not needed here: lightning.trainer.benchmark, lightning.trainer.profiler"
+        "Ignored, because they are not needed here: lightning.trainer.benchmark, lightning.trainer.profiler"
         in job("--benchmark", "True", "--profiler", "simple").notes
     )
-    assert "--max_epochs is 3, which this program does not do. Training ends after a number of steps" in problems(
+    assert "--max_epochs is 3, which is not supported. The length of training is a number of steps" in problems(
         "--max_epochs", "3"
     )
-    assert "--num_nodes is 2: expected 1, as this program does nothing else" in problems("--num_nodes", "2")
+    assert "--num_nodes is 2: expected 1; nothing else is supported" in problems("--num_nodes", "2")
     assert "--accelerator is 'cpu': expected gpu or ddp or auto" in problems("--accelerator", "cpu")
     assert all(rule_of(f"{TRAINER}{name}") is not None for name in TRAINER_OPTIONS)
 
@@ -295,11 +295,13 @@ def test_the_original_yaml_says_what_has_no_effect_in_two_lines(tmp_path: Path) 
     made = job("-b", str(path))
     idle, unneeded, _ = made.notes
     assert idle == (
-        "Had no effect in the original and has none here: model.params.embedding_reg_weight, model.params.model_lr, "
-        "model.params.personalization_config.params.placeholder_strings, "
+        "Ignored, because these had no effect in the original either: model.params.embedding_reg_weight, "
+        "model.params.model_lr, model.params.personalization_config.params.placeholder_strings, "
         "model.params.personalization_config.params.num_vectors_per_token"
     )
-    assert unneeded.startswith("Not needed here: model.params.log_every_t, model.params.unet_config.params.image_size, ")
+    assert unneeded.startswith(
+        "Ignored, because they are not needed here: model.params.log_every_t, model.params.unet_config.params.image_size, "
+    )
     assert "target" not in unneeded
     assert {name: key.value for name, key in made.structure.items()} == {
         "model.params.linear_start": 0.00085,
@@ -322,11 +324,11 @@ def test_the_original_yaml_says_what_has_no_effect_in_two_lines(tmp_path: Path) 
         (["--xyzzy"], "unknown option --xyzzy"),
         (["model.params.reg_wieght=1"], "unknown key model.params.reg_wieght; did you mean model.params.reg_weight?"),
         (["reg_weight=1"], "unknown key reg_weight; did you mean model.params.reg_weight?"),
-        (["stray"], "unexpected argument 'stray'; an override is written KEY=VALUE, such as data.params.batch_size=2"),
+        (["stray"], "unexpected argument 'stray'; write an override as KEY=VALUE, such as data.params.batch_size=2"),
         (["data.params.batch_size=two"], "data.params.batch_size is 'two': expected a whole number"),
         (["--max_steps", "0"], "--max_steps is '0': expected at least 1"),
-        (["--gpus", "all"], "--gpus is 'all': expected numbers of GPUs, such as 0, or 0,1"),
-        (["--gpus", ","], "--gpus is ',': expected numbers of GPUs, such as 0, or 0,1"),
+        (["--gpus", "all"], "--gpus is 'all': expected GPU numbers, such as 0 or 0,1"),
+        (["--gpus", ","], "--gpus is ',': expected GPU numbers, such as 0 or 0,1"),
         (["--precision", "64"], "--precision is 64: expected 16, 32 or bf16"),
         (["--max_time", "2h"], "--max_time is '2h': expected DAYS:HOURS:MINUTES:SECONDS, such as 00:02:30:00"),
         (["-b", "no.yaml"], "no.yaml: no such settings file"),
@@ -334,30 +336,31 @@ def test_the_original_yaml_says_what_has_no_effect_in_two_lines(tmp_path: Path) 
         (["data.params.train.params.interpolation=lanczos"], "interpolation is 'lanczos': expected bicubic"),
         (
             ["data.params.reg.params.size=256"],
-            "data.params.reg.params.size is 256 and data.params.train.params.size is not given: expected the same of both",
+            "data.params.reg.params.size is 256 and data.params.train.params.size is missing: expected the same value for both",
         ),
-        (["=3"], "unexpected argument '=3'; an override is written KEY=VALUE"),
-        (["lightning=3"], "lightning is 3: expected a section with keys of its own"),
-        (["data.params.batch_size=yes"], "data.params.batch_size is true: expected a number or a text"),
-        (["--gpus", "0,0"], "--gpus is '0,0', which names a GPU twice"),
-        (["model.params.scheduler_config.params.warm_up_steps=[10]"], "`dreambooth train --warmup-steps N` warms up"),
-        (["--max_steps", "5", "--max_training_steps", "7"], "--max_steps and --max_training_steps say the same"),
-        (["lightning.callbacks.image_logger.params.log_images_kwargs.N=2"], "always takes 200 steps of DDIM"),
-        (["--token_only"], "--token_only goes without a class, so --class_word, --reg_data_root would have no effect"),
+        (["=3"], "unexpected argument '=3'; write an override as KEY=VALUE"),
+        (["lightning=3"], "lightning is 3: expected a section of keys"),
+        (["data.params.batch_size=yes"], "data.params.batch_size is true: expected a number or text"),
+        (["--gpus", "0,0"], "--gpus is '0,0', which lists a GPU twice"),
+        (
+            ["model.params.scheduler_config.params.warm_up_steps=[10]"],
+            "Remove it; `dreambooth train --warmup-steps N` supports warm-up.",
+        ),
+        (["--max_steps", "5", "--max_training_steps", "7"], "--max_steps and --max_training_steps mean the same"),
+        (["lightning.callbacks.image_logger.params.log_images_kwargs.N=2"], "always uses 200 DDIM steps"),
+        (["--token_only"], "--token_only trains without a class, so --class_word, --reg_data_root would have no effect"),
         (["-n", "job", "-r", "logs/x"], ""),
     ],
 )
 def test_a_mistake_is_told_with_the_way_out(arguments: list[str], message: str) -> None:
     if "-r" in arguments:
         assert job(*arguments).problems == (
-            "--name names a new log folder and --resume goes on in an old one; leave out one or the other",
+            "--name names a new log folder and --resume continues in an existing one; use only one of them",
         )
         return
     found = problems(*arguments)
     assert message in found
-    assert found.endswith(
-        "See `python main.py --help`, and docs/reference/from-the-original.md for what each option and key does."
-    )
+    assert found.endswith("See `python main.py --help`; docs/reference/from-the-original.md explains each option and key.")
 
 
 def test_a_mistake_in_a_file_is_told_with_the_file(tmp_path: Path) -> None:
@@ -365,7 +368,7 @@ def test_a_mistake_in_a_file_is_told_with_the_file(tmp_path: Path) -> None:
     path.write_text("lightning:\nmodel: {parms: 1}\ndata: {params: {reg: {params: {size: 64}}}}\n")
     found = problems("-b", str(path), "data.params.train.params.size=128")
     assert f"{path}: unknown key model.parms" in found
-    same = "data.params.reg.params.size is 64 and data.params.train.params.size is 128: expected the same of both"
+    same = "data.params.reg.params.size is 64 and data.params.train.params.size is 128: expected the same value for both"
     assert f"{path}: {same}" in found
     assert "unknown key lightning" not in found
 
@@ -400,14 +403,14 @@ def test_all_mistakes_are_told_together() -> None:
 def test_without_a_class_word_it_is_dog_and_without_class_images_they_are_made() -> None:
     made = job(usual=["-t", "--actual_resume", "m.ckpt", "--data_root", "p"])
     assert at(made, "subject.class_word") == "dog"
-    assert "The class word is dog, as it always was when --class_word was not given" in made.notes
+    assert "--class_word is missing, so the class word is dog, as in the original" in made.notes
     assert at(made, "prior.prior_images") is None and at(made, "prior.prior_weight") == 1
     assert at(made, "prior.num_prior_images") == 200
 
 
 def test_an_empty_class_word_is_no_way_to_leave_it_out() -> None:
     found = problems("--class_word", "", usual=without("--class_word"))
-    assert "--class_word is empty; --token_only lets the token alone name the subject" in found
+    assert "--class_word is empty; to name the subject by the token alone, use --token_only" in found
 
 
 def test_an_empty_text_leaves_an_option_out() -> None:
@@ -446,7 +449,7 @@ def test_flips_of_class_images_stay_when_those_of_photos_change() -> None:
 def test_class_images_without_weight_are_left_out_although_they_had_to_be_named() -> None:
     made = job("model.params.reg_weight=0", "--flip_p", "0.2", "data.params.reg.params.flip_p=0.1")
     assert (at(made, "prior.prior_images"), at(made, "views.prior_flip_probability")) == (None, None)
-    assert "Class images have no weight, so they are left out" in made.notes
+    assert "Class images are ignored, because their weight is 0" in made.notes
 
 
 def test_several_gpus_share_a_larger_step() -> None:
@@ -455,7 +458,7 @@ def test_several_gpus_share_a_larger_step() -> None:
     assert (at(made, "loop.batch_size"), at(made, "loop.device")) == (4, None)
     scaled = job("--gpus", "0,1", "--scale_lr", "True", "--accumulate_grad_batches", "3", "data.params.batch_size=2")
     assert at(scaled, "optimizer.learning_rate") == pytest.approx(3 * 2 * 2 * 1e-6)
-    assert "Learning rate 1.2e-05: 1e-06 times 3 (accumulation), 2 (GPUs), 2 (batch)" in scaled.notes
+    assert "Learning rate: 1.2e-05 = 1e-06 x 3 (accumulation) x 2 (GPUs) x 2 (batch)" in scaled.notes
 
 
 def test_scaling_has_to_be_asked_for_in_words() -> None:

@@ -105,14 +105,15 @@ def test_without_class_images_there_are_none_and_that_is_said() -> None:
     made = job(usual=usual)
     assert (at(made, "prior.prior_weight"), at(made, "prior.prior_images")) == (0, None)
     assert made.notes[0].startswith(
-        "No class images, as none are named: others of the class will come to look like the subject"
+        "Training without class images, because --regularization_images is missing: other members of the class will come "
+        "to look like the subject"
     )
 
 
 def test_the_token_alone_leaves_class_and_class_images_out() -> None:
     made = job("--token_only")
     assert (at(made, "subject.class_word"), at(made, "prior.prior_weight"), at(made, "prior.prior_images")) == ("", 0, None)
-    assert made.notes == ("The token alone names the subject, so a class word and class images are left out, as they were",)
+    assert made.notes == ("The token alone names the subject, so class word and class images are ignored, as in the original",)
     assert made.published == f"{STARTED}_my_job_{{steps}}_steps_{{photos}}_training_images_effy_token.ckpt"
 
 
@@ -122,7 +123,7 @@ def test_mistakes_are_told_together() -> None:
         "unknown option --xyzzy",
         "--max_training_steps is '0': expected at least 1",
         "--flip_p is '2': expected at most 1",
-        "--project_name is missing: name of the run",
+        "--project_name is missing: the name of the run",
         "--token is missing: the rare word that names the subject",
         "--training_images is missing: folder of photos of the subject",
     ):
@@ -133,8 +134,8 @@ def test_mistakes_are_told_together() -> None:
 def test_options_of_two_programs_are_not_mixed() -> None:
     with pytest.raises(SettingsError) as caught:
         read_job(read_arguments("python main.py", "", FLAGS, ["--training_images", "p", "--data_root", "q", "-b", "x.yaml"]))
-    together = "--base, --data_root of the first program and --training_images of the second do not go together; keep to"
-    assert caught.value.text.startswith(f"{together} the options of one")
+    mixed = "--base, --data_root of the first program cannot be combined with --training_images of the second; use"
+    assert caught.value.text.startswith(f"{mixed} the options of one program only")
 
 
 def config(path: Path, **changes: Any) -> str:
@@ -196,7 +197,7 @@ def test_an_empty_text_leaves_an_option_out() -> None:
 
 def test_a_run_that_goes_on_has_its_name() -> None:
     assert job("-r", "logs/x", "--project_name", "z", usual=()).problems == (
-        "--project_name names a new run and --resume goes on with an old one; leave out one or the other",
+        "--project_name names a new run and --resume continues an existing one; use only one of them",
     )
 
 
@@ -247,4 +248,4 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_says_everything(tmp_path: Path) -> None:
     found = problems("--config_file_path", config(tmp_path / "c.json"), "--seed", "1", usual=())
-    assert "--config_file_path says everything, so --seed would have no effect; leave it out" in found
+    assert "--config_file_path replaces all options, so --seed would have no effect; omit the other options" in found

@@ -80,10 +80,10 @@ def test_weights_are_halved_and_everything_else_of_training_goes(
         assert torch.equal(tensor, tensors[name].to(tensor.dtype)), name
     assert found["betas"].dtype == torch.float32
     assert found[POSITION_IDS].dtype == torch.int64
-    sizes = f"last.ckpt has {len(before) / 1e9:.2f} GB, last-pruned.ckpt {done.destination.stat().st_size / 1e9:.2f} GB."
+    sizes = f"last.ckpt: {len(before) / 1e9:.2f} GB; last-pruned.ckpt: {done.destination.stat().st_size / 1e9:.2f} GB."
     assert sizes in said()
     assert done.destination.stat().st_size < len(before) / 5
-    assert "Averages are left out; --keep_only_ema takes them instead of the last weights." in said()
+    assert "Averaged weights were dropped; --keep_only_ema keeps them instead of the last weights." in said()
 
 
 def test_rounded_schedules_of_earlier_prunings_are_recomputed(
@@ -108,15 +108,15 @@ def test_averages_are_taken_when_asked_for(
     assert torch.equal(found[OUT], tensors[OUT_AVERAGE].half())
     assert not torch.equal(found[OUT], tensors[OUT].half())
     assert not any(name.startswith("model_ema.") for name in found)
-    assert "Averages are left out" not in said()
+    assert "Averaged weights were dropped" not in said()
 
 
 def test_averages_that_are_not_there_are_not_taken(tmp_path: Path, tensors: dict[str, Tensor], display: Display) -> None:
     single = {name: tensor for name, tensor in tensors.items() if not name.startswith("model_ema.")}
     path = write_checkpoint(tmp_path / "single.ckpt", single)
-    with pytest.raises(ModelFileError, match=r"holds no averaged weights \(model_ema\.\*\)") as caught:
+    with pytest.raises(ModelFileError, match=r"has no averaged weights \(model_ema\.\*\)") as caught:
         prune(["--ckpt", str(path), "--keep_only_ema"], display)
-    assert caught.value.hint == "Leave out --keep_only_ema."
+    assert caught.value.hint == "Omit --keep_only_ema."
     assert [entry.name for entry in tmp_path.iterdir()] == ["single.ckpt"]
 
 
@@ -139,7 +139,7 @@ def test_nothing_is_overwritten(last: Path, display: Display) -> None:
     pruned.write_text("mine")
     with pytest.raises(ModelFileError) as caught:
         prune(["--ckpt", str(last)], display)
-    assert caught.value.text == f"{pruned}: is there already\nRemove it, or give it another name, and prune again."
+    assert caught.value.text == f"{pruned}: already exists\nRemove or rename it, then prune again."
     assert pruned.read_text() == "mine"
 
 
@@ -161,9 +161,9 @@ def test_wrong_command_lines(arguments: tuple[str, ...], problems: tuple[str, ..
 def test_what_is_no_file(tmp_path: Path, display: Display) -> None:
     with pytest.raises(ModelFileError, match="owner/name: no such file"):
         prune(["--ckpt", "owner/name"], display)  # no hub id here: a pruned file goes beside the file
-    with pytest.raises(ModelFileError, match="a folder, not a file") as caught:
+    with pytest.raises(ModelFileError, match="is a folder, not a file") as caught:
         prune(["--ckpt", str(tmp_path)], display)
-    assert caught.value.hint == "A folder is rewritten with `dreambooth convert FOLDER NAME.ckpt`."
+    assert caught.value.hint == "Convert a folder with `dreambooth convert FOLDER NAME.ckpt`."
 
 
 def test_a_mistake_ends_in_words_and_an_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

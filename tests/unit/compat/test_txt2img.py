@@ -150,9 +150,9 @@ def test_everything_wrong_is_told_at_once() -> None:
     assert found == (
         "unknown option --ddim_stepz; did you mean --ddim_steps?",
         "unexpected argument 'extra'",
-        "--laion400m never worked in the original program, which could not load its own settings for that model; leave it "
-        "out and give a Stable Diffusion 1 model with --ckpt",
-        "--from-file gives the prompts, so --prompt would have no effect; leave out one or the other",
+        "--laion400m never worked in the original program, which could not load its own settings for that model; omit it "
+        "and use a Stable Diffusion 1 model with --ckpt",
+        "--from-file replaces --prompt, which would have no effect; use only one of them",
         "--from-file is no.txt: cannot be read: No such file or directory",
         "no.yaml: no such settings file",
         "--outdir is taken: pictures cannot be written there: File exists",
@@ -258,10 +258,10 @@ def test_the_files_are_those_of_the_original(make: Callable[..., WrittenPictures
     assert np.array_equal(grid[68:132, :64], pixels(made.by_prompt[3]))
     text = said()
     assert re.search(r"last weights \(raw\), on .* in float32", text)
-    assert "The pictures are ready, in out:\n" in text
+    assert "Images in out:\n" in text
     assert "  by prompt: photo of a sks dog_0.png to photo of a sks dog_3.png\n" in text
     assert "  by number: 00000.png to 00003.png in out/samples\n" in text
-    assert "  together: photo-of-a-sks-dog-0000.png\n" in text
+    assert "  grid: photo-of-a-sks-dog-0000.png\n" in text
 
 
 def test_pictures_are_those_of_generate(make: Callable[..., WrittenPictures], golden_checkpoint: Path) -> None:
@@ -378,15 +378,15 @@ def test_latents_that_the_model_does_not_have_are_refused(make: Callable[..., Wr
     with pytest.raises(SettingsError) as caught:
         make("--C", "16", "--f", "4")
     assert caught.value.problems == (
-        "--C is 16: this model has 4 channels in a latent",
-        "--f is 4: this model has 8 pixels for a latent",
+        "--C is 16: this model has 4 latent channels",
+        "--f is 4: this model has 8 pixels per latent",
     )
 
 
 def test_what_has_no_effect_says_so(display: Display, said: Callable[[], str]) -> None:
     with pytest.raises(ModelFileError, match=r"models/ldm/stable-diffusion-v1/model\.ckpt: no such file or folder"):
         txt2img(["--embedding_path", "e.pt"], display)
-    assert "--embedding_path has no effect, as it had none in the original program." in said()
+    assert "--embedding_path is ignored; it had no effect in the original program either." in said()
 
 
 def test_a_grid_too_large_is_cut_into_several(make: Callable[..., WrittenPictures], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -417,5 +417,5 @@ def test_an_interrupt_says_where_the_pictures_are(
     monkeypatch.setattr(PictureFiles, "save", save_and_stop)
     with pytest.raises(Interrupted) as caught:
         make("--prompt", "a cat")
-    assert (caught.value.text, caught.value.exit_code) == ("Stopped. The pictures made so far are in out.", 130)
+    assert (caught.value.text, caught.value.exit_code) == ("Stopped. The images made so far are in out.", 130)
     assert names(Path("out")) == ["a cat_0.png", "samples"]

@@ -67,12 +67,12 @@ def test_a_step_can_be_named_where_there_are_no_widgets(run: Path, shown: list[A
     monkeypatch.setattr(choosing, "find_widgets", lambda: None)
     assert choose_model(run, step=100).model.step == 100
     assert len(shown) == 1
-    with pytest.raises(RunError, match="no model was written at step 99\nThere are models of the steps 50, 100, 120"):
+    with pytest.raises(RunError, match="no model was saved at step 99\nModels exist for steps 50, 100, 120"):
         choose_model(run, step=99)
 
 
 def test_a_run_without_models_says_so(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no model has been written yet"):
+    with pytest.raises(RunError, match="no model has been saved yet"):
         choose_model(tmp_path)
 
 

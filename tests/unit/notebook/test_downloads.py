@@ -58,9 +58,9 @@ def test_a_file_is_downloaded_once(server: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("page.html", "answers with a page"),
+        ("page.html", "returned a web page, not a file"),
         ("missing.ckpt", "could not be downloaded.*404"),
-        ("short.ckpt", "broke off after 4 of 100"),
+        ("short.ckpt", "the download stopped after 4 of 100 bytes"),
     ],
 )
 def test_what_is_no_whole_file_leaves_nothing(server: str, tmp_path: Path, name: str, message: str) -> None:
@@ -93,7 +93,7 @@ def test_a_download_is_a_link_below_the_notebooks_folder(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path / "runs")
     (tmp_path / "other").write_bytes(b"x")
     offer_download(tmp_path / "other")
-    assert any("the server may not serve it" in str(thing) for thing in shown)
+    assert any("the link may not work" in str(thing) for thing in shown)
 
 
 def test_a_copy_is_complete_or_not_there(tmp_path: Path) -> None:

@@ -69,11 +69,11 @@ def test_the_report_shows_the_photos_and_the_table_of_the_command(photos: Path, 
     folder = tmp_path / "photos"
     shutil.copytree(photos, folder)
     report = photo_report(folder, resolution=64)
-    assert "3 photos that can be used, no problems" in report
+    assert "3 usable photos, no problems" in report
     assert report.count("data:image/png;base64,") == 3
     (folder / "broken.png").write_bytes(b"no picture")
     report = photo_report(folder, resolution=1024)
-    assert "1 errors (training will not start with them), 3 warnings" in report
+    assert "1 errors (fix these before training), 3 warnings" in report
     assert "<th" in report and "what to do" in report and "broken.png" in report
 
 

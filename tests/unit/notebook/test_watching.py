@@ -40,7 +40,7 @@ def _replace_training(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 
 
 def test_files_where_the_notebook_does_not_look_are_refused(run: RunFolder) -> None:
-    with pytest.raises(SettingsError, match="file_layout names files as other programs do"):
+    with pytest.raises(SettingsError, match="file_layout writes the file names of other programs"):
         train(run.path, file_layout="xavierxiao")
     assert not run.path.exists()
 
@@ -79,7 +79,7 @@ def test_a_finished_run_is_not_started_again(run: RunFolder, monkeypatch: pytest
 
 
 def test_without_settings_and_without_a_run_there_is_nothing_to_go_on_with(run: RunFolder) -> None:
-    with pytest.raises(RunError, match="no run to go on with"):
+    with pytest.raises(RunError, match="no run to resume"):
         train(run.path)
 
 
@@ -89,7 +89,7 @@ def test_a_failure_is_raised_in_the_trainings_own_words(run: RunFolder, monkeypa
     )
     with pytest.raises(TrainingError) as raised:
         train(run.path, steps=3)
-    assert str(raised.value) == f"error: out of memory\nTry --micro-batch-size 1\nAll it said is in {log_of(run)}."
+    assert str(raised.value) == f"error: out of memory\nTry --micro-batch-size 1\nThe full output is in {log_of(run)}."
 
 
 def test_interrupting_once_lets_the_training_save(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_interrupting_once_lets_the_training_save(run: RunFolder, monkeypatch: p
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background ignore it
     threading.Thread(target=interrupt_when_ready, daemon=True).start()
     try:
-        with pytest.raises(KeyboardInterrupt, match=r"saved at step 7, 1 signal\nRunning this cell again"):
+        with pytest.raises(KeyboardInterrupt, match=r"saved at step 7, 1 signal\nRun this cell again to resume"):
             train(run.path, steps=10)
     finally:
         signal.signal(signal.SIGINT, before)
