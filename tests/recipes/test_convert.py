@@ -82,7 +82,7 @@ def test_config_must_agree(golden_checkpoint: Path, golden_config: Path, tmp_pat
     run(screen, golden_checkpoint, tmp_path / "a.safetensors", config=golden_config)
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(golden_config.read_text(encoding="utf-8").replace("num_heads: 8", "num_heads: 4"), encoding="utf-8")
-    with pytest.raises(ModelFileError, match="num_heads is 4; this model calls for 8"):
+    with pytest.raises(ModelFileError, match="num_heads is 4; this model needs 8"):
         run(screen, golden_checkpoint, tmp_path / "b.safetensors", config=wrong)
     assert not (tmp_path / "b.safetensors").exists()
 
@@ -90,8 +90,8 @@ def test_config_must_agree(golden_checkpoint: Path, golden_config: Path, tmp_pat
 @pytest.mark.parametrize(
     ("name", "to", "message"),
     [
-        ("model.bin", None, r"model\.bin: a single file ends in \.safetensors or \.ckpt, found '\.bin'"),
-        ("model", "single-file", r"model: a single file ends in \.safetensors or \.ckpt, found no suffix"),
+        ("model.bin", None, r"model\.bin: expected the suffix \.safetensors or \.ckpt, found '\.bin'"),
+        ("model", "single-file", r"model: expected the suffix \.safetensors or \.ckpt, found no suffix"),
         ("model.ckpt", "diffusers", r"model\.ckpt: --to diffusers writes a folder, and \.ckpt is the suffix of a file"),
     ],
 )

@@ -294,7 +294,7 @@ def test_a_yaml_of_another_model_is_refused_before_training(
     earlier: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert earlier("model.params.unet_config.params.model_channels=320") == 1
-    assert "model.params.unet_config.params.model_channels is 320; this model calls for 32" in capsys.readouterr().err
+    assert "model.params.unet_config.params.model_channels is 320; this model needs 32" in capsys.readouterr().err
     assert not Path("logs").exists()
     keys = ["model.params.unet_config.params.model_channels=320", "-t", "--class_word", "dog"]
     assert compat.main([*keys, "--actual_resume", "no.ckpt", "--data_root", "nowhere"]) == 1

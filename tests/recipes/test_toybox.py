@@ -274,5 +274,5 @@ def test_a_run_called_toybox_is_not_taken_for_the_model_that_ships() -> None:
 
 def test_when_the_weights_are_missing_the_message_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(read, "EMBEDDED_MODEL_FILE", tmp_path / "gone.safetensors")
-    with pytest.raises(ModelFileError, match=r"gone.safetensors: the model that ships with the package is not there"):
+    with pytest.raises(ModelFileError, match=r"gone.safetensors: the bundled model \(toybox\) is missing"):
         read_model("toybox")

@@ -1,1 +1,1 @@
-"""Files to modules and back: readers, two-way key tables, writers."""
+"""Model files: readers, two-way key tables, writers."""

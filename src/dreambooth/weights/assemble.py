@@ -34,7 +34,7 @@ class FoundModel:
 
 
 def assemble(found: FoundModel, *, hint: str) -> ModelWeights:
-    """Recognise the family, hold every tensor against its blueprint and report the rest.
+    """Recognize the family, check every tensor against its blueprint and report the rest.
 
     Raises ModelFileError that names the family when it is another one, or lists all missing and wrongly shaped tensors;
     `hint` is then the way out.

@@ -1,4 +1,4 @@
-"""Files that hold tensors, opened by what is in them and never by their name."""
+"""Tensor files, recognized by content, never by name."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dreambooth.weights.torch_files import LEGACY_START, ZIP_START, read_torch_l
 __all__ = ["TensorFile", "open_tensor_file"]
 
 _EXPECTED = "Give a .ckpt or .safetensors file of Stable Diffusion."
-_GET_FILE = "Download the file itself again; a model file of Stable Diffusion 1 has 2 to 8 GB."
+_GET_FILE = "Download the file itself again; a model file of Stable Diffusion 1 is 2 to 8 GB in size."
 _HEAD = 512  # bytes that decide what a file is
 
 _KNOWN_STARTS: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\x89PNG", "a PNG picture"),
-    (0, b"\xff\xd8\xff", "a JPEG picture"),
-    (0, b"GIF8", "a GIF picture"),
-    (8, b"WEBP", "a WebP picture"),
+    (0, b"\x89PNG", "a PNG image"),
+    (0, b"\xff\xd8\xff", "a JPEG image"),
+    (0, b"GIF8", "a GIF image"),
+    (8, b"WEBP", "a WebP image"),
     (0, b"%PDF", "a PDF document"),
     (257, b"ustar", "a tar archive"),
     (0, b"\x1f\x8b", "a gzip archive"),
@@ -34,7 +34,7 @@ _KNOWN_STARTS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"PK\x05\x06", "an empty zip archive"),
     (0, b"\x89HDF", "an HDF5 file (TensorFlow, Keras)"),
     (0, b"GGUF", "a GGUF file (llama.cpp, stable-diffusion.cpp)"),
-    (0, b"\x80", "a Python pickle that torch.save did not write"),
+    (0, b"\x80", "a Python pickle not written by torch.save"),
 )
 
 
@@ -80,9 +80,9 @@ def _check_is_file(path: Path) -> None:
     if path.is_symlink() and not path.exists():
         raise ModelFileError(f"{path}: a link to {path.readlink()}, which does not exist", hint=_EXPECTED)
     if not path.exists():
-        raise ModelFileError(f"{path}: no such file", hint="Check the path; it is taken from the folder you are in.")
+        raise ModelFileError(f"{path}: no such file", hint="Check the path; it is relative to the current folder.")
     if path.is_dir():
-        raise ModelFileError(f"{path}: a folder, where a single file is expected", hint=_EXPECTED)
+        raise ModelFileError(f"{path}: is a folder; expected a single file", hint=_EXPECTED)
     if not path.is_file():
         raise ModelFileError(f"{path}: not a regular file", hint=_EXPECTED)
     if path.stat().st_size == 0:
@@ -94,19 +94,19 @@ def _unknown(path: Path, head: bytes) -> ModelFileError:
         if head[start : start + len(mark)] == mark:
             return ModelFileError(f"{path}: {name}, not a model file", hint=_EXPECTED)
     if not head.strip(b"\0"):
-        return ModelFileError(f"{path}: begins with nothing but zero bytes, as an unfinished download does", hint=_GET_FILE)
+        return ModelFileError(f"{path}: begins with zero bytes only, like an unfinished download", hint=_GET_FILE)
     text = _as_text(head)
     if text is None:
         first = head[:8].hex(" ")
-        return ModelFileError(f"{path}: not a model file of a known kind; it begins with the bytes {first}", hint=_EXPECTED)
+        return ModelFileError(f"{path}: not a known kind of model file; it begins with the bytes {first}", hint=_EXPECTED)
     if text.startswith("version https://git-lfs"):
         return ModelFileError(
-            f"{path}: a git-lfs pointer of {path.stat().st_size} bytes that stands for the model file, not the file itself",
+            f"{path}: a git-lfs pointer of {path.stat().st_size} bytes, not the model file itself",
             hint=f"Run `git lfs pull` in {path.parent}, or download the file itself.",
         )
     if text.lower().startswith(("<!doctype html", "<html", "<?xml")):
         return ModelFileError(
-            f"{path}: a web page, not a model file: the download failed or asked for a login, and the page was saved instead",
+            f"{path}: a web page, not a model file: the download failed or required a login, and the page was saved instead",
             hint=_GET_FILE,
         )
     return ModelFileError(f'{path}: a text file, not a model file; it begins with "{printable(text[:60])}"', hint=_GET_FILE)

@@ -1,4 +1,4 @@
-"""A model as a folder in the form of diffusers: `unet`, `vae` and `text_encoder`, each with its file of weights.
+"""A model as a diffusers folder: `unet`, `vae` and `text_encoder`, each with its weights.
 
 Widths are read from the tensors; of the configuration files only the UNet's is looked at, for the size of its pictures. Full
 precision is preferred to its half-precision variant, safetensors to pickles.
@@ -27,12 +27,12 @@ from dreambooth.weights.settings import WeightsChoice
 
 __all__ = ["is_diffusers_folder", "read_diffusers_folder"]
 
-_DAMAGED = "The folder is damaged or was written by an unknown program: get it again, or give another one."
+_DAMAGED = "The folder is damaged or was written by an unknown program: download it again, or give another one."
 _LAST_WEIGHTS = ".non_ema"  # the variant in which folders keep the UNet before averaging
 
 
 def is_diffusers_folder(folder: Path) -> bool:
-    """Whether the folder looks like a model in the form of diffusers, of whatever family."""
+    """Whether the folder looks like a diffusers model of any family."""
     return (folder / "model_index.json").is_file() or (folder / "unet").is_dir()
 
 
@@ -49,7 +49,7 @@ def read_diffusers_folder(folder: Path, *, weights: WeightsChoice) -> ModelWeigh
     unet, vae = parts["unet"], parts["vae"]
     text, notes = _without_position_ids(parts["text_encoder"])
     if any(canonical_attention(name) != name for name in vae):
-        notes.append("the VAE's attention has its old names and was read under today's")
+        notes.append("the VAE's attention uses old key names; they were converted")
     text_keys = same_names(map(canonical_text, text))
     found = FoundModel(
         source=folder,
@@ -122,7 +122,7 @@ def _open(path: Path) -> list[TensorFile]:
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise ModelFileError(f"{path}: expected a weight_map from names to files", hint=SUPPORTED)
     files = sorted({path.parent / Path(name).name for name in shards.values()})
-    missing = [f"{file}: named in {path.name} and not there" for file in files if not file.is_file()]
+    missing = [f"{file}: is listed in {path.name} but missing" for file in files if not file.is_file()]
     if missing:
         raise ModelFileError(missing, hint="Download the folder again.")
     return [open_tensor_file(file) for file in files]
@@ -138,7 +138,7 @@ def _refuse_other_families(folder: Path) -> None:
     kinds = {
         "text_encoder_3": "a Stable Diffusion 3 model",
         "text_encoder_2": "a Stable Diffusion XL model",
-        "transformer": "a diffusion transformer (SD 3, Flux or alike)",
+        "transformer": "a diffusion transformer (SD 3, Flux or similar)",
         "prior": "a cascade of several models",
     }
     for part, kind in kinds.items():

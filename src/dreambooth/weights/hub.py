@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub: the only place that goes to the network, and only for a hub id."""
+"""Models of the Hugging Face hub; the only module that uses the network, and only for a hub id."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ENCODER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _ENCODER_TEXTS = ("config.json", "preprocessor_config.json")
 _SINGLE_FILE_ENDINGS = (".safetensors", ".ckpt")
 _SECONDS_TO_ANSWER = 20.0
-_GIVE_A_FILE = "Or download the model by other means and give its file or folder instead of the hub id."
+_GIVE_A_FILE = "Or download the model another way and give its file or folder instead of the hub id."
 
 
 def fetch(hub_id: str) -> Path:
@@ -63,8 +63,8 @@ def _fetch(hub_id: str, choose: Callable[[str, Sequence[str]], list[str]]) -> tu
         raise _refused(hub_id, error) from error
     except Exception as error:
         raise ModelFileError(
-            f"{hub_id}: the download broke off ({type(error).__name__}: {error})",
-            hint=f"Run the same command again; it goes on where it stopped. {_GIVE_A_FILE}",
+            f"{hub_id}: the download was interrupted ({type(error).__name__}: {error})",
+            hint=f"Run the same command again to continue the download. {_GIVE_A_FILE}",
         ) from error
     return folder, wanted
 
@@ -73,7 +73,7 @@ def _choose_encoder(hub_id: str, names: Sequence[str]) -> list[str]:
     weights = [name for name in _ENCODER_WEIGHTS if name in names][:1]
     if missing := [name for name in _ENCODER_TEXTS if name not in names] + ([] if weights else [" or ".join(_ENCODER_WEIGHTS)]):
         raise ModelFileError(
-            f"{hub_id}: no model that sees pictures, in the form of transformers: it has no {', no '.join(missing)}",
+            f"{hub_id}: not an image encoder in the format of transformers: it has no {', no '.join(missing)}",
             hint="Give one such as facebook/dino-vits16 or openai/clip-vit-base-patch32.",
         )
     return [*_ENCODER_TEXTS, *weights]
@@ -83,15 +83,15 @@ def _choose(hub_id: str, names: Sequence[str]) -> list[str]:
     """The files of a repository to download: a diffusers folder's, or the one checkpoint."""
     if any(name.startswith(_OTHER_FAMILIES) for name in names):
         raise ModelFileError(
-            f"{hub_id}: of a later family (SDXL, SD3, FLUX or the like), not Stable Diffusion 1; nothing was downloaded",
-            hint="Give a model of Stable Diffusion 1, for example stable-diffusion-v1-5/stable-diffusion-v1-5.",
+            f"{hub_id}: a later model family (SDXL, SD3, FLUX or similar), not Stable Diffusion 1; nothing was downloaded",
+            hint="Give a Stable Diffusion 1 model, for example stable-diffusion-v1-5/stable-diffusion-v1-5.",
         )
     if "model_index.json" not in names:
         return [_single_file(hub_id, names)]
     weights = {part: _weights(part, f"(?:{'|'.join(stems)})", names) for part, stems in FOLDER_STEMS.items()}
     if missing := [part for part, files in weights.items() if not files]:
         raise ModelFileError(
-            [f"{hub_id}: no weights for torch in its folder '{part}'" for part in missing],
+            [f"{hub_id}: no PyTorch weights in its folder '{part}'" for part in missing],
             hint="Give a repository with .safetensors or .bin files in unet, vae and text_encoder.",
         )
     texts = [name for name in names if name.endswith((".json", ".txt")) and ".index." not in name]
@@ -121,12 +121,12 @@ def _single_file(hub_id: str, names: Sequence[str]) -> str:
             return found[0]
         if found:
             raise ModelFileError(
-                f"{hub_id}: holds {len(found)} checkpoints: {', '.join(found[:8])}",
+                f"{hub_id}: contains {len(found)} checkpoints: {', '.join(found[:8])}",
                 hint=f"Download the one you want, `hf download {hub_id} {found[0]} --local-dir .`, and give that file.",
             )
     inside = ", ".join(names[:6]) or "nothing"
     raise ModelFileError(
-        f"{hub_id}: neither a diffusers folder nor a .safetensors or .ckpt file; it holds {inside}",
+        f"{hub_id}: neither a diffusers folder nor a .safetensors or .ckpt file; it contains {inside}",
         hint="Give the hub id of a Stable Diffusion 1 model, for example stable-diffusion-v1-5/stable-diffusion-v1-5.",
     )
 
@@ -145,7 +145,7 @@ def _fetched_before(hub_id: str, choose: Callable[[str, Sequence[str]], list[str
     except ModelFileError as error:
         raise ModelFileError(
             [
-                f"{hub_id}: there is no connection to the hub, and the earlier download in {folder} is not complete",
+                f"{hub_id}: no connection to the hub, and the earlier download in {folder} is incomplete",
                 *error.problems,
             ],
             hint=f"Connect and try again. {_GIVE_A_FILE}",
@@ -153,29 +153,29 @@ def _fetched_before(hub_id: str, choose: Callable[[str, Sequence[str]], list[str
 
 
 def _refused(hub_id: str, error: Exception) -> ModelFileError:
-    """What the hub's own refusals mean for a person."""
+    """Translate the hub's HTTP errors."""
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
     page = f"https://huggingface.co/{hub_id}"
     if isinstance(error, HFValidationError):
         return ModelFileError(
-            f"{hub_id}: neither a file or folder here nor a hub id", hint="Give a path, or a hub id such as owner/name."
+            f"{hub_id}: neither an existing file or folder nor a hub id", hint="Give a path, or a hub id such as owner/name."
         )
     if isinstance(error, GatedRepoError):
         return ModelFileError(
-            f"{hub_id}: the hub asks for a login and for consent to this model's terms",
+            f"{hub_id}: the hub requires a login and acceptance of this model's terms",
             hint=f"Accept the terms on {page}, then run `hf auth login` and try again. {_GIVE_A_FILE}",
         )
     if isinstance(error, RepositoryNotFoundError):
         return ModelFileError(
-            f"{hub_id}: neither a file or folder here nor a model on the hub that can be seen without a login",
+            f"{hub_id}: neither an existing file or folder nor a public model on the hub",
             hint=f"Check the spelling; if the model is private, run `hf auth login` and try again. {_GIVE_A_FILE}",
         )
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
     if status in (401, 403):
         return ModelFileError(
-            f"{hub_id}: the hub does not accept this login (status {status})",
-            hint=f"Run `hf auth login` with a token that may read {page}, and try again. {_GIVE_A_FILE}",
+            f"{hub_id}: the hub rejected the login (status {status})",
+            hint=f"Run `hf auth login` with a token that has access to {page}, and try again. {_GIVE_A_FILE}",
         )
     return ModelFileError(f"{hub_id}: the hub answered with status {status}", hint=f"Try again later. {_GIVE_A_FILE}")
 
@@ -185,11 +185,11 @@ def _unreachable(hub_id: str, error: Exception) -> ModelFileError:
 
     if isinstance(error, OfflineModeIsEnabled):
         return ModelFileError(
-            f"{hub_id}: not a file or folder here; the hub is switched off by HF_HUB_OFFLINE and there is no earlier download",
+            f"{hub_id}: no such file or folder; the hub is disabled by HF_HUB_OFFLINE and there is no earlier download",
             hint=f"Unset HF_HUB_OFFLINE and try again. {_GIVE_A_FILE}",
         )
     return ModelFileError(
-        f"{hub_id}: not a file or folder here; as a hub id it could not be downloaded, and there is no earlier download "
+        f"{hub_id}: no such file or folder; as a hub id it could not be downloaded, and there is no earlier download "
         f"({type(error).__name__}: {error})",
         hint=f"Check the path or the connection and try again. {_GIVE_A_FILE}",
     )

@@ -1,4 +1,4 @@
-"""One engine that carries tensors between two namings, in both directions, and drops nothing silently.
+"""One engine that renames tensors between two namings, in both directions, and drops nothing silently.
 
 A key table is a list of pairs (name in the original's files, canonical name); reading and writing go through the same table.
 Several pairs may share an original name: its tensor then holds theirs one behind the other.
@@ -73,7 +73,7 @@ def restore_names(tensors: StateDict, pairs: Sequence[KeyPair]) -> dict[str, Ten
         if any(pair.canonical in tensors for pair in of_tensor)
     }
     missing = [
-        f"{pair.canonical} is missing, which {original} of the original format holds too"
+        f"{pair.canonical} is missing, but {original} of the original format needs it too"
         for original, of_tensor in present.items()
         for pair in of_tensor
         if pair.canonical not in tensors
@@ -109,7 +109,7 @@ def check_parts(parts: Sequence[tuple[MappedPart, Mapping[str, Shape]]], *, hint
 
 def _shortened(problems: list[str]) -> list[str]:
     hidden = len(problems) - _LISTED_KEYS
-    return problems if hidden <= 0 else [*problems[:_LISTED_KEYS], f"... and {hidden} more like these"]
+    return problems if hidden <= 0 else [*problems[:_LISTED_KEYS], f"... and {hidden} more"]
 
 
 def _grouped(pairs: Sequence[KeyPair]) -> dict[str, list[KeyPair]]:

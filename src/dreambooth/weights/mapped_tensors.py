@@ -42,9 +42,9 @@ def map_tensors(path: Path, records: Mapping[str, TensorRecord], locate: Locate)
         except KeyError:
             problems.append(f"{path}: '{printable(name)}' needs the storage '{printable(key)}', which is missing")
         except (OverflowError, RuntimeError, TypeError, ValueError) as error:
-            problems.append(f"{path}: '{printable(name)}' does not lie inside its storage: {printable(str(error))}")
+            problems.append(f"{path}: '{printable(name)}' lies outside its storage: {printable(str(error))}")
     if problems:
-        raise ModelFileError(problems, hint="Download or copy the file again and compare its size with the source's.")
+        raise ModelFileError(problems, hint="Download or copy the file again and compare its size with the source.")
     return tensors
 
 
@@ -61,7 +61,7 @@ def _check(record: TensorRecord, num_bytes: int) -> None:
     if any(type(number) is not int or number < 0 for number in numbers):
         raise ValueError(f"size {size}, stride {stride} and offset {record.offset} are not all whole numbers from 0 up")
     if storage.numel * storage.dtype.itemsize > num_bytes:
-        raise ValueError(f"{storage.numel:,} elements of {storage.dtype} are announced, {num_bytes:,} bytes are there")
+        raise ValueError(f"{storage.numel:,} elements of {storage.dtype} are declared, but there are only {num_bytes:,} bytes")
     if 0 in size:
         return
     last = _first(record) + sum((length - 1) * step for length, step in zip(size, stride, strict=True))

@@ -35,7 +35,7 @@ class PartReport:
     num_parameters: int
     num_tensors: int
     dtypes: Mapping[str, int]
-    """Stored number format, such as float16, to the number of tensors stored in it."""
+    """Maps a stored dtype, such as float16, to the number of tensors of that dtype."""
 
     @classmethod
     def of(cls, title: str, path: Path, tensors: StateDict) -> PartReport:
@@ -47,7 +47,7 @@ class PartReport:
 
 @dataclass(frozen=True)
 class ReadingReport:
-    """What was found while a model was read: everything a person may want to know and nothing dropped silently."""
+    """What was found while reading a model; nothing is dropped silently."""
 
     source: Path
     form: ModelForm
@@ -57,17 +57,17 @@ class ReadingReport:
     """Title of the family."""
     parts: tuple[PartReport, ...]
     unet_weights: UNetWeights
-    """Which weights of the UNet were read: the running average, the last ones, or the only ones there are."""
+    """Which UNet weights were read: the moving average, the last weights, or the only ones."""
     also_there: str | None = None
-    """The UNet weights that were there as well and were not read, and how to have them."""
+    """UNet weights in the file that were not read, and how to read them."""
     neutralised: tuple[str, ...] = ()
-    """Names in pickles that would have run code and were made inert."""
+    """Names in pickles that would have run code; replaced by placeholders."""
     leftover: tuple[str, ...] = ()
     """Names of tensors that belong to no part of the model and were not used."""
     bookkeeping: Mapping[str, str] = field(default_factory=dict)
-    """What a training program noted in the file, such as global_step."""
+    """Training metadata in the file, such as global_step."""
     notes: tuple[str, ...] = ()
-    """Peculiarities that were put right while reading, one sentence each."""
+    """Irregularities that were corrected while reading, one sentence each."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class ModelWeights:
     """The tensors of every part of the family, by its name."""
     report: ReadingReport
     metadata: Mapping[str, str]
-    """Text that the file carries about itself."""
+    """Text metadata of the file."""
 
     def made_for(self, side: int | None) -> ModelWeights:
         """The same model, whose pictures are `side` pixels wide; unchanged when there is no such number or it cannot be."""
@@ -97,12 +97,12 @@ class ModelWeights:
 
     @property
     def num_steps(self) -> int | None:
-        """How many steps of training the model has seen, where its file says it."""
+        """Number of training steps of the model, if its file says so."""
         said = self.metadata.get("global_step", self.report.bookkeeping.get("global_step"))
         return None if said is None else int(said)
 
     def digest(self) -> str:
-        """SHA-256 over names, number formats, shapes and bytes of all tensors, in hexadecimal; computed once."""
+        """SHA-256 of the names, dtypes, shapes and bytes of all tensors, in hex; computed once."""
         return self._digest
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The YAML of the original program beside a checkpoint: accepted, held against the tensors, never needed."""
+"""The original program's YAML of a checkpoint: accepted, checked against the tensors, never needed."""
 
 from __future__ import annotations
 
@@ -24,20 +24,18 @@ def check_original_config(path: Path, family: Family) -> None:
     try:
         entries = dict(flat_entries(read_yaml(path)))
     except SettingsError as error:
-        raise ModelFileError(
-            error.problems, hint="Give the YAML that belongs to the checkpoint, or leave out --config."
-        ) from error
+        raise ModelFileError(error.problems, hint="Give the YAML that belongs to the checkpoint, or omit --config.") from error
     if not any(name in entries for name in family.original_config):
-        raise ModelFileError(f"{path}: not in the original configuration language (no {_UNET})", hint="Leave out --config.")
+        raise ModelFileError(f"{path}: not in the format of the original code (no {_UNET})", hint="Omit --config.")
     if problems := contradictions(entries, family):
-        hint = "Give the YAML that belongs to the checkpoint, or leave out --config."
+        hint = "Give the YAML that belongs to the checkpoint, or omit --config."
         raise ModelFileError([f"{path}: {problem}" for problem in problems], hint=hint)
 
 
 def contradictions(entries: Mapping[str, Any], family: Family) -> list[str]:
     """A sentence for every entry (dotted key to value) that the model's tensors contradict."""
     problems = [
-        f"{name} is {entries[name]!r}; this model calls for {value!r}"
+        f"{name} is {entries[name]!r}; this model needs {value!r}"
         for name, value in family.original_config.items()
         if name in entries and _ordered(entries[name], name) != value
     ]

@@ -1,4 +1,4 @@
-"""Pickles read as data: nothing that a pickle names is ever looked up, imported or called.
+"""Pickles read as data: nothing that a pickle names is ever imported or called.
 
 A pickle is a little program that may call any function of any library. Here it may name only what the tables below hold:
 plain containers, element types, and the functions that rebuild a tensor, which give an inert description instead. Every

@@ -1,4 +1,4 @@
-"""Reading a base model, in whatever form it is passed around."""
+"""Reading a base model in any of its common formats."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read_model(model: str, *, config: Path | None = None, weights: WeightsChoice
     """
     path = EMBEDDED_MODEL_FILE if is_embedded(model) else Path(model).expanduser()
     if is_embedded(model) and not path.exists():
-        raise ModelFileError(f"{path}: the model that ships with the package is not there", hint="Install the package again.")
+        raise ModelFileError(f"{path}: the bundled model (toybox) is missing", hint="Reinstall the package.")
     if not path.exists():
         if not _HUB_ID.fullmatch(model) or path.suffix in _FILE_SUFFIXES or path.parent.exists():
             hint = (
@@ -71,19 +71,19 @@ def _read_folder(folder: Path, weights: WeightsChoice) -> ModelWeights:
         return read_diffusers_folder(folder, weights=weights)
     if is_run and (folder / "checkpoints").is_dir():
         raise ModelFileError(
-            f"{folder}: this run has not written its last model yet",
+            f"{folder}: this run has not written its final model yet",
             hint=f"Finish it (dreambooth train --resume {folder}) or give one of the model files in it.",
         )
     inside = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
     raise ModelFileError(
-        f"{folder}: a diffusers folder has unet, vae and text_encoder in it, a run folder config.yaml and model.safetensors; "
+        f"{folder}: not a model folder: expected unet, vae and text_encoder, or a run's config.yaml and model.safetensors; "
         f"found {inside}",
-        hint="Give the model file itself, or the folder that holds these.",
+        hint="Give the model file itself, or the folder that contains these.",
     )
 
 
 def _training_size(run: Path) -> int | None:
-    """The size of the pictures that a run learned from: its .ckpt cannot say it."""
+    """The image size that a run was trained with, which its .ckpt does not record."""
     views = read_yaml(run / "config.yaml").get("views")
     size = views.get("resolution") if isinstance(views, dict) else None
     return size if isinstance(size, int) else None

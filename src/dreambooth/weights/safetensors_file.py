@@ -32,7 +32,7 @@ def _translated(path: Path, error: Exception) -> ModelFileError:
     size, needed = path.stat().st_size, _announced_size(path)
     if needed is not None and size < needed:
         return ModelFileError(
-            f"{path}: a truncated .safetensors file: {size:,} of the {needed:,} bytes that its header announces",
+            f"{path}: a truncated .safetensors file: {size:,} of the {needed:,} bytes that its header declares",
             hint="Download or copy the file again.",
         )
     return ModelFileError(

@@ -1,4 +1,4 @@
-"""A whole model in one file, in the original's names: reading every variant of it that is passed around."""
+"""Reading a model in a single file with the original's key names, in all common variants."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["read_single_file"]
 _TEXT_STAGE = "cond_stage_model."
 _TRAINING_LOSS = f"{VAE_PREFIX}loss."  # the discriminator beside which the VAE was once trained
 _BOOKKEEPING = ("logvar", "lvlb_weights", "scale_factor", f"{AVERAGE_PREFIX}decay", f"{AVERAGE_PREFIX}num_updates")
-_DAMAGED = "The file is damaged or was written by an unknown program: get it again, or give another one."
+_DAMAGED = "The file is damaged or was written by an unknown program: download it again, or give another one."
 _ROUNDING = 1e-6  # float32 holds alpha_bar to 1e-7; half precision is off by 1e-4
 _SCHEDULE = ddpm_buffers(scaled_linear_schedule())
 
@@ -90,7 +90,7 @@ def _choose_unet(
     if weights == "ema":
         also = f"the last weights ({UNET_PREFIX}*); --weights raw reads them"
         return find_tensors("UNet", path, averages, average_keys(pairs)), "ema", also
-    also = f"their running average ({AVERAGE_PREFIX}*); --weights ema reads it"
+    also = f"their moving average ({AVERAGE_PREFIX}*); --weights ema reads it"
     return find_tensors("UNet", path, raw, pairs), "raw", also
 
 
@@ -112,7 +112,7 @@ def _schedule_notes(tensors: Tensors) -> list[str]:
         return []
     expected = _SCHEDULE["alphas_cumprod"]
     if stored.shape != expected.shape:
-        return [f"the stored schedule has {stored.numel()} timesteps; the family's own of {expected.numel()} is used"]
+        return [f"the stored schedule has {stored.numel()} timesteps; the family's {expected.numel()} are used instead"]
     if torch.allclose(stored.float(), expected, rtol=0, atol=_ROUNDING):
         return []
     if torch.allclose(stored.float(), expected.to(stored.dtype).float(), rtol=0, atol=_ROUNDING) or torch.allclose(
@@ -127,7 +127,7 @@ def _schedule_notes(tensors: Tensors) -> list[str]:
 def _spelling_notes(vae: Iterable[str], text: Iterable[str]) -> list[str]:
     notes = []
     if any(original_text(name) != name for name in text):
-        notes.append("text encoder keys are without text_model. and were read as if they had it")
+        notes.append("text encoder keys lack the prefix text_model.; it was added")
     if any(original_attention(name) != name for name in vae):
-        notes.append("the VAE's attention has names of another program and was read under the original's")
+        notes.append("the VAE's attention uses another program's key names; they were converted")
     return notes

@@ -27,7 +27,7 @@ ZIP_START = b"PK\x03\x04"
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickle of the number that torch opened its files with
 _LEGACY_PROTOCOL = 1001
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
-_DOWNLOAD_AGAIN = "Download or copy the file again and compare its size with the source's."
+_DOWNLOAD_AGAIN = "Download or copy the file again and compare its size with the source."
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def read_torch_zip(path: Path) -> TorchFile:
         archive = _Archive(path, file)
         if "constants.pkl" in archive.entries:
             raise ModelFileError(
-                f"{path}: a TorchScript program, not a checkpoint", hint="Give the checkpoint it was made from."
+                f"{path}: a TorchScript program, not a checkpoint", hint="Give the checkpoint that it was made from."
             )
         if "byteorder" in archive.entries:
             _check_byte_order(path, archive.read("byteorder").decode("ascii", "replace"))
@@ -115,7 +115,7 @@ class _Archive:
             entries = zipfile.ZipFile(file).infolist()
         except Exception as error:  # the library lets many kinds of error out of a damaged table of contents
             raise ModelFileError(
-                f"{path}: a torch file of {self._size:,} bytes whose table of contents at the end is missing or damaged, as "
+                f"{path}: a torch file of {self._size:,} bytes whose central directory is missing or damaged, as "
                 f"after an interrupted download ({printable(str(error))})",
                 hint=_DOWNLOAD_AGAIN,
             ) from error
@@ -124,8 +124,8 @@ class _Archive:
         if len(folders) != 1:
             some = ", ".join(f"'{printable(name)}'" for name in names[:3]) or "nothing"
             raise ModelFileError(
-                f"{path}: a zip archive that torch did not write: it holds {some}, expected a folder with 'data.pkl'",
-                hint="If a model was packed into it, unpack the archive and give the file or folder inside.",
+                f"{path}: a zip archive not written by torch: it contains {some}, expected a folder with 'data.pkl'",
+                hint="If it contains a model, unpack it and give the file or folder inside.",
             )
         self.entries = {entry.filename.removeprefix(folders[0]): entry for entry in entries}
 
@@ -141,7 +141,7 @@ class _Archive:
         if entry.flag_bits & 1 or entry.compress_type != zipfile.ZIP_STORED:
             how = "encrypted" if entry.flag_bits & 1 else "compressed"
             raise ModelFileError(
-                f"{self._path}: '{printable(name)}' in it is {how}; torch stores them as they are: another program packed it",
+                f"{self._path}: '{printable(name)}' in it is {how}, which torch never does: another program packed it",
                 hint="Unpack the archive and pack it again without compression (zip -0 -r), or get the original file.",
             )
         inside = 0 <= entry.header_offset < self._size  # a damaged table of contents may hold any number
@@ -149,7 +149,7 @@ class _Archive:
         header = self._file.read(30)
         start = entry.header_offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
         if header[:4] != ZIP_START or entry.compress_size != entry.file_size or start + entry.file_size > self._size:
-            raise ModelFileError(f"{self._path}: '{printable(name)}' does not lie where the archive says", hint=_DOWNLOAD_AGAIN)
+            raise ModelFileError(f"{self._path}: '{printable(name)}' is not where the archive says", hint=_DOWNLOAD_AGAIN)
         return start, entry.file_size
 
 
@@ -187,11 +187,11 @@ def _chain(value: Any, depth: int) -> list[dict[Any, Any]] | None:
 def _no_state_dict(path: Path, value: Any) -> ModelFileError:
     hint = "Give a checkpoint: a dictionary of tensors, bare or under 'state_dict'."
     if isinstance(value, Inert):
-        what = f"an object of the Python class {value.qualified_name}, which is never built here"
+        what = f"an object of the Python class {value.qualified_name}, which is never loaded"
         hint = "Save the model's state_dict() instead of the model, with the program that wrote this file."
     elif isinstance(value, dict):
         keys = ", ".join(f"'{printable(str(key))}'" for key in list(value)[:8])
         what = f"a dictionary without a state dict; its keys are {keys}" if keys else "an empty dictionary"
     else:
         what = "a single tensor" if isinstance(value, TensorRecord) else f"a {type(value).__name__}"
-    return ModelFileError(f"{path}: no model weights in this torch file: it holds {what}", hint=hint)
+    return ModelFileError(f"{path}: no model weights in this torch file: it contains {what}", hint=hint)

@@ -1,4 +1,4 @@
-"""Writing a model: one file in the original's names, or a folder in the form of diffusers."""
+"""Writing a model: a single file with the original's key names, or a diffusers folder."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def write_single_file(path: Path, weights: ModelWeights, *, dtype: torch.dtype |
     if path.suffix not in SINGLE_FILE_SUFFIXES:
         found = f"'{path.suffix}'" if path.suffix else "no suffix"
         hint = f"Name it {path.with_suffix(SINGLE_FILE_SUFFIXES[0])}."
-        raise ModelFileError(f"{path}: a single file ends in {' or '.join(SINGLE_FILE_SUFFIXES)}, found {found}", hint=hint)
+        raise ModelFileError(f"{path}: expected the suffix {' or '.join(SINGLE_FILE_SUFFIXES)}, found {found}", hint=hint)
     buffers, tensors = weights.family.file_buffers(), _original_weights(weights)
     release = MappedPages().release
     if path.suffix == ".safetensors":
@@ -88,7 +88,7 @@ def write_diffusers_folder(
     Raises ModelFileError when `folder` is there already.
     """
     if folder.exists():
-        raise ModelFileError(f"{folder}: is there already", hint="Give another name, or remove it first.")
+        raise ModelFileError(f"{folder}: already exists", hint="Give another name, or remove it first.")
     family = weights.family
     with atomic_directory(folder) as partial:
         for name, part in family.parts.items():
@@ -111,7 +111,7 @@ def _original_weights(weights: ModelWeights) -> dict[str, Tensor]:
 
 
 def _model_specification(weights: ModelWeights, title: str) -> dict[str, str]:
-    """Metadata by which other programs recognise a model (Stability AI's ModelSpec 1.0.0)."""
+    """Metadata by which other programs recognize a model (Stability AI's ModelSpec 1.0.0)."""
     side = str(weights.family.resolution)
     return {
         "modelspec.sai_model_spec": "1.0.0",

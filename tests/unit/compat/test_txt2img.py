@@ -196,7 +196,7 @@ def test_the_yaml_in_the_repository_is_that_of_the_real_model() -> None:
 
 
 def test_the_yaml_in_the_repository_refuses_a_model_of_another_size(golden_checkpoint: Path, display: Display) -> None:
-    with pytest.raises(ModelFileError, match="context_dim is 768; this model calls for 64"):
+    with pytest.raises(ModelFileError, match="context_dim is 768; this model needs 64"):
         txt2img(["--ckpt", str(golden_checkpoint), "--config", str(CONFIG)], display)
 
 

@@ -57,26 +57,26 @@ def empty_zip() -> bytes:
     ("content", "message"),
     [
         (b"", "the file is empty (0 bytes)\nDownload the file itself again"),
-        (b"<!DOCTYPE html>\n<html lang='en'>", "a web page, not a model file: the download failed or asked for a login"),
+        (b"<!DOCTYPE html>\n<html lang='en'>", "a web page, not a model file: the download failed or required a login"),
         (b"\xef\xbb\xbf\n  <html><head>", "a web page, not a model file"),
         (b"<html>" + "ä".encode() * 400, "a web page, not a model file"),
-        (POINTER, f"a git-lfs pointer of {len(POINTER)} bytes that stands for the model file"),
+        (POINTER, f"a git-lfs pointer of {len(POINTER)} bytes, not the model file itself"),
         (POINTER, "Run `git lfs pull` in"),
         (b"Entry not found", 'a text file, not a model file; it begins with "Entry not found"'),
         (b'{"error": "Access denied"}', 'it begins with "{"error": "Access denied"}"'),
-        (b"\x89PNG\r\n\x1a\n" + bytes(20), "a PNG picture, not a model file"),
-        (b"\xff\xd8\xff\xe0" + bytes(20), "a JPEG picture, not a model file"),
-        (b"RIFF\0\0\0\0WEBPVP8 ", "a WebP picture, not a model file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(20), "a PNG image, not a model file"),
+        (b"\xff\xd8\xff\xe0" + bytes(20), "a JPEG image, not a model file"),
+        (b"RIFF\0\0\0\0WEBPVP8 ", "a WebP image, not a model file"),
         (tar_file(), "a tar archive, not a model file"),
         (empty_zip(), "an empty zip archive, not a model file"),
         (b"\x1f\x8b\x08\0" + bytes(20), "a gzip archive, not a model file"),
         (b"7z\xbc\xaf\x27\x1c" + bytes(20), "a 7-Zip archive, not a model file"),
         (b"GGUF\x03\0\0\0", "a GGUF file"),
-        (pickle.dumps({"a": 1}), "a Python pickle that torch.save did not write"),
-        (bytes(4096), "begins with nothing but zero bytes, as an unfinished download does"),
-        (b"\x01", "not a model file of a known kind; it begins with the bytes 01\nGive a .ckpt or .safetensors file"),
+        (pickle.dumps({"a": 1}), "a Python pickle not written by torch.save"),
+        (bytes(4096), "begins with zero bytes only, like an unfinished download"),
+        (b"\x01", "not a known kind of model file; it begins with the bytes 01\nGive a .ckpt or .safetensors file"),
         (b"\xfe\xed" * 300, "it begins with the bytes fe ed fe ed fe ed fe ed"),
-        (b"\xff" * 8 + b"{}", "not a model file of a known kind"),
+        (b"\xff" * 8 + b"{}", "not a known kind of model file"),
     ],
 )
 def test_what_is_no_model_file_is_called_by_its_name(tmp_path, content, message):
@@ -95,7 +95,7 @@ def test_random_bytes(tmp_path):
 
 def test_what_is_no_file(tmp_path):
     assert "no such file" in message_for(tmp_path / "missing.ckpt")
-    assert "a folder, where a single file is expected" in message_for(tmp_path)
+    assert "is a folder; expected a single file" in message_for(tmp_path)
     link = tmp_path / "link.ckpt"
     link.symlink_to(tmp_path / "gone.ckpt")
     assert "a link to" in message_for(link) and "gone.ckpt, which does not exist" in message_for(link)
@@ -130,4 +130,4 @@ def test_a_truncated_zip_of_every_length_names_the_file(tmp_path):
     path = tmp_path / "part.ckpt"
     for length in (4, 30, 100, len(data) // 2, len(data) - 30, len(data) - 1):
         path.write_bytes(data[:length])
-        assert "table of contents at the end is missing or damaged" in message_for(path)
+        assert "central directory is missing or damaged" in message_for(path)

@@ -110,7 +110,7 @@ def test_weights_in_several_files(tiny: ModelWeights, folder: Path) -> None:
     index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}), encoding="utf-8")
     assert_same(read_model(str(folder)), tiny)
     (folder / "unet" / "diffusion_pytorch_model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(ModelFileError, match=r"00002-of-00002\.safetensors: named in .*index\.json and not there"):
+    with pytest.raises(ModelFileError, match=r"00002-of-00002\.safetensors: is listed in .*index\.json but missing"):
         read_model(str(folder))
 
 
@@ -127,7 +127,7 @@ def test_vae_attention_under_its_old_names(tiny: ModelWeights, folder: Path, is_
     change(weights_file(folder, "vae"), tensors)
     found = read_model(str(folder))
     assert_same(found, tiny)
-    assert found.report.notes == ("the VAE's attention has its old names and was read under today's",)
+    assert found.report.notes == ("the VAE's attention uses old key names; they were converted",)
 
 
 def test_text_encoder_without_its_level_and_with_position_ids(tiny: ModelWeights, folder: Path) -> None:
@@ -202,5 +202,5 @@ def test_a_damaged_configuration_file_is_named(folder: Path) -> None:
 
 def test_a_folder_that_is_no_model_says_what_is_in_it(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(ModelFileError, match=r"a diffusers folder has unet, vae and text_encoder in it.*found notes\.txt"):
+    with pytest.raises(ModelFileError, match=r"not a model folder: expected unet, vae and text_encoder.*found notes\.txt"):
         read_model(str(tmp_path))

@@ -123,12 +123,15 @@ def test_a_single_checkpoint_is_taken_as_a_file(monkeypatch, tmp_path, names, ta
     [
         (
             ["sd-v1-4.ckpt", "sd-v1-4-full-ema.ckpt"],
-            ["holds 2 checkpoints: sd-v1-4.ckpt, sd-v1-4-full-ema.ckpt", "`hf download owner/name sd-v1-4.ckpt --local-dir .`"],
+            [
+                "contains 2 checkpoints: sd-v1-4.ckpt, sd-v1-4-full-ema.ckpt",
+                "`hf download owner/name sd-v1-4.ckpt --local-dir .`",
+            ],
         ),
-        (["README.md"], ["neither a diffusers folder nor a .safetensors or .ckpt file; it holds README.md"]),
-        ([], ["it holds nothing"]),
-        ([*TEXTS, *weights("safetensors"), "text_encoder_2/model.safetensors"], ["of a later family (SDXL, SD3, FLUX"]),
-        ([*TEXTS, *weights("msgpack")], ["no weights for torch in its folder 'unet'", "folder 'vae'", "folder 'text_encoder'"]),
+        (["README.md"], ["neither a diffusers folder nor a .safetensors or .ckpt file; it contains README.md"]),
+        ([], ["it contains nothing"]),
+        ([*TEXTS, *weights("safetensors"), "text_encoder_2/model.safetensors"], ["a later model family (SDXL, SD3, FLUX"]),
+        ([*TEXTS, *weights("msgpack")], ["no PyTorch weights in its folder 'unet'", "folder 'vae'", "folder 'text_encoder'"]),
     ],
 )
 def test_what_cannot_be_used_is_not_downloaded(monkeypatch, tmp_path, names, messages):
@@ -147,17 +150,20 @@ def http_error(kind, status):
 REFUSALS = [
     (
         http_error(GatedRepoError, 403),
-        ["asks for a login and for consent", "Accept the terms on https://huggingface.co/owner/name", "`hf auth login`"],
+        ["requires a login and acceptance", "Accept the terms on https://huggingface.co/owner/name", "`hf auth login`"],
     ),
-    (http_error(RepositoryNotFoundError, 404), ["neither a file or folder here nor a model on the hub", "Check the spelling"]),
-    (http_error(HfHubHTTPError, 401), ["does not accept this login (status 401)", "`hf auth login`"]),
+    (
+        http_error(RepositoryNotFoundError, 404),
+        ["neither an existing file or folder nor a public model on the hub", "Check the spelling"],
+    ),
+    (http_error(HfHubHTTPError, 401), ["rejected the login (status 401)", "`hf auth login`"]),
     (http_error(HfHubHTTPError, 503), ["answered with status 503", "Try again later"]),
 ]
 NO_ANSWER = [
-    (HFValidationError("bad"), ["neither a file or folder here nor a hub id", "owner/name"]),
+    (HFValidationError("bad"), ["neither an existing file or folder nor a hub id", "owner/name"]),
     (
         OfflineModeIsEnabled("off"),
-        ["switched off by HF_HUB_OFFLINE", "Unset HF_HUB_OFFLINE", "give its file or folder instead"],
+        ["disabled by HF_HUB_OFFLINE", "Unset HF_HUB_OFFLINE", "give its file or folder instead"],
     ),
     (ConnectionError("no route"), ["could not be downloaded", "no earlier download (ConnectionError: no route)", "connection"]),
 ]
@@ -183,9 +189,9 @@ def test_refusals_of_the_download_itself(monkeypatch, tmp_path, error, messages)
 
 def test_a_download_that_breaks_off(monkeypatch, tmp_path):
     Hub(monkeypatch, tmp_path, ["a.ckpt"], download_error=OSError(28, "No space left on device"))
-    with pytest.raises(ModelFileError, match=r"the download broke off .*No space left on device") as caught:
+    with pytest.raises(ModelFileError, match=r"the download was interrupted .*No space left on device") as caught:
         fetch("owner/name")
-    assert "it goes on where it stopped" in caught.value.text
+    assert "to continue the download" in caught.value.text
 
 
 def test_offline_an_earlier_download_is_used(monkeypatch, tmp_path):
@@ -207,8 +213,8 @@ def test_offline_an_earlier_download_may_be_incomplete(monkeypatch, tmp_path):
     Hub(monkeypatch, tmp_path, info_error=ConnectionError("no route"), cached=tmp_path)
     with pytest.raises(ModelFileError) as caught:
         fetch("owner/name")
-    assert f"the earlier download in {tmp_path} is not complete" in caught.value.text
-    assert "no weights for torch in its folder 'unet'" in caught.value.text
+    assert f"the earlier download in {tmp_path} is incomplete" in caught.value.text
+    assert "no PyTorch weights in its folder 'unet'" in caught.value.text
 
 
 ENCODER = ["config.json", "preprocessor_config.json"]

@@ -88,7 +88,7 @@ def test_pieces_that_are_missing_or_uneven_are_reported() -> None:
     pairs = packed("in_proj_bias", ("q", "k", "v"))
     with pytest.raises(ModelFileError) as caught:
         restore_names({"q": torch.zeros(2), "v": torch.zeros(2)}, pairs)
-    assert caught.value.problems == ("k is missing, which in_proj_bias of the original format holds too",)
+    assert caught.value.problems == ("k is missing, but in_proj_bias of the original format needs it too",)
     with pytest.raises(ModelFileError, match=r"in_proj_bias has shape \(3,\), expected \(2,\)"):
         check_parts(
             [(find_tensors("part", FILE, {"in_proj_bias": torch.zeros(7)}, pairs), dict.fromkeys("qkv", (2,)))], hint=""
@@ -133,7 +133,7 @@ def test_long_lists_are_shortened_with_a_count() -> None:
     with pytest.raises(ModelFileError) as caught:
         check_parts([(part, {f"weight.{index}": (1,) for index in range(40)})], hint="Try again.")
     assert len(caught.value.problems) == 13
-    assert caught.value.problems[-1] == "... and 28 more like these"
+    assert caught.value.problems[-1] == "... and 28 more"
 
 
 def test_tables_name_every_tensor_of_the_golden_checkpoint(golden_state_dict: dict[str, Tensor]) -> None:

@@ -43,13 +43,13 @@ def test_every_contradiction_is_told(golden_checkpoint: Path, golden_config: Pat
         read_model(str(golden_checkpoint), config=path)
     unet = "model.params.unet_config.params"
     assert set(caught.value.problems) == {
-        f"{path}: model.params.linear_end is 0.02; this model calls for 0.012",
-        f"{path}: {unet}.num_heads is 4; this model calls for 8",
-        f"{path}: {unet}.context_dim is 1024; this model calls for 64",
-        f"{path}: {unet}.channel_mult is [1, 2, 4, 4]; this model calls for [1, 1, 2, 2]",
-        f"{path}: {unet}.attention_resolutions is [2, 1]; this model calls for [1, 2, 4]",
+        f"{path}: model.params.linear_end is 0.02; this model needs 0.012",
+        f"{path}: {unet}.num_heads is 4; this model needs 8",
+        f"{path}: {unet}.context_dim is 1024; this model needs 64",
+        f"{path}: {unet}.channel_mult is [1, 2, 4, 4]; this model needs [1, 1, 2, 2]",
+        f"{path}: {unet}.attention_resolutions is [2, 1]; this model needs [1, 2, 4]",
     }
-    assert caught.value.hint == "Give the YAML that belongs to the checkpoint, or leave out --config."
+    assert caught.value.hint == "Give the YAML that belongs to the checkpoint, or omit --config."
 
 
 def test_another_text_encoder_is_a_contradiction(golden_config: Path, tmp_path: Path, tiny: ModelWeights) -> None:
@@ -62,7 +62,7 @@ def test_another_text_encoder_is_a_contradiction(golden_config: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("steps: 800\n", "not in the original configuration language"),
+        ("steps: 800\n", "not in the format of the original code"),
         ("- a\n", "expected a mapping"),
         ("a: [", "not a YAML file"),
     ],

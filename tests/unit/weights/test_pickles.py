@@ -313,10 +313,10 @@ def test_plain_values_become_bookkeeping_and_the_rest_is_left_out(tmp_path):
     ("content", "message"),
     [
         ({"string_to_param": {"*": torch.ones(2)}, "name": "x"}, "its keys are 'string_to_param', 'name'"),
-        ({}, "it holds an empty dictionary"),
-        (torch.ones(3), "it holds a single tensor"),
-        ([torch.ones(3)], "it holds a list"),
-        (functools.partial(print), "it holds an object of the Python class functools.partial, which is never built here"),
+        ({}, "it contains an empty dictionary"),
+        (torch.ones(3), "it contains a single tensor"),
+        ([torch.ones(3)], "it contains a list"),
+        (functools.partial(print), "it contains an object of the Python class functools.partial, which is never loaded"),
     ],
 )
 def test_a_torch_file_without_weights_says_what_it_holds(tmp_path, content, message):
@@ -343,9 +343,9 @@ def test_a_torch_file_without_weights_says_what_it_holds(tmp_path, content, mess
         ({"stride": (-3, 1)}, "not all whole numbers from 0 up"),
         ({"size": (2, True)}, "not all whole numbers from 0 up"),
         ({"size": (2, "3")}, "not all whole numbers from 0 up"),
-        ({"numel": 7}, "7 elements of torch.float32 are announced, 24 bytes are there"),
+        ({"numel": 7}, "7 elements of torch.float32 are declared, but there are only 24 bytes"),
         ({"numel": -1}, "not all whole numbers from 0 up"),
-        ({"storage": b"ctorch\nDoubleStorage\n"}, "6 elements of torch.float64 are announced"),
+        ({"storage": b"ctorch\nDoubleStorage\n"}, "6 elements of torch.float64 are declared"),
         ({"key": "../../secret"}, "needs the storage '../../secret', which is missing"),
     ],
 )
@@ -458,7 +458,7 @@ def test_an_entry_outside_the_file_is_refused(tmp_path):
     data = bytearray(path.read_bytes())
     data[-6:-2] = b"\xfe\xff\xff\xff"  # where the table of contents is said to begin: every entry moves below zero
     path.write_bytes(data)
-    with pytest.raises(ModelFileError, match=r"'data.pkl' does not lie where the archive says"):
+    with pytest.raises(ModelFileError, match=r"'data.pkl' is not where the archive says"):
         open_tensor_file(path)
 
 
@@ -466,7 +466,7 @@ def test_an_archive_of_something_else(tmp_path):
     path = tmp_path / "model.ckpt"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("model/unet/config.json", "{}")
-    with pytest.raises(ModelFileError, match=r"a zip archive that torch did not write: it holds 'model/unet/config.json'"):
+    with pytest.raises(ModelFileError, match=r"a zip archive not written by torch: it contains 'model/unet/config.json'"):
         open_tensor_file(path)
 
 

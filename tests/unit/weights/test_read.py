@@ -91,7 +91,7 @@ def test_last_weights_are_read_when_asked_for(tiny: ModelWeights, checkpoint: Te
     found = read_model(str(save(with_averages(checkpoint))), weights="raw")
     assert_same(found, tiny)
     assert found.report.unet_weights == "raw"
-    assert found.report.also_there == "their running average (model_ema.*); --weights ema reads it"
+    assert found.report.also_there == "their moving average (model_ema.*); --weights ema reads it"
     assert found.report.leftover == ()
 
 
@@ -128,7 +128,7 @@ def test_another_schedule_is_noticed(checkpoint: Tensors, save: Save) -> None:
     assert note.startswith("the stored schedule is not the family's own")
     checkpoint["alphas_cumprod"] = torch.ones(50)
     (note,) = read_model(str(save(checkpoint))).report.notes
-    assert note == "the stored schedule has 50 timesteps; the family's own of 1000 is used"
+    assert note == "the stored schedule has 50 timesteps; the family's 1000 are used instead"
 
 
 def test_no_schedule_and_no_position_ids(tiny: ModelWeights, checkpoint: Tensors, save: Save) -> None:
@@ -142,7 +142,7 @@ def test_no_schedule_and_no_position_ids(tiny: ModelWeights, checkpoint: Tensors
 def test_text_encoder_without_its_level(tiny: ModelWeights, checkpoint: Tensors, save: Save) -> None:
     found = read_model(str(save(renamed(checkpoint, ".transformer.text_model.", ".transformer."))))
     assert_same(found, tiny)
-    assert found.report.notes == ("text encoder keys are without text_model. and were read as if they had it",)
+    assert found.report.notes == ("text encoder keys lack the prefix text_model.; it was added",)
     assert found.report.leftover == ()
 
 

@@ -21,6 +21,6 @@ def test_a_run_folder_is_its_model(tiny: ModelWeights, tmp_path: Path) -> None:
 def test_an_unfinished_run_says_how_to_finish_it(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
     (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(ModelFileError, match=r"this run has not written its last model yet") as caught:
+    with pytest.raises(ModelFileError, match=r"this run has not written its final model yet") as caught:
         read_model(str(tmp_path))
     assert f"dreambooth train --resume {tmp_path}" in str(caught.value.hint)

@@ -52,7 +52,7 @@ def test_truncated_in_the_tensors(path):
     path.write_bytes(data[:-5])
     with pytest.raises(ModelFileError) as caught:
         open_tensor_file(path)
-    expected = f"{path}: a truncated .safetensors file: {len(data) - 5:,} of the {len(data):,} bytes that its header announces"
+    expected = f"{path}: a truncated .safetensors file: {len(data) - 5:,} of the {len(data):,} bytes that its header declares"
     assert caught.value.problems == (expected,)
     assert caught.value.hint == "Download or copy the file again."
     assert isinstance(caught.value.__cause__, SafetensorError)
