@@ -60,7 +60,7 @@ def test_weights_and_number_format_are_chosen(golden_checkpoint: Path, tmp_path:
     assert saved["state_dict"]["model.diffusion_model.out.2.bias"].dtype == torch.float16
     expected = read_model(str(golden_checkpoint), weights="raw").parts["unet"]["conv_out.bias"]
     assert torch.equal(saved["state_dict"]["model.diffusion_model.out.2.bias"], expected.half())
-    assert "The UNet is the last weights, not their average; also there: their running average" in screen.text
+    assert "The UNet is the last weights, not their average; also there: their moving average" in screen.text
 
 
 def test_metadata_says_where_it_came_from(golden_checkpoint: Path, tmp_path: Path, screen: Screen) -> None:
@@ -90,8 +90,8 @@ def test_config_must_agree(golden_checkpoint: Path, golden_config: Path, tmp_pat
 @pytest.mark.parametrize(
     ("name", "to", "message"),
     [
-        ("model.bin", None, r"model\.bin: expected the suffix \.safetensors or \.ckpt, found '\.bin'"),
-        ("model", "single-file", r"model: expected the suffix \.safetensors or \.ckpt, found no suffix"),
+        ("model.bin", None, r"model\.bin: a single file ends in \.safetensors or \.ckpt, found '\.bin'"),
+        ("model", "single-file", r"model: a single file ends in \.safetensors or \.ckpt, found no suffix"),
         ("model.ckpt", "diffusers", r"model\.ckpt: --to diffusers writes a folder, and \.ckpt is the suffix of a file"),
     ],
 )

@@ -54,7 +54,7 @@ def test_the_golden_checkpoint(golden_checkpoint, paper):
 def test_the_other_weights(golden_checkpoint, paper):
     result = inspect_model(InspectSettings(model=str(golden_checkpoint), weights="raw"), paper)
     assert result.report is not None and result.report.unet_weights == "raw"
-    assert "UNet weights: those of the last training step (--weights raw); also there: their running average" in paper.text
+    assert "UNet weights: those of the last training step (--weights raw); also there: their moving average" in paper.text
 
 
 def without_average(state_dict):
