@@ -85,5 +85,5 @@ def test_the_commands_work_in_this_order(folder: Path, capsys: pytest.CaptureFix
         assert code == 0, f"{typed(command)}\n{said.out}\n{said.err}"
     assert [run for run in MADE if not (folder / run / "model.safetensors").is_file()] == []
     assert (folder / "rex.ckpt").is_file()
-    assert len(list((folder / "pictures").glob("*.png"))) == 8
+    assert len(list((folder / "pictures").glob("0*.png"))) == 8
     assert (folder / "runs" / "rex" / "evaluation" / "report.html").is_file()
