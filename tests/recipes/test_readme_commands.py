@@ -85,5 +85,7 @@ def test_the_commands_work_in_this_order(folder: Path, capsys: pytest.CaptureFix
         assert code == 0, f"{typed(command)}\n{said.out}\n{said.err}"
     assert [run for run in MADE if not (folder / run / "model.safetensors").is_file()] == []
     assert (folder / "rex.ckpt").is_file()
-    assert len(list((folder / "pictures").glob("0*.png"))) == 8
+    names = [path.name for path in (folder / "pictures").glob("*.png")]
+    assert len([name for name in names if "-grid-" in name]) == 2
+    assert len([name for name in names if "-grid-" not in name]) == 8
     assert (folder / "runs" / "rex" / "evaluation" / "report.html").is_file()
