@@ -12,6 +12,7 @@ from torch import nn
 
 from dreambooth.families.components import Components
 from dreambooth.families.family import Family
+from dreambooth.families.full_size import full_size_stable_diffusion_1
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
 from dreambooth.families.untrained import without_memory
@@ -25,11 +26,7 @@ SIZES = ("sd1", "toybox", "miniature")
 def family_of(size: str) -> Family:
     """The shapes of the real model, of the bundled model, or of a minimal one."""
     if size == "sd1":
-        return StableDiffusion1(
-            unet=UNetShape(4, 4, (320, 640, 1280, 1280), 2, (1, 1, 1, 0), 1, 768, False),
-            vae=VaeShape(3, 4, (128, 256, 512, 512), 2),
-            text=TextShape(49408, 77, 768, 3072, 12),
-        )
+        return full_size_stable_diffusion_1()
     if size == "toybox":
         return read_model("toybox").family
     assert size == "miniature", size

@@ -53,7 +53,7 @@ class Settings(BaseModel):
     """Maps a field that 0 turns off to the fields that then have no effect."""
 
     replaces: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Maps a field to the fields that have no effect when it is given."""
+    """Maps a field to the fields (`name`, or `section.name`) that have no effect when it is given."""
 
     def is_changed(self, *names: str) -> tuple[str, ...]:
         """Return the named fields that differ from their default: an option without effect is an error, a default is not."""
@@ -85,6 +85,9 @@ def without_silenced(settings: type[Settings], low: Mapping[str, Any], high: Map
     for field, others in settings.replaces.items():
         if high.get(field) is not None:
             kept = {name: value for name, value in kept.items() if name not in others or name in high}
+            for place, _, inner in (other.rpartition(".") for other in others if "." in other):
+                if isinstance(kept.get(place), Mapping) and inner not in high.get(place, {}):
+                    kept[place] = {name: value for name, value in kept[place].items() if name != inner}
     return kept
 
 

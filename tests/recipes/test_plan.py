@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dreambooth.config import parse_settings
+from dreambooth.cli.flags import read_arguments
+from dreambooth.cli.layers import settings_from
+from dreambooth.cli.verbs import VERBS
+from dreambooth.config import parse_settings, write_yaml
+from dreambooth.data.size import Size
 from dreambooth.display import Display
 from dreambooth.errors import SettingsError
 from dreambooth.memory.plan import PRESETS
 from dreambooth.recipes.plan import PlanResult, plan_memory
-from dreambooth.schema.verbs import PlanSettings
+from dreambooth.schema.verbs import PlanSettings, TrainSettings
+from dreambooth.trainer.workload import workload_of
 
 
 def plan(display: Display, **values: object) -> PlanResult:
     return plan_memory(parse_settings(PlanSettings, {"base": {"model": "toybox"}, **values}, where="here"), display)
+
+
+def typed(line: str) -> PlanSettings:
+    verb, arguments = VERBS["plan"], shlex.split(line)
+    return settings_from(verb, PlanSettings, read_arguments(verb, PlanSettings, arguments))
 
 
 def test_the_installed_command() -> None:
@@ -38,7 +50,7 @@ def test_the_installed_command() -> None:
 
 
 def test_without_a_gpu_the_plan_for_cpus_is_taken(display: Display, said: Callable[[], str]) -> None:
-    result = plan(display, device="cpu")
+    result = plan(display, loop={"device": "cpu"})
     assert result.auto == "cpu" and set(result.estimates) == set(PRESETS)
     assert "auto takes cpu" in said() and "To plan for the GPU of another machine: --gpu-memory GIB" in said()
 
@@ -60,16 +72,20 @@ def test_a_named_preset_alone_and_nothing_that_fits(display: Display, said: Call
 def test_what_is_asked_for_reaches_the_prediction(display: Display, said: Callable[[], str]) -> None:
     memory = {"memory_preset": "fast"}
     plain = plan(display, gpu_memory=24, memory=memory).estimates["fast"]
-    large = plan(display, gpu_memory=24, memory=memory, batch_size=4, resolution=256, prior_weight=0).estimates["fast"]
+    large = plan(
+        display, gpu_memory=24, memory=memory, loop={"batch_size": 4}, views={"resolution": 256}, prior={"prior_weight": 0}
+    ).estimates["fast"]
     assert "4 pictures of 256 px in a forward pass" in said()
     assert [phase.name for phase in large.phases] == ["encoding", "training step", "previews"]
     assert large.peak > 1.2 * plain.peak
-    average = plan(display, gpu_memory=24, memory=memory, ema_decay=0.99, optimizer="adafactor").estimates["fast"]
+    average = plan(
+        display, gpu_memory=24, memory=memory, loop={"ema_decay": 0.99}, optimizer={"optimizer": "adafactor"}
+    ).estimates["fast"]
     assert average.largest.use.average > 0 and average.largest.use.states < plain.largest.use.states / 10
 
 
 def test_presets_that_contradict_the_choices_are_left_out(display: Display, said: Callable[[], str]) -> None:
-    result = plan(display, device="cpu", memory={"stream_blocks": True})
+    result = plan(display, loop={"device": "cpu"}, memory={"stream_blocks": True})
     assert list(result.estimates) == ["6gb"] and result.auto is None
     assert "Left out: fast: stream_blocks needs --step-in-backward and --gradient-checkpointing all" in said()
     assert "auto would take cpu, and stream_blocks needs" in said()
@@ -82,6 +98,48 @@ def test_presets_that_contradict_the_choices_are_left_out(display: Display, said
 
 def test_options_without_effect_are_refused(display: Display) -> None:
     with pytest.raises(SettingsError, match="device cpu would have no effect"):
-        plan(display, device="cpu", gpu_memory=8)
+        plan(display, loop={"device": "cpu"}, gpu_memory=8)
     with pytest.raises(SettingsError, match="optimizer_states would have no effect"):
-        plan(display, optimizer="adafactor", memory={"optimizer_states": "8bit"})
+        plan(display, optimizer={"optimizer": "adafactor"}, memory={"optimizer_states": "8bit"})
+
+
+def test_without_a_model_the_plan_is_for_a_full_size_one(display: Display, said: Callable[[], str]) -> None:
+    result = plan_memory(typed("--memory-preset fast --gpu-memory 24"), display)
+    assert said().startswith(
+        "No --model given: the plan is for a full-size Stable Diffusion 1.\n"
+        "Stable Diffusion 1: UNet and text encoder, 2 pictures of 512 px in a forward pass\n"
+    )
+    trained_parameters = 859_520_964 + 123_060_480
+    assert result.estimates["fast"].largest.use.weights == pytest.approx(4 * trained_parameters, rel=1e-4)
+    with pytest.raises(SettingsError, match="no model is given, so weights would have no effect"):
+        typed("--weights raw")
+
+
+def test_a_runs_own_settings_are_planned_for_as_they_are(
+    run_settings: Callable[..., TrainSettings], tmp_path: Path, display: Display, said: Callable[[], str]
+) -> None:
+    training = run_settings(
+        loop={"batch_size": 2, "steps": 9, "device": "cpu"}, optimizer={"warmup_steps": 3}, views={"resolution": 128}
+    )
+    write_yaml(tmp_path / "config.yaml", training, comment="a run")
+    settings = typed(f"--preset {tmp_path / 'config.yaml'} --gpu-memory 8 --memory-preset fast")
+    assert workload_of(settings, Size.square(128)) == workload_of(training, Size.square(128))
+    assert settings.loop.device is None  # that of the run gives way to the other machine's GPU
+    plan_memory(settings, display)
+    assert "4 pictures of 128 px in a forward pass" in said()
+    with pytest.raises(SettingsError, match=r"batch_sise'; did you mean 'loop\.batch_size'"):
+        (tmp_path / "wrong.yaml").write_text("loop: {batch_sise: 2}\n", encoding="utf-8")
+        typed(f"--preset {tmp_path / 'wrong.yaml'}")
+
+
+def test_a_shipped_preset_gives_its_model_and_its_sizes() -> None:
+    settings = typed("--preset toybox --batch-size 4 --prior-weight 0")
+    assert (settings.base.model, settings.loop.batch_size, settings.prior.num_made) == ("toybox", 4, 0)
+
+
+def test_settings_that_training_refuses_are_refused_by_a_plan(run_settings: Callable[..., TrainSettings]) -> None:
+    sections: dict[str, dict[str, Any]] = {"loop": {"gradient_accumulation": 2}, "memory": {"step_in_backward": True}}
+    with pytest.raises(SettingsError, match="sums gradients over several passes"):
+        run_settings(**sections)
+    with pytest.raises(SettingsError, match="sums gradients over several passes"):
+        parse_settings(PlanSettings, sections, where="here")

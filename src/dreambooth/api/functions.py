@@ -86,14 +86,16 @@ def prior(*, model: str | Path, class_word: str, on_event: Listener | None = Non
 def plan(
     *,
     model: str | Path | None = None,
+    preset: str | Path | None = None,
     on_event: Listener | None = None,
     **settings: object,
 ) -> PlanResult:
-    """Predict the memory that training needs, by preset. `settings` are those of `dreambooth plan`: gpu_memory, batch_size, ...
+    """Predict the memory that training needs, by memory preset; without a `model` for a full-size Stable Diffusion 1.
 
+    `preset` is one of training or a run's config.yaml. `settings` are those of `dreambooth plan`: gpu_memory, batch_size, ...
     Raises SettingsError when no preset goes with the settings, ModelFileError when the model cannot be read.
     """
-    result: PlanResult = _call("plan", settings_from("plan", {**given_only(model=model), **settings}), on_event)
+    result: PlanResult = _call("plan", settings_from("plan", {**given_only(model=model), **settings}, preset=preset), on_event)
     return result
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from dreambooth.cli.terminal import hush_libraries, set_environment
 from dreambooth.cli.verbs import VERBS
-from dreambooth.config import Settings, nearest, read_yaml
+from dreambooth.config import Settings, nearest
 from dreambooth.display import Display
 from dreambooth.display_events import EventsDisplay
 from dreambooth.display_silent import SilentDisplay
@@ -110,7 +110,7 @@ def _parsed(verb: str, record: type[Settings], values: Mapping[str, Any], proble
     where, low = "keyword arguments", dict[str, Any]()
     try:
         if below is not None:
-            where, low = (below, read_yaml(Path(below))) if Path(below).is_file() else read_preset(below, argument="preset")
+            where, low = read_preset(below, record, argument="preset")
         settings = layered_settings(record, values, low, where=where, name_of=lambda leaf: leaf.name)
     except SettingsError as error:
         problems = [*problems, *error.problems]

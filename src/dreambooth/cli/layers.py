@@ -22,7 +22,7 @@ SettingsType = TypeVar("SettingsType", bound=Settings)
 def settings_from(verb: Verb, record: type[SettingsType], given: Given) -> SettingsType:
     """Return the settings of a verb. Raises SettingsError listing every mistake in the command line and the preset."""
     preset = given.extra.get("preset")
-    return _parse(verb, record, given, lambda: ("command line", {}) if preset is None else read_preset(preset))
+    return _parse(verb, record, given, lambda: ("command line", {}) if preset is None else read_preset(preset, record))
 
 
 def changes_to_run(verb: Verb, record: type[Settings], given: Given) -> dict[str, Any]:

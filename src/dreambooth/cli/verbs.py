@@ -54,6 +54,19 @@ class Program:
     """Names of programs with verbs of their own."""
 
 
+_WITHOUT_EFFECT_ON_MEMORY = (
+    *("crop", "flip_probability", "prior_flip_probability", "background"),
+    *("num_prior_images", "class_prompt", "also_prior", "prior_sampler", "prior_sampling_steps", "prior_latents"),
+    *("prior_folder", "original_pairing", "photo_repeats", "prior_repeats"),
+    *("text_encoder_learning_rate", "learning_rate", "learning_rate_schedule", "warmup_steps"),
+    *("adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "max_gradient_norm"),
+    *("steps", "min_snr_gamma", "seed", "compile", "max_train_hours", "shard"),
+    *("output", "file_layout", "checkpoint_steps", "model_steps", "keep_checkpoints", "model_dtype"),
+    *("image_log_steps", "image_log_pictures", "validation_steps", "tensorboard"),
+    *("select", "evaluation_images", "evaluation_sampling_steps", "dino", "clip"),
+    *("balance_fidelity", "balance_prompt", "balance_prior", "early_stop_margin", "early_stop_patience"),
+)
+
 _ALL = (
     Verb(
         name="train",
@@ -115,15 +128,19 @@ _ALL = (
     ),
     Verb(
         name="plan",
-        sentence="Predict how much memory training needs, preset by preset, without training.",
+        sentence="Predict how much memory training needs under each memory preset.",
         settings="PlanSettings",
         recipe="dreambooth.recipes.plan:plan_memory",
-        usage=("--model MODEL",),
+        usage=("[--model MODEL]",),
         examples=(
-            "dreambooth plan --model sd-v1-4.ckpt",
+            "dreambooth plan",
             "dreambooth plan --model sd-v1-4.ckpt --no-train-text-encoder --gpu-memory 7.5",
+            "dreambooth plan --preset runs/rex/config.yaml --gpu-memory 24",
         ),
-        without=("text_encoder_learning_rate", "shard"),
+        without=_WITHOUT_EFFECT_ON_MEMORY,
+        extra={
+            "preset": "Settings to start from: a built-in preset ({presets}) or a YAML file such as a run's config.yaml.",
+        },
     ),
     Verb(
         name="convert",

@@ -12,9 +12,9 @@ from dreambooth.display import Display
 from dreambooth.errors import SettingsError
 from dreambooth.estimate.choice import USABLE, first_that_fits, possible_plan
 from dreambooth.estimate.peak import WORKSPACE, MemoryEstimate, describe_estimate, estimate_memory, gib
-from dreambooth.estimate.traces import Sampling
 from dreambooth.estimate.workload import Workload
 from dreambooth.families.family import Family
+from dreambooth.families.full_size import full_size_stable_diffusion_1
 from dreambooth.memory.plan import PRESETS
 from dreambooth.memory.settings import MemoryPreset
 from dreambooth.runtime.device import choose_device, describe_device
@@ -22,7 +22,9 @@ from dreambooth.runtime.free_memory import free_memory_bytes
 from dreambooth.runtime.precision import has_bfloat16
 from dreambooth.schema.verbs import PlanSettings
 from dreambooth.trainees.parts import trained_parts
+from dreambooth.trainer.workload import workload_of
 from dreambooth.weights.read import read_model
+from dreambooth.weights.settings import PlannedModelSettings
 
 __all__ = ["PlanResult", "plan_memory"]
 
@@ -71,9 +73,8 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
     Raises SettingsError when no preset goes with the choices given, and ModelFileError when the model cannot be read.
     """
     place = _place(settings)
-    base = settings.base
-    family = read_model(base.model, config=base.config, weights=base.weights).family
-    workload = _workload(settings, Size.square(settings.resolution or family.resolution))
+    family = _family(settings.base, display)
+    workload = workload_of(settings, Size.square(settings.views.resolution or family.resolution))
     named = settings.memory.memory_preset
     estimates, problems = _estimates(tuple(PRESETS) if named == "auto" else (named,), settings, family, workload, place)
     if not estimates:
@@ -103,25 +104,18 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
     return PlanResult(estimates, auto if does_fit else None, place.free)
 
 
+def _family(base: PlannedModelSettings, display: Display) -> Family:
+    if base.model is None:
+        display.say("No --model given: the plan is for a full-size Stable Diffusion 1.")
+        return full_size_stable_diffusion_1()
+    return read_model(base.model, config=base.config, weights=base.weights).family
+
+
 def _place(settings: PlanSettings) -> _Place:
     if settings.gpu_memory is not None:
         return _Place("another machine's GPU", round(settings.gpu_memory * 2**30), None)
-    device = choose_device(settings.device)
+    device = choose_device(settings.loop.device)
     return _Place(describe_device(device), free_memory_bytes(device), device)
-
-
-def _workload(settings: PlanSettings, size: Size) -> Workload:
-    has_class_images = settings.prior_weight > 0
-    return Workload(
-        size=size,
-        num_examples=settings.batch_size * (2 if has_class_images else 1),
-        gradient_accumulation=settings.gradient_accumulation,
-        trainee=settings.trainee,
-        keeps_average=settings.ema_decay is not None,
-        optimizer=settings.optimizer,
-        class_images=Sampling(settings.prior_batch_size, is_guided=True) if has_class_images else None,
-        previews=Sampling(1, is_guided=True),
-    )
 
 
 def _estimates(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth import presets
-from dreambooth.config import nearest, parse_settings, read_yaml, without_silenced
+from dreambooth.config import Settings, nearest, parse_settings, read_yaml, without_silenced
 from dreambooth.errors import SettingsError
 from dreambooth.schema.verbs import TrainSettings
 
@@ -19,20 +19,27 @@ def preset_names() -> list[str]:
     return sorted(file.stem for file in _shipped().glob("*.yaml"))
 
 
-def read_preset(name: str, *, argument: str = "--preset") -> tuple[str, dict[str, Any]]:
-    """Read a built-in preset or a YAML file. Returns its name for messages, and its values.
+def read_preset(name: str, record: type[Settings] = TrainSettings, *, argument: str = "--preset") -> tuple[str, dict[str, Any]]:
+    """Read a built-in preset or a YAML file. Returns its name for messages, and its values for `record`.
+
+    Sections that only training has are left out for another record.
 
     Raises SettingsError if no such preset or file exists or it is not a mapping.
     """
     if name in preset_names():
-        return f"preset {name}", read_yaml(_shipped() / f"{name}.yaml")
+        return f"preset {name}", _for_record(read_yaml(_shipped() / f"{name}.yaml"), record)
     if Path(name).suffix in (".yaml", ".yml") or Path(name).exists():
-        return name, read_yaml(Path(name))
+        return name, _for_record(read_yaml(Path(name)), record)
     near = nearest(name, preset_names())
     raise SettingsError(
         f"{argument} is {name!r}: expected {', '.join(preset_names())} or a YAML file"
         + (f"; did you mean {near!r}?" if near else "")
     )
+
+
+def _for_record(values: dict[str, Any], record: type[Settings]) -> dict[str, Any]:
+    only_training = TrainSettings.model_fields.keys() - record.model_fields.keys()
+    return {name: value for name, value in values.items() if name not in only_training}
 
 
 def _shipped() -> Path:

@@ -14,8 +14,8 @@ from dreambooth.memory.settings import MemorySettings
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.toybox.settings import PhotosSettings, SheetSettings
 from dreambooth.trainees.settings import TraineeSettings
-from dreambooth.training.settings import LoopSettings, OptimizerName, OptimizerSettings, OutputSettings, StorageDtype
-from dreambooth.weights.settings import BaseModelSettings, WeightsChoice
+from dreambooth.training.settings import LoopSettings, OptimizerSettings, OutputSettings, StorageDtype
+from dreambooth.weights.settings import BaseModelSettings, PlannedModelSettings, WeightsChoice
 
 __all__ = [
     "BenchmarkSettings",
@@ -78,10 +78,8 @@ class TrainSettings(Settings):
         return self
 
     @model_validator(mode="after")
-    def _class_options_have_effect(self) -> TrainSettings:
+    def _class_prompt_has_effect(self) -> TrainSettings:
         subject, prior = self.subject, self.prior
-        if prior.prior_weight == 0 and self.views.is_changed("prior_flip_probability"):
-            raise ValueError("prior_weight is 0, so prior_flip_probability would have no effect; use only one of them")
         if subject.captions == "filename" and prior.prior_images is not None and prior.is_changed("class_prompt"):
             raise ValueError(
                 "captions is filename, which also names prior_images, so class_prompt would have no effect; "
@@ -90,29 +88,8 @@ class TrainSettings(Settings):
         return self
 
     @model_validator(mode="after")
-    def _memory_options_have_effect(self) -> TrainSettings:
-        num_examples = self.loop.batch_size * (1 if self.prior.prior_weight == 0 else 2)
-        _check_memory_choices(
-            self.memory,
-            optimizer=self.optimizer.optimizer,
-            ema_decay=self.loop.ema_decay,
-            gradient_accumulation=self.loop.gradient_accumulation,
-            num_examples=num_examples,
-        )
-        if self.memory.stream_blocks and self.loop.compile in ("blocks", "full"):
-            raise ValueError(
-                f"stream_blocks moves weights during the forward pass, which does not work with compile={self.loop.compile}; "
-                "use only one of them"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _schedule_fits_steps(self) -> TrainSettings:
-        if self.optimizer.warmup_steps >= self.loop.steps and self.optimizer.warmup_steps > 0:
-            raise ValueError(
-                f"warmup_steps is {self.optimizer.warmup_steps} and steps is {self.loop.steps}: "
-                "warmup must end before the run does; lower warmup_steps or raise steps"
-            )
+    def _sections_agree(self) -> TrainSettings:
+        _check_training_sections(self)
         return self
 
 
@@ -223,91 +200,91 @@ class InspectSettings(Settings):
 
 
 class PlanSettings(Settings):
-    """Predict how much memory training needs, preset by preset, without training."""
+    """Predict how much memory training needs under each memory preset."""
 
-    off_switches = {"prior_weight": ("prior_batch_size",)}  # noqa: RUF012
+    replaces = {"gpu_memory": ("loop.device",)}  # noqa: RUF012
 
-    base: BaseModelSettings
-    """The base model."""
+    base: PlannedModelSettings = Field(default_factory=PlannedModelSettings)
+    """Base model."""
+
+    views: ViewSettings = Field(default_factory=ViewSettings)
+    """How photos become training images."""
+
+    prior: PriorSettings = Field(default_factory=PriorSettings)
+    """Class images for prior preservation."""
 
     trainee: TraineeSettings = Field(default_factory=TraineeSettings)
-    """Which parts are trained."""
+    """Trained parts of the model."""
+
+    optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
+    """Optimizer and learning rate."""
+
+    loop: LoopSettings = Field(default_factory=LoopSettings)
+    """Training loop."""
 
     memory: MemorySettings = Field(default_factory=MemorySettings)
-    """How memory is traded for time and exactness."""
+    """Memory, speed and precision."""
 
-    resolution: Annotated[int, Field(ge=64, le=2048, multiple_of=8)] | None = None
-    """Side of the training pictures in pixels; the model's own size when not given."""
+    output: OutputSettings = Field(default_factory=OutputSettings)
+    """Previews during training."""
 
-    batch_size: Annotated[int, Field(ge=1)] = 1
-    """Photos in one forward pass; as many class images come on top."""
-
-    gradient_accumulation: Annotated[int, Field(ge=1)] = 1
-    """Forward passes whose gradients make one step."""
-
-    prior_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the class images' loss; 0 trains without class images."""
-
-    prior_batch_size: Annotated[int, Field(ge=1)] = 4
-    """Class images made at once."""
-
-    optimizer: OptimizerName = "adamw"
-    """Optimiser of the run: adamw, or adafactor, which has hardly any state."""
-
-    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay of a running average of the trained weights; none is kept when not given."""
-
-    device: str | None = None
-    """Whose free memory counts: cuda, cuda:1, cpu, mps. The first GPU, else the CPU, when not given."""
+    selection: SelectionSettings = Field(default_factory=SelectionSettings)
+    """Evaluation during training."""
 
     gpu_memory: Annotated[float, Field(gt=0)] | None = None
-    """GiB that are free on a GPU elsewhere, to plan for instead of this machine's."""
+    """Free memory in GiB of a GPU in another machine, to plan for that GPU; default: the device of this machine."""
 
     @model_validator(mode="after")
-    def _options_have_effect(self) -> PlanSettings:
-        if self.gpu_memory is not None and self.device is not None:
+    def _sections_agree(self) -> PlanSettings:
+        if self.gpu_memory is not None and self.loop.device is not None:
             raise ValueError(
-                f"gpu_memory is given for another machine's GPU, so device {self.device} would have no effect; "
-                "leave out one or the other"
+                f"gpu_memory is for another machine's GPU, so device {self.loop.device} would have no effect; "
+                "use only one of them"
             )
-        _check_memory_choices(
-            self.memory,
-            optimizer=self.optimizer,
-            ema_decay=self.ema_decay,
-            gradient_accumulation=self.gradient_accumulation,
-            num_examples=self.batch_size * (1 if self.prior_weight == 0 else 2),
-        )
+        _check_training_sections(self)
         return self
 
 
-def _check_memory_choices(
-    memory: MemorySettings,
-    *,
-    optimizer: OptimizerName,
-    ema_decay: float | None,
-    gradient_accumulation: int,
-    num_examples: int,
-) -> None:
-    """Raise ValueError for a choice that has no effect in this run or contradicts it."""
-    if optimizer == "adafactor" and (useless := memory.is_changed("optimizer_states", "states_on_host")):
+def _check_training_sections(settings: TrainSettings | PlanSettings) -> None:
+    """Raise ValueError for settings of a run that contradict another section or have no effect because of it."""
+    if settings.prior.prior_weight == 0 and settings.views.is_changed("prior_flip_probability"):
+        raise ValueError("prior_weight is 0, so prior_flip_probability would have no effect; use only one of them")
+    _check_memory(settings)
+    optimizer, steps = settings.optimizer, settings.loop.steps
+    if optimizer.warmup_steps >= steps and optimizer.warmup_steps > 0:
+        raise ValueError(
+            f"warmup_steps is {optimizer.warmup_steps} and steps is {steps}: "
+            "warmup must end before the run does; lower warmup_steps or raise steps"
+        )
+
+
+def _check_memory(settings: TrainSettings | PlanSettings) -> None:
+    memory, loop = settings.memory, settings.loop
+    num_examples = loop.batch_size * (1 if settings.prior.prior_weight == 0 else 2)
+    if settings.optimizer.optimizer == "adafactor" and (useless := memory.is_changed("optimizer_states", "states_on_host")):
         raise ValueError(
             f"optimizer is adafactor, which has almost no state, so {', '.join(useless)} would have no effect; "
             "use only one of them"
         )
-    if memory.stream_blocks and ema_decay is not None:
+    if memory.stream_blocks and loop.ema_decay is not None:
         raise ValueError(
             "stream_blocks keeps the weights in host memory, but ema_decay keeps their average on the device; "
             "use only one of them"
         )
-    if memory.step_in_backward and gradient_accumulation > 1:
+    if memory.step_in_backward and loop.gradient_accumulation > 1:
         raise ValueError(
-            f"step_in_backward frees each gradient at once, but gradient_accumulation is {gradient_accumulation} "
+            f"step_in_backward frees each gradient at once, but gradient_accumulation is {loop.gradient_accumulation} "
             "and sums gradients over several passes; use only one of them"
         )
     if memory.micro_batch_size is not None and memory.micro_batch_size >= num_examples:
         raise ValueError(
             f"micro_batch_size is {memory.micro_batch_size} and a forward pass has {num_examples} examples, so it would have "
             "no effect; give a smaller one or omit it"
+        )
+    if memory.stream_blocks and loop.compile in ("blocks", "full"):
+        raise ValueError(
+            f"stream_blocks moves weights during the forward pass, which does not work with compile={loop.compile}; "
+            "use only one of them"
         )
 
 

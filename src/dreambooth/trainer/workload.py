@@ -11,12 +11,12 @@ from dreambooth.estimate.choice import possible_plan
 from dreambooth.estimate.traces import Sampling
 from dreambooth.estimate.workload import Workload
 from dreambooth.memory.plan import MemoryPlan, levers_left
-from dreambooth.schema.verbs import TrainSettings
+from dreambooth.schema.verbs import PlanSettings, TrainSettings
 
 __all__ = ["levers_to_pull", "workload_of"]
 
 
-def workload_of(settings: TrainSettings, size: Size, *, num_processes: int = 1) -> Workload:
+def workload_of(settings: TrainSettings | PlanSettings, size: Size, *, num_processes: int = 1) -> Workload:
     """What the settings of a run ask of each of its processes. `size` is that of its training pictures."""
     prior, loop, output = settings.prior, settings.loop, settings.output
     makes_previews = output.preview_steps > 0 and bool(output.preview_prompts)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pydantic import model_validator
+
 from dreambooth.config import Settings
 
-__all__ = ["BaseModelSettings", "WeightsChoice"]
+__all__ = ["BaseModelSettings", "PlannedModelSettings", "WeightsChoice"]
 
 WeightsChoice = Literal["ema", "raw"]
 
@@ -23,3 +25,16 @@ class BaseModelSettings(Settings):
 
     weights: WeightsChoice = "ema"
     """UNet weights to read when a file contains both: the moving average (ema) or the last weights (raw)."""
+
+
+class PlannedModelSettings(BaseModelSettings):
+    """Base model."""
+
+    model: str | None = None  # type: ignore[assignment]  # a plan may do without, and a run may not
+    """Base model, in the same forms as for training; default: the sizes of a full Stable Diffusion 1."""
+
+    @model_validator(mode="after")
+    def _options_have_effect(self) -> PlannedModelSettings:
+        if self.model is None and (useless := self.is_changed("config", "weights")):
+            raise ValueError(f"no model is given, so {', '.join(useless)} would have no effect; give a model or omit them")
+        return self

@@ -1,0 +1,26 @@
+"""The sizes of published models, for whoever has to know them without a file."""
+
+from __future__ import annotations
+
+from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
+
+__all__ = ["full_size_stable_diffusion_1"]
+
+
+def full_size_stable_diffusion_1() -> StableDiffusion1:
+    """Stable Diffusion 1 as it was published: 1.07 billion parameters, pictures of 512 pixels."""
+    return StableDiffusion1(
+        unet=UNetShape(
+            in_channels=4,
+            out_channels=4,
+            widths=(320, 640, 1280, 1280),
+            num_layers=2,
+            depths=(1, 1, 1, 0),
+            middle_depth=1,
+            context_width=768,
+            has_linear_projections=False,
+        ),
+        vae=VaeShape(pixel_channels=3, latent_channels=4, widths=(128, 256, 512, 512), num_layers=2),
+        text=TextShape(vocabulary=49408, num_positions=77, width=768, inner_width=3072, num_layers=12),
+    )
