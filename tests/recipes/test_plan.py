@@ -14,6 +14,7 @@ import pytest
 
 from dreambooth.cli.flags import read_arguments
 from dreambooth.cli.layers import settings_from
+from dreambooth.cli.main import main
 from dreambooth.cli.verbs import VERBS
 from dreambooth.config import parse_settings, write_yaml
 from dreambooth.data.size import Size
@@ -23,6 +24,9 @@ from dreambooth.memory.plan import PRESETS
 from dreambooth.recipes.plan import PlanResult, plan_memory
 from dreambooth.schema.verbs import PlanSettings, TrainSettings
 from dreambooth.trainer.workload import workload_of
+
+FIRST_LINE = "Stable Diffusion 1: UNet and text encoder, 2 pictures of 64 px in a forward pass\n"
+LAST_LINE = "On another machine's GPU: auto takes fast. Memory at its fullest, predicted: "
 
 
 def plan(display: Display, **values: object) -> PlanResult:
@@ -37,16 +41,24 @@ def typed(line: str) -> PlanSettings:
 def test_the_installed_command() -> None:
     command = [str(Path(sys.executable).with_name("dreambooth")), "plan", "--model", "toybox", "--gpu-memory", "24"]
     environment = {**os.environ, "COLUMNS": "80", "CUDA_VISIBLE_DEVICES": ""}
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
+    one = [*command, "--memory-preset", "fast"]
+    result = subprocess.run(one, capture_output=True, text=True, check=False, timeout=120, env=environment)
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.startswith("Stable Diffusion 1: UNet and text encoder, 2 pictures of 64 px in a forward pass\n")
-    lines = [line.split() for line in result.stdout.splitlines()]
-    assert [line[0] for line in lines if line and line[0] in PRESETS] == 2 * list(
-        PRESETS
-    )  # a table of components, one of phases
+    assert result.stdout.startswith(FIRST_LINE)
+
+
+def test_a_table_of_components_and_one_of_phases_has_every_preset(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["plan", "--model", "toybox", "--gpu-memory", "24"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == "" and shown.out.startswith(FIRST_LINE)
+    lines = [line.split() for line in shown.out.splitlines()]
+    assert [line[0] for line in lines if line and line[0] in PRESETS] == 2 * list(PRESETS)
     fast = next(line for line in lines if line and line[0] == "fast")
     assert fast[-1] == "yes" and sum(map(float, fast[1:6])) == pytest.approx(float(fast[6]), abs=0.03)
-    assert "On another machine's GPU: auto takes fast. Memory at its fullest, predicted: " in result.stdout
+    assert LAST_LINE in shown.out
 
 
 def test_without_a_gpu_the_plan_for_cpus_is_taken(display: Display, said: Callable[[], str]) -> None:

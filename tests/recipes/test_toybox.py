@@ -45,12 +45,19 @@ def toybox(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def learned(dreambooth: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with photos of a subject and a run that has seen them twice."""
+def photographed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with photos of a subject."""
     folder = tmp_path_factory.mktemp("toybox")
     rendered = toybox("photos", "--subject", "zigzag-mug", "--output", "photos", "--num-photos", 4, cwd=folder)
     assert rendered.returncode == 0, rendered.stderr
     assert "dreambooth train --preset toybox --photos photos --class-word mug" in rendered.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def learned(photographed: Path, dreambooth: Command) -> Path:
+    """The same folder with a run that has seen them twice."""
+    folder = photographed
     few = ("--steps", 2, "--num-prior-images", 2, "--prior-sampling-steps", 2, "--preview-steps", 0)
     done = dreambooth(
         "train", "--model", "toybox", "--photos", "photos", "--class-word", "mug", *few, "--output", "runs/mug", cwd=folder
@@ -61,8 +68,8 @@ def learned(dreambooth: Command, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-def test_photos_are_pngs_of_the_subject(learned: Path) -> None:
-    photos = sorted((learned / "photos").iterdir())
+def test_photos_are_pngs_of_the_subject(photographed: Path) -> None:
+    photos = sorted((photographed / "photos").iterdir())
     assert [photo.name for photo in photos] == [f"zigzag-mug-0{number}.png" for number in (1, 2, 3, 4)]
     with Image.open(photos[0]) as photo:
         assert photo.size == (128, 128)

@@ -46,6 +46,12 @@ def _gpu_with_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "has_bfloat16", lambda device: True)
 
 
+@pytest.fixture
+def _without_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of refusals alone: what each lever would save is a dozen estimates."""
+    monkeypatch.setattr(memory_plan, "_levers", lambda *_: [])
+
+
 def peak(family: StableDiffusion1, preset: MemoryPreset, work: Workload = WORK, **choices: object) -> int:
     plan = possible_plan(preset, MemorySettings.model_validate(choices), work, has_bfloat16=True)
     return estimate_memory(family, plan, work).peak
@@ -86,6 +92,7 @@ def test_auto_passes_over_what_contradicts_other_choices(miniature: StableDiffus
         choose(miniature, 2**40, step_in_backward=True, micro_batch_size=1)
 
 
+@pytest.mark.usefixtures("_without_advice")
 def test_auto_passes_over_what_the_gpu_cannot_calculate(wide: StableDiffusion1, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (memory_plan, precision):
         monkeypatch.setattr(module, "has_bfloat16", lambda device: False)
@@ -122,6 +129,7 @@ def test_a_named_preset_that_does_not_fit_says_what_each_lever_saves(wide: Stabl
     assert not lever(caught.value.hint, "--memory-preset 24gb").endswith("enough")
 
 
+@pytest.mark.usefixtures("_without_advice")
 def test_choices_laid_over_a_preset_count(wide: StableDiffusion1) -> None:
     free = peak(wide, "8gb") - WORKSPACE + 2**20
     assert choose(wide, free, memory_preset="8gb").preset == "8gb"
