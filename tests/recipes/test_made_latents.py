@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from dreambooth.data.prior_sets import PriorSet
 from dreambooth.data.settings import PriorSettings
+from dreambooth.data.size import Size
 from dreambooth.data.views import View
 from dreambooth.display import Display
 from dreambooth.errors import RunError
@@ -30,7 +31,7 @@ from dreambooth.weights.settings import BaseModelSettings
 MakeSettings = Callable[..., TrainSettings]
 
 WITHOUT_FLIPS: dict[str, Any] = {"views": {"flip_probability": 0}}
-WHOLE = View(64, top=0, left=0, height=64, width=64, flip=False)
+WHOLE = View(Size.square(64), top=0, left=0, height=64, width=64, flip=False)
 SCALE = StableDiffusion1.scaling_factor
 
 

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from dreambooth.data.prior_sets import PriorSet
 from dreambooth.data.settings import PriorSettings
+from dreambooth.data.size import Size
 from dreambooth.display_console import ConsoleDisplay
 from dreambooth.errors import SettingsError
 from dreambooth.families.components import Components
@@ -100,7 +101,7 @@ def test_a_set_is_made_grown_and_mended_and_never_made_twice(screen: Screen, toy
 
 
 def make(screen: Screen, base: ModelWeights, components: Components, folder: Path, **changes: Any) -> PriorSet:
-    words = {"class_word": "dog", "resolution": 64, "seed": 23, "model_digest": base.digest()}
+    words = {"class_word": "dog", "size": Size.square(64), "seed": 23, "model_digest": base.digest()}
     words |= {name: changes.pop(name) for name in list(changes) if name in words}
     asked = PriorSettings(**{"num_prior_images": 1, "prior_sampling_steps": 2} | changes)
     cpu = torch.device("cpu")
@@ -122,7 +123,7 @@ def test_what_makes_a_picture_makes_a_set(screen: Screen, base: ModelWeights, co
         {"class_word": "cat"},
         {"class_prompt": "a {class_word}"},
         {"model_digest": "0" * 64},
-        {"resolution": 128},
+        {"size": Size.square(128)},
         {"seed": 24},
         {"prior_sampling_steps": 3},
         {"prior_sampler": "euler"},

@@ -14,6 +14,7 @@ from dreambooth.config import write_yaml
 from dreambooth.data.drawing import repeats_of
 from dreambooth.data.examples import ExampleSource
 from dreambooth.data.pictures import check_apart, find_pictures
+from dreambooth.data.size import Size
 from dreambooth.errors import PhotoError, SettingsError
 from dreambooth.evaluation.request import EvaluationRequest
 from dreambooth.evaluation.target import EvaluationTarget, evaluation_targets
@@ -132,7 +133,7 @@ def test_photos_of_several_subjects_were_seen_as_training_showed_all_of_them(
     found = evaluation_targets(EvaluationRequest(model=str(run(**sections))))
     settings = run_settings(**sections)
     pictures = find_pictures(settings.subject, settings.prior, resolution=64)
-    source = ExampleSource(pictures.photos, pictures.photos[:2], settings.views, 64, 2, settings.loop.seed, None)
+    source = ExampleSource(pictures.photos, pictures.photos[:2], settings.views, Size.square(64), 2, settings.loop.seed, None)
     counts = dict.fromkeys((one.photo.path.name for one in pictures.photos), 0)
     for step in range(1, 5):
         for example in source.examples_at(step):
@@ -241,7 +242,7 @@ def test_photos_were_seen_as_often_as_training_showed_them(
     pictures = find_pictures(settings.subject, settings.prior, resolution=64)
     repeats = repeats_of(settings.prior)
     priors = pictures.photos[:2]  # as many as the settings make; which they are does not matter for the photos
-    source = ExampleSource(pictures.photos, priors, settings.views, 64, 2, settings.loop.seed, repeats)
+    source = ExampleSource(pictures.photos, priors, settings.views, Size.square(64), 2, settings.loop.seed, repeats)
     counts = dict.fromkeys((one.photo.path.name for one in pictures.photos), 0)
     for step in range(1, 8):
         for example in source.examples_at(step):
