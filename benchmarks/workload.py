@@ -30,7 +30,7 @@ from dreambooth.runtime.precision import PrecisionPolicy, choose_precision, has_
 from dreambooth.runtime.processes import OneProcess
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainees.trainee import Trainee
-from dreambooth.trainer.assembly import assemble, place_for_training
+from dreambooth.trainer.assembly import TrainingSetup, assemble, place_for_training
 from dreambooth.trainer.encode import encode_captions
 from dreambooth.trainer.workload import workload_of
 from dreambooth.training.batches import Batch, Cut, Encoded, ViewKey, micro_batches
@@ -178,13 +178,14 @@ def start_run(
         )
     if choices.has_plain_attention:
         use_plain_attention(components.denoiser)
-    placed = place_for_training(components, settings, plan, policy, device)
+    setup = TrainingSetup(settings.trainee, settings.optimizer, settings.loop, plan, policy)
+    placed = place_for_training(components, setup, device)
     source, moments = _synthetic_pictures(family, settings, size)
     text = encode_captions(components, source.captions(), as_ids=learns, device=device)
     if not learns:
         components.parts["text_encoder"].to("cpu")
     release_memory(device)
-    trainee, state = assemble(placed, settings, plan, policy, OneProcess())
+    trainee, state = assemble(placed, setup, OneProcess())
     encoded = Encoded(moments, text, family.scaling_factor)
     return SyntheticRun(settings, size, plan, policy, device, components, trainee, state, source, encoded)
 

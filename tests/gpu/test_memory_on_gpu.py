@@ -18,7 +18,7 @@ from dreambooth.runs.events import read_events
 from dreambooth.runtime.precision import choose_precision
 from dreambooth.runtime.processes import OneProcess
 from dreambooth.schema.verbs import TrainSettings
-from dreambooth.trainer.assembly import assemble, place_for_training
+from dreambooth.trainer.assembly import TrainingSetup, assemble, place_for_training
 from dreambooth.training.batches import Batch
 from dreambooth.training.loop import training_steps
 from dreambooth.weights.random_weights import random_model
@@ -81,8 +81,9 @@ def test_a_step_makes_the_host_wait_for_nothing(miniature: StableDiffusion1, run
     settings = run_settings(loop={"steps": 8, "device": "cuda"}, memory={"memory_preset": "fast"})
     plan, policy = PRESETS["fast"], choose_precision("bf16-mixed", device)
     components = random_model(miniature, seed=0).build(dtype=torch.float32)
-    placed = place_for_training(components, settings, plan, policy, device)
-    trainee, state = assemble(placed, settings, plan, policy, OneProcess())
+    setup = TrainingSetup(settings.trainee, settings.optimizer, settings.loop, plan, policy)
+    placed = place_for_training(components, setup, device)
+    trainee, state = assemble(placed, setup, OneProcess())
 
     def batches_at(step: int) -> list[Batch]:
         x_0, is_prior = torch.zeros(2, 4, 16, 16, device=device), torch.tensor([False, True], device=device)

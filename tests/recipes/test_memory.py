@@ -15,7 +15,7 @@ from dreambooth.data.size import Size
 from dreambooth.display import Display
 from dreambooth.errors import SettingsError, TrainingError
 from dreambooth.memory.plan import PRESETS as PRESETS_BY_NAME
-from dreambooth.memory.plan import plan_of
+from dreambooth.memory.plan import MemoryPlan, plan_of
 from dreambooth.recipes.train import resume, train
 from dreambooth.runs.events import read_events
 from dreambooth.runs.folder import RunFolder
@@ -23,11 +23,17 @@ from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainer import previews
 from dreambooth.trainer.disk_space import run_bytes
 from dreambooth.trainer.messages import how_to_go_on
+from dreambooth.trainer.run_records import intervals_of, stored_of
 from dreambooth.trainer.workload import levers_to_pull, workload_of
 from dreambooth.training.denoiser import Denoiser
 
 MakeSettings = Callable[..., TrainSettings]
 PRESETS = [*(pytest.param(name, marks=pytest.mark.slow) for name in ("fast", "24gb", "12gb", "8gb")), "6gb"]
+
+
+def _run_bytes(settings: TrainSettings, plan: MemoryPlan, *, num_trained: int, num_parameters: int) -> int:
+    stored = stored_of(settings, num_trained=num_trained, num_parameters=num_parameters)
+    return run_bytes(stored, intervals_of(settings), plan)
 
 
 def losses(run: Path) -> list[float]:
@@ -255,14 +261,14 @@ def test_a_final_model_that_was_removed_is_written_again(run_settings: MakeSetti
 
 
 def test_a_checkpoint_takes_the_room_that_the_plan_gives_it(run_settings: MakeSettings, display: Display) -> None:
-    margin = run_bytes(run_settings(loop={"steps": 1}), PRESETS_BY_NAME["cpu"], num_trained=0, num_parameters=0)
+    margin = _run_bytes(run_settings(loop={"steps": 1}), PRESETS_BY_NAME["cpu"], num_trained=0, num_parameters=0)
     for preset in ("cpu", "6gb"):
         settings = in_folder(run_settings(loop={"steps": 1}, memory={"memory_preset": preset}), preset)
         train(settings, display)
         [saved] = (settings.output.output / "checkpoints").iterdir()
         num_trained = sum(tensor.numel() for tensor in load_file(saved / "weights.safetensors").values())
         size = sum(path.stat().st_size for path in saved.glob("*.safetensors"))
-        predicted = run_bytes(settings, PRESETS_BY_NAME[preset], num_trained=num_trained, num_parameters=0) - margin
+        predicted = _run_bytes(settings, PRESETS_BY_NAME[preset], num_trained=num_trained, num_parameters=0) - margin
         # the means of tensors under 4096 numbers, of which a miniature has many, stay in float32
         assert predicted == pytest.approx(size, rel=0.02 if preset == "cpu" else 0.05), preset
 

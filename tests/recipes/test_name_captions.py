@@ -110,7 +110,7 @@ def test_class_images_need_a_class(run_settings: MakeSettings, classes: Path, di
         check_everything(settings, display, OneProcess(), is_resume=False)
     (classes / "3.png").unlink()
     ready = check_everything(settings, display, OneProcess(), is_resume=False)
-    assert [one.caption for one in ready.given_priors] == ["backpack", "dog"]
+    assert [one.caption for one in ready.learned.given_priors] == ["backpack", "dog"]
 
 
 def test_options_of_class_images_without_effect(run_settings: MakeSettings, classes: Path) -> None:

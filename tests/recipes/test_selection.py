@@ -28,7 +28,7 @@ from dreambooth.evaluation.evaluator import Encoders
 from dreambooth.families.components import Components
 from dreambooth.measures.balance import Balance
 from dreambooth.measures.features import FeatureCache
-from dreambooth.memory.plan import PRESETS
+from dreambooth.memory.plan import PRESETS, MemoryPlan
 from dreambooth.recipes import train as recipe
 from dreambooth.recipes.train import TrainResult, resume, train
 from dreambooth.runs.events import read_events
@@ -36,6 +36,8 @@ from dreambooth.sampling.sampler import final_latents
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainer import preflight, scorer, scoring_checks
 from dreambooth.trainer.disk_space import run_bytes
+from dreambooth.trainer.due import Due
+from dreambooth.trainer.run_records import intervals_of, stored_of
 from dreambooth.trainer.workload import workload_of
 from dreambooth.weights.read import read_model
 
@@ -61,6 +63,11 @@ class CoarseEncoder:
 
     def encode_text(self, captions: Sequence[str]) -> Tensor:
         return torch.stack([normal((48,), 0, caption) for caption in captions])
+
+
+def _run_bytes(settings: TrainSettings, plan: MemoryPlan, *, num_trained: int, num_parameters: int) -> int:
+    stored = stored_of(settings, num_trained=num_trained, num_parameters=num_parameters)
+    return run_bytes(stored, intervals_of(settings), plan)
 
 
 @pytest.fixture(autouse=True)
@@ -169,7 +176,7 @@ def test_all_processes_end_a_finished_run_alike(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(recipe, "peak_has_passed", lambda session: pytest.fail("the main process looks"))
     processes = SimpleNamespace(is_main=False, any=answer_of_the_main_process)
-    session: Any = SimpleNamespace(ready=SimpleNamespace(processes=processes), is_scored=lambda *, is_first: not is_first)
+    session: Any = SimpleNamespace(ready=SimpleNamespace(processes=processes), due=Due(scores=True))
     assert recipe._has_ended_early(session)
     assert asked == [False]
 
@@ -273,7 +280,7 @@ def test_what_is_scored_needs_room_on_the_disk_and_the_memory_of_a_preview(run_s
         output = {"checkpoint_steps": 50, "keep_checkpoints": 1, "file_layout": layout, "preview_steps": 0}
         return run_settings(loop={"steps": 100}, output=output, selection={"evaluate_every": every})
 
-    without, scored = (run_bytes(settings(every), PRESETS["cpu"], num_trained=0, num_parameters=1000) for every in (0, 20))
+    without, scored = (_run_bytes(settings(every), PRESETS["cpu"], num_trained=0, num_parameters=1000) for every in (0, 20))
     assert scored - without == 4 * 2000, "models of the steps 20, 40, 60 and 80 beside those of 50 and 100"
     assert workload_of(settings(0), Size.square(64)).previews is None
     assert workload_of(settings(20), Size.square(64)).previews == Sampling(1, is_guided=True)

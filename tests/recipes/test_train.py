@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from dreambooth.config import parse_settings, read_yaml
 from dreambooth.display import Display
 from dreambooth.errors import DreamboothError, RunError, SettingsError, TrainingError
-from dreambooth.memory.plan import PRESETS
+from dreambooth.memory.plan import PRESETS, MemoryPlan
 from dreambooth.recipes.train import resume, train
 from dreambooth.runs.events import read_events
 from dreambooth.runs.folder import RunFolder
@@ -30,9 +30,15 @@ from dreambooth.schema.verbs import TrainSettings
 from dreambooth.toybox.files import EMBEDDED_MODEL_FILE
 from dreambooth.trainer import disk_space
 from dreambooth.trainer.disk_space import run_bytes
+from dreambooth.trainer.run_records import intervals_of, stored_of
 
 MakeSettings = Callable[..., TrainSettings]
 Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _run_bytes(settings: TrainSettings, plan: MemoryPlan, *, num_trained: int, num_parameters: int) -> int:
+    stored = stored_of(settings, num_trained=num_trained, num_parameters=num_parameters)
+    return run_bytes(stored, intervals_of(settings), plan)
 
 
 def tensors(run: Path, name: str = "model.safetensors") -> dict[str, torch.Tensor]:
@@ -116,7 +122,7 @@ def test_no_model_is_asked_for_but_the_last(run_settings: MakeSettings, display:
 
     def room(**output: int) -> int:
         asked = run_settings(loop={"steps": 100}, output={"checkpoint_steps": 10, "keep_checkpoints": 1, **output})
-        return run_bytes(asked, PRESETS["cpu"], num_trained=0, num_parameters=1000)
+        return _run_bytes(asked, PRESETS["cpu"], num_trained=0, num_parameters=1000)
 
     assert room() - room(model_steps=0) == 9 * 2000
     assert room(model_steps=30) - room(model_steps=0) == 3 * 2000

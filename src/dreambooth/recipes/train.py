@@ -26,7 +26,6 @@ from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainer.journal import Journal, SilentJournal
 from dreambooth.trainer.material import gather_material
 from dreambooth.trainer.messages import (
-    announce,
     config_comment,
     explained_when_out_of_memory,
     how_to_go_on,
@@ -96,14 +95,14 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool, beside: 
             with explained_when_out_of_memory(ready):
                 session = start_session(ready, gather_material(ready, display))
                 restored = _restore(session, display)
-                if restored and ready.settings.selection.evaluate_every > 0:
+                if restored and ready.measured.chooses:
                     put_back_model(session)
-                is_done = session.state.step >= ready.settings.loop.steps or (restored and _has_ended_early(session))
+                is_done = session.state.step >= ready.loop.steps or (restored and _has_ended_early(session))
                 if not is_done:
                     if restored:
                         display.say(f"Going on from step {session.state.step}")
                     is_done = _train(session, display, interrupts, restored=restored)
-                elif ready.settings.selection.evaluate_every > 0:
+                elif ready.measured.chooses:
                     put_chosen_model(session)
                 elif not ready.run.final_model.exists():
                     session.write_model(ready.run.final_model)
@@ -116,17 +115,18 @@ def _begin(ready: Ready, display: Display, *, is_resume: bool, beside: Mapping[s
     """Take the run folder, clear what a killed run left half done, and write down what will be done."""
     _check_it_can_begin(ready, is_resume=is_resume)
     remove_leftovers(ready.run.path, is_deep=True)
-    announce(ready, display)
+    for line in ready.announcement:
+        display.say(line)
     for name, text in beside.items():
         write_text(ready.run.path / name, text)
-    write_yaml(ready.run.config, ready.settings, comment=config_comment(ready))
+    write_yaml(ready.run.config, ready.outputs.settings, comment=config_comment(ready))
 
 
 def _check_it_can_begin(ready: Ready, *, is_resume: bool) -> None:
     """What only the process that holds the folder can know: nobody began here meanwhile, and nothing finished is lost."""
     run = ready.run
     if not is_resume and run.config.exists():
-        hint = f"Continue it with: {resume_command(run.path, ready.settings.output.file_layout)}"
+        hint = f"Continue it with: {resume_command(run.path, ready.outputs.layout)}"
         raise RunError(f"{run.path}: already holds a run", hint=hint)
     if is_resume and not find_checkpoints(run) and _is_finished(run):
         again = f"dreambooth train --model {quoted(model_name(run.path))} --output ANOTHER_FOLDER ..."
@@ -135,7 +135,7 @@ def _check_it_can_begin(ready: Ready, *, is_resume: bool) -> None:
             hint=f"To train further from it: {again}",
         )
     if is_resume and (found := find_checkpoints(run)):
-        check_best_is_there(run, ready.settings.selection, last=found[-1].step)
+        check_best_is_there(run, ready.measured.selection, last=found[-1].step)
 
 
 def _is_finished(run: RunFolder) -> bool:
@@ -155,7 +155,7 @@ def _restore(session: Session, display: Display) -> bool:
     check_same_material(found[-1], session.material.made_of)
     with session.host_values():
         restore_checkpoint(found[-1], session.state, session.trainee.parameters)
-    steps = session.ready.settings.loop.steps
+    steps = session.ready.loop.steps
     if session.state.step >= steps:
         more = f"dreambooth train --resume {quoted(session.ready.run.path)} --steps {2 * steps}"
         display.say(f"Already at its last step, {steps}. To train longer: {more}")
@@ -165,43 +165,49 @@ def _restore(session: Session, display: Display) -> bool:
 def _has_ended_early(session: Session) -> bool:
     """Whether the restored step is one at which the scores say that it is enough, by the margin and patience of now."""
     processes = session.ready.processes
-    return session.is_scored(is_first=False) and processes.any(processes.is_main and peak_has_passed(session))
+    return session.due.scores and processes.any(processes.is_main and peak_has_passed(session))
 
 
 def _train(session: Session, display: Display, interrupts: Interrupts, *, restored: bool) -> bool:
     """Whether training is done: the last step, or the one at which the scores say that it is enough."""
-    settings, state, processes = session.ready.settings, session.state, session.ready.processes
-    deadline = math.inf if settings.loop.max_train_hours is None else time.monotonic() + 3600 * settings.loop.max_train_hours
+    ready, state, processes = session.ready, session.state, session.ready.processes
+    deadline = deadline_of(ready.loop.max_train_hours, now=time.monotonic())
     journal = Journal.open(session, display) if processes.is_main else SilentJournal(session)
     ends = False
     with journal, interrupts.deferred(_STOPPING if processes.is_main else ""), session.trainee.train_mode():
         if not restored:
-            journal.look(is_first=True)
+            journal.look(ready.intervals.before())
         try:
             for result in training_steps(
-                state, session.batches_at, last_step=settings.loop.steps, min_snr_gamma=settings.loop.min_snr_gamma
+                state, session.batches_at, last_step=ready.loop.steps, min_snr_gamma=ready.loop.min_snr_gamma
             ):
                 journal.step(result)
-                journal.look(is_first=False)
+                due = ready.intervals.after(state.step)
+                journal.look(due)
                 # All processes meet here in every step: one may have been asked to stop, or be making previews.
                 stops = processes.any(interrupts.requested is not None or time.monotonic() >= deadline)
-                ends = session.is_scored(is_first=False) and processes.any(journal.ends_early)
-                save_what_is_due(session, journal, stops=stops, ends=ends)
+                ends = due.scores and processes.any(journal.ends_early)
+                save_what_is_due(session, journal, ready.intervals.after(state.step, ends=ends), stops=stops)
                 if stops or ends:
                     break
         except TrainingError as error:
             raise TrainingError(
-                error.problems, hint=f"{error.hint}\n{how_to_go_on(session.ready.run, settings.output.file_layout)}"
+                error.problems, hint=f"{error.hint}\n{how_to_go_on(ready.run, ready.outputs.layout)}"
             ) from error
-    is_done = ends or state.step == settings.loop.steps
+    is_done = ends or state.step == ready.loop.steps
     if not is_done and processes.any(interrupts.requested is not None):
         raise interrupts.error()
     return is_done
 
 
+def deadline_of(max_train_hours: float | None, *, now: float) -> float:
+    """When a run must stop, in seconds on the clock that says `now`; infinity without a limit."""
+    return math.inf if max_train_hours is None else now + 3600 * max_train_hours
+
+
 def _finish(session: Session, display: Display, *, is_done: bool) -> TrainResult:
     """Say what there is and how to use it."""
-    settings, run, step = session.ready.settings, session.ready.run, session.state.step
+    ready, run, step = session.ready, session.ready.run, session.state.step
     whats: dict[Role, str] = {"instance": "photo", "prior": "class image"}
     for role, what in whats.items():
         if counts := session.material.source.exposures(role, step):
@@ -209,17 +215,17 @@ def _finish(session: Session, display: Display, *, is_done: bool) -> TrainResult
             times = times_text(most) if fewest == most else f"{fewest} to {times_text(most)}"
             display.say(f"Each of {len(counts)} {what}s was seen {times}")
     if not is_done:
-        display.say(f"Time is up. {how_to_go_on(run, settings.output.file_layout)}")
+        display.say(f"Time is up. {how_to_go_on(run, ready.outputs.layout)}")
         return TrainResult(run.path, None, step)
-    if step < settings.loop.steps:
-        margin, more = settings.selection.early_stop_margin, resume_command(run.path, settings.output.file_layout)
+    if step < ready.loop.steps:
+        margin, more = ready.measured.selection.early_stop_margin, resume_command(run.path, ready.outputs.layout)
         display.say(
-            f"Training ended at step {step} of {settings.loop.steps}: the balance of the scores stayed lower than its peak by "
+            f"Training ended at step {step} of {ready.loop.steps}: the balance of the scores stayed lower than its peak by "
             f"more than {margin:g}. To go on all the same:\n  {more} --early-stop-margin 1"
         )
     if chosen := what_was_chosen(session):
         display.say(chosen["text"])
-    prompt = session.previewer.prompts[0] if session.previewer.prompts else settings.subject.token
+    prompt = session.previewer.prompts[0] if session.previewer.prompts else ready.learned.subject.token
     use = f"dreambooth generate --model {quoted(model_name(run.path))} --prompt {quoted(prompt)}"
     display.say(f"The model is {run.final_model}. To use it:\n  {use}")
     return TrainResult(run.path, run.final_model, step)

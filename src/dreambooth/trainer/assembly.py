@@ -15,18 +15,30 @@ from dreambooth.runtime.compilation import compile_modules
 from dreambooth.runtime.precision import PrecisionPolicy
 from dreambooth.runtime.processes import Processes
 from dreambooth.runtime.shards import shard
-from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainees.full import full_trainee
 from dreambooth.trainees.parts import trained_parts
+from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.trainees.trainee import Trainee
 from dreambooth.training.denoiser import Denoiser
 from dreambooth.training.loop import TrainingState
 from dreambooth.training.loss_scale import FixedLossScale, LossScale
 from dreambooth.training.optimizer import make_optimizer, works_by_tensor
+from dreambooth.training.settings import LoopSettings, OptimizerSettings
 from dreambooth.training.tensorwise import Tensorwise
 from dreambooth.training.weight_average import NoAverage, WeightAverage
 
-__all__ = ["Placed", "assemble", "place_for_training"]
+__all__ = ["Placed", "TrainingSetup", "assemble", "place_for_training"]
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """What learns, how, for how long, and in which memory and arithmetic."""
+
+    trainee: TraineeSettings
+    optimizer: OptimizerSettings
+    loop: LoopSettings
+    plan: MemoryPlan
+    policy: PrecisionPolicy
 
 
 @dataclass(frozen=True)
@@ -40,54 +52,50 @@ class Placed:
     """The denoiser's blocks that visit the device one at a time; none in most plans."""
 
 
-def place_for_training(
-    components: Components, settings: TrainSettings, plan: MemoryPlan, policy: PrecisionPolicy, device: torch.device
-) -> Placed:
+def place_for_training(components: Components, setup: TrainingSetup, device: torch.device) -> Placed:
     """Bring denoiser and text encoders to the device; the VAE stays where it is, and what is frozen keeps its number format.
 
     Nothing comes to the device in a longer format than it will have there.
     """
-    learning = trained_parts(settings.trainee, components.family)
-    denoiser = components.denoiser
+    learning = trained_parts(setup.trainee, components.family)
+    denoiser, plan, policy = components.denoiser, setup.plan, setup.policy
     nn.Module.to(denoiser, policy.weight_dtype)  # that of diffusers' models would log a warning
     streamed = StreamedBlocks(components.family.blocks_to_stream(denoiser) if plan.stream_blocks else (), device)
     streamed.attach()
     denoiser.to(device)
     # Convolutions of tensor cores want it; the optimiser by tensors and FSDP do not.
-    if device.type == "cuda" and not works_by_tensor(settings.optimizer.optimizer, plan) and not plan.shard:
+    if device.type == "cuda" and not works_by_tensor(setup.optimizer.optimizer, plan) and not plan.shard:
         denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for name in components.family.text_encoders:
         components.parts[name].to(device, policy.weight_dtype if name in learning else None)
     return Placed(components, learning, streamed)
 
 
-def assemble(
-    placed: Placed, settings: TrainSettings, plan: MemoryPlan, policy: PrecisionPolicy, processes: Processes
-) -> tuple[Trainee, TrainingState]:
+def assemble(placed: Placed, setup: TrainingSetup, processes: Processes) -> tuple[Trainee, TrainingState]:
     """The trainee and its state before the first step. Weights are spread over the processes here, when the plan says so."""
-    components, decay = placed.components, settings.loop.ema_decay
+    components, plan, loop = placed.components, setup.plan, setup.loop
     if plan.shard:  # before anything takes hold of the parameters, which are others afterwards
         for module in (components.parts[name] for name in placed.learning):
             shard(module, processes, next(module.parameters()).device)
-    trainee = full_trainee(components, settings.trainee, learning_rate=settings.optimizer.learning_rate)
+    trainee = full_trainee(components, setup.trainee, learning_rate=setup.optimizer.learning_rate)
     inner = components.family.inner_blocks(components.denoiser)
     recompute_activations(trainee.parts.values(), plan.gradient_checkpointing, inner_blocks=inner)
-    compile_modules(trainee.parts.values(), settings.loop.compile)
+    compile_modules(trainee.parts.values(), loop.compile)
     optimizer = make_optimizer(
         trainee,
-        settings.optimizer,
+        setup.optimizer,
         plan,
-        total_steps=settings.loop.steps,
+        total_steps=loop.steps,
         processes=processes,
-        seed=settings.loop.seed,
+        seed=loop.seed,
     )
     if isinstance(optimizer, Tensorwise):
         placed.streamed.write_home_while(lambda: optimizer.is_moving)
     state = TrainingState(
-        denoiser=Denoiser(components, policy),
+        denoiser=Denoiser(components, setup.policy),
         optimizer=optimizer,
-        average=NoAverage() if decay is None else WeightAverage(trainee.parameters, decay),
-        loss_scale=LossScale() if policy.needs_loss_scale else FixedLossScale(),
+        average=NoAverage() if loop.ema_decay is None else WeightAverage(trainee.parameters, loop.ema_decay),
+        loss_scale=LossScale() if setup.policy.needs_loss_scale else FixedLossScale(),
         processes=processes,
     )
     return trainee, state

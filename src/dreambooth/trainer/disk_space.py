@@ -4,34 +4,51 @@ from __future__ import annotations
 
 import math
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from dreambooth.errors import RunError
 from dreambooth.memory.plan import MemoryPlan
-from dreambooth.schema.verbs import TrainSettings
+from dreambooth.trainer.due import Intervals
+from dreambooth.training.settings import StorageDtype
 
-__all__ = ["check_disk_space", "run_bytes"]
+__all__ = ["Stored", "check_disk_space", "run_bytes"]
 
 _FLOAT32 = 4
 _DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-_MEAN_BYTES = {"float32": 4.0, "8bit": 1 + 4 / 256, "4bit": 0.5 + 4 / 128}  # of one number, with its share of a scale
+_MOMENT_BYTES = {"float32": 4.0, "8bit": 1 + 4 / 256, "4bit": 0.5 + 4 / 128}  # of one number, with its share of a scale
 _MARGIN = 256 * 2**20  # previews, events, cached latents
 
 
-def run_bytes(settings: TrainSettings, plan: MemoryPlan, *, num_trained: int, num_parameters: int) -> int:
+@dataclass(frozen=True)
+class Stored:
+    """What a run keeps on the disk."""
+
+    num_trained: int
+    """Parameters that learn; a checkpoint holds these alone."""
+    num_parameters: int
+    """Of the whole model."""
+    model_dtype: StorageDtype
+    keep_checkpoints: int | None
+    """All of them when None."""
+    keeps_average: bool
+    has_states: bool
+    """Whether the optimizer keeps two moments for each parameter."""
+
+
+def run_bytes(stored: Stored, intervals: Intervals, plan: MemoryPlan) -> int:
     """Bytes that a run has on the disk at its fullest.
 
     A checkpoint holds every trained parameter and the optimiser's means as the plan keeps them, and the average in float32
     when one is kept. While a new checkpoint is written the ones it replaces still stand.
     """
-    loop, output = settings.loop, settings.output
-    num_checkpoints = math.ceil(loop.steps / output.checkpoint_steps)
-    num_kept = num_checkpoints if output.keep_checkpoints is None else min(num_checkpoints, output.keep_checkpoints + 1)
-    means = 0.0 if settings.optimizer.optimizer == "adafactor" else 2 * _MEAN_BYTES[plan.optimizer_states]
-    checkpoint = num_trained * (plan.weight_bytes + means + (0 if loop.ema_decay is None else _FLOAT32))
-    intervals = (output.steps_between_models or loop.steps, settings.selection.evaluate_every or loop.steps)
-    models_at = {loop.steps}.union(*(range(interval, loop.steps, interval) for interval in intervals))
-    models = len(models_at) * num_parameters * _DTYPE_BYTES[output.model_dtype]
+    steps = intervals.num_steps
+    num_checkpoints = math.ceil(steps / intervals.checkpoints)
+    num_kept = num_checkpoints if stored.keep_checkpoints is None else min(num_checkpoints, stored.keep_checkpoints + 1)
+    moments = 2 * _MOMENT_BYTES[plan.optimizer_states] if stored.has_states else 0.0
+    checkpoint = stored.num_trained * (plan.weight_bytes + moments + (_FLOAT32 if stored.keeps_average else 0))
+    num_models = sum(intervals.after(step).writes_model for step in range(1, steps + 1))
+    models = num_models * stored.num_parameters * _DTYPE_BYTES[stored.model_dtype]
     return int(num_kept * checkpoint) + models + _MARGIN
 
 

@@ -46,7 +46,7 @@ class ImageLogLatents:
 
 def image_log_latents(session: Session) -> ImageLogLatents:
     """Sample the captions of the step's first photos with the model as it is."""
-    most = session.ready.settings.output.image_log_pictures
+    most = session.ready.previewed.num_logged_images
     source = session.material.source
     examples = tuple(one for one in source.examples_at(session.state.step) if one.role == "instance")[:most]
     pictures = [Picture(example.caption, example.slot) for example in examples]
@@ -58,7 +58,7 @@ def image_log_latents(session: Session) -> ImageLogLatents:
 def write_image_log(session: Session, latents: ImageLogLatents) -> None:
     """Write the five sheets of this step. Raises ModelFileError for a picture that is not finite."""
     size, step = session.ready.size, session.state.step
-    background = session.ready.settings.views.background
+    background = session.ready.learned.views.background
     inputs = [render_view(read_pixels(one.photo.path, background=background), one.view) for one in latents.examples]
     encoded = session.material.encoded
     means = [encoded.moments[one.photo.digest, one.view].mean * encoded.scaling_factor for one in latents.examples]

@@ -12,6 +12,7 @@ from dreambooth.display import Display
 from dreambooth.errors import ModelFileError
 from dreambooth.runs.events import EventLog, NoTensorBoard, TensorBoard
 from dreambooth.runtime.device import peak_memory_bytes
+from dreambooth.trainer.due import Due
 from dreambooth.trainer.image_log import image_log_latents, write_image_log
 from dreambooth.trainer.live_view import LiveView
 from dreambooth.trainer.scorer import Scorer
@@ -44,11 +45,11 @@ class Journal:
         view = LiveView(
             display,
             first_step=step,
-            last_step=ready.settings.loop.steps,
+            last_step=ready.loop.steps,
             peak_memory=lambda: peak_memory_bytes(ready.device),
         )
         scorer = Scorer.open(session, display)  # before the files, since it may find that something is missing
-        board = TensorBoard(ready.run.tensorboard) if ready.settings.output.tensorboard else NoTensorBoard()
+        board = TensorBoard(ready.run.tensorboard) if ready.outputs.tensorboard else NoTensorBoard()
         log = EventLog(ready.run.events, resume_step=step)
         return cls(session, display, view, log, board, scorer)
 
@@ -87,24 +88,20 @@ class Journal:
         self.board.add(result.step, {**{f"train/{name}": value for name, value in numbers.items()}, **rates})
         self.view.step(result, when)
 
-    def look(self, *, is_first: bool) -> None:
-        """Validation, scores and previews where they are due: before the first step, and at their intervals."""
-        output, step = self.session.ready.settings.output, self.session.state.step
-        validates = self.session.is_due(output.validation_steps, is_first=is_first)
-        previews = self.session.is_due(output.preview_steps, is_first=is_first)
-        logs_images = not is_first and self.session.is_due(output.image_log_steps, is_first=False)
-        scores = self.session.is_scored(is_first=is_first)
-        if not validates and not previews and not logs_images and not scores:
+    def look(self, due: Due) -> None:
+        """Validation, scores and previews where they are due."""
+        if not due.looks:
             return
+        step = self.session.state.step
         self.catch_up()
         start = time.monotonic()
-        if validates:
+        if due.validates:
             self._validate(step)
-        if scores:
+        if due.scores:
             self._score(step)
-        if previews:
+        if due.previews:
             self._preview(step)
-        if logs_images:
+        if due.logs_images:
             self._log_images(step)
         self.view.leave_out(time.monotonic() - start)
 
@@ -199,21 +196,16 @@ class SilentJournal:
             result.check()
         self._pending.clear()
 
-    def look(self, *, is_first: bool) -> None:
+    def look(self, due: Due) -> None:
         """The main process measures and makes previews for all; where its passes need all processes, take part in them."""
-        if not self._session.all_take_part:
+        if not self._session.all_take_part or not due.looks_together:
             return
-        output = self._session.ready.settings.output
-        validates = self._session.is_due(output.validation_steps, is_first=is_first)
-        previews = self._session.is_due(output.preview_steps, is_first=is_first)
-        logs_images = not is_first and self._session.is_due(output.image_log_steps, is_first=False)
-        if validates or previews or logs_images:
-            self.catch_up()  # where the main process stops for a number that is not finite, this one must not go on alone
-        if validates:
+        self.catch_up()  # where the main process stops for a number that is not finite, this one must not go on alone
+        if due.validates:
             self._session.validation_losses()
-        if previews:
+        if due.previews:
             self._session.preview_latents()
-        if logs_images:
+        if due.logs_images:
             image_log_latents(self._session)
 
     @property

@@ -53,24 +53,24 @@ class Material:
 
 def gather_material(ready: Ready, display: Display) -> Material:
     """Make the class images that are missing, encode what will be seen, and say what the run is made of."""
-    settings, device = ready.settings, ready.device
-    placed = place_for_training(ready.base.build(dtype=torch.float32), settings, ready.plan, ready.policy, device)
+    learned, loop, device = ready.learned, ready.loop, ready.device
+    placed = place_for_training(ready.base.build(dtype=torch.float32), ready.setup, device)
     components = placed.components
     made, latents = _made_priors(ready, components, display)
-    priors = (*made, *ready.given_priors)
+    priors = (*made, *learned.given_priors)
     source = ExampleSource(
-        instances=ready.photos,
+        instances=learned.photos,
         priors=priors,
-        views=settings.views,
+        views=learned.views,
         size=ready.size,
-        examples_per_step=settings.loop.examples_per_step,
-        seed=settings.loop.seed,
-        repeats=repeats_of(settings.prior),
+        examples_per_step=loop.examples_per_step,
+        seed=loop.seed,
+        repeats=repeats_of(learned.prior),
     )
     held_out = _held_out(ready, source)
-    encoder = ViewEncoder(components, LatentCache(_cache_folder(ready)), ready.base.digest(), settings.views.background, device)
+    encoder = ViewEncoder(components, LatentCache(_cache_folder(ready)), ready.base.digest(), learned.views.background, device)
     views = (
-        *source.views_used(settings.loop.steps),
+        *source.views_used(loop.steps),
         *((one.photo, held_out_view(one.photo, ready.size)) for one in held_out),
     )
     known = _known_moments(latents, ready.size, components.family.scaling_factor)
@@ -101,7 +101,7 @@ def _made_priors(
 
     None when the prior has no weight or a folder was named.
     """
-    prior, loop = ready.settings.prior, ready.settings.loop
+    prior, loop = ready.learned.prior, ready.loop
     if not prior.num_made:
         return (), {}
     assert prior.prior_folder is not None, "filled in by preflight"
@@ -111,7 +111,7 @@ def _made_priors(
     prior_set = make_prior_set(
         components,
         model_digest=ready.base.digest(),
-        class_word=ready.settings.subject.class_word,
+        class_word=ready.learned.subject.class_word,
         prior=prior,
         size=ready.size,
         seed=loop.seed,
@@ -143,7 +143,7 @@ def _cache_folder(ready: Ready) -> Path:
 
 
 def _held_out(ready: Ready, source: ExampleSource) -> tuple[CaptionedPhoto, ...]:
-    if ready.settings.output.validation_steps == 0:
+    if ready.intervals.validation == 0:
         return ()
     return (*source.instances[:_NUM_VALIDATION_PICTURES], *source.priors[:_NUM_VALIDATION_PICTURES])
 
@@ -155,7 +155,7 @@ def _validation_item(one: CaptionedPhoto, ready: Ready, source: ExampleSource, e
 
 
 def _made_of(ready: Ready, priors: tuple[CaptionedPhoto, ...], latents: Mapping[str, MadeLatent]) -> dict[str, str]:
-    pictures = {"photo": ready.photos, "class image": priors}
+    pictures = {"photo": ready.learned.photos, "class image": priors}
     return {
         "base model": ready.base.digest(),
         **{

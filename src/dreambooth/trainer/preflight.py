@@ -30,6 +30,7 @@ from dreambooth.trainer.disk_space import check_disk_space, run_bytes
 from dreambooth.trainer.preflight_tables import show_captions, show_problems
 from dreambooth.trainer.problems import Problems
 from dreambooth.trainer.ready import Ready
+from dreambooth.trainer.run_records import Found, intervals_of, records_of_run, stored_of
 from dreambooth.trainer.scoring_checks import check_can_score, encoders_of_run
 from dreambooth.trainer.workload import workload_of
 from dreambooth.weights.model_weights import ModelWeights
@@ -85,19 +86,19 @@ def check_everything(
         show_captions(pictures, display)
     for warning in dict.fromkeys((*chosen.warnings, *_warnings(settings, pictures, is_resume=is_resume))):
         display.warn(warning)
-    return Ready(
-        settings=_filled_in(settings, chosen, resolution),
-        run=RunFolder(run.path, _model_names(settings, _num_pictures(settings, pictures))),
-        device=device,
-        processes=processes,
-        plan=chosen.plan,
-        predicted=chosen.predicted,
-        policy=chosen.policy,
-        base=base,
-        photos=pictures.photos,
-        given_priors=pictures.given_priors,
-        size=size,
-        encoders=encoders,
+    return records_of_run(
+        _filled_in(settings, chosen, resolution),
+        Found(
+            run=RunFolder(run.path, _model_names(settings, _num_pictures(settings, pictures))),
+            device=device,
+            processes=processes,
+            chosen=chosen,
+            base=base,
+            pictures=pictures,
+            encoders=encoders,
+            size=size,
+            workload=workload,
+        ),
     )
 
 
@@ -205,7 +206,8 @@ def _check_output_is_free(folder: Path) -> None:
 def _check_disk(settings: TrainSettings, plan: MemoryPlan, base: ModelWeights, run: RunFolder) -> None:
     counts = {name: sum(tensor.numel() for tensor in part.values()) for name, part in base.parts.items()}
     trained = sum(counts[name] for name in trained_parts(settings.trainee, base.family))
-    needed = run_bytes(settings, plan, num_trained=trained, num_parameters=sum(counts.values()))
+    stored = stored_of(settings, num_trained=trained, num_parameters=sum(counts.values()))
+    needed = run_bytes(stored, intervals_of(settings), plan)
     check_disk_space(run.path, needed)
 
 

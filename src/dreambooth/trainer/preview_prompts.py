@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from dreambooth.data.captions import default_caption, default_prior_caption, named_subjects, without_gaps
-from dreambooth.data.records import Photo
-from dreambooth.schema.verbs import TrainSettings
+from dreambooth.trainer.ready import Learned
+from dreambooth.training.settings import OutputSettings
 
 __all__ = ["preview_prompts"]
 
 _MOST_PREVIEWED = 4
 
 
-def preview_prompts(settings: TrainSettings, photos: Sequence[Photo]) -> tuple[str, ...]:
+def preview_prompts(output: OutputSettings, learned: Learned) -> tuple[str, ...]:
     """The prompts as asked for, for each subject where there are several; of many subjects the first few are looked at."""
-    subject, output = settings.subject, settings.output
+    subject, photos = learned.subject, [one.photo for one in learned.photos]
     asked = output.preview_prompts
     if not subject.has_class and not output.is_changed("preview_prompts"):
         asked = tuple(prompt for prompt in asked if "{class_prompt}" not in prompt)  # nobody asked for a picture of no class
@@ -27,7 +25,7 @@ def preview_prompts(settings: TrainSettings, photos: Sequence[Photo]) -> tuple[s
                 token=one.token,
                 class_word=one.class_word,
                 instance_prompt=default_caption(one),
-                class_prompt=default_prior_caption(settings.prior, one),
+                class_prompt=default_prior_caption(learned.prior, one),
             )
             prompts.append(filled if one.has_class else without_gaps(filled))
     return tuple(dict.fromkeys(prompts))

@@ -1,42 +1,121 @@
-"""A run whose every input was checked."""
+"""A run whose every input was checked, as small records: nothing after preflight reads the settings of a verb."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from dreambooth.config import Settings
 from dreambooth.data.records import CaptionedPhoto
+from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
 from dreambooth.data.size import Size
 from dreambooth.evaluation.evaluator import Encoders
+from dreambooth.measures.settings import SelectionSettings
 from dreambooth.memory.plan import MemoryPlan
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runtime.precision import PrecisionPolicy
 from dreambooth.runtime.processes import Processes
-from dreambooth.schema.verbs import TrainSettings
+from dreambooth.trainer.assembly import TrainingSetup
+from dreambooth.trainer.due import Intervals
+from dreambooth.training.settings import FileLayout, LoopSettings, StorageDtype
 from dreambooth.weights.model_weights import ModelWeights
 
-__all__ = ["Ready"]
+__all__ = ["Learned", "Measured", "Outputs", "Previewed", "Ready"]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the run learns from."""
+
+    photos: tuple[CaptionedPhoto, ...]
+    given_priors: tuple[CaptionedPhoto, ...]
+    """Class images in the folders that were named; those that the base model makes are added."""
+    subject: SubjectSettings
+    prior: PriorSettings
+    views: ViewSettings
+    size: Size
+    """Of the training pictures."""
+
+
+@dataclass(frozen=True)
+class Previewed:
+    """What is sampled while the run trains."""
+
+    prompts: tuple[str, ...]
+    guidance_scale: float
+    num_logged_images: int
+    """Photos of a step that the image log shows."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the model is measured by while it trains, and what the scores choose."""
+
+    selection: SelectionSettings
+    encoders: Encoders | None
+    """In the main process alone, and only when something is scored."""
+
+    @property
+    def chooses(self) -> bool:
+        """Whether models are scored, so that one of them is chosen."""
+        return self.selection.evaluate_every > 0
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the run writes."""
+
+    layout: FileLayout
+    model_dtype: StorageDtype
+    keep_checkpoints: int | None
+    """All of them when None."""
+    tensorboard: bool
+    settings: Settings
+    """All settings with the choices filled in that depend on the machine and the model; written, and read by nobody here."""
+
+    def dump(self) -> Mapping[str, Any]:
+        """The settings as plain values, for the metadata of a model."""
+        return self.settings.model_dump(mode="json")
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A run whose every input was looked at and found good."""
+    """A run that can start."""
 
-    settings: TrainSettings
-    """With the choices filled in that depend on the machine and the model."""
     run: RunFolder
     device: torch.device
     processes: Processes
-    plan: MemoryPlan
-    predicted: str | None
-    """What the run is predicted to need of what is free; None where it was not estimated."""
-    policy: PrecisionPolicy
     base: ModelWeights
-    photos: tuple[CaptionedPhoto, ...]
-    given_priors: tuple[CaptionedPhoto, ...]
-    """Class images of the folders that the person named; those that the base model makes come on top."""
-    size: Size
-    """That of the training pictures."""
-    encoders: Encoders | None = None
-    """What scores the model while it trains; only in the main process, and when that is asked for."""
+    learned: Learned
+    setup: TrainingSetup
+    intervals: Intervals
+    previewed: Previewed
+    measured: Measured
+    outputs: Outputs
+    announcement: tuple[str, ...]
+    """What is said when the run begins."""
+    memory_flags: tuple[str, ...]
+    """Flags that a resumed run may be given to need less memory for the same numbers."""
+
+    @property
+    def plan(self) -> MemoryPlan:
+        """How memory is saved."""
+        return self.setup.plan
+
+    @property
+    def policy(self) -> PrecisionPolicy:
+        """The arithmetic."""
+        return self.setup.policy
+
+    @property
+    def loop(self) -> LoopSettings:
+        """How long training runs, and in which batches."""
+        return self.setup.loop
+
+    @property
+    def size(self) -> Size:
+        """That of the training pictures."""
+        return self.learned.size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dreambooth.files import link_or_copy
+from dreambooth.trainer.due import Due
 from dreambooth.trainer.journal import Journal, SilentJournal
 from dreambooth.trainer.selection import put_chosen_model
 from dreambooth.trainer.session import Session
@@ -11,32 +12,27 @@ from dreambooth.training.checkpoints import remove_old_checkpoints, save_checkpo
 __all__ = ["save_what_is_due"]
 
 
-def save_what_is_due(session: Session, journal: Journal | SilentJournal, *, stops: bool, ends: bool) -> None:
+def save_what_is_due(session: Session, journal: Journal | SilentJournal, due: Due, *, stops: bool) -> None:
     """Write the model, then the checkpoint, then remove what these make superfluous.
 
     In this order a checkpoint's model is always there, wherever the power fails. All processes come here; the main one writes.
     """
-    output, step = session.ready.settings.output, session.state.step
-    is_last = ends or step == session.ready.settings.loop.steps
-    is_scored = session.is_scored(is_first=False)
-    has_model = is_last or is_scored or session.is_due(output.steps_between_models, is_first=False)
-    has_checkpoint = is_last or session.is_due(output.checkpoint_steps, is_first=False)
-    if has_model or has_checkpoint or stops:
+    if due.writes_model or due.writes_checkpoint or stops:
         journal.catch_up()  # raises for a step that was not finite, so that nothing is saved after it
-        _write_models(session, journal, has_model=has_model, is_last=is_last, stops=stops)
-    if has_checkpoint or stops:
-        _save_checkpoint(session, journal, is_scheduled=has_checkpoint)
+        _write_models(session, journal, due, stops=stops)
+    if due.writes_checkpoint or stops:
+        _save_checkpoint(session, journal, is_scheduled=due.writes_checkpoint)
 
 
-def _write_models(session: Session, journal: Journal | SilentJournal, *, has_model: bool, is_last: bool, stops: bool) -> None:
+def _write_models(session: Session, journal: Journal | SilentJournal, due: Due, *, stops: bool) -> None:
     run, processes = session.ready.run, session.ready.processes
-    if is_last and session.ready.settings.selection.evaluate_every > 0:
+    if due.is_last and session.ready.measured.chooses:
         session.write_model(run.model_at(session.state.step))
         put_chosen_model(session)
         journal.chose()
-    elif is_last:
+    elif due.is_last:
         session.write_model(run.final_model)
-    elif has_model:
+    elif due.writes_model:
         session.write_model(run.model_at(session.state.step))
         journal.wrote(run.model_at(session.state.step))
         with processes.together():
@@ -47,11 +43,11 @@ def _write_models(session: Session, journal: Journal | SilentJournal, *, has_mod
 
 
 def _save_checkpoint(session: Session, journal: Journal | SilentJournal, *, is_scheduled: bool) -> None:
-    run, state, settings, processes = session.ready.run, session.state, session.ready.settings, session.ready.processes
+    run, state, processes = session.ready.run, session.state, session.ready.processes
     with session.host_values():
         parameters = session.trainee.parameters
         path = save_checkpoint(run, state, parameters, made_of=session.material.made_of, is_scheduled=is_scheduled)
     with processes.together():
         if processes.is_main:
-            remove_old_checkpoints(run, keep=settings.output.keep_checkpoints)
+            remove_old_checkpoints(run, keep=session.ready.outputs.keep_checkpoints)
             journal.saved(path)

@@ -55,19 +55,19 @@ class Scorer:
     def open(cls, session: Session, display: Display) -> Scorer | None:
         """None when nothing is scored. Says what it costs; raises RunError when a resumed run lacks the base's pictures."""
         ready = session.ready
-        if ready.encoders is None:
+        if ready.measured.encoders is None:
             return None
-        side, photos = ready.size.shorter_side, [one.photo for one in ready.photos]
-        subject = _subject_of(ready.settings.subject, photos)
-        class_prompt = class_prompt_of(subject, ready.settings.prior)
+        side, photos = ready.size.shorter_side, [one.photo for one in ready.learned.photos]
+        subject = _subject_of(ready.learned.subject, photos)
+        class_prompt = class_prompt_of(subject, ready.learned.prior)
         all_prompts = subject_prompt_set(subject, EvaluationSettings(), class_prompt=class_prompt, side=side)
-        prompt_set = all_prompts.fewer(ready.settings.selection.evaluation_images)
-        squares = photo_squares(photos, background=ready.settings.views.background, side=side)
-        evaluator = Evaluator(prompt_set, squares, ready.encoders, _SEED)
+        prompt_set = all_prompts.fewer(ready.measured.selection.evaluation_images)
+        squares = photo_squares(photos, background=ready.learned.views.background, side=side)
+        evaluator = Evaluator(prompt_set, squares, ready.measured.encoders, _SEED)
         scorer = cls(session, evaluator, display)
         if session.state.step > 0:
             _ = scorer._before
-        chosen, num = ready.settings.selection, len(prompt_set.pictures())
+        chosen, num = ready.measured.selection, len(prompt_set.pictures())
         display.say(
             f"Scores every {chosen.evaluate_every} steps: {num} pictures of {chosen.evaluation_sampling_steps} denoising steps "
             f"each time, {scorer._num_left} times{' and once before training' if session.state.step == 0 else ''}"
@@ -87,7 +87,7 @@ class Scorer:
             write_tensors(self._file, {name: _to_bytes(part) for name, part in parts.items()})
         measured = self.evaluator.score(samples, before=self._before)
         scores = {name: one.value for name, one in measured.scores.items()}
-        found = balance(scores, self._spans, _weights(self.session.ready.settings.selection))
+        found = balance(scores, self._spans, _weights(self.session.ready.measured.selection))
         if found is None:
             raise SettingsError(
                 "by these encoders no score tells the base model's pictures from the photos, so there is nothing to choose by",
@@ -133,7 +133,7 @@ class Scorer:
         ready = self.session.ready
         options = SamplingOptions(
             sampler="ddim",
-            steps=ready.settings.selection.evaluation_sampling_steps,
+            steps=ready.measured.selection.evaluation_sampling_steps,
             guidance_scale=usual_guidance_scale(ready.size.shorter_side),
             height=ready.size.height,
             width=ready.size.width,
@@ -148,7 +148,7 @@ class Scorer:
 
     @property
     def _num_left(self) -> int:
-        every, steps = self.session.ready.settings.selection.evaluate_every, self.session.ready.settings.loop.steps
+        every, steps = self.session.ready.measured.selection.evaluate_every, self.session.ready.loop.steps
         return steps // every - self.session.state.step // every
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,10 +14,6 @@ from dreambooth.evaluation.evaluator import Encoders
 from dreambooth.measures.settings import EvaluationSettings
 from dreambooth.runs.folder import RunFolder
 from dreambooth.schema.verbs import TrainSettings
-
-if TYPE_CHECKING:
-    pass
-
 
 __all__ = ["check_can_score", "encoders_of_run"]
 

@@ -22,7 +22,7 @@ __all__ = ["check_best_is_there", "peak_has_passed", "put_back_model", "put_chos
 
 def peak_has_passed(session: Session) -> bool:
     """Whether the scores up to this step, which was one to score, say that training should end here."""
-    chosen, step = session.ready.settings.selection, session.state.step
+    chosen, step = session.ready.measured.selection, session.state.step
     if chosen.early_stop_margin is None:
         return False
     history = _history(session.ready.run, step)
@@ -33,7 +33,7 @@ def peak_has_passed(session: Session) -> bool:
 def put_back_model(session: Session) -> None:
     """Write the model of the restored step again where it should be among the others and is not; all processes together."""
     ready, step = session.ready, session.state.step
-    if session.is_scored(is_first=False) or step >= ready.settings.loop.steps:
+    if session.due.scores or step >= ready.loop.steps:
         model = ready.run.model_at(step)
         if ready.processes.any(ready.processes.is_main and not model.is_file()):
             session.write_model(model)
@@ -61,7 +61,7 @@ def put_chosen_model(session: Session) -> None:
     run = session.ready.run
     with session.ready.processes.together():
         if session.ready.processes.is_main:
-            check_best_is_there(run, session.ready.settings.selection, last=session.state.step)
+            check_best_is_there(run, session.ready.measured.selection, last=session.state.step)
             link_or_copy(run.model_at(_chosen_step(session)), run.final_model)
 
 
@@ -93,7 +93,7 @@ def what_was_chosen(session: Session) -> dict[str, Any]:
 
 
 def _chosen_step(session: Session) -> int:
-    return _wanted_step(session.ready.run, session.ready.settings.selection, session.state.step)
+    return _wanted_step(session.ready.run, session.ready.measured.selection, session.state.step)
 
 
 def _wanted_step(run: RunFolder, chosen: SelectionSettings, last: int) -> int:

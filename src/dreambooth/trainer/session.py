@@ -18,8 +18,8 @@ from dreambooth.runtime.shards import gather_on_host
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.trainees.trainee import Trainee
 from dreambooth.trainer.assembly import assemble
+from dreambooth.trainer.due import Due
 from dreambooth.trainer.material import Material
-from dreambooth.trainer.preview_prompts import preview_prompts
 from dreambooth.trainer.previews import Previewer
 from dreambooth.trainer.ready import Ready
 from dreambooth.training.batches import Batch, Cut, micro_batches
@@ -49,18 +49,18 @@ class Session:
     def images_per_step(self) -> int:
         """Photos and class images that all processes together see in a step."""
         roles = 2 if self.material.source.priors else 1
-        return roles * self.ready.settings.loop.examples_per_step
+        return roles * self.ready.loop.examples_per_step
 
     def batches_at(self, step: int) -> Iterator[Batch]:
         """The micro-batches of a step."""
-        settings = self.ready.settings
+        loop = self.ready.loop
         return micro_batches(
             self.material.source.examples_at(step),
             self.material.encoded,
             step=step,
-            seed=settings.loop.seed,
-            cut=Cut(settings.loop.batch_size, self.ready.plan.micro_batch_size, self.ready.processes.share),
-            prior_weight=settings.prior.prior_weight,
+            seed=loop.seed,
+            cut=Cut(loop.batch_size, self.ready.plan.micro_batch_size, self.ready.processes.share),
+            prior_weight=self.ready.learned.prior.prior_weight,
             num_timesteps=self.components.family.schedule.num_timesteps,
             device=self.ready.device,
         )
@@ -71,12 +71,12 @@ class Session:
         All processes call this together, and the main one writes; weights that are spread over them come together in its host
         memory first.
         """
-        settings, base, processes = self.ready.settings, self.ready.base, self.ready.processes
+        base, processes = self.ready.base, self.ready.processes
         with self.host_values(), self.state.average.in_place(is_exact=True):
             product = self.trainee.product(WholeModel(base), gather=partial(gather_on_host, keeps=processes.is_main))
             with processes.together():
                 if processes.is_main:
-                    dtype = STORAGE_DTYPES[settings.output.model_dtype]
+                    dtype = STORAGE_DTYPES[self.ready.outputs.model_dtype]
                     product.write(path, dtype=dtype, metadata=self._metadata())
 
     def host_values(self) -> AbstractContextManager[None]:
@@ -88,13 +88,10 @@ class Session:
         """Whether every process must take part in every forward pass, because each has a part of the weights."""
         return self.ready.plan.shard
 
-    def is_due(self, interval: int, *, is_first: bool) -> bool:
-        """Whether a look that is taken every `interval` steps (never when 0) and before the first one is to be taken now."""
-        return interval > 0 and (is_first or self.state.step % interval == 0)
-
-    def is_scored(self, *, is_first: bool) -> bool:
-        """Whether the model as it is now is scored, and written, or the base model before the first step."""
-        return self.is_due(self.ready.settings.selection.evaluate_every, is_first=is_first)
+    @property
+    def due(self) -> Due:
+        """What is due after the step that was made last, when it is not an early end."""
+        return self.ready.intervals.after(self.state.step)
 
     def validation_losses(self) -> dict[str, float]:
         """The validation loss of each role, with the weights that a model written now would have."""
@@ -107,13 +104,13 @@ class Session:
             return self.previewer.latents()
 
     def _metadata(self) -> dict[str, str]:
-        settings = self.ready.settings
-        words = {"token": settings.subject.token, "class_word": settings.subject.class_word}
+        subject = self.ready.learned.subject
+        words = {"token": subject.token, "class_word": subject.class_word}
         return {
             "global_step": str(self.state.step),
             "epoch": str(epoch_of(self.state.step, self.ready.run.names.steps_per_epoch)[0]),
             "modelspec.resolution": f"{self.ready.size.width}x{self.ready.size.height}",
-            "dreambooth.config": json.dumps(settings.model_dump(mode="json")),
+            "dreambooth.config": json.dumps(self.ready.outputs.dump()),
             "dreambooth.made_of": json.dumps(self.material.made_of),
             "modelspec.trigger_phrase": fill("{token} {class_word}", **words),
         }
@@ -121,13 +118,12 @@ class Session:
 
 def start_session(ready: Ready, material: Material) -> Session:
     """Put the memory plan, trainee, optimiser, average and loss scale together, before the first step."""
-    settings, components = ready.settings, material.placed.components
-    trainee, state = assemble(material.placed, settings, ready.plan, ready.policy, ready.processes)
+    trainee, state = assemble(material.placed, ready.setup, ready.processes)
     previewer = Previewer(
-        components=components,
-        prompts=preview_prompts(settings, [one.photo for one in ready.photos]),
+        components=material.placed.components,
+        prompts=ready.previewed.prompts,
         size=ready.size,
-        guidance_scale=settings.output.preview_guidance_scale,
+        guidance_scale=ready.previewed.guidance_scale,
         run=ready.run,
         device=ready.device,
         dtype=ready.policy.compute_dtype,

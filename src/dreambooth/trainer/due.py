@@ -1,0 +1,67 @@
+"""What is due at a step, computed once for all processes: two computations that disagree would leave one process waiting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Due", "Intervals"]
+
+
+@dataclass(frozen=True)
+class Due:
+    """What follows a step, or precedes the first one."""
+
+    validates: bool = False
+    scores: bool = False
+    previews: bool = False
+    logs_images: bool = False
+    writes_model: bool = False
+    """A model of this step, whether or not it is the last one."""
+    writes_checkpoint: bool = False
+    is_last: bool = False
+
+    @property
+    def looks(self) -> bool:
+        """Whether anything is measured or drawn."""
+        return self.validates or self.scores or self.previews or self.logs_images
+
+    @property
+    def looks_together(self) -> bool:
+        """Whether anything is measured or drawn that all processes take part in when each has a part of the weights."""
+        return self.validates or self.previews or self.logs_images
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Every how many steps something happens; 0 is never."""
+
+    num_steps: int
+    """The last step."""
+    validation: int
+    scores: int
+    previews: int
+    image_log: int
+    models: int
+    checkpoints: int
+
+    def before(self) -> Due:
+        """What is due before the first step: the looks that later ones are compared with."""
+        return Due(validates=self.validation > 0, scores=self.scores > 0, previews=self.previews > 0)
+
+    def after(self, step: int, *, ends: bool = False) -> Due:
+        """What is due after a step, which is the last one when `ends`."""
+        is_last = ends or step == self.num_steps
+        scores = _is_multiple(step, self.scores)
+        return Due(
+            validates=_is_multiple(step, self.validation),
+            scores=scores,
+            previews=_is_multiple(step, self.previews),
+            logs_images=_is_multiple(step, self.image_log),
+            writes_model=is_last or scores or _is_multiple(step, self.models),
+            writes_checkpoint=is_last or _is_multiple(step, self.checkpoints),
+            is_last=is_last,
+        )
+
+
+def _is_multiple(step: int, interval: int) -> bool:
+    return interval > 0 and step % interval == 0

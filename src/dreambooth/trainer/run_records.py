@@ -1,0 +1,139 @@
+"""From the settings of a run and what preflight found to the records that everything after preflight works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from dreambooth.data.captions import named_subjects
+from dreambooth.data.pictures import Pictures
+from dreambooth.data.size import Size
+from dreambooth.estimate.choice import ChosenPlan
+from dreambooth.estimate.workload import Workload
+from dreambooth.evaluation.evaluator import Encoders
+from dreambooth.memory.plan import PRESETS, describe_plan
+from dreambooth.runs.folder import RunFolder
+from dreambooth.runtime.compilation import describe_compilation
+from dreambooth.runtime.device import describe_device
+from dreambooth.runtime.processes import Processes
+from dreambooth.schema.verbs import TrainSettings
+from dreambooth.trainees.parts import trained_parts
+from dreambooth.trainer.assembly import TrainingSetup
+from dreambooth.trainer.disk_space import Stored
+from dreambooth.trainer.due import Intervals
+from dreambooth.trainer.messages import times_text
+from dreambooth.trainer.preview_prompts import preview_prompts
+from dreambooth.trainer.ready import Learned, Measured, Outputs, Previewed, Ready
+from dreambooth.trainer.workload import levers_to_pull
+from dreambooth.weights.model_weights import ModelWeights
+
+__all__ = ["Found", "intervals_of", "records_of_run", "stored_of"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What preflight found good."""
+
+    run: RunFolder
+    device: torch.device
+    processes: Processes
+    chosen: ChosenPlan
+    base: ModelWeights
+    pictures: Pictures
+    encoders: Encoders | None
+    size: Size
+    """Of the training pictures."""
+    workload: Workload
+
+
+def records_of_run(settings: TrainSettings, found: Found) -> Ready:
+    """The records. The settings must have every choice filled in."""
+    output = settings.output
+    learned = Learned(
+        photos=found.pictures.photos,
+        given_priors=found.pictures.given_priors,
+        subject=settings.subject,
+        prior=settings.prior,
+        views=settings.views,
+        size=found.size,
+    )
+    return Ready(
+        run=found.run,
+        device=found.device,
+        processes=found.processes,
+        base=found.base,
+        learned=learned,
+        setup=TrainingSetup(settings.trainee, settings.optimizer, settings.loop, found.chosen.plan, found.chosen.policy),
+        intervals=intervals_of(settings),
+        previewed=Previewed(
+            prompts=preview_prompts(output, learned),
+            guidance_scale=output.preview_guidance_scale,
+            num_logged_images=output.image_log_pictures,
+        ),
+        measured=Measured(settings.selection, found.encoders),
+        outputs=Outputs(
+            layout=output.file_layout,
+            model_dtype=output.model_dtype,
+            keep_checkpoints=output.keep_checkpoints,
+            tensorboard=output.tensorboard,
+            settings=settings,
+        ),
+        announcement=_announcement(settings, found, learned),
+        memory_flags=levers_to_pull(settings, found.chosen.plan, found.workload),
+    )
+
+
+def intervals_of(settings: TrainSettings) -> Intervals:
+    """Every how many steps something happens in a run."""
+    output = settings.output
+    return Intervals(
+        num_steps=settings.loop.steps,
+        validation=output.validation_steps,
+        scores=settings.selection.evaluate_every,
+        previews=output.preview_steps,
+        image_log=output.image_log_steps,
+        models=output.steps_between_models,
+        checkpoints=output.checkpoint_steps,
+    )
+
+
+def stored_of(settings: TrainSettings, *, num_trained: int, num_parameters: int) -> Stored:
+    """What a run keeps on the disk when so many of a model's parameters learn."""
+    return Stored(
+        num_trained=num_trained,
+        num_parameters=num_parameters,
+        model_dtype=settings.output.model_dtype,
+        keep_checkpoints=settings.output.keep_checkpoints,
+        keeps_average=settings.loop.ema_decay is not None,
+        has_states=settings.optimizer.optimizer != "adafactor",
+    )
+
+
+def _announcement(settings: TrainSettings, found: Found, learned: Learned) -> tuple[str, ...]:
+    """What is trained, where, in which precision, on what, and for how long."""
+    loop, plan = settings.loop, found.chosen.plan
+    family = found.base.family
+    trained = " and ".join(family.parts[name].title for name in trained_parts(settings.trainee, family))
+    num_processes = found.processes.count
+    each = loop.steps * loop.examples_per_step / len(learned.photos)
+    lines = [
+        f"{found.base.report.title} from {settings.base.model}: {trained} train on {describe_device(found.device)} "
+        f"in {found.chosen.policy.name} at {learned.size} px"
+        + (f", {num_processes} processes share each step" if num_processes > 1 else "")
+        + (" and the weights" if plan.shard else "")
+    ]
+    if plan != PRESETS["cpu"]:
+        lines.append(f"Memory plan {settings.memory.memory_preset}: {describe_plan(plan)}")
+    if found.device.type == "cuda" or loop.compile not in ("auto", "off"):
+        lines.append(f"In training {describe_compilation(loop.compile)}")
+    if found.chosen.predicted is not None:
+        lines.append(found.chosen.predicted)
+    seen = "less than once" if each < 1 else f"about {times_text(round(each))}"
+    return (*lines, f"{len(learned.photos)} photos of {_subjects(learned)}, {loop.steps} steps: each photo is seen {seen}")
+
+
+def _subjects(learned: Learned) -> str:
+    named = named_subjects((one.photo for one in learned.photos), learned.subject)
+    names = [f"'{words.token} {words.class_word}'".replace(" '", "'") for words in named]
+    return names[0] if len(names) == 1 else f"{len(names)} subjects ({', '.join(names)})"
