@@ -122,7 +122,7 @@ def test_the_words_and_the_command_line_do_not_name_torch(modules: list[Any]) ->
 
 # Below these, a module knows the settings of a verb only to read what a run folder remembers.
 COMPOSERS = ["api/*", "recipes/*", "cli/*", "compat/*", "notebook/*", "schema/*", "evaluation/remembered_run.py"]
-PREFLIGHT = [f"trainer/{name}.py" for name in ("preflight", "run_records", "workload", "scoring_checks", "resume_rules")]
+PREFLIGHT = [f"trainer/{name}.py" for name in ("preflight", "run_records", "workload", "resume_rules")]
 
 
 def test_nothing_below_preflight_knows_the_settings_of_a_verb(modules: list[Any]) -> None:

@@ -75,8 +75,9 @@ def check_everything(
     pictures = find_pictures(settings.subject, settings.prior, resolution=resolution)
     show_problems(pictures, display)
     problems.attempt(lambda: raise_if_errors(pictures.problems))
-    problems.attempt(lambda: check_can_score(settings, pictures.photos))
-    encoders = problems.attempt(lambda: encoders_of_run(settings, side=resolution)) if processes.is_main else None
+    problems.attempt(lambda: _check_can_score(settings, pictures))
+    selection = settings.selection
+    encoders = problems.attempt(lambda: encoders_of_run(selection, run, side=resolution)) if processes.is_main else None
     problems.attempt(lambda: check_size(base.family.downsampling if base else 8, height=size.height, width=size.width))
     problems.raise_if_any()
     assert device is not None
@@ -127,6 +128,16 @@ def least_free_memory(settings: TrainSettings, processes: Processes) -> int | No
         return None
     free = free_memory_bytes(processes.device(settings.loop.device))
     return None if free is None else int(processes.gather(torch.tensor([free])).min())
+
+
+def _check_can_score(settings: TrainSettings, pictures: Pictures) -> None:
+    check_can_score(
+        settings.selection,
+        photos=pictures.photos,
+        subject=settings.subject,
+        num_steps=settings.loop.steps,
+        is_sharded=bool(settings.memory.shard),
+    )
 
 
 def _check_can_shard(settings: TrainSettings, processes: Processes) -> None:

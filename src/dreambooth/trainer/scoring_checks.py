@@ -8,28 +8,35 @@ import torch
 
 from dreambooth.data.captions import named_subjects
 from dreambooth.data.records import CaptionedPhoto
+from dreambooth.data.settings import SubjectSettings
 from dreambooth.errors import SettingsError
 from dreambooth.evaluation.choose_encoders import choose_encoders
 from dreambooth.evaluation.evaluator import Encoders
-from dreambooth.measures.settings import EvaluationSettings
+from dreambooth.measures.settings import EvaluationSettings, SelectionSettings
 from dreambooth.runs.folder import RunFolder
-from dreambooth.schema.verbs import TrainSettings
 
 __all__ = ["check_can_score", "encoders_of_run"]
 
 
-def check_can_score(settings: TrainSettings, photos: Sequence[CaptionedPhoto]) -> None:
+def check_can_score(
+    selection: SelectionSettings,
+    *,
+    photos: Sequence[CaptionedPhoto],
+    subject: SubjectSettings,
+    num_steps: int,
+    is_sharded: bool,
+) -> None:
     """Raise SettingsError with everything in a run that cannot be scored while it trains."""
-    every, problems, hints = settings.selection.evaluate_every, [], []
+    every, problems, hints = selection.evaluate_every, [], []
     if every == 0:
         return
-    if every > settings.loop.steps:
-        problems.append(f"evaluate_every is {every} and steps is {settings.loop.steps}, so no step would be scored")
-        hints.append(f"Use --evaluate-every {max(1, settings.loop.steps // 4)}, or more steps.")
-    if settings.memory.shard:
+    if every > num_steps:
+        problems.append(f"evaluate_every is {every} and steps is {num_steps}, so no step would be scored")
+        hints.append(f"Use --evaluate-every {max(1, num_steps // 4)}, or more steps.")
+    if is_sharded:
         problems.append("evaluate_every scores with one process, and shard leaves each a part of the weights")
         hints.append("Use --no-shard, or --evaluate-every 0 and dreambooth evaluate afterwards.")
-    named = named_subjects((one.photo for one in photos), settings.subject)
+    named = named_subjects((one.photo for one in photos), subject)
     if len(named) > 1:
         names = ", ".join(f"{words.token} {words.class_word}".strip() for words in named)
         problems.append(f"evaluate_every scores one subject, and the photos show several: {names}")
@@ -38,10 +45,9 @@ def check_can_score(settings: TrainSettings, photos: Sequence[CaptionedPhoto]) -
         raise SettingsError(problems, hint="\n".join(hints))
 
 
-def encoders_of_run(settings: TrainSettings, *, side: int) -> Encoders | None:
+def encoders_of_run(selection: SelectionSettings, run: RunFolder, *, side: int) -> Encoders | None:
     """The encoders of a run whose pictures have `side` pixels, by `choose_encoders`; None when nothing is scored."""
-    if settings.selection.evaluate_every == 0:
+    if selection.evaluate_every == 0:
         return None
-    asked = EvaluationSettings(dino=settings.selection.dino, clip=settings.selection.clip)
-    cache = RunFolder(settings.output.output).scores / "features"
-    return choose_encoders(asked, side=side, device=torch.device("cpu"), cache=cache)
+    asked = EvaluationSettings(dino=selection.dino, clip=selection.clip)
+    return choose_encoders(asked, side=side, device=torch.device("cpu"), cache=run.scores / "features")

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from dreambooth.trainer.due import Due
 
 from dreambooth.display_events import EventsDisplay
 from dreambooth.errors import ModelFileError, TrainingError
 from dreambooth.runs.events import EventLog, NoTensorBoard, read_events
 from dreambooth.runs.folder import RunFolder
 from dreambooth.trainer import journal as journal_module
+from dreambooth.trainer.due import Due
 from dreambooth.trainer.journal import Journal, SilentJournal
 from dreambooth.trainer.live_view import LiveView
 from dreambooth.training.loop import StepResult

@@ -13,6 +13,7 @@ import torch
 
 from dreambooth.config import write_yaml
 from dreambooth.data.pictures import find_pictures
+from dreambooth.data.size import Size
 from dreambooth.display_events import EventsDisplay
 from dreambooth.evaluation.request import EvaluationRequest
 from dreambooth.evaluation.target import evaluation_targets
@@ -34,15 +35,13 @@ def named(photos: Path, tmp_path: Path) -> Path:
 
 def session_of(settings: TrainSettings, *, encoders: object, side: int = 48, step: int = 0) -> Any:
     found = find_pictures(settings.subject, settings.prior, resolution=side)
-    learned = SimpleNamespace(
-        photos=found.photos, subject=settings.subject, prior=settings.prior, views=settings.views, resolution=side
-    )
+    learned = SimpleNamespace(photos=found.photos, subject=settings.subject, prior=settings.prior, views=settings.views)
     ready = SimpleNamespace(
         run=RunFolder(settings.output.output),
         learned=learned,
         measured=SimpleNamespace(selection=settings.selection, encoders=encoders),
         loop=settings.loop,
-        resolution=side,
+        size=Size(height=side, width=side),
     )
     return SimpleNamespace(ready=ready, state=SimpleNamespace(step=step))
 
