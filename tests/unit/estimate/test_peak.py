@@ -251,9 +251,9 @@ def test_a_picture_costs_the_same_whatever_was_estimated_before(miniature: Stabl
     """The first estimate of a family builds its modules, whose weights are no part of what a picture costs."""
     for number, trace in enumerate((decoding_bytes, encoding_bytes)):
         fresh = replace(miniature, resolution=320 + 64 * number)
-        first = trace(fresh, 64)
+        first = trace(fresh, Size.square(64))
         trace.cache_clear()
-        assert trace(fresh, 64) == first
+        assert trace(fresh, Size.square(64)) == first
 
 
 def test_sharding_divides_what_is_trained_and_not_what_visits(miniature: StableDiffusion1) -> None:
