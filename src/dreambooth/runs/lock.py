@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from dreambooth.errors import RunError
 
@@ -22,24 +23,22 @@ _HAS_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPN
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold `folder`, making it if needed, so that no other process can hold it; however this one ends, the hold ends too.
 
-    Raises RunError when another process holds it. Where the system (Windows) or the file system has no such locks nothing is
-    held.
+    Raises RunError when another process holds it. Where the file system has no locks nothing is held: a marker file instead
+    would outlive a process that was killed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_NAME).open("w", encoding="utf-8") as file:
-        try:
-            fcntl = importlib.import_module("fcntl")
-        except ImportError:
-            yield
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise RunError(
-                    f"{folder}: another process is training here",
-                    hint="Wait until it ends or stop it, or choose another --output.",
-                ) from error
-            if error.errno not in _HAS_NO_LOCKS:
-                raise
+    lock = FileLock(folder / LOCK_NAME, timeout=0, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RunError(
+            f"{folder}: another process is training here",
+            hint="Wait until it ends or stop it, or choose another --output.",
+        ) from error
+    except OSError as error:
+        if error.errno not in _HAS_NO_LOCKS:
+            raise
+    try:
         yield
+    finally:
+        lock.release()
