@@ -179,7 +179,7 @@ def test_photos_that_have_changed_and_repeat_themselves_are_told_of(run: Path, t
     assert not (photos / "scores").exists()
     assert main([*asked, "--num-images", "1", "--num-class-images", "1"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "file problem what to do" in said and "warning: is the" in said
+    assert "file problem what to do" in said and "warning: is identical to" in said
     assert "learned from: 1 is new and 2 are missing." in said
     assert "No alarm about copies" in said and "Of photos that it learned from and that are not among these" in said
     markup = (tmp_path / "run" / "evaluation" / "report.html").read_text(encoding="utf-8")

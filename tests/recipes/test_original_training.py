@@ -168,9 +168,10 @@ def test_it_is_the_run_that_the_preset_original_makes(
     values["output"] |= {"output": "own"}
     train(parse_settings(TrainSettings, values, where="test"), display)
     ours, theirs = read_model("own"), read_model(str(the_run()))
-    for part in ("unet", "vae", "text_encoder"):
-        for name, tensor in getattr(ours, part).items():
-            assert torch.equal(tensor, getattr(theirs, part)[name]), name
+    assert ours.parts.keys() == theirs.parts.keys() == {"unet", "vae", "text_encoder"}
+    for part in ours.parts:
+        for name, tensor in ours.parts[part].items():
+            assert torch.equal(tensor, theirs.parts[part][name]), name
 
 
 def test_a_run_that_goes_on_is_the_longer_run(earlier: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
