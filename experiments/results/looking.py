@@ -45,7 +45,11 @@ class Gallery:
     def shown(self, model: str, prompts: Sequence[str], num: int) -> Tensor:
         """`num` pictures of each prompt, (P, S, 3, H, W) in [0, 1]; `model` is a file, a run folder or toybox."""
         sample = SampleSettings(
-            steps=self.sampling_steps, guidance_scale=usual_guidance_scale(SIDE), sampler="ddim", seed=self.seed, device="cpu"
+            steps=self.sampling_steps,
+            guidance_scale=usual_guidance_scale(is_toybox=True),
+            sampler="ddim",
+            seed=self.seed,
+            device="cpu",
         )
         name = model_name(Path(model)) if Path(model).is_dir() else model
         sample_cache = SampleCache(self.folder, read_model(name).made_for(SIDE), name, sample, _CPU)
@@ -56,7 +60,7 @@ class Gallery:
 
 def judges_in(folder: Path) -> Encoders:
     """The embedded encoders, which keep features in a folder."""
-    return choose_encoders(EvaluationSettings(), side=SIDE, device=_CPU, cache=folder)
+    return choose_encoders(EvaluationSettings(), side=SIDE, is_toybox=True, device=_CPU, cache=folder)
 
 
 def photo_pixels(folder: Path) -> Tensor:

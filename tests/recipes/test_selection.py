@@ -72,7 +72,7 @@ def _run_bytes(settings: TrainSettings, plan: MemoryPlan, *, num_trained: int, n
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    def choose(asked: object, *, side: int, device: torch.device, cache: Path) -> Encoders:
+    def choose(asked: object, *, side: int, is_toybox: bool, device: torch.device, cache: Path) -> Encoders:
         return Encoders(CoarseEncoder(), CoarseEncoder(), None, FeatureCache(cache))
 
     monkeypatch.setattr(scoring_checks, "choose_encoders", choose)

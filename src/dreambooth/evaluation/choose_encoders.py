@@ -28,17 +28,17 @@ _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _ALEXNET, _LPIPS = "alexnet-owt-7be5be79.pth", "alex.pth"
 
 
-def choose_encoders(asked: EvaluationSettings, *, side: int, device: torch.device, cache: Path) -> Encoders:
-    """The encoders for pictures of `side` pixels, which keep features in the folder `cache`.
+def choose_encoders(asked: EvaluationSettings, *, side: int, is_toybox: bool, device: torch.device, cache: Path) -> Encoders:
+    """The encoders for images of `side` pixels, which keep features in the folder `cache`.
 
-    What ships knows the small world only and is there for its 64 pixels. Raises one DreamboothError of the first encoder that
-    cannot be had, SettingsError when what ships is asked for pictures of another size.
+    Those of the bundled model know the small rendered world alone: they are the default for images of it (`is_toybox`), and
+    for 64 pixels they may be asked for by name. Raises one DreamboothError of the first encoder that cannot be had,
+    SettingsError when the bundled ones are asked for images of another size.
     """
-    is_small = side == SIDE
     dino, clip = (
-        name or (EMBEDDED_MODEL if is_small else default) for name, default in ((asked.dino, DINO), (asked.clip, CLIP_B32))
+        name or (EMBEDDED_MODEL if is_toybox else default) for name, default in ((asked.dino, DINO), (asked.clip, CLIP_B32))
     )
-    wrong = [field for field, name in (("dino", dino), ("clip", clip)) if is_embedded(name) and not is_small]
+    wrong = [field for field, name in (("dino", dino), ("clip", clip)) if is_embedded(name) and side != SIDE]
     if wrong:
         raise SettingsError(
             [f"{field} is toybox, which knows pictures of {SIDE} pixels; those of this model have {side}" for field in wrong],
@@ -52,7 +52,7 @@ def choose_encoders(asked: EvaluationSettings, *, side: int, device: torch.devic
             if is_embedded(clip)
             else load_clip(_folder(clip), name=clip, device=device)
         )
-    return Encoders(eye, both, _distance(asked.lpips, is_small=is_small, device=device), FeatureCache(cache))
+    return Encoders(eye, both, _distance(asked.lpips, is_toybox=is_toybox, device=device), FeatureCache(cache))
 
 
 @contextmanager
@@ -77,8 +77,8 @@ def _folder(name: str) -> Path:
     return fetch_encoder(name)
 
 
-def _distance(lpips: Path | None, *, is_small: bool, device: torch.device) -> PerceptualDistance | None:
+def _distance(lpips: Path | None, *, is_toybox: bool, device: torch.device) -> PerceptualDistance | None:
     if lpips is not None:
         network, weights = (open_tensor_file(lpips / name).tensors for name in (_ALEXNET, _LPIPS))
         return lpips_alexnet(network, weights, device=device)
-    return embedded_distance(device=device) if is_small else None
+    return embedded_distance(device=device) if is_toybox else None

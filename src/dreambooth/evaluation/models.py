@@ -16,6 +16,7 @@ from dreambooth.pictures.sample_cache import SampleCache
 from dreambooth.runs.model_names import MODELS_BY_STEP
 from dreambooth.sampling.records import Picture
 from dreambooth.sampling.settings import SampleSettings
+from dreambooth.weights.bundled import draws_toybox
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import read_model
 from dreambooth.weights.settings import BaseModelSettings
@@ -33,6 +34,11 @@ class Models:
     base: ModelWeights | None
     others: Mapping[int, ModelWeights]
     """Those of the run's other steps, in their order."""
+
+    @property
+    def is_toybox(self) -> bool:
+        """Whether the images are of the small rendered world."""
+        return draws_toybox(self.measured)
 
     @property
     def side(self) -> int:

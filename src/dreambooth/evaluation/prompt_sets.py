@@ -9,7 +9,6 @@ from dreambooth.data.settings import PriorSettings, SubjectSettings
 from dreambooth.evaluation.evaluator import PromptSet
 from dreambooth.evaluation.prompts import SubjectPrompt, read_subject_prompts, subject_prompt
 from dreambooth.measures.settings import EvaluationSettings
-from dreambooth.toybox.judge import SIDE
 from dreambooth.toybox.world import PLACES
 
 __all__ = ["class_prompt_of", "prompt_set_of", "subject_prompt_set", "usual_guidance_scale", "with_guidance_scale"]
@@ -18,20 +17,20 @@ _PLACES = (
     *("on a sandy beach", "in fresh snow", "on a cobbled street", "in front of a mountain lake"),
     *("on a sunlit wooden floor", "on a striped blanket", "among autumn leaves", "in a city at night"),
 )
-_GUIDANCE_SCALE, _SMALL_GUIDANCE_SCALE = 7.5, 3.0
+_GUIDANCE_SCALE, _TOYBOX_GUIDANCE_SCALE = 7.5, 3.0
 
 
 def subject_prompt_set(
-    subject: SubjectSettings, evaluation: EvaluationSettings, *, class_prompt: str | None, side: int
+    subject: SubjectSettings, evaluation: EvaluationSettings, *, class_prompt: str | None, is_toybox: bool
 ) -> PromptSet:
-    """The prompts of a file, or the subject in eight places, for pictures of `side` pixels.
+    """The prompts of a file, or the subject in eight places: those of the small rendered world when `is_toybox`.
 
     Raises SettingsError with everything that is wrong in the file.
     """
     if evaluation.prompts is not None:
         prompts = read_subject_prompts(evaluation.prompts, subject)
     else:
-        places = PLACES.values() if side == SIDE else _PLACES
+        places = PLACES.values() if is_toybox else _PLACES
         prompts = tuple(subject_prompt(f"photo of a {{token}} {{class_word}} {place}", subject) for place in places)
     return prompt_set_of(prompts, evaluation, class_prompt=class_prompt)
 
@@ -52,13 +51,13 @@ def class_prompt_of(subject: SubjectSettings, prior: PriorSettings) -> str | Non
     return fill(prior.class_prompt, token="", class_word=subject.class_word) if subject.has_class else None
 
 
-def usual_guidance_scale(side: int) -> float:
+def usual_guidance_scale(*, is_toybox: bool) -> float:
     """How strongly the prompt pulls in pictures that are measured, unless the settings say it."""
-    return _SMALL_GUIDANCE_SCALE if side == SIDE else _GUIDANCE_SCALE
+    return _TOYBOX_GUIDANCE_SCALE if is_toybox else _GUIDANCE_SCALE
 
 
-def with_guidance_scale(evaluation: EvaluationSettings, side: int) -> EvaluationSettings:
+def with_guidance_scale(evaluation: EvaluationSettings, *, is_toybox: bool) -> EvaluationSettings:
     """The same settings with the guidance scale filled in, which depends on the model."""
     if evaluation.guidance_scale is not None:
         return evaluation
-    return evaluation.model_copy(update={"guidance_scale": usual_guidance_scale(side)})
+    return evaluation.model_copy(update={"guidance_scale": usual_guidance_scale(is_toybox=is_toybox)})

@@ -54,9 +54,12 @@ class EvaluationTarget:
         """The subject as a prompt names it."""
         return name_of(self.subject)
 
-    def prompt_set(self, evaluation: EvaluationSettings, side: int) -> PromptSet:
-        """The prompts for pictures of `side` pixels. Raises SettingsError with all that is wrong in their file."""
-        return subject_prompt_set(self.subject, evaluation, class_prompt=self.class_prompt, side=side)
+    def prompt_set(self, evaluation: EvaluationSettings, *, is_toybox: bool) -> PromptSet:
+        """The prompts, those of the small rendered world when `is_toybox`.
+
+        Raises SettingsError with all that is wrong in their file.
+        """
+        return subject_prompt_set(self.subject, evaluation, class_prompt=self.class_prompt, is_toybox=is_toybox)
 
     @cached_property
     def photos(self) -> tuple[Photo, ...]:

@@ -19,10 +19,10 @@ class EvaluationSettings(Settings):
     """Evaluated images and encoders."""
 
     dino: str | None = None
-    """DINO encoder: a folder, a hub id or toybox; default: facebook/dino-vits16, or toybox for 64-pixel images."""
+    """DINO encoder: a folder, a hub id or toybox; default: facebook/dino-vits16, or toybox for a model trained from it."""
 
     clip: str | None = None
-    """CLIP encoder (CLIP-I, CLIP-T); default: openai/clip-vit-base-patch32, or toybox for 64-pixel images."""
+    """CLIP encoder (CLIP-I, CLIP-T); default: openai/clip-vit-base-patch32, or toybox for a model trained from it."""
 
     lpips: Path | None = None
     """Folder with alexnet-owt-7be5be79.pth and alex.pth, to measure DIV with LPIPS; default: DIV uses toybox or DINO."""
@@ -46,7 +46,7 @@ class EvaluationSettings(Settings):
     """Denoising steps per image."""
 
     guidance_scale: Annotated[float, Field(ge=0)] | None = None
-    """Guidance scale; default: 7.5, or 3 for 64-pixel images."""
+    """Guidance scale; default: 7.5, or 3 for toybox and models trained from it."""
 
     batch_size: Annotated[int, Field(ge=1)] = 4
     """Images generated at once; affects them by rounding at most."""
@@ -87,10 +87,10 @@ class SelectionSettings(Settings):
     """Denoising steps per evaluated image."""
 
     dino: str | None = None
-    """DINO encoder: a folder, a hub id or toybox; default: facebook/dino-vits16, or toybox for 64-pixel images."""
+    """DINO encoder: a folder, a hub id or toybox; default: facebook/dino-vits16, or toybox for a model trained from it."""
 
     clip: str | None = None
-    """CLIP encoder (CLIP-I, CLIP-T); default: openai/clip-vit-base-patch32, or toybox for 64-pixel images."""
+    """CLIP encoder (CLIP-I, CLIP-T); default: openai/clip-vit-base-patch32, or toybox for a model trained from it."""
 
     balance_fidelity: Annotated[float, Field(ge=0)] = 2.0
     """Weight of subject fidelity (DINO, CLIP-I) in the balance of scores."""

@@ -35,6 +35,7 @@ from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.runtime.workers import InThisProcess, Outcome, OverRay, Workers, has_ray
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.toybox.files import EMBEDDED_MODEL
+from dreambooth.weights.bundled import draws_toybox
 from dreambooth.weights.read import is_embedded, read_model
 
 __all__ = ["BenchmarkResult", "benchmark"]
@@ -120,9 +121,11 @@ def _jobs(settings: BenchmarkSettings) -> tuple[dict[str, SubjectJob], dict[str,
     choose_device(settings.device)
     base = read_model(training.base.model, config=training.base.config, weights=training.base.weights)
     side = training.views.resolution or base.family.resolution
-    evaluation = _evaluation(settings, side)
+    is_toybox = draws_toybox(base.made_for(side))
+    evaluation = _evaluation(settings, is_toybox=is_toybox)
     # an encoder that cannot be had is told of before the first subject is learned
-    choose_encoders(evaluation, side=side, device=torch.device("cpu"), cache=settings.output / "features")
+    features = settings.output / "features"
+    choose_encoders(evaluation, side=side, is_toybox=is_toybox, device=torch.device("cpu"), cache=features)
     asked = {
         "dataset": EMBEDDED_MODEL if is_embedded(settings.dataset) else "DreamBooth",
         "base model": base.digest(),
@@ -259,11 +262,11 @@ def _as_seen_from_elsewhere(model: str) -> str:
     return str(path.absolute()) if path.exists() and not is_embedded(model) else model
 
 
-def _evaluation(settings: BenchmarkSettings, side: int) -> EvaluationSettings:
+def _evaluation(settings: BenchmarkSettings, *, is_toybox: bool) -> EvaluationSettings:
     """With the choices written down that depend on the model and on `quick`."""
     asked = settings.evaluation
     less = {name: value for name, value in _QUICK_EVALUATION.items() if settings.quick and not asked.is_changed(name)}
-    return with_guidance_scale(asked, side).model_copy(update=less)
+    return with_guidance_scale(asked, is_toybox=is_toybox).model_copy(update=less)
 
 
 def _workers(settings: BenchmarkSettings, num_jobs: int, display: Display) -> Workers:

@@ -31,6 +31,7 @@ from dreambooth.runs.remembered import read_remembered
 from dreambooth.runtime.device import choose_device
 from dreambooth.sampling.records import Picture
 from dreambooth.schema.verbs import TrainSettings
+from dreambooth.weights.bundled import draws_toybox
 from dreambooth.weights.read import model_name, read_model
 
 __all__ = ["SubjectJob", "benchmark_subject", "photos_that_changed", "read_scores"]
@@ -127,7 +128,7 @@ def _scores(job: SubjectJob, display: Display) -> dict[str, Any]:
     evaluator = Evaluator(
         prompt_set_of(prompts, job.evaluation, class_prompt=evaluation_target.class_prompt),
         evaluation_target.photo_pixels(side),
-        choose_encoders(job.evaluation, side=side, device=device, cache=job.folder / "features"),
+        choose_encoders(job.evaluation, side=side, is_toybox=draws_toybox(model), device=device, cache=job.folder / "features"),
         job.evaluation.seed,
     )
     sample = sample_settings(job.evaluation, device=training.loop.device)

@@ -58,12 +58,14 @@ def evaluate(settings: EvaluateSettings, display: Display) -> EvaluateResult:
         models = read_models(request, asked[0])
         asked, warnings = held_against_origins(asked, models, request)
         _show_what_is_doubtful(asked, warnings, display)
-        evaluation = with_guidance_scale(evaluation, models.side)
-        prompt_sets = [one.prompt_set(evaluation, models.side) for one in asked]
+        evaluation = with_guidance_scale(evaluation, is_toybox=models.is_toybox)
+        prompt_sets = [one.prompt_set(evaluation, is_toybox=models.is_toybox) for one in asked]
         photos = [one.photo_pixels(models.side) for one in asked]
         if problems := folder_problems(output, name="output"):
             raise SettingsError(problems, hint="Choose another --output.")
-        encoders = choose_encoders(evaluation, side=models.side, device=device, cache=output / "features")
+        encoders = choose_encoders(
+            evaluation, side=models.side, is_toybox=models.is_toybox, device=device, cache=output / "features"
+        )
         evaluators = [Evaluator(*one, encoders, evaluation.seed) for one in zip(prompt_sets, photos, strict=True)]
         sample = sample_settings(evaluation, device=settings.device)
         model_samples, num_other_images = samples_of_models(models, asked[0], sample, device), evaluation.num_checkpoint_images

@@ -76,8 +76,8 @@ def check_everything(
     show_problems(pictures, display)
     problems.attempt(lambda: raise_if_errors(pictures.problems))
     problems.attempt(lambda: _check_can_score(settings, pictures))
-    selection = settings.selection
-    encoders = problems.attempt(lambda: encoders_of_run(selection, run, side=resolution)) if processes.is_main else None
+    trained = None if base is None or not processes.is_main else base.made_for(resolution)
+    encoders = None if trained is None else problems.attempt(lambda: encoders_of_run(settings.selection, run, trained))
     problems.attempt(lambda: check_size(base.family.downsampling if base else 8, height=size.height, width=size.width))
     problems.raise_if_any()
     assert device is not None

@@ -33,6 +33,8 @@ from dreambooth.runtime.tensor_files import write_tensors
 from dreambooth.sampling.placing import visiting
 from dreambooth.sampling.records import Picture, SamplingOptions
 from dreambooth.sampling.sampler import decode, final_latents
+from dreambooth.trainer.ready import Ready
+from dreambooth.weights.bundled import draws_toybox
 
 if TYPE_CHECKING:
     from dreambooth.trainer.session import Session
@@ -60,7 +62,7 @@ class Scorer:
         side, photos = ready.size.shorter_side, [one.photo for one in ready.learned.photos]
         subject = _subject_of(ready.learned.subject, photos)
         class_prompt = class_prompt_of(subject, ready.learned.prior)
-        all_prompts = subject_prompt_set(subject, EvaluationSettings(), class_prompt=class_prompt, side=side)
+        all_prompts = subject_prompt_set(subject, EvaluationSettings(), class_prompt=class_prompt, is_toybox=_is_toybox(ready))
         prompt_set = all_prompts.fewer(ready.measured.selection.evaluation_images)
         squares = photo_squares(photos, background=ready.learned.views.background, side=side)
         evaluator = Evaluator(prompt_set, squares, ready.measured.encoders, _SEED)
@@ -134,7 +136,7 @@ class Scorer:
         options = SamplingOptions(
             sampler="ddim",
             steps=ready.measured.selection.evaluation_sampling_steps,
-            guidance_scale=usual_guidance_scale(ready.size.shorter_side),
+            guidance_scale=usual_guidance_scale(is_toybox=_is_toybox(ready)),
             height=ready.size.height,
             width=ready.size.width,
             seed=_SEED,
@@ -168,3 +170,7 @@ def _record(found: Balance) -> dict[str, float | None]:
 
 def _to_bytes(pixels: Tensor) -> Tensor:
     return pixels.mul(255).round().to(torch.uint8)
+
+
+def _is_toybox(ready: Ready) -> bool:
+    return draws_toybox(ready.base.made_for(ready.size.shorter_side))

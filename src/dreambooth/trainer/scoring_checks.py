@@ -14,6 +14,8 @@ from dreambooth.evaluation.choose_encoders import choose_encoders
 from dreambooth.evaluation.evaluator import Encoders
 from dreambooth.measures.settings import EvaluationSettings, SelectionSettings
 from dreambooth.runs.folder import RunFolder
+from dreambooth.weights.bundled import draws_toybox
+from dreambooth.weights.model_weights import ModelWeights
 
 __all__ = ["check_can_score", "encoders_of_run"]
 
@@ -45,9 +47,10 @@ def check_can_score(
         raise SettingsError(problems, hint="\n".join(hints))
 
 
-def encoders_of_run(selection: SelectionSettings, run: RunFolder, *, side: int) -> Encoders | None:
-    """The encoders of a run whose pictures have `side` pixels, by `choose_encoders`; None when nothing is scored."""
+def encoders_of_run(selection: SelectionSettings, run: RunFolder, base: ModelWeights) -> Encoders | None:
+    """The encoders of a run that trains `base` at its resolution, by `choose_encoders`; None when nothing is scored."""
     if selection.evaluate_every == 0:
         return None
     asked = EvaluationSettings(dino=selection.dino, clip=selection.clip)
-    return choose_encoders(asked, side=side, device=torch.device("cpu"), cache=run.scores / "features")
+    side, is_toybox = base.family.resolution, draws_toybox(base)
+    return choose_encoders(asked, side=side, is_toybox=is_toybox, device=torch.device("cpu"), cache=run.scores / "features")

@@ -25,6 +25,7 @@ from dreambooth.trainer.ready import Ready
 from dreambooth.training.batches import Batch, Cut, micro_batches
 from dreambooth.training.loop import TrainingState
 from dreambooth.training.validation import validation_losses
+from dreambooth.weights.bundled import inherited_metadata
 from dreambooth.weights.write import WholeModel
 
 __all__ = ["Session", "start_session"]
@@ -111,6 +112,7 @@ class Session:
             "epoch": str(epoch_of(self.state.step, self.ready.run.names.steps_per_epoch)[0]),
             "modelspec.resolution": f"{self.ready.size.width}x{self.ready.size.height}",
             "dreambooth.config": json.dumps(self.ready.outputs.dump()),
+            **inherited_metadata(self.ready.base),
             "dreambooth.made_of": json.dumps(self.material.made_of),
             "modelspec.trigger_phrase": fill("{token} {class_word}", **words),
         }

@@ -36,23 +36,33 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     return calls
 
 
-def test_small_pictures_are_measured_by_what_ships(loaded: list[tuple[Any, ...]], tmp_path: Path) -> None:
-    found = choose_encoders(EvaluationSettings(), side=64, device=CPU, cache=tmp_path)
+def test_images_of_the_small_world_are_measured_by_the_bundled_encoders(loaded: list[tuple[Any, ...]], tmp_path: Path) -> None:
+    found = choose_encoders(EvaluationSettings(), side=64, is_toybox=True, device=CPU, cache=tmp_path)
     assert loaded == [("embedded_eye",), ("embedded_clip", 64), ("embedded_distance",)]
     assert found.distance_name == "embedded_distance"
     assert found.cache.folder == tmp_path
 
 
 def test_others_by_the_encoders_of_the_paper(loaded: list[tuple[Any, ...]], tmp_path: Path) -> None:
-    found = choose_encoders(EvaluationSettings(), side=512, device=CPU, cache=tmp_path)
+    found = choose_encoders(EvaluationSettings(), side=512, is_toybox=False, device=CPU, cache=tmp_path)
     dino, clip = "facebook/dino-vits16", "openai/clip-vit-base-patch32"
     assert loaded == [("load_vit", Path("cache", dino), dino), ("load_clip", Path("cache", clip), clip)]
     assert found.distance is None
     assert found.distance_name == "1 - cosine of load_vit"
 
 
+def test_other_images_of_64_pixels_are_measured_by_the_encoders_of_the_paper(
+    loaded: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    found = choose_encoders(EvaluationSettings(), side=64, is_toybox=False, device=CPU, cache=tmp_path)
+    assert [call[0] for call in loaded] == ["load_vit", "load_clip"]
+    assert found.distance is None
+
+
 def test_a_folder_is_taken_as_it_is(loaded: list[tuple[Any, ...]], tmp_path: Path) -> None:
-    choose_encoders(EvaluationSettings(dino=str(tmp_path), clip=str(tmp_path)), side=64, device=CPU, cache=tmp_path)
+    choose_encoders(
+        EvaluationSettings(dino=str(tmp_path), clip=str(tmp_path)), side=64, is_toybox=True, device=CPU, cache=tmp_path
+    )
     assert [call[:2] for call in loaded] == [("load_vit", tmp_path), ("load_clip", tmp_path), ("embedded_distance",)]
 
 
@@ -62,7 +72,7 @@ def test_a_folder_that_is_not_there_is_no_hub_id(tmp_path: Path, monkeypatch: py
     (tmp_path / "encoders").mkdir()
     for name in (str(tmp_path / "dino"), "dino", "./a/b", "encoders/dino"):
         with pytest.raises(ModelFileError, match="no such folder") as caught:
-            choose_encoders(EvaluationSettings(dino=name), side=512, device=CPU, cache=tmp_path)
+            choose_encoders(EvaluationSettings(dino=name), side=512, is_toybox=False, device=CPU, cache=tmp_path)
         assert "a hub id such as facebook/dino-vits16" in caught.value.text
 
 
@@ -77,7 +87,7 @@ def test_an_encoder_that_cannot_be_had_says_what_it_is_for(tmp_path: Path, monke
         (EvaluationSettings(dino=str(tmp_path)), "clip", "openai/clip-vit-base-patch32", "CLIP-I and CLIP-T"),
     ):
         with pytest.raises(ModelFileError) as caught:
-            choose_encoders(asked, side=128, device=CPU, cache=tmp_path)
+            choose_encoders(asked, side=128, is_toybox=False, device=CPU, cache=tmp_path)
         wanted = f"It is wanted as the encoder of {scores}, for pictures of 128 pixels. Another one: --{field} FOLDER."
         assert (caught.value.problems, caught.value.hint) == ((f"{hub_id}: not here",), f"{wanted}\nConnect.")
 
@@ -85,7 +95,7 @@ def test_an_encoder_that_cannot_be_had_says_what_it_is_for(tmp_path: Path, monke
 @pytest.mark.usefixtures("loaded")
 def test_what_ships_does_not_judge_large_pictures(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
-        choose_encoders(EvaluationSettings(dino="toybox", clip="toybox"), side=512, device=CPU, cache=tmp_path)
+        choose_encoders(EvaluationSettings(dino="toybox", clip="toybox"), side=512, is_toybox=False, device=CPU, cache=tmp_path)
     assert [problem.split(",")[0] for problem in caught.value.problems] == ["dino is toybox", "clip is toybox"]
     assert "those of this model have 512" in caught.value.text
 
@@ -100,7 +110,7 @@ def test_lpips_is_read_from_its_two_files(tmp_path: Path) -> None:
         weights[f"lin{level}.model.1.weight"] = torch.ones(1, width, 1, 1)
     torch.save(network, tmp_path / "alexnet-owt-7be5be79.pth")
     torch.save(weights, tmp_path / "alex.pth")
-    found = choose_encoders(EvaluationSettings(lpips=tmp_path), side=64, device=CPU, cache=tmp_path)
+    found = choose_encoders(EvaluationSettings(lpips=tmp_path), side=64, is_toybox=True, device=CPU, cache=tmp_path)
     assert found.distance_name == "LPIPS (AlexNet, v0.1)"
     with pytest.raises(ModelFileError, match=r"alexnet-owt-7be5be79\.pth: no such file"):
-        choose_encoders(EvaluationSettings(lpips=tmp_path / "elsewhere"), side=64, device=CPU, cache=tmp_path)
+        choose_encoders(EvaluationSettings(lpips=tmp_path / "elsewhere"), side=64, is_toybox=True, device=CPU, cache=tmp_path)

@@ -88,7 +88,7 @@ def test_a_subject_without_a_class_has_no_class_images(photos: Path) -> None:
     given = {"model": "rex.ckpt", "photos": photos, "class_word": "", "token": "sks"}
     found = evaluation_target(EvaluationRequest(**given))
     assert found.class_prompt is None
-    prompt_set = found.prompt_set(EvaluationSettings(), 64)
+    prompt_set = found.prompt_set(EvaluationSettings(), is_toybox=True)
     assert prompt_set.prompts[0] == "photo of a sks on the beach"
     with pytest.raises(SettingsError, match="num_class_images would have no effect"):
         evaluation_target(EvaluationRequest(**given, evaluation=EvaluationSettings(num_class_images=2)))
@@ -121,7 +121,7 @@ def test_each_of_several_subjects_has_its_own_words_and_photos(run: Callable[...
         "rex dog": ["1.jpg", "3.jpg"],
     }
     assert {one.class_prompt for one in found.values()} == {"photo of a backpack", "photo of a dog"}
-    assert found["rex dog"].prompt_set(settings.evaluation, 64).prompts[0] == "photo of a rex dog on the beach"
+    assert found["rex dog"].prompt_set(settings.evaluation, is_toybox=True).prompts[0] == "photo of a rex dog on the beach"
     assert len(found["rex dog"].photo_pixels(48)) == 2
     assert found["rex dog"].has_own_photos
 
@@ -166,7 +166,7 @@ def test_prompts_are_asked_with_the_token_and_described_without(run: Callable[..
     settings = EvaluationRequest(
         model=str(run()), evaluation=EvaluationSettings(prompts=file, num_images=3, num_class_images=5)
     )
-    prompt_set = evaluation_target(settings).prompt_set(settings.evaluation, 512)
+    prompt_set = evaluation_target(settings).prompt_set(settings.evaluation, is_toybox=False)
     assert prompt_set.prompts == ("a sks backpack asleep", "a red Sks, a backpack")
     assert prompt_set.descriptions == ("a backpack asleep", "a red , a backpack")
     assert (prompt_set.class_prompt, prompt_set.num_images, prompt_set.num_class_images) == ("photo of a backpack", 3, 5)
@@ -180,12 +180,13 @@ def test_a_file_of_prompts_with_an_unknown_placeholder_is_refused(run: Callable[
         SettingsError,
         match=r"prompts is .*prompts.txt: line 1: .*unknown placeholder \{tokn\}; expected \{class_word\} and \{token\}",
     ):
-        evaluation_target(settings).prompt_set(settings.evaluation, 512)
+        evaluation_target(settings).prompt_set(settings.evaluation, is_toybox=False)
 
 
 def test_the_subject_is_asked_for_in_places_that_its_model_knows(run: Callable[..., Path]) -> None:
     settings = EvaluationRequest(model=str(run()))
-    small, large = (evaluation_target(settings).prompt_set(settings.evaluation, side).prompts for side in (64, 512))
+    target = evaluation_target(settings)
+    small, large = (target.prompt_set(settings.evaluation, is_toybox=known).prompts for known in (True, False))
     assert len(small) == len(large) == 8
     assert "photo of a sks backpack on the moon" in small
     assert "photo of a sks backpack among autumn leaves" in large

@@ -107,7 +107,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     world = World(tmp_path / "out")
     judge = SimpleNamespace(name="an eye", digest="d")
     encoders = SimpleNamespace(dino=judge, clip=judge, distance_name="a ruler")
-    model = SimpleNamespace(digest=lambda: "m", family=SimpleNamespace(resolution=64), made_for=lambda side: model)
+    model = SimpleNamespace(digest=lambda: "m", metadata={}, family=SimpleNamespace(resolution=64), made_for=lambda side: model)
     monkeypatch.setattr(recipe, "write_photos", photos_of)
     for module in (recipe, jobs):
         monkeypatch.setattr(module, "choose_encoders", lambda *_, **__: encoders)

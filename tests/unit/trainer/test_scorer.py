@@ -21,6 +21,7 @@ from dreambooth.measures.settings import EvaluationSettings
 from dreambooth.runs.folder import RunFolder
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainer.scorer import Scorer
+from dreambooth.weights.read import read_model
 
 
 @pytest.fixture
@@ -41,6 +42,7 @@ def session_of(settings: TrainSettings, *, encoders: object, side: int = 48, ste
         learned=learned,
         measured=SimpleNamespace(selection=settings.selection, encoders=encoders),
         loop=settings.loop,
+        base=read_model("toybox").made_for(side),
         size=Size(height=side, width=side),
     )
     return SimpleNamespace(ready=ready, state=SimpleNamespace(step=step))
@@ -62,7 +64,7 @@ def test_the_prompts_and_photos_are_those_of_an_evaluation(
     assert scorer is not None
     write_yaml(settings.output.output / "config.yaml", settings, comment="")
     (target,) = evaluation_targets(EvaluationRequest(model=str(settings.output.output)))
-    assert scorer.evaluator.prompt_set == target.prompt_set(EvaluationSettings(), 48).fewer(2)
+    assert scorer.evaluator.prompt_set == target.prompt_set(EvaluationSettings(), is_toybox=True).fewer(2)
     token, class_word = ("mwf", "dog") if captions == "filename" else ("sks", "backpack")
     assert scorer.evaluator.prompt_set.class_prompt == f"a {class_word} somewhere"
     assert all(f"{token} {class_word}" in prompt for prompt in scorer.evaluator.prompt_set.prompts)

@@ -49,4 +49,4 @@ def test_one_subject_and_a_last_step_that_is_scored(subject: SubjectSettings) ->
 
 def test_what_is_not_scored_may_be_anything_and_needs_no_encoders(subject: SubjectSettings, tmp_path: Path) -> None:
     assert check(subject, every=0, is_sharded=True) == ()
-    assert encoders_of_run(SelectionSettings(), RunFolder(tmp_path), side=512) is None
+    assert encoders_of_run(SelectionSettings(), RunFolder(tmp_path), None) is None  # type: ignore[arg-type]
