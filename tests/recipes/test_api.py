@@ -93,7 +93,7 @@ def test_an_interrupt_is_an_exception_and_the_run_can_be_resumed(photos: Path, s
 def test_mistakes_are_exceptions_of_the_package(tmp_path: Path, run: dreambooth.Run) -> None:
     with pytest.raises(dreambooth.RunError, match="not a run folder"):
         dreambooth.open(tmp_path)
-    with pytest.raises(dreambooth.SettingsError, match="there is no prompt"):
+    with pytest.raises(dreambooth.SettingsError, match="no prompt was given"):
         run.generate([])
     with pytest.raises(dreambooth.SettingsError, match="unknown setting 'model'"):
         run.generate("a cat", model="toybox")

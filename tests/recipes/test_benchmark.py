@@ -33,7 +33,7 @@ def test_a_subject_is_learned_shown_and_measured_once(tmp_path: Path, monkeypatc
     assert len([*(tmp_path / "b" / "subjects" / "zigzag-mug" / "pictures").glob("*.png")]) == 12 + 2
     assert "Benchmark of 1 subject into" in capsys.readouterr().out
     assert main(typed) == 0
-    assert ": 0 still to be done" in capsys.readouterr().out
+    assert ": 0 to do" in capsys.readouterr().out
 
 
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path, capsys: Capture) -> None:

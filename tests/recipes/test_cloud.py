@@ -166,7 +166,7 @@ def test_it_is_interrupted_and_goes_on_on_another_machine(task: dict[str, Any], 
         ["bash", "-c", task["run"]], env=environment, capture_output=True, text=True, timeout=90, check=False
     )
     assert second.returncode == 0, second.stdout + second.stderr
-    assert f"Going on from step {stopped_at}\n" in second.stdout
+    assert f"Resuming from step {stopped_at}\n" in second.stdout
     assert not (place / "home").exists()
     assert "class images:" not in second.stdout, "they came from the bucket"
     assert (kept / "model.safetensors").is_file()

@@ -46,8 +46,8 @@ def test_there_and_back(golden_checkpoint: Path, tmp_path: Path, screen: Screen)
     assert run(screen, file, pickle).form == "single-file"
     digests = {read_model(str(path)).digest() for path in (golden_checkpoint, folder, file, pickle)}
     assert len(digests) == 1
-    assert "The UNet is the running average; also there: the last weights" in screen.text
-    assert f"Wrote {folder} (diffusers, number formats kept, 0.03 GB)." in screen.text
+    assert "UNet weights: the EMA weights; the file also holds the last weights" in screen.text
+    assert f"Wrote {folder} (diffusers, dtypes unchanged, 0.03 GB)." in screen.text
 
 
 def test_weights_and_number_format_are_chosen(golden_checkpoint: Path, tmp_path: Path, screen: Screen) -> None:
@@ -60,7 +60,10 @@ def test_weights_and_number_format_are_chosen(golden_checkpoint: Path, tmp_path:
     assert saved["state_dict"]["model.diffusion_model.out.2.bias"].dtype == torch.float16
     expected = read_model(str(golden_checkpoint), weights="raw").parts["unet"]["conv_out.bias"]
     assert torch.equal(saved["state_dict"]["model.diffusion_model.out.2.bias"], expected.half())
-    assert "The UNet is the last weights, not their average; also there: their moving average" in screen.text
+    assert (
+        "UNet weights: the raw weights of the last step, not the EMA weights; the file also holds their moving average"
+        in screen.text
+    )
 
 
 def test_metadata_says_where_it_came_from(golden_checkpoint: Path, tmp_path: Path, screen: Screen) -> None:
@@ -90,9 +93,9 @@ def test_config_must_agree(golden_checkpoint: Path, golden_config: Path, tmp_pat
 @pytest.mark.parametrize(
     ("name", "to", "message"),
     [
-        ("model.bin", None, r"model\.bin: a single file ends in \.safetensors or \.ckpt, found '\.bin'"),
-        ("model", "single-file", r"model: a single file ends in \.safetensors or \.ckpt, found no suffix"),
-        ("model.ckpt", "diffusers", r"model\.ckpt: --to diffusers writes a folder, and \.ckpt is the suffix of a file"),
+        ("model.bin", None, r"model\.bin: a single file must end in \.safetensors or \.ckpt, found '\.bin'"),
+        ("model", "single-file", r"model: a single file must end in \.safetensors or \.ckpt, found no suffix"),
+        ("model.ckpt", "diffusers", r"model\.ckpt: --to diffusers writes a folder, but \.ckpt is a file suffix"),
     ],
 )
 def test_an_unclear_form_is_refused(golden_checkpoint: Path, tmp_path: Path, name: str, to: str | None, message: str) -> None:
@@ -104,7 +107,7 @@ def test_an_unclear_form_is_refused(golden_checkpoint: Path, tmp_path: Path, nam
 def test_nothing_is_overwritten(golden_checkpoint: Path, tmp_path: Path, screen: Screen) -> None:
     taken = tmp_path / "taken.ckpt"
     taken.write_text("mine", encoding="utf-8")
-    with pytest.raises(ModelFileError, match="is there already"):
+    with pytest.raises(ModelFileError, match="already exists"):
         run(screen, golden_checkpoint, taken)
     assert taken.read_text(encoding="utf-8") == "mine"
 
@@ -114,7 +117,7 @@ def test_a_full_disk_is_told_before_writing(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(ModelFileError, match=r"needs 0\.03 GB on this disk, and 0\.00 GB are free"):
+    with pytest.raises(ModelFileError, match=r"needs 0\.03 GB on this disk, but only 0\.00 GB are free"):
         run(screen, golden_checkpoint, tmp_path / "a.safetensors")
     assert list(tmp_path.iterdir()) == []
 
@@ -123,4 +126,4 @@ def test_what_is_left_out_is_said(golden_state_dict: dict[str, torch.Tensor], tm
     source = tmp_path / "strange.ckpt"
     torch.save({**golden_state_dict, "embedding_manager.sculpture": torch.zeros(3)}, source)
     run(screen, source, tmp_path / "a.safetensors")
-    assert "Left out, as they belong to no part of the model: 1 tensors (embedding_manager.sculpture)" in screen.text
+    assert "Skipped 1 tensors that belong to no part of the model (embedding_manager.sculpture)" in screen.text

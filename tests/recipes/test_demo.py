@@ -47,7 +47,7 @@ def test_the_demo_tells_the_whole_story(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "runs" / "demo").mkdir(parents=True)  # an earlier demo does not stand in the way
     assert main(["demo", "--steps", "2"]) == 0
     said = capsys.readouterr().out
-    assert "runs/demo is there already; this demo goes into runs/demo-2." in said
+    assert "runs/demo already exists; this demo writes to runs/demo-2." in said
     run = tmp_path / "runs" / "demo-2"
     assert len(list((tmp_path / "runs" / "demo-2-photos").glob("*.png"))) == 5
     assert (run / "model.safetensors").is_file()
@@ -74,7 +74,7 @@ def test_a_stop_during_the_last_step_is_heard(tmp_path: Path, display: Display, 
     with pytest.raises(Interrupted) as caught:
         demo(DemoSettings(output=tmp_path / "demo", steps=1), display)
     assert caught.value.exit_code == 130
-    assert "no pictures were made" in caught.value.text
+    assert "no images were generated" in caught.value.text
     assert not (tmp_path / "demo" / "pictures").exists()
 
 

@@ -89,15 +89,16 @@ def test_nothing_is_made_twice_and_only_what_changed_anew(run: Path, monkeypatch
     assert main(again) == 0
     said = capsys.readouterr().out
     assert (
-        "2 prompts x 2 pictures and 5 of the class, with the model and its base, fewer with 1 other model of the run:" in said
+        "2 prompts x 2 images and 5 of the class, with the model and its base model, fewer with 1 other model of the run:"
+        in said
     )
-    assert "24 pictures, of which 0 are still to be made" in said
+    assert "24 images, 0 still to generate" in said
     assert (run / "evaluation" / "scores.json").read_bytes() == before
     (path,) = (run / "evaluation" / "pictures" / "model").glob("photo-of-a-mug-04-*.png")
     path.unlink()
     elsewhere = ["--output", str(run / "evaluation")]
     assert main([*again, *elsewhere]) == 0
-    assert "of which 1 is still to be made" in capsys.readouterr().out
+    assert ", 1 still to generate" in capsys.readouterr().out
     assert path.is_file()
     assert json.loads((run / "evaluation" / "scores.json").read_bytes())["scores"] == json.loads(before)["scores"]
 
@@ -109,7 +110,7 @@ def test_a_file_without_a_base_is_measured_alone(
     fewer = ["--sampling-steps", "1", "--num-images", "1", "--num-class-images", "2"]
     assert main(["evaluate", "--model", str(run / "model.safetensors"), *words, *fewer]) == 0
     said = capsys.readouterr().out
-    assert "8 prompts x 1 picture and 2 of the class, with the model: 10 pictures, of which 10" in said
+    assert "8 prompts x 1 image and 2 of the class, with the model: 10 images, 10 still" in said
     found = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert [one["name"] for one in found["scores"]["model"]] == ["DINO", "CLIP-I", "CLIP-T", "PRES"]
     assert (found["scores"]["base"], found["by_step"], [*found["models"]]) == (None, {}, ["model"])
@@ -120,8 +121,8 @@ def test_the_page_tells_the_whole_story(run: Path) -> None:
     markup = (run / "evaluation" / "report.html").read_text(encoding="utf-8")
     assert re.findall(r"<h2>(.*?)</h2>", markup) == [
         *("Scores", "The photos", "The subject", "&quot;photo of a mug&quot;, before", "&quot;photo of a mug&quot;, after"),
-        *("The subject, over the steps", "The prompts, over the steps", "The class, over the steps", "Copies, over the steps"),
-        *("Loss on fixed noise and held-out views", "Loss in training"),
+        *("Subject by step", "Prompts by step", "Class by step", "Copies by step"),
+        *("Loss on fixed noise and held-out views", "Training loss"),
         *("How often each photo was seen", "How it was measured"),
     ]
     assert markup.count("data:image/png;base64,") == 3 + 4 + 5 + 5
@@ -134,8 +135,8 @@ def test_the_page_tells_the_whole_story(run: Path) -> None:
 def test_a_file_from_elsewhere_says_what_it_needs(capsys: Capture) -> None:
     assert main(["evaluate", "--model", "rex.ckpt", "--class-word", "dog"]) == 2
     said = capsys.readouterr().err
-    assert said.index("rex.ckpt: no such file or folder") < said.index("photos is not given, and rex.ckpt is no run folder")
-    assert "token is not given" in said
+    assert said.index("rex.ckpt: no such file or folder") < said.index("photos is missing: rex.ckpt is not a run folder")
+    assert "token is missing" in said
     assert "Type: dreambooth evaluate --model rex.ckpt --photos FOLDER --class-word WORD --token WORD" in said
 
 
@@ -146,7 +147,7 @@ def test_a_base_model_that_has_gone_is_asked_for(run: Path, tmp_path: Path, caps
     assert main(["evaluate", "--model", str(tmp_path)]) == 1
     said = capsys.readouterr().err
     assert "/gone/sd.ckpt: no such file or folder" in said
-    assert "say where it is now with --base MODEL" in said
+    assert "if it has moved, use --base MODEL" in said
 
 
 def test_a_base_model_that_is_another_one_now_is_refused(run: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -180,11 +181,11 @@ def test_photos_that_have_changed_and_repeat_themselves_are_told_of(run: Path, t
     assert main([*asked, "--num-images", "1", "--num-class-images", "1"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "file problem what to do" in said and "warning: is identical to" in said
-    assert "learned from: 1 is new and 2 are missing." in said
-    assert "No alarm about copies" in said and "Of photos that it learned from and that are not among these" in said
+    assert "was trained on: 1 new and 2 missing." in said
+    assert "(warning above 50%)" in said and "Training photos outside this set" in said
     markup = (tmp_path / "run" / "evaluation" / "report.html").read_text(encoding="utf-8")
     assert "How often each photo was seen" not in markup, "these were not"
-    assert "1, 1 picture each" in markup and "measured by 3 photos" in markup
+    assert "1, 1 image each" in markup and "measured against 3 photos" in markup
 
 
 @pytest.fixture
@@ -202,7 +203,7 @@ def chosen(run: Path, tmp_path: Path) -> Path:
     log = EventLog(folder / "events.jsonl")
     for step, balance in enumerate([0.5, 0.625, 0.25]):
         log.add("evaluation", step=step, balance=balance, fidelity=balance / 2, prompt=1.0, prior=None, scores={})
-    text = "The final model is that of step 1, whose balance is the highest"
+    text = "The final model is from step 1, whose balance is the highest"
     log.add("selection", step=2, chosen=1, best=1, text=text, balances={"1": 0.625, "2": 0.25})
     log.close()
     return folder
@@ -223,8 +224,8 @@ def test_curves_run_over_the_steps_after_the_chosen_one_as_well(chosen: Path) ->
         "step-000002": 2,
     }
     markup = (chosen / "evaluation" / "report.html").read_text(encoding="utf-8")
-    assert re.findall(r"<h2>The balance, over the steps</h2><p>.*? is chosen\. (.*?)</p>", markup) == [
-        "The final model is that of step 1, whose balance is the highest."
+    assert re.findall(r"<h2>Balance by step</h2><p>.*? the best step\. (.*?)</p>", markup) == [
+        "The final model is from step 1, whose balance is the highest."
     ]
     assert "balance: 0.500 at step 0, 0.250 at step 2, lowest 0.250, highest 0.625; fidelity: " in markup
 
@@ -246,10 +247,10 @@ def test_several_subjects_are_measured_at_once_and_told_apart(joint: Path, capsy
     asked = ["evaluate", "--model", str(joint), "--prompts", str(tmp_path / "prompts.txt"), *MEASURING]
     assert main(asked) == 0
     said = capsys.readouterr().out
-    assert "For each of 2 subjects 2 prompts x 2 pictures and 5 of the class, with the model and its base" in said
-    assert ": 48 pictures, of which 48 are still to be made" in said
+    assert "For each of 2 subjects 2 prompts x 2 images and 5 of the class, with the model and its base model" in said
+    assert ": 48 images, 48 still to generate" in said
     assert said.count("Stable Diffusion 1 from toybox on cpu") == 1, "a model is built once for all subjects"
-    assert "Scores of mwf mug" in said and "sks ball: No alarm about copies" in said
+    assert "Scores of mwf mug" in said and "sks ball: Copies: " in said
     found = json.loads((joint / "evaluation" / "scores.json").read_text(encoding="utf-8"))
     mug, ball = found["subjects"]["mwf mug"], found["subjects"]["sks ball"]
     assert [one["prompts"][0] for one in (mug, ball)] == ["photo of a mwf mug on the moon", "photo of a sks ball on the moon"]
@@ -264,16 +265,16 @@ def test_several_subjects_are_measured_at_once_and_told_apart(joint: Path, capsy
     assert re.search(r"mwf mug +100% +0%", said)
     markup = (joint / "evaluation" / "report.html").read_text(encoding="utf-8")
     assert re.findall(r"<h[12]>(.*?)</h[12]>", markup) == [
-        *("What was learned of mwf mug and sks ball", "Told apart", "mwf mug", "sks ball"),
-        *("mwf mug, over the steps", "sks ball, over the steps", "The run"),
+        *("Evaluation of mwf mug and sks ball", "Confusion between subjects", "mwf mug", "sks ball"),
+        *("mwf mug by step", "sks ball by step", "The run"),
     ]
-    assert "2 subjects, measured by 3 and 2 photos" in markup
+    assert "2 subjects, measured against 3 and 2 photos" in markup
     assert markup.count("learning_rate: 0.0002") == markup.count("<details>") == 1
     assert "sks ball: marked-ball-02.png" in markup
     alone = tmp_path / "alone"
     shutil.copytree(joint / "evaluation" / "pictures", alone / "pictures")
     assert main([*asked, "--token", "sks", "--output", str(alone)]) == 0
-    assert "24 pictures, of which 0 are still to be made" in capsys.readouterr().out
+    assert "24 images, 0 still to generate" in capsys.readouterr().out
     assert json.loads((alone / "scores.json").read_text(encoding="utf-8")) == ball
 
 

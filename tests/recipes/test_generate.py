@@ -65,9 +65,9 @@ def test_the_pictures_asked_for_are_written_with_their_settings_and_grids(
     assert (record["prompt"], record["index"], record["dtype"]) == ("a cat", 1, "float32")
     assert pixels(result.grids[0]).shape == (2 * 132, 2 * 68, 3)
     shown = screen.file.getvalue()
-    assert f"Stable Diffusion 1 from {golden_checkpoint}, averaged weights (ema), on cpu" in shown
-    assert "pictures: 18/18 steps" in shown
-    assert f"Wrote into {tmp_path / 'a' / 'b'}: {dogs[0]} to {cats[-1]}" in shown
+    assert f"Stable Diffusion 1 from {golden_checkpoint} (EMA weights) on cpu" in shown
+    assert "images: 18/18 steps" in shown
+    assert f"Wrote to {tmp_path / 'a' / 'b'}: {dogs[0]} to {cats[-1]}" in shown
 
 
 def test_a_picture_is_the_same_in_any_batch_order_and_company(screen: Screen, golden_checkpoint: Path, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_everything_wrong_is_told_at_once_before_the_model_is_read(screen: Scree
         f"prompts_file is {tmp_path / 'no-prompts.txt'}: cannot be read: No such file or directory",
         f"output is {tmp_path / 'file'}: pictures cannot be written there: File exists",
     )
-    with pytest.raises(SettingsError, match="there is no prompt") as caught:
+    with pytest.raises(SettingsError, match="no prompt was given") as caught:
         run(screen, tmp_path / "no-model.ckpt", tmp_path / "out", prompt=())
     assert caught.value.hint == 'Give one, such as --prompt "photo of a sks dog", or a file of them with --prompts-file.'
 
@@ -122,7 +122,7 @@ def test_prompts_of_a_file_come_after_the_others_and_cut_words_are_named(
         steps=1,
     )
     assert [path.name[6:12] for path in result.files] == ["a-cat.", "a-bird", "very-v"]
-    assert 'is longer than the 77 tokens that the model reads; it will not see: "Purple fish"' in screen.file.getvalue()
+    assert 'is longer than the 77 tokens the model reads; this part is ignored: "Purple fish"' in screen.file.getvalue()
 
 
 def test_the_installed_command(tmp_path: Path) -> None:

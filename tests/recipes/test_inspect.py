@@ -40,21 +40,26 @@ def test_the_golden_checkpoint(golden_checkpoint, paper):
     assert result.report is not None and result.report.unet_weights == "ema"
     text = paper.text
     assert f"{golden_checkpoint}: Stable Diffusion 1, single file (pickle, 0.04 GB)" in text
-    assert "UNet           2,491,844    684       float32         32-32-64-64" in text
-    assert "VAE            1,399,879    244       float32         32-32-64-64" in text
-    assert "text encoder   3,317,120    52        float32         64" in text
-    assert "UNet weights: the running average of the training run (--weights ema); also there: the last weights" in text
+    assert "UNet           2,491,844    684       float32     32-32-64-64" in text
+    assert "VAE            1,399,879    244       float32     32-32-64-64" in text
+    assert "text encoder   3,317,120    52        float32     64" in text
+    assert "UNet weights: the EMA weights (--weights ema); the file also holds the last weights" in text
     assert "--weights raw reads them" in text
     assert "global_step 470000" in text
-    expected = "Python objects in the pickle that were not built: pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
+    expected = (
+        "Python objects in the pickle that were not created: pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
+    )
     assert expected in text
-    assert "warning" not in text and "Not part of the model" not in text
+    assert "warning" not in text and "not part of the model" not in text
 
 
 def test_the_other_weights(golden_checkpoint, paper):
     result = inspect_model(InspectSettings(model=str(golden_checkpoint), weights="raw"), paper)
     assert result.report is not None and result.report.unet_weights == "raw"
-    assert "UNet weights: those of the last training step (--weights raw); also there: their moving average" in paper.text
+    assert (
+        "UNet weights: the raw weights of the last training step (--weights raw); the file also holds their moving average"
+        in paper.text
+    )
 
 
 def without_average(state_dict):
@@ -68,8 +73,8 @@ def test_leftovers_and_metadata_are_named(golden_state_dict, tmp_path, paper):
     result = inspect_model(InspectSettings(model=str(path)), paper)
     assert result.report is not None and result.report.leftover == ("control.?[2Jscreen", "lora.down")
     assert "single file (safetensors, " in paper.text
-    assert "UNet weights: the only ones in it." in paper.text
-    assert "Not part of the model and not used, 2 tensors: " in paper.text
+    assert "UNet weights: the only set in the file." in paper.text
+    assert "Ignored 2 tensors that are not part of the model: " in paper.text
     assert "control.?[2Jscreen" in paper.text and "lora.down" in paper.text and "\x1b[2J" not in paper.text
     assert "title mine" in paper.text and f"long {'x' * 200}..." in paper.text and "x" * 201 not in paper.text
 
@@ -78,7 +83,10 @@ def test_many_leftovers_are_counted(golden_state_dict, tmp_path, paper):
     path = tmp_path / "model.safetensors"
     save_file({**without_average(golden_state_dict), **{f"extra.{k:03}": torch.ones(1) for k in range(100)}}, path)
     inspect_model(InspectSettings(model=str(path)), paper)
-    assert "not used, 100 tensors: extra.000, extra.001" in paper.text and ", and 60 more" in paper.text
+    assert (
+        "Ignored 100 tensors that are not part of the model: extra.000, extra.001" in paper.text
+        and ", and 60 more" in paper.text
+    )
 
 
 class Trap:
@@ -94,11 +102,9 @@ def test_a_pickle_that_would_run_a_program_is_called_out(golden_state_dict, tmp_
     torch.save({"state_dict": without_average(golden_state_dict), "callbacks": [Trap(marker), Paper]}, path)
     inspect_model(InspectSettings(model=str(path)), paper)
     assert not marker.exists()
-    expected = (
-        f"warning: this pickle would run a program when loaded in the usual way: {os.name}.system. Nothing of it was run here"
-    )
+    expected = f"warning: this pickle would run code when loaded the usual way: {os.name}.system. Nothing was run here"
     assert expected in paper.text
-    assert f"Python objects in the pickle that were not built: {Paper.__module__}.Paper" in paper.text
+    assert f"Python objects in the pickle that were not created: {Paper.__module__}.Paper" in paper.text
 
 
 def test_the_configuration_must_agree(golden_checkpoint, golden_config, tmp_path, paper):
@@ -141,7 +147,7 @@ def test_words_without_a_model(paper):
     assert "warning: 'sks' already stands for something: a rifle" in text
     assert "'mwf' is a single rare token." in text
     assert "warning: 'zwx' is 2 tokens (z + wx)" in text
-    assert "`dreambooth tokens` proposes words without these faults." in text
+    assert "`dreambooth tokens` suggests words without these problems." in text
 
 
 def test_a_good_word_gets_no_advice(paper):
@@ -163,4 +169,4 @@ def test_tokens_are_proposed(paper):
 
 def test_more_tokens_than_there_are(paper):
     result = propose_tokens(TokensSettings(num_tokens=500), paper)
-    assert f"500 were asked for; these {len(result.tokens)} are all that pass." in paper.text
+    assert f"Only {len(result.tokens)} of the requested 500 words qualify." in paper.text

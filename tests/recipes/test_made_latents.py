@@ -194,7 +194,7 @@ def test_a_resume_notices_another_latent(run_settings: MakeSettings, display: Di
         resume(run, {"loop.steps": 2}, display)
     assert refused.value.problems[1:] == (
         "latent of class image 0 (00000.png) is missing",
-        "latent of class image 1 (00001.png) is not what it was",
+        "latent of class image 1 (00001.png) is changed",
     )
 
 

@@ -184,7 +184,7 @@ def test_another_format_of_the_means_is_refused_on_a_resume(run_settings: MakeSe
     )
     with pytest.raises(SettingsError, match=r"memory\.precision was 'fp32' when the run started and is now 'bf16'"):
         resume(run, {"loop.steps": 2, "memory.precision": "bf16"}, display)
-    with pytest.raises(SettingsError, match=r"memory_preset is auto, and the run began with cpu; name a preset"):
+    with pytest.raises(SettingsError, match=r"memory_preset is auto, but the run started with cpu; name a preset"):
         resume(run, {"loop.steps": 2, "memory.memory_preset": "auto"}, display)
     changed = {"loop.steps": 2, "memory.memory_preset": "8gb", "memory.optimizer_states": "float32"}
     assert resume(run, changed, display).step == 2
@@ -219,8 +219,8 @@ def test_out_of_memory_is_told_with_the_levers_and_the_run_goes_on(
     assert problem.startswith("cpu (1 threads): out of memory (")
     assert "more" not in problem
     assert hint is not None
-    assert hint.startswith("Resumed with --gradient-checkpointing all or --micro-batch-size 1 or --states-on-host")
-    assert "The run is saved at step 2. To go on:\n  dreambooth train --resume" in hint
+    assert hint.startswith("Resume with --gradient-checkpointing all or --micro-batch-size 1 or --states-on-host")
+    assert "The run is saved at step 2. To resume:\n  dreambooth train --resume" in hint
     changes = {"memory.gradient_checkpointing": "all", "memory.micro_batch_size": 1}
     assert resume(settings.output.output, changes, display).step == 4
 
@@ -286,7 +286,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
 
 def test_a_sharded_run_is_told_how_to_go_on_in_one_process(run_settings: MakeSettings, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    assert how_to_go_on(run, "own").endswith(f"To go on:\n  dreambooth train --resume {run.path}")
+    assert how_to_go_on(run, "own").endswith(f"To resume:\n  dreambooth train --resume {run.path}")
     write_yaml(run.config, run_settings(memory={"memory_preset": "fast", "shard": True}), comment="")
     assert f"dreambooth train --resume {run.path} --no-shard\n  torchrun --nproc-per-node N -m dreambooth" in how_to_go_on(
         run, "own"

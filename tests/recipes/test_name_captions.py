@@ -77,7 +77,7 @@ def test_two_subjects_in_two_folders_are_learned_together(
     lines = [line.split() for line in said().splitlines()]
     for row in ["rex dog 1", "zwx on grass 1", "sks cup 1", "dog 1", "backpack 1", "cup 1"]:
         assert row.split() in lines, row
-    assert "Each of 3 class images was seen 1 time\n" in said()
+    assert "Each of the 3 class images was seen 1 time\n" in said()
     assert "3 photos of 3 subjects ('sks cup', 'rex dog', 'zwx backpack'), 3 steps" in said()
     assert "'sks' already stands for something" in said() and "'zwx' is " in said()
     made_of = metadata(result.run)["dreambooth.made_of"]

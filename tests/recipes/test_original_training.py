@@ -180,10 +180,10 @@ def test_a_run_that_goes_on_is_the_longer_run(earlier: Callable[..., int], capsy
     run = the_run("short")
     capsys.readouterr()
     assert compat.main(["-r", str(run)]) == 0
-    assert "Already at its last step, 4" in capsys.readouterr().out
+    assert "The run is already at its last step, 4" in capsys.readouterr().out
     assert compat.main(["-r", str(run / "checkpoints" / "last.ckpt"), "--max_steps", "6"]) == 0
     said = capsys.readouterr().out
-    assert "Going on from step 4" in said
+    assert "Resuming from step 4" in said
     assert "class word is dog" not in said and "shuffled separately" not in said
     assert not (run / "model.safetensors").exists()
     longer, gone_on = (weights(the_run(logs) / "checkpoints" / "last.ckpt") for logs in ("long", "short"))
@@ -221,7 +221,7 @@ def test_stopped_it_leaves_the_newest_model_under_the_name_that_guides_copy(
     run = the_run()
     stored = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert stored["global_step"] == 3
-    assert f"The run is saved at step 3. To go on:\n  dreambooth train --resume {run}" in capsys.readouterr().err
+    assert f"The run is saved at step 3. To resume:\n  dreambooth train --resume {run}" in capsys.readouterr().err
 
 
 def test_a_model_on_the_way_is_also_the_newest(earlier: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +245,7 @@ def test_killed_before_its_first_checkpoint_it_begins_again(
     shutil.rmtree(next((run / "checkpoints").glob("step-*")))
     for more in ([], ["--max_steps", "9"]):
         assert compat.main(["-r", str(run), *more]) == 1
-        assert "has a finished model and no checkpoint to go on from" in " ".join(capsys.readouterr().err.split())
+        assert "holds a finished model and no checkpoint to resume from" in " ".join(capsys.readouterr().err.split())
     (run / "checkpoints" / "last.ckpt").unlink()
     (run / "checkpoints" / "epoch=000000-v1.ckpt").rename(run / "checkpoints" / "last.ckpt")  # as it was after step 2
     assert compat.main(["-r", str(run)]) == 0
@@ -286,9 +286,7 @@ def test_the_second_generation_leaves_named_models_beside_its_run(
     assert later == [f"{started}_my_job_{steps:05d}_steps_2_{rest}" for steps in (2, 3, 4, 5)]
     steps = [torch.load(Path("trained_models") / name, weights_only=True)["global_step"] for name in later]
     assert steps == [2, 3, 4, 5]
-    assert (
-        (run / "config.yaml").read_text().startswith("# Everything that made this run. To go on with it:  python main.py -r ")
-    )
+    assert (run / "config.yaml").read_text().startswith("# All settings of this run. To resume it:  python main.py -r ")
 
 
 def test_a_yaml_of_another_model_is_refused_before_training(

@@ -25,8 +25,8 @@ from dreambooth.recipes.plan import PlanResult, plan_memory
 from dreambooth.schema.verbs import PlanSettings, TrainSettings
 from dreambooth.trainer.workload import workload_of
 
-FIRST_LINE = "Stable Diffusion 1: UNet and text encoder, 2 pictures of 64 px in a forward pass\n"
-LAST_LINE = "On another machine's GPU: auto takes fast. Memory at its fullest, predicted: "
+FIRST_LINE = "Stable Diffusion 1: UNet and text encoder, 2 images of 64 px per forward pass\n"
+LAST_LINE = "On another machine's GPU: auto chooses fast. Predicted peak memory: "
 
 
 def plan(display: Display, **values: object) -> PlanResult:
@@ -64,20 +64,20 @@ def test_a_table_of_components_and_one_of_phases_has_every_preset(
 def test_without_a_gpu_the_plan_for_cpus_is_taken(display: Display, said: Callable[[], str]) -> None:
     result = plan(display, loop={"device": "cpu"})
     assert result.auto == "cpu" and set(result.estimates) == set(PRESETS)
-    assert "auto takes cpu" in said() and "To plan for the GPU of another machine: --gpu-memory GIB" in said()
+    assert "auto chooses cpu" in said() and "To plan for a GPU in another machine: --gpu-memory GIB" in said()
 
 
 def test_a_named_preset_alone_and_nothing_that_fits(display: Display, said: Callable[[], str]) -> None:
     result = plan(display, gpu_memory=0.5, memory={"memory_preset": "8gb"}, trainee={"train_text_encoder": False})
     assert list(result.estimates) == ["8gb"] and result.auto is None
     assert result.free == 2**29
-    assert "Stable Diffusion 1: UNet, 2 pictures" in said()
-    assert "8gb does not fit another machine's GPU. Memory at its fullest, predicted: " in said()
+    assert "Stable Diffusion 1: UNet, 2 images" in said()
+    assert "8gb does not fit another machine's GPU. Predicted peak memory: " in said()
     assert "auto" not in said()
     nothing = plan(display, gpu_memory=0.3, trainee={"train_text_encoder": False})
     assert nothing.auto is None
-    assert "nothing fits, and the smallest is " in said()
-    assert "What saves most: --memory-preset 6gb --stream-blocks" in said()
+    assert "no preset fits; the smallest is " in said()
+    assert "To use the least memory: --memory-preset 6gb --stream-blocks" in said()
     assert next(line for line in said().splitlines() if line.startswith("8gb")).split()[-1] == "no"
 
 
@@ -87,7 +87,7 @@ def test_what_is_asked_for_reaches_the_prediction(display: Display, said: Callab
     large = plan(
         display, gpu_memory=24, memory=memory, loop={"batch_size": 4}, views={"resolution": 256}, prior={"prior_weight": 0}
     ).estimates["fast"]
-    assert "4 pictures of 256 px in a forward pass" in said()
+    assert "4 images of 256 px per forward pass" in said()
     assert [phase.name for phase in large.phases] == ["encoding", "training step", "previews"]
     assert large.peak > 1.2 * plain.peak
     average = plan(
@@ -99,8 +99,8 @@ def test_what_is_asked_for_reaches_the_prediction(display: Display, said: Callab
 def test_presets_that_contradict_the_choices_are_left_out(display: Display, said: Callable[[], str]) -> None:
     result = plan(display, loop={"device": "cpu"}, memory={"stream_blocks": True})
     assert list(result.estimates) == ["6gb"] and result.auto is None
-    assert "Left out: fast: stream_blocks needs --step-in-backward and --gradient-checkpointing all" in said()
-    assert "auto would take cpu, and stream_blocks needs" in said()
+    assert "Skipped: fast: stream_blocks needs --step-in-backward and --gradient-checkpointing all" in said()
+    assert "auto would choose cpu, but stream_blocks needs" in said()
     with pytest.raises(SettingsError, match="cannot be summed over micro-batches"):
         plan(display, memory={"step_in_backward": True, "micro_batch_size": 1})
     with pytest.raises(SettingsError) as once:
@@ -118,8 +118,8 @@ def test_options_without_effect_are_refused(display: Display) -> None:
 def test_without_a_model_the_plan_is_for_a_full_size_one(display: Display, said: Callable[[], str]) -> None:
     result = plan_memory(typed("--memory-preset fast --gpu-memory 24"), display)
     assert said().startswith(
-        "No --model given: the plan is for a full-size Stable Diffusion 1.\n"
-        "Stable Diffusion 1: UNet and text encoder, 2 pictures of 512 px in a forward pass\n"
+        "No --model given: planning for a full-size Stable Diffusion 1.\n"
+        "Stable Diffusion 1: UNet and text encoder, 2 images of 512 px per forward pass\n"
     )
     trained_parameters = 859_520_964 + 123_060_480
     assert result.estimates["fast"].largest.use.weights == pytest.approx(4 * trained_parameters, rel=1e-4)
@@ -138,7 +138,7 @@ def test_a_runs_own_settings_are_planned_for_as_they_are(
     assert workload_of(settings, Size.square(128)) == workload_of(training, Size.square(128))
     assert settings.loop.device is None  # that of the run gives way to the other machine's GPU
     plan_memory(settings, display)
-    assert "4 pictures of 128 px in a forward pass" in said()
+    assert "4 images of 128 px per forward pass" in said()
     with pytest.raises(SettingsError, match=r"batch_sise'; did you mean 'loop\.batch_size'"):
         (tmp_path / "wrong.yaml").write_text("loop: {batch_sise: 2}\n", encoding="utf-8")
         typed(f"--preset {tmp_path / 'wrong.yaml'}")

@@ -97,7 +97,7 @@ def test_a_set_is_made_grown_and_mended_and_never_made_twice(screen: Screen, toy
         (tmp_path / "before.png").write_bytes(before[path])
         assert np.abs(pixels(path) - pixels(tmp_path / "before.png")).max() <= 1  # other batches: rounding only
     assert made.images[0].read_bytes() == before[made.images[0]]
-    assert f'Class images "photo of a dog" in {made.folder}: 5, of which 4 are new' in screen.file.getvalue()
+    assert f'Class images "photo of a dog" in {made.folder}: 5, 4 of them new' in screen.file.getvalue()
 
 
 def make(screen: Screen, base: ModelWeights, components: Components, folder: Path, **changes: Any) -> PriorSet:
@@ -139,7 +139,7 @@ def test_what_makes_a_picture_makes_a_set(screen: Screen, base: ModelWeights, co
 
 
 def test_settings_of_training_are_refused(screen: Screen, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="prior_weight, also_prior: of no effect when class images are only made"):
+    with pytest.raises(SettingsError, match="prior_weight, also_prior: no effect when only class images are generated"):
         run(screen, tmp_path / "none.ckpt", tmp_path, prior_weight=0.5, also_prior=(tmp_path,))
 
 

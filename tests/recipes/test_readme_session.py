@@ -80,7 +80,7 @@ def test_the_session_of_the_readme(clone: Path) -> None:
     assert (outputs / "a photo of a backpack_7.png").samefile(class_images[7])
 
     said = typed(TRAINING, clone)
-    assert "Each of 8 class images was seen 1 time\n" in said
+    assert "Each of the 8 class images was seen 1 time\n" in said
     (log,) = (clone / "logs").glob("photos*_job")
     checkpoints = log / "checkpoints"
     assert sorted(path.name for path in checkpoints.glob("*.ckpt")) == ["epoch=000000.ckpt", "last.ckpt"]

@@ -110,20 +110,17 @@ def test_the_best_model_becomes_the_final_one(run_settings: MakeSettings, displa
     assert (chosen["step"], chosen["chosen"], chosen["best"]) == (3, 2, 2)
     assert chosen["balances"] == {"1": 0.55, "2": 0.7, "3": 0.6}
     text = " ".join(said().split())
-    assert "Scores every 1 steps: 12 pictures of 1 denoising steps each time, 3 times and once before training" in text
-    assert "the 3 times to come will take" in text
-    assert "The final model is that of step 2, whose balance of 0.700 (fidelity 0.10, prompt 0.20, prior 0.30)" in text
-    assert (
-        "is, with those of the steps beside it, the highest of 3 scored steps: 0.637; that of the last one, step 3, is 0.625"
-        in text
-    )
+    assert "Scoring every 1 steps: 12 images with 1 denoising steps each time, 3 times and once before training" in text
+    assert "the remaining 3 times will take" in text
+    assert "The final model is from step 2, with a balance of 0.700 (fidelity 0.10, prompt 0.20, prior 0.30)" in text
+    assert "; averaged with its neighbors, 0.637, the highest of 3 scored steps (last step, 3: 0.625)" in text
 
     again = resume(result.run, {"selection.select": "last"}, display)
-    assert (step_of(again.model), "By the scores step 2" in said()) == (3, True)
+    assert (step_of(again.model), "The best-scored is step 2" in said()) == (3, True)
     with pytest.raises(DreamboothError, match=r"selection\.evaluate_every was 1"):
         resume(result.run, {"selection.evaluate_every": 3}, display)
     (result.run / "models" / "step-000002.safetensors").unlink()
-    with pytest.raises(RunError, match="it was the best model of the run\nPut it back, or --select last"):
+    with pytest.raises(RunError, match="it was the run's best model\nRestore it, or use --select last"):
         resume(result.run, {"selection.select": "best"}, display)
 
 
@@ -135,8 +132,8 @@ def test_a_best_model_that_is_gone_is_missed_before_training_goes_on(run_setting
     files = {name: (result.run / name).read_bytes() for name in ("config.yaml", "events.jsonl", "model.safetensors")}
     with pytest.raises(RunError) as caught:
         resume(result.run, {"loop.steps": 4}, display)
-    assert caught.value.problems == (f"{best}: no such file; it was the best model of the run",)
-    assert caught.value.hint == f"It is {result.run / 'model.safetensors'} as well: copy that there, or --select last."
+    assert caught.value.problems == (f"{best}: no such file; it was the run's best model",)
+    assert caught.value.hint == f"Copy {result.run / 'model.safetensors'} there (it is the same model), or use --select last."
     assert {name: (result.run / name).read_bytes() for name in files} == files, "nothing was done before it was missed"
     shutil.copy(result.run / "model.safetensors", best)
     (result.run / "models" / "step-000003.safetensors").unlink()  # the checkpoint has it as well
@@ -161,9 +158,7 @@ def test_a_best_step_that_is_no_better_than_no_training_is_told_of(
     monkeypatch.setitem(PEAK, 1, highest)
     monkeypatch.setitem(PEAK, 2, highest)
     result = train(run_settings(loop={"steps": 2}, selection=SCORED), display)
-    told = (
-        "No scored step is above the 0.500 of the base model: by these scores, what was learned of the subject is worth no more"
-    )
+    told = "No scored step is above the base model's 0.500: by these scores, what was gained on the subject does not outweigh"
     assert (told in entries(result, "selection")[0]["text"]) is is_told
 
 
@@ -189,20 +184,20 @@ def test_training_ends_when_the_peak_has_passed_and_can_go_on(
     result = train(run_settings(loop={"steps": 4}, selection=stopping), display)
     assert (result.step, step_of(result.model), result.was_asked_to_stop) == (3, 2, False)
     assert (result.run / "checkpoints" / "step-000003").is_dir()
-    assert "Training ended at step 3 of 4" in said() and "--early-stop-margin 1" in said()
+    assert "Training ended early at step 3 of 4" in said() and "--early-stop-margin 1" in said()
 
     events, checkpoints = (result.run / "events.jsonl").read_bytes(), [*(result.run / "checkpoints").iterdir()]
-    told = said().count("Training ended at step 3 of 4")
+    told = said().count("Training ended early at step 3 of 4")
     again = resume(result.run, {}, display)
     assert (again.step, step_of(again.model)) == (3, 2)
-    assert said().count("Training ended at step 3 of 4") == told + 1
-    assert "Going on from step" not in said()
+    assert said().count("Training ended early at step 3 of 4") == told + 1
+    assert "Resuming from step" not in said()
     assert (result.run / "events.jsonl").read_bytes() == events
     assert [*(result.run / "checkpoints").iterdir()] == checkpoints
 
     further = resume(result.run, {"selection.early_stop_margin": 1.0}, display)
     assert (further.step, step_of(further.model)) == (4, 4)
-    assert "Going on from step 3" in said()
+    assert "Resuming from step 3" in said()
 
 
 @pytest.mark.usefixtures("known")
@@ -246,7 +241,7 @@ def test_a_resumed_run_scores_and_chooses_as_one_that_never_stopped(
     shutil.rmtree(whole.run / "checkpoints" / "step-000003")
     (whole.run / "models" / "step-000003.safetensors").unlink()
     events = (whole.run / "events.jsonl").read_text()
-    with pytest.raises(RunError, match="what the base model made before the first step"):
+    with pytest.raises(RunError, match="the base model's images from before the first step"):
         resume(whole.run, {}, display)
     assert (whole.run / "events.jsonl").read_text() == events, "nothing was done before it was missed"
 
@@ -262,8 +257,8 @@ def test_what_cannot_be_scored_is_refused_before_training(run_settings: MakeSett
     settings = run_settings(loop={"steps": 3}, selection={"evaluate_every": 4}, memory={"shard": True})
     with pytest.raises(DreamboothError) as caught:
         train(settings, display)
-    assert "evaluate_every is 4 and steps is 3, so no step would be scored" in caught.value.text
-    assert "evaluate_every scores with one process" in caught.value.text
+    assert "evaluate_every is 4 but steps is 3, so no step would be scored" in caught.value.text
+    assert "evaluate_every scores in one process" in caught.value.text
     assert not settings.output.output.exists()
 
 
@@ -271,7 +266,7 @@ def test_judges_that_see_nothing_cannot_choose(
     run_settings: MakeSettings, display: Display, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CoarseEncoder, "encode", lambda self, pixels_BCHW: torch.ones(len(pixels_BCHW), 48))
-    with pytest.raises(DreamboothError, match="nothing to choose by"):
+    with pytest.raises(DreamboothError, match="no model can be chosen"):
         train(run_settings(selection=SCORED), display)
 
 

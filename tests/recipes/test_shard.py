@@ -144,7 +144,7 @@ def test_a_run_of_one_process_goes_on_spread_and_recomputed_in_small_passes(
     alone, _, _ = runs
     run = without_last_step(alone, tmp_path / "run")
     levers = ("--gradient-checkpointing", "all", "--micro-batch-size", 2)
-    assert "Going on from step 2" in launch("--resume", run, "--shard", *levers, cwd=tmp_path)
+    assert "Resuming from step 2" in launch("--resume", run, "--shard", *levers, cwd=tmp_path)
     assert_same_state(run, alone)
 
 
@@ -162,18 +162,36 @@ def refusal(settings: TrainSettings, processes: OneProcess, display: Display) ->
 
 def test_one_process_has_nothing_to_spread_over(run_settings: MakeSettings, display: Display) -> None:
     text = refusal(run_settings(memory={"shard": True}), OneProcess(), display)
-    assert "shard spreads the weights over several processes, and there is one\nStart several: torchrun --nproc" in text
+    assert (
+        "shard distributes the weights over several processes, but there is only one\nStart several: torchrun --nproc" in text
+    )
     assert "or use --no-shard" in text
 
 
 @pytest.mark.parametrize(
     ("sections", "message", "hint"),
     [
-        ({"loop": {"batch_size": 2}}, "3 processes share the 4 examples of a step", "Use --batch-size 3 (a step then"),
-        ({"loop": {"batch_size": 7, "gradient_accumulation": 2}}, "share the 28 examples", "Use --batch-size 9 (a step"),
-        ({"loop": {"batch_size": 4}, "prior": {"prior_weight": 0}}, "share the 4 examples", "Use --batch-size 6 (a step"),
-        ({"loop": {"batch_size": 3}, "optimizer": {"optimizer": "adafactor"}}, "optimizer is adafactor, and shard", "adamw"),
-        ({"loop": {"batch_size": 3, "compile": "blocks"}}, "compile is blocks, which does not go with shard", "--compile off"),
+        (
+            {"loop": {"batch_size": 2}},
+            "the 4 examples of a step do not divide evenly over 3 processes",
+            "Use --batch-size 3 (a step then",
+        ),
+        (
+            {"loop": {"batch_size": 7, "gradient_accumulation": 2}},
+            "the 28 examples of a step do not divide evenly",
+            "Use --batch-size 9 (a step",
+        ),
+        (
+            {"loop": {"batch_size": 4}, "prior": {"prior_weight": 0}},
+            "the 4 examples of a step do not divide evenly",
+            "Use --batch-size 6 (a step",
+        ),
+        ({"loop": {"batch_size": 3}, "optimizer": {"optimizer": "adafactor"}}, "optimizer is adafactor, but shard", "adamw"),
+        (
+            {"loop": {"batch_size": 3, "compile": "blocks"}},
+            "compile is blocks, which does not work with shard",
+            "--compile off",
+        ),
     ],
     ids=str,
 )

@@ -88,7 +88,7 @@ def test_the_command_of_the_readme(dreambooth: Command, base: dict[str, torch.Te
     names = ["00-photo-of-a-sks-backpack.png", "01-photo-of-a-backpack.png"]
     assert sorted(path.name for path in (run / "previews" / "step-000010").iterdir()) == names
     assert (run / "previews" / "over-time.png").is_file()
-    assert "Each of 8 class images was seen 2 to 3 times" in done.stdout
+    assert "Each of the 8 class images was seen 2 to 3 times" in done.stdout
     assert "dreambooth generate --model runs/dog" in done.stdout
     assert "Traceback" not in done.stderr
 
@@ -158,12 +158,12 @@ def test_the_runs_own_config_and_a_filled_cache_repeat_it(
 ) -> None:
     first = run_settings()
     train(first, display)
-    assert "encoding pictures" in said()
+    assert "encoding images" in said()
     before = len(said())
     again = read_yaml(first.output.output / "config.yaml")
     again["output"]["output"] = str(tmp_path / "runs" / "again")
     train(parse_settings(TrainSettings, again, where="config"), display)
-    assert "encoding pictures" not in said()[before:]
+    assert "encoding images" not in said()[before:]
     assert_equal(tensors(first.output.output), tensors(tmp_path / "runs" / "again"))
 
 
@@ -231,7 +231,7 @@ def test_a_second_subject_keeps_the_first_ones_class_images_in_the_mix(
         output={"output": str(tmp_path / "runs" / "second")},
     )
     train(second, display)
-    assert "Each of 4 class images was seen 0 to 1 time" in said()
+    assert "Each of the 4 class images was seen 0 to 1 time" in said()
     with safe_open(tmp_path / "runs" / "second" / "model.safetensors", "pt") as file:
         made_of = json.loads(file.metadata()["dreambooth.made_of"])
     captions = {value.split(" ", 1)[1] for name, value in made_of.items() if name.startswith("class image")}
@@ -242,7 +242,10 @@ def test_a_time_limit_stops_saved_and_resumes(run_settings: MakeSettings, displa
     settings = run_settings(loop={"steps": 3, "max_train_hours": 1e-9})
     result = train(settings, display)
     assert (result.step, result.model) == (1, None)
-    assert f"Time is up. Stopped. The run is saved at step 1. To go on:\n  dreambooth train --resume {result.run}" in said()
+    assert (
+        f"Time limit reached. Stopped. The run is saved at step 1. To resume:\n  dreambooth train --resume {result.run}"
+        in said()
+    )
     status = read_status(RunFolder(result.run))
     assert status is not None
     assert (status.state, status.reason) == ("stopped", "the time limit was reached")
@@ -270,7 +273,7 @@ def test_terminate_finishes_the_step_saves_and_says_how_to_go_on(
     last = steps_of(run)[-1]
     assert f"The run is saved at step {last}." in output + errors
     assert f"dreambooth train --resume {run}" in output + errors
-    assert errors.startswith("Asked to stop: it does so after this step") and errors.count("Asked to stop") == 1
+    assert errors.startswith("Stopping after this step, then saving.") and errors.count("Stopping after") == 1
     assert [path.name for path in (run / "checkpoints").iterdir()] == [f"step-{last:06d}"]
     assert "Traceback" not in errors
 
@@ -280,7 +283,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(run_settings:
     expected = r"step 2: the loss is nan \(timesteps \d+, \d+; images 0\d.jpg, 0000\d.png\); the weights were not changed"
     with pytest.raises(TrainingError, match=expected) as caught:
         train(settings, display)
-    assert "The run is saved at step 1. To go on:\n  dreambooth train --resume" in str(caught.value)
+    assert "The run is saved at step 1. To resume:\n  dreambooth train --resume" in str(caught.value)
 
 
 def test_everything_wrong_is_said_at_once_and_before_any_model_is_built(
@@ -311,7 +314,7 @@ def test_a_full_disk_is_seen_before_the_run(
     run_settings: MakeSettings, display: Display, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
-    expected = r"the run needs 0\.\d GB on this disk at its fullest, and 0\.0 GB are free\nUse --keep-checkpoints 1"
+    expected = r"the run needs up to 0\.\d GB on this disk, but only 0\.0 GB are free\nUse --keep-checkpoints 1"
     with pytest.raises(DreamboothError, match=expected):
         train(run_settings(), display)
 
@@ -320,7 +323,7 @@ def test_what_resuming_refuses(run_settings: MakeSettings, display: Display, tmp
     own_photos = tmp_path / "photos"
     shutil.copytree(photos, own_photos)
     settings = run_settings(subject={"photos": str(own_photos)}, loop={"steps": 2})
-    with pytest.raises(RunError, match=r"no run to resume, it has no config.yaml\nGive the folder that an earlier"):
+    with pytest.raises(RunError, match=r"not a run, config.yaml is missing\nGive the --output folder of an earlier"):
         resume(tmp_path, {}, display)
     train(settings, display)
     run = settings.output.output
@@ -331,21 +334,19 @@ def test_what_resuming_refuses(run_settings: MakeSettings, display: Display, tmp
     assert caught.value.problems == (
         "optimizer.learning_rate was 0.0001 when the run started and is now 0.5",
         "loop.seed was 23 when the run started and is now 1",
-        "loop.steps was 2 and is now 1; it may only grow",
+        "loop.steps was 2 and is now 1; it can only increase",
     )
     shutil.copy(own_photos / "00.jpg", own_photos / "01.jpg")
     (own_photos / "02.jpg").unlink()
     with pytest.raises(RunError) as refused:
         resume(run, {"loop.steps": 3}, display)
-    assert refused.value.problems[1:] == ("photo 1 (01.jpg) is not what it was", "photo 2 (02.jpg) is missing")
+    assert refused.value.problems[1:] == ("photo 1 (01.jpg) is changed", "photo 2 (02.jpg) is missing")
 
 
 def test_steps_cannot_grow_where_the_learning_rate_depends_on_them(run_settings: MakeSettings, display: Display) -> None:
     settings = run_settings(optimizer={"learning_rate_schedule": "cosine"}, loop={"steps": 2})
     train(settings, display)
-    with pytest.raises(
-        SettingsError, match=r"loop\.steps cannot grow: the cosine learning rate already falls to zero at step 2"
-    ):
+    with pytest.raises(SettingsError, match=r"loop\.steps cannot increase: the cosine learning rate reaches zero at step 2"):
         resume(settings.output.output, {"loop.steps": 3}, display)
 
 
@@ -355,7 +356,7 @@ def test_a_finished_run_resumed_does_nothing(run_settings: MakeSettings, display
     before = (settings.output.output / "model.safetensors").stat().st_mtime_ns
     result = resume(settings.output.output, {}, display)
     assert result.step == 1
-    assert "Already at its last step, 1. To train longer: dreambooth train --resume" in said()
+    assert "The run is already at its last step, 1. To train longer: dreambooth train --resume" in said()
     assert (settings.output.output / "model.safetensors").stat().st_mtime_ns == before
 
 
@@ -363,7 +364,7 @@ def test_a_finished_model_without_checkpoints_is_not_overwritten(run_settings: M
     settings = run_settings(loop={"steps": 1})
     run = train(settings, display).run
     shutil.rmtree(run / "checkpoints")
-    expected = r"has a finished model and no checkpoint to go on from; .*\nTo train further from it: dreambooth train --model"
+    expected = r"holds a finished model and no checkpoint to resume from; .*\nTo train it further: dreambooth train --model"
     with pytest.raises(RunError, match=expected):
         resume(run, {"loop.steps": 2}, display)
 
@@ -379,7 +380,7 @@ def test_two_processes_do_not_share_a_run_folder(run_settings: MakeSettings, dis
 
 def test_a_resumed_run_stays_in_its_folder(run_settings: MakeSettings, display: Display, tmp_path: Path) -> None:
     run = train(run_settings(loop={"steps": 1}), display).run
-    with pytest.raises(SettingsError, match=r"output is .*elsewhere, and a resumed run stays in"):
+    with pytest.raises(SettingsError, match=r"output is .*elsewhere, but a resumed run stays in"):
         resume(run, {"output.output": str(tmp_path / "elsewhere")}, display)
 
 

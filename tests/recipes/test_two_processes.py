@@ -100,7 +100,7 @@ def test_one_process_speaks_and_the_exposure_is_told(runs: dict[int, tuple[Path,
     assert "2 processes share each step" in runs[2][1]
     assert sum("photos of 'sks backpack'" in line for line in shared) == 1
     exposures = [line for line in alone if line.startswith("Each of ")]
-    assert exposures == ["Each of 3 photos was seen 3 times", "Each of 4 class images was seen 2 to 3 times"]
+    assert exposures == ["Each of the 3 photos was seen 3 times", "Each of the 4 class images was seen 2 to 3 times"]
     assert [line for line in shared if line.startswith("Each of ")] == exposures
 
 
@@ -108,7 +108,7 @@ def test_one_process_speaks_and_the_exposure_is_told(runs: dict[int, tuple[Path,
 def test_mistakes_end_all_processes(photos: Path, tmp_path: Path) -> None:
     code, _, errors = finished(launch(*arguments(photos, tmp_path / "run", batch_size=1), processes=3, cwd=tmp_path))
     assert code != 0
-    assert "3 processes share the 2 examples of a step, so some would have nothing to do\nUse --batch-size 2 or more" in errors
+    assert "3 processes for the 2 examples of a step: some would have nothing to do\nUse --batch-size 2 or more" in errors
     assert errors.count("would have nothing to do") == 1
     assert not (tmp_path / "run").exists()
 
@@ -129,4 +129,4 @@ def test_a_signal_to_the_launcher_saves_the_step_and_the_run_goes_on_in_one_proc
     assert f"The run is saved at step {step}." in output + errors
     code, output, _ = finished(launch("--resume", run, "--steps", 2000, "--max-train-hours", 1e-6, processes=1, cwd=tmp_path))
     assert code == 0
-    assert f"Going on from step {step}" in output
+    assert f"Resuming from step {step}" in output

@@ -143,7 +143,7 @@ def open_run(path: str | Path) -> Run:
     """Open the run in a folder that `dreambooth train` made. Raises RunError when there is none."""
     run = Path(path).expanduser()
     if not RunFolder(run).config.is_file():
-        raise RunError(f"{run}: not a run folder, it has no config.yaml", hint="Give the folder that was the run's output.")
+        raise RunError(f"{run}: not a run folder, config.yaml is missing", hint="Give the run's output folder.")
     return Run(run)
 
 
@@ -163,7 +163,7 @@ def make_pictures(
 
         sample, name, display = asked.sample, asked.base.model, display_for(on_event)
         prompts, device = check_request(sample, writes=writes)
-        with process_survives(), Interrupts(lambda: "Stopped while pictures were being made."):
+        with process_survives(), Interrupts(lambda: "Stopped while generating images."):
             base = read_model(name, config=asked.base.config, weights=asked.base.weights)
 
             def built() -> BuiltModel:

@@ -72,13 +72,13 @@ def choose_plan(
         return ChosenPlan(preset, plan, policy)
     estimate = estimate_memory(family, plan, workload)
     if not is_gpu:
-        too_large = f"the run may need more memory than there is. {describe_estimate(estimate, free)}"
+        too_large = f"the run may need more memory than is free. {describe_estimate(estimate, free)}"
         return ChosenPlan(preset, plan, policy, (too_large,) if estimate.peak > free else (), describe_estimate(estimate, free))
     if estimate.peak - WORKSPACE > free and not is_resume:
         raise _does_not_fit(preset, memory, family, workload, device=device, free=free)
     predicted = describe_estimate(estimate, free)
     is_tight = estimate.peak > USABLE * free
-    return ChosenPlan(preset, plan, policy, ("memory may run out on the way",) if is_tight else (), predicted)
+    return ChosenPlan(preset, plan, policy, ("memory may run out during training",) if is_tight else (), predicted)
 
 
 def first_that_fits(
@@ -113,8 +113,8 @@ def possible_plan(preset: MemoryPreset, memory: MemorySettings, workload: Worklo
     plan = plan_of(preset, memory, has_bfloat16=has_bfloat16)
     if plan.step_in_backward and workload.num_passes(plan) > 1:
         raise SettingsError(
-            f"memory_preset {preset} with step_in_backward uses a gradient up when it is made, and a step has "
-            f"{workload.num_passes(plan)} forward passes whose gradients are summed",
+            f"memory_preset {preset} with step_in_backward applies each gradient immediately, but a step sums the gradients of "
+            f"{workload.num_passes(plan)} forward passes",
             hint="Use --gradient-accumulation 1, --no-step-in-backward, or another --memory-preset.",
         )
     if workload.optimizer == "adamw":
@@ -148,8 +148,8 @@ def _does_not_fit(
     lines = [f"  {words}: saves {gib(savings[words])} GiB{', enough' if savings[words] >= missing else ''}" for words in best]
     what = "the smallest preset" if memory.memory_preset == "auto" else "memory_preset"
     return SettingsError(
-        f"{what} {preset} does not fit what is free on {device}. {describe_estimate(estimate, free)}",
-        hint="\n".join(["What would help:", *lines]) if lines else "Nothing that could be changed would save more.",
+        f"{what} {preset} does not fit the free memory of {device}. {describe_estimate(estimate, free)}",
+        hint="\n".join(["What would help:", *lines]) if lines else "No other setting would save more memory.",
     )
 
 

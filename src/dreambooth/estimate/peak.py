@@ -250,7 +250,7 @@ def describe_estimate(estimate: MemoryEstimate, free: int | None) -> str:
     largest = estimate.largest
     parts = ", ".join(f"{name} {gib(size)}" for name, size in largest.use.components() if size >= _SMALLEST_SHOWN)
     of = "" if free is None else f" of {gib(free)} GiB free"
-    return f"Memory at its fullest, predicted: {gib(estimate.peak)}{of or ' GiB'}, in the phase '{largest.name}' ({parts})"
+    return f"Predicted peak memory: {gib(estimate.peak)}{of or ' GiB'}, in the phase '{largest.name}' ({parts})"
 
 
 def gib(size: int) -> str:

@@ -89,11 +89,11 @@ def as_markdown(record: Mapping[str, Any]) -> str:
         [
             *(f"| {' | '.join(cells)} |" for cells in lines),
             "",
-            f"DINO, PRES and drift by {encoders['dino']['name']}, CLIP-I and CLIP-T by {encoders['clip']['name']}, "
-            f"DIV and copies by {encoders['distance']['name']}.",
-            f"In brackets the interval of the mean over subjects ({record['confidence']:.0%}, bootstrap).",
-            "The paper's rows are the paper's own numbers, by DINO ViT-S/16, a CLIP that it does not name, and LPIPS: "
-            "numbers from different encoders do not compare.",
+            f"Encoders: {encoders['dino']['name']} for DINO, PRES and drift; {encoders['clip']['name']} for CLIP-I and CLIP-T; "
+            f"{encoders['distance']['name']} for DIV and copies.",
+            f"Brackets: {record['confidence']:.0%} bootstrap confidence interval of the mean over subjects.",
+            "The paper's rows are its own numbers, measured with DINO ViT-S/16, an unnamed CLIP and LPIPS: "
+            "scores from different encoders are not comparable.",
             "",
         ]
     )

@@ -41,8 +41,11 @@ def choose_encoders(asked: EvaluationSettings, *, side: int, is_toybox: bool, de
     wrong = [field for field, name in (("dino", dino), ("clip", clip)) if is_embedded(name) and side != SIDE]
     if wrong:
         raise SettingsError(
-            [f"{field} is toybox, which knows pictures of {SIDE} pixels; those of this model have {side}" for field in wrong],
-            hint="Leave it out, or give a folder or a hub id.",
+            [
+                f"{field} is toybox, which works only for {SIDE}-pixel images; this model's have {side} pixels"
+                for field in wrong
+            ],
+            hint="Remove it, or use a folder or a hub id.",
         )
     with _told_what_for("dino", "DINO, PRES and drift", side):
         eye = embedded_eye(device=device) if is_embedded(dino) else load_vit(_folder(dino), name=dino, device=device)
@@ -61,7 +64,7 @@ def _told_what_for(field: str, scores: str, side: int) -> Iterator[None]:
     try:
         yield
     except ModelFileError as error:
-        what = f"It is wanted as the encoder of {scores}, for pictures of {side} pixels. Another one: --{field} FOLDER."
+        what = f"It is the encoder for {scores} on {side}-pixel images. To use another one: --{field} FOLDER."
         raise ModelFileError(error.problems, hint="\n".join(filter(None, (what, error.hint)))) from error
 
 
@@ -72,7 +75,7 @@ def _folder(name: str) -> Path:
         return path
     if not _HUB_ID.fullmatch(name) or path.parent.exists():
         raise ModelFileError(
-            f"{name}: no such folder", hint=f"Give a folder in the layout of transformers, or a hub id such as {DINO}."
+            f"{name}: no such folder", hint=f"Use a folder in the transformers layout, or a hub id such as {DINO}."
         )
     return fetch_encoder(name)
 

@@ -28,7 +28,7 @@ _LIVE = frozenset({"cat", "dog"})
 _HEADER = "subject_name,class"
 _WORDS = {"unique_token": "{token}", "class_token": "{class_word}"}
 _LISTS = re.compile(r"^(Object|Live Subject) Prompts\s+prompt_list = (\[.*?^\])", re.MULTILINE | re.DOTALL)
-_HINT = f"Get the dataset from https://github.com/google/dreambooth and give the folder in which {PROMPTS_FILE} is."
+_HINT = f"Get the dataset from https://github.com/google/dreambooth and use the folder that contains {PROMPTS_FILE}."
 
 TOYBOX_COLOURS = ("red", "yellow", "green", "blue")
 """Colours of the prompts that ask for the subject in another one."""
@@ -95,8 +95,8 @@ def _unknown(names: Sequence[str], known: Sequence[str]) -> list[str]:
     for name in names:
         if name not in known:
             near = nearest(name.lower(), lower)
-            asked = f"; did you mean '{lower[near]}'?" if near else f"; there are {', '.join(known)}"
-            problems.append(f"subjects: no subject is called {name!r}{asked}")
+            valid = f"; did you mean '{lower[near]}'?" if near else f"; expected one of {', '.join(known)}"
+            problems.append(f"subjects: no subject is called {name!r}{valid}")
     return problems
 
 
@@ -104,18 +104,18 @@ def _read_classes(text: str, problems: list[str]) -> Mapping[str, str]:
     """Name of each subject to its class, from the table that ends at an empty line."""
     _, header, below = text.partition(f"{_HEADER}\n")
     if not header:
-        problems.append(f"there is no table that begins with {_HEADER}")
+        problems.append(f"found no table that begins with {_HEADER}")
         return {}
     rows = [line.strip() for line in below.lstrip("\n").partition("\n\n")[0].splitlines()]
     pairs = [row.split(",") for row in rows]
     problems += [
-        f"{row!r} in the table is not a subject's folder and its class, with a comma between"
+        f"{row!r} in the table: expected a subject's folder and its class, separated by a comma"
         for row, pair in zip(rows, pairs, strict=True)
         if len(pair) != 2 or re.fullmatch(r"\w[\w.-]*", pair[0]) is None or not pair[1].strip()
     ]
     right = [(pair[0], pair[1].strip()) for pair in pairs if len(pair) == 2]
     problems += [
-        f"{name} is in the table {count} times" for name, count in Counter(name for name, _ in right).items() if count > 1
+        f"{name} appears {count} times in the table" for name, count in Counter(name for name, _ in right).items() if count > 1
     ]
     if len(rows) != _NUM_SUBJECTS:
         problems.append(f"the table has {len(rows)} subjects; expected {_NUM_SUBJECTS}")
@@ -128,7 +128,7 @@ def _read_prompts(text: str, problems: list[str]) -> Mapping[bool, tuple[str, ..
     found = {}
     for is_live, title in ((False, "Object"), (True, "Live Subject")):
         if title not in lists:
-            problems.append(f"there is no list of prompts below '{title} Prompts'")
+            problems.append(f"found no list of prompts below '{title} Prompts'")
             continue
         try:
             prompts = tuple(_template(node) for node in _elements(lists[title]))
@@ -145,7 +145,7 @@ def _elements(source: str) -> Sequence[ast.expr]:
     try:
         node = ast.parse(source, mode="eval").body
     except SyntaxError as error:
-        raise ValueError(f"not a list of Python texts: {error.msg}, line {error.lineno} of the list") from error
+        raise ValueError(f"not a list of Python strings: {error.msg}, line {error.lineno} of the list") from error
     assert isinstance(node, ast.List), "begins and ends with a bracket"
     return node.elts
 
@@ -167,7 +167,7 @@ def _template(node: ast.expr) -> str:
             if field is not None:
                 filled += words[field if not (form or conversion) else ""]
     except (KeyError, ValueError) as error:
-        raise ValueError(f"{text!r} has other placeholders than {{0}} and {{1}}") from error
+        raise ValueError(f"{text!r} has placeholders other than {{0}} and {{1}}") from error
     return filled
 
 

@@ -57,12 +57,12 @@ class Measure:
 
 
 MEASURES = (
-    Measure("DINO", "How much the subject's pictures look like the photos, by an encoder that tells individuals apart.", True),
-    Measure("CLIP-I", "How much they look like the photos, by an encoder that tells kinds of things apart.", True),
-    Measure("CLIP-T", "How well they show what their prompts say.", True),
-    Measure("PRES", "How much pictures of the class alone look like the subject: what leaked into the class.", False),
-    Measure("drift", "How far pictures of the class alone have moved from the base model's, noise by noise.", False),
-    Measure("DIV", "How much pictures of one prompt differ from each other.", True),
+    Measure("DINO", "Similarity of the subject's images to the photos, by an encoder that distinguishes individuals.", True),
+    Measure("CLIP-I", "Similarity of the subject's images to the photos, by an encoder that distinguishes categories.", True),
+    Measure("CLIP-T", "Similarity of the subject's images to their prompts.", True),
+    Measure("PRES", "Similarity of class images to the photos: how far the subject leaked into its class.", False),
+    Measure("drift", "Distance of class images from the base model's images with the same seeds.", False),
+    Measure("DIV", "Differences between images of the same prompt.", True),
 )
 """Every score, in the order in which they are shown."""
 

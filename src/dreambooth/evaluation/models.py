@@ -73,7 +73,7 @@ def _read_base(base: BaseModelSettings, *, is_given: bool) -> ModelWeights:
     except ModelFileError as error:
         if is_given:
             raise
-        hint = f"This is the base model that the run remembers; say where it is now with --base MODEL.\n{error.hint or ''}"
+        hint = f"This is the base model recorded in the run; if it has moved, use --base MODEL.\n{error.hint or ''}"
         raise ModelFileError(error.problems, hint=hint.strip()) from error
 
 

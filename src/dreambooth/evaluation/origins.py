@@ -74,8 +74,8 @@ def held_against_origins(
     if not changes:
         return tuple(asked), ()
     warning = (
-        f"the photos in {run.subject.photos} are not those that {request.model} learned from: {changes}. Scores and copies "
-        "are by the photos that are there now"
+        f"the photos in {run.subject.photos} are not the ones {request.model} was trained on: {changes}. Scores and copies "
+        "are measured against the current photos"
     )
     return tuple(replace(one, has_own_photos=False) for one in asked), (warning,)
 
@@ -84,7 +84,7 @@ def _other_base(request: EvaluationRequest, run: RememberedRun) -> ModelFileErro
     typed = f"dreambooth evaluate --model {quoted(request.model)} --base"
     return ModelFileError(
         f"{run.base.model}: not the model that {request.model} was trained from; it has changed since",
-        hint=f"Say where that one is now:\n  {typed} MODEL\nOr compare with this one all the same:\n  {typed} "
+        hint=f"Use the original base model:\n  {typed} MODEL\nOr compare with the changed one:\n  {typed} "
         f"{quoted(run.base.model)}",
     )
 
@@ -105,12 +105,12 @@ def _check_were_learned(
         was_seen = any((photo.digest, instance_caption(photo, run.subject)) in learned for photo in one.photos)
         token = rf"(?<!\w){re.escape(one.subject.token)}(?!\w)"
         if one.name in by_folder and not was_seen and not re.search(token, captions, re.IGNORECASE):
-            problems.append(f"{run.subject.photos}: its folders name {one.name}, which {one.model} did not learn")
+            problems.append(f"{run.subject.photos}: a folder names {one.name}, which {one.model} was not trained on")
     if problems:
         said = ", ".join(repr(caption) for caption in dict.fromkeys(caption for _, caption in origins.photos[:4]))
         raise PhotoError(
             problems,
-            hint=f"Call the folders as they were called; the photos were learned as {said}"
+            hint=f"Restore the original folder names; the training captions were {said}"
             f"{' and so on' if len(origins.photos) > 4 else ''}.",
         )
 
@@ -119,4 +119,4 @@ def _changes(photos: Sequence[Photo], origins: Origins) -> str:
     """How many are new and how many are missing; empty where they are the same photos, whatever they are called."""
     now, then = {photo.digest for photo in photos}, {digest for digest, _ in origins.photos}
     counts = {"new": len(now - then), "missing": len(then - now)}
-    return " and ".join(f"{num} {'is' if num == 1 else 'are'} {what}" for what, num in counts.items() if num)
+    return " and ".join(f"{num} {what}" for what, num in counts.items() if num)

@@ -16,7 +16,7 @@ __all__ = ["SubjectPrompt", "read_subject_prompts", "subject_prompt"]
 
 _CLASS = "\ue000"  # stands for the class word while the token is looked for; in no text, and no part of a word
 _IN_WORDS = rf"(?:[^\W_]|{_CLASS})"
-_HINT = "Expected is one prompt a line, each once, that names the subject: photo of a {token} {class_word} in fresh snow"
+_HINT = "Write one prompt per line, each only once and naming the subject: photo of a {token} {class_word} in fresh snow"
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ def read_subject_prompts(path: Path, subject: SubjectSettings) -> tuple[SubjectP
 def _problems(found: Mapping[int, SubjectPrompt]) -> Iterator[str]:
     for number, one in found.items():
         if not one.names_subject:
-            yield f"line {number}: {one.prompt!r} does not name the subject; write {{token}} where it is to be, as a word"
+            yield f"line {number}: {one.prompt!r} does not name the subject; write {{token}} where it belongs, as a word"
         elif not re.search(r"\w", one.description):
-            yield f"line {number}: {one.prompt!r} says nothing but the token, which CLIP has never heard; CLIP-T needs more"
+            yield f"line {number}: {one.prompt!r} contains only the token, which CLIP does not know; CLIP-T needs more words"
 
 
 def _repeated(found: Mapping[int, SubjectPrompt]) -> Iterator[str]:
@@ -75,5 +75,5 @@ def _repeated(found: Mapping[int, SubjectPrompt]) -> Iterator[str]:
     for numbers in lines.values():
         if len(numbers) > 1:
             listed = f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
-            times = f"its pictures would count {len(numbers)} times"
+            times = f"its images would count {len(numbers)} times"
             yield f"lines {listed}: the same prompt, {found[numbers[0]].prompt!r}; {times}"

@@ -22,14 +22,13 @@ __all__ = ["Confusion", "Curve", "Pictures", "Report", "ScoreRow", "SubjectPart"
 _LARGEST = 256  # pixels: twice what a picture takes on the page, for screens with fine pixels
 _QUALITY = 85
 _ABOUT_INTERVALS = (
-    f"In brackets the range that holds the true value {CONFIDENCE:.0%} of the time, over other prompts and other noise. "
-    "Scores of different encoders do not compare. The photos' own score is what a perfect imitation would reach: above it "
-    "pictures are no better, but copies."
+    f"Brackets: {CONFIDENCE:.0%} confidence interval over prompts and seeds. Scores from different encoders are not "
+    "comparable. The photos' own score is what a perfect likeness would reach: images above it are not better, but copies."
 )
 _ABOUT_CONFUSION = (
-    "A row is of the pictures that were made for one subject: how many of them look most like the photos of each subject. From "
-    "the upper left to the lower right are those that were told apart; the others look like another subject. A column with "
-    "more than 100% in all is a subject that leaks into others."
+    "Each row holds the images generated for one subject: the share that looks most like the photos of each subject. The "
+    "diagonal counts images that resemble their own subject; the others resemble another one. A column whose sum exceeds 100% "
+    "is a subject that leaks into others."
 )
 
 
@@ -127,17 +126,17 @@ def _confusion(found: Confusion | None) -> str:
     if found is None:
         return ""
     rows = [
-        (f"pictures of {name}", *(f"{share:.0%}" for share in shares))
+        (f"images of {name}", *(f"{share:.0%}" for share in shares))
         for name, shares in zip(found.names, found.shares, strict=True)
     ]
     marked = table(rows, columns=("", *(f"like {name}" for name in found.names)), is_wide=False)
-    about = f"{_ABOUT_CONFUSION} Judged by {found.encoder}."
-    return f"{_heading('Told apart', 2)}<p>{html.escape(about)}</p>{marked}"
+    about = f"{_ABOUT_CONFUSION} Encoder: {found.encoder}."
+    return f"{_heading('Confusion between subjects', 2)}<p>{html.escape(about)}</p>{marked}"
 
 
 def _sections(parts: Sequence[SubjectPart]) -> str:
     shown = [(one.name, _subject(one, level=3, is_first=one is parts[0])) for one in parts]
-    drawn = [(f"{one.name}, over the steps", _curves(one.curves, level=3)) for one in parts if one.curves]
+    drawn = [(f"{one.name} by step", _curves(one.curves, level=3)) for one in parts if one.curves]
     return "".join(_section(title, markup) for title, markup in [*shown, *drawn])
 
 
@@ -174,7 +173,7 @@ def _curves(curves: Sequence[Curve], *, level: int) -> str:
 
 
 def _scores(rows: Sequence[ScoreRow]) -> str:
-    columns = ("score", "model", "base model", "photos themselves", "better", "what it says", "encoder")
+    columns = ("score", "model", "base model", "photos", "better", "meaning", "encoder")
     return table(
         [
             (

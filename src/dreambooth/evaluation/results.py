@@ -92,21 +92,16 @@ def alarm_text(result: SubjectResults) -> str:
     """What was found of copies, in words."""
     found = result.found.model.copying
     if found is None:
-        alone = "a single photo has" if len(result.evaluator.photos) == 1 else "the photos are all the same one, which has"
-        return f"Whether pictures are copies of photos was not looked at: {alone} no spread to measure by."
-    share = (
-        f"{found.share:.0%} of the pictures are nearer to a photo than half of what lies between the two most alike photos "
-        "that are not the same"
-    )
+        reason = "there is only one photo" if len(result.evaluator.photos) == 1 else "all photos are identical"
+        return f"Copies: not measured, because {reason}."
+    is_own = result.asked.has_own_photos
+    share = f"Copies: {found.share:.0%} of images look nearly identical to a {'training ' if is_own else ''}photo"
     if found.is_alarming:
         return (
-            f"Alarm: {share}. The model repeats its photos instead of showing the subject anew: take an earlier model of the "
-            "run, train for fewer steps, or give more photos that differ more."
+            f"{share}, above the warning threshold of 50%. The model reproduces its photos instead of generating new views: "
+            "use an earlier model of the run, train for fewer steps, or add more varied photos."
         )
-    whose = (
-        "" if result.asked.has_own_photos else " Of photos that it learned from and that are not among these nothing is known."
-    )
-    return f"No alarm about copies: {share}.{whose}"
+    return f"{share} (warning above 50%).{'' if is_own else ' Training photos outside this set were not compared.'}"
 
 
 def _record(result: SubjectResults) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from dreambooth.pages.images import to_image
 __all__ = ["report_of"]
 
 _CURVES = (
-    ("The subject, over the steps", ("DINO", "CLIP-I"), "Higher looks more like the photos; step 0 is the base model."),
-    ("The prompts, over the steps", ("CLIP-T",), "Falling says that the model shows its photos whatever it is asked for."),
-    ("The class, over the steps", ("PRES", "drift"), "Rising says that the subject leaks into its class."),
+    ("Subject by step", ("DINO", "CLIP-I"), "Higher is closer to the photos; step 0 is the base model."),
+    ("Prompts by step", ("CLIP-T",), "A falling curve means that the model shows its photos whatever the prompt says."),
+    ("Class by step", ("PRES", "drift"), "A rising curve means that the subject leaks into its class."),
 )
-_ABOUT_COPIES = "The share of pictures that repeat a photo; above one half is an alarm."
+_ABOUT_COPIES = "The share of images that are nearly identical to a photo; the warning threshold is 50%."
 
 
 def report_of(results: Results) -> Report:
@@ -35,7 +35,7 @@ def report_of(results: Results) -> Report:
     if results.confusion_KK is not None:
         confusion = Confusion(names, results.confusion_KK.tolist(), first.evaluator.encoders.dino.name)
     return Report(
-        title=f"What was learned of {_listed(names)}",
+        title=f"Evaluation of {_listed(names)}",
         summary=_summary(results),
         confusion=confusion,
         subjects=[_part(one) for one in results.subjects],
@@ -53,11 +53,11 @@ def _listed(words: Sequence[str]) -> str:
 def _summary(results: Results) -> str:
     asked, found = results.subjects[0].asked, results.subjects[0].found
     step = f", step {found.step}" if found.step else ""
-    beside = "" if asked.base is None else f", beside {asked.base.model}, from the same noise"
+    beside = "" if asked.base is None else f", compared with {asked.base.model} with the same seeds"
     *others, last = (len(one.asked.photos) for one in results.subjects)
     photos = _listed([*map(str, others), counted(last, "photo")])
     each = "" if not others else f"{len(results.subjects)} subjects, "
-    return f"{asked.model}{step}, {each}measured by {photos}{beside}."
+    return f"{asked.model}{step}, {each}measured against {photos}{beside}."
 
 
 def _part(result: SubjectResults) -> SubjectPart:
@@ -87,14 +87,14 @@ def _pictures(result: SubjectResults) -> list[Pictures]:
     found, prompt_set = result.found, result.evaluator.prompt_set
     shown = [Pictures("The photos", "What the subject looks like.", [("", _images(result.evaluator.photos))])]
     prompts = [(prompt, _images(row)) for prompt, row in zip(prompt_set.prompts, found.after.subject_PSCHW, strict=True)]
-    shown.append(Pictures("The subject", "What the model makes of each prompt; columns start from the same noise.", prompts))
+    shown.append(Pictures("The subject", "The model's images for each prompt; each column uses the same seed.", prompts))
     if prompt_set.class_prompt is not None:
         title, after = f'"{prompt_set.class_prompt}"', _images(found.after.class_NCHW)
         if found.before is not None:
             before = _images(found.before.class_NCHW)
-            shown.append(Pictures(f"{title}, before", "What the base model makes of the class.", [("", before)]))
+            shown.append(Pictures(f"{title}, before", "The base model's images of the class.", [("", before)]))
         shown.append(
-            Pictures(f"{title}, after", "The same noise after training: the class should not have moved.", [("", after)])
+            Pictures(f"{title}, after", "The same seeds after training: the class should look unchanged.", [("", after)])
         )
     return shown
 
@@ -111,7 +111,7 @@ def _curves(found: ModelScores) -> list[Curve]:
         }
         curves.append(Curve(title, sentence, {name: values for name, values in lines.items() if values}))
     copies = {step: one.copying.share for step, one in found.by_step.items() if one.copying is not None}
-    return [*curves, Curve("Copies, over the steps", _ABOUT_COPIES, {"share": copies})] if copies else curves
+    return [*curves, Curve("Copies by step", _ABOUT_COPIES, {"share": copies})] if copies else curves
 
 
 def _exposures(results: Results) -> list[tuple[str, int]]:
@@ -127,11 +127,11 @@ def _facts(results: Results) -> dict[str, str]:
     has_class = any(one.evaluator.prompt_set.class_prompt is not None for one in results.subjects)
     return {
         **encoders_text(first.evaluator.encoders),
-        "prompts": f"{len(prompt_set.prompts)}, {counted(prompt_set.num_images, 'picture')} each; CLIP-T leaves the token out",
-        "pictures of the class": str(prompt_set.num_class_images if has_class else 0),
-        "pictures by": f"{wanted.sampler}, {wanted.sampling_steps} steps, guidance {wanted.guidance_scale:g}",
+        "prompts": f"{len(prompt_set.prompts)}, {counted(prompt_set.num_images, 'image')} each; CLIP-T omits the token",
+        "class images": str(prompt_set.num_class_images if has_class else 0),
+        "sampling": f"{wanted.sampler}, {wanted.sampling_steps} steps, guidance {wanted.guidance_scale:g}",
         "seed": str(wanted.seed),
-        "size of the pictures": f"{first.model.family.resolution} pixels",
-        "model's digest": first.model.digest()[:16],
+        "image size": f"{first.model.family.resolution} pixels",
+        "model digest": first.model.digest()[:16],
         "dreambooth": __version__,
     }

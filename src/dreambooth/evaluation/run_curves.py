@@ -16,8 +16,8 @@ __all__ = ["run_curves"]
 _MOST_POINTS = 40
 _BALANCE = ("balance", "fidelity", "prompt", "prior")
 _ABOUT_BALANCE = (
-    "Scored by fewer pictures while the run trained, each from 0 to 1, higher is better: fidelity, prompt and prior, and the "
-    "balance of these three, by which the best step is chosen."
+    "Scores from fewer images, measured during training, each from 0 to 1, higher is better: fidelity, prompt and prior, and "
+    "their balance, which selects the best step."
 )
 
 
@@ -32,7 +32,7 @@ def _balance(events: Sequence[Mapping[str, Any]], step: int) -> list[Curve]:
     lines = {part: {one["step"]: one[part] for one in scored if one[part] is not None} for part in _BALANCE}
     drawn = {part: values for part, values in lines.items() if values}
     sentence = " ".join([_ABOUT_BALANCE, *_choice(events, step)])
-    return [Curve("The balance, over the steps", sentence, drawn)] if drawn else []
+    return [Curve("Balance by step", sentence, drawn)] if drawn else []
 
 
 def _choice(events: Sequence[Mapping[str, Any]], step: int) -> list[str]:
@@ -46,7 +46,7 @@ def _choice(events: Sequence[Mapping[str, Any]], step: int) -> list[str]:
     last = chosen[-1]
     if last["chosen"] == step:
         return [f"{last['text']}."]
-    return [f"The final model is that of step {step}. Of {len(last['balances'])} scored steps the best one is {last['best']}."]
+    return [f"The final model is from step {step}. The best of {len(last['balances'])} scored steps is {last['best']}."]
 
 
 def _losses(events: Sequence[Mapping[str, Any]]) -> list[Curve]:
@@ -58,10 +58,10 @@ def _losses(events: Sequence[Mapping[str, Any]]) -> list[Curve]:
         found = {title: {event["step"]: event[name] for event in mine if name in event} for title, name in names.items()}
         return {title: _thinned(values) for title, values in found.items() if values}
 
-    about = "A rise for the photos says that they are learned by heart."
+    about = "A rising loss on the photos means that the model is memorizing them."
     return [
         Curve("Loss on fixed noise and held-out views", about, lines("validation")),
-        Curve("Loss in training", "Means over neighbouring steps.", lines("step")),
+        Curve("Training loss", "Means over neighboring steps.", lines("step")),
     ]
 
 

@@ -23,7 +23,7 @@ from dreambooth.weights.read import is_embedded
 __all__ = ["ChosenSubjects", "chosen_subjects", "name_of"]
 
 _WORDS = ("photos", "class_word", "token")
-_EXPECTED = "a run folder, which knows the rest, or a .ckpt or .safetensors file, a diffusers folder or a hub id"
+_EXPECTED = "a run folder (needs no other options), a .ckpt or .safetensors file, a diffusers folder or a hub id"
 _SUFFIXES = (".ckpt", ".safetensors", ".bin", ".pt")  # of what can be no run folder
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
@@ -73,13 +73,13 @@ def _given_alone(request: EvaluationRequest, given: Mapping[str, Any]) -> Subjec
     may_be_elsewhere = _HUB_ID.fullmatch(request.model) is not None and not path.parent.exists()
     nothing = f"model is {request.model}: no such file or folder; expected {_EXPECTED}"
     if is_nothing and missing and not (may_be_elsewhere or path.suffix in _SUFFIXES):
-        raise SettingsError(nothing, hint="Give the folder that an earlier --output of dreambooth train made.")
-    also = "file or folder here and no " if is_nothing and may_be_elsewhere else ""
-    who = f"{request.model} is no {also}run folder that would know"
+        raise SettingsError(nothing, hint="Use the --output folder of an earlier dreambooth train.")
+    also = "a local file or folder, and not " if is_nothing and may_be_elsewhere else ""
+    reason = f"{request.model} is not {also}a run folder that records it"
     problems = [nothing] if is_nothing and missing and not may_be_elsewhere else []
-    problems += [f"{name} is not given, and {who}" for name in missing]
+    problems += [f"{name} is missing: {reason}" for name in missing]
     if request.evaluation.is_changed("num_checkpoint_images"):
-        problems.append(f"{request.model} is no run folder, so num_checkpoint_images would have no effect; leave it out")
+        problems.append(f"{request.model} is not a run folder, so num_checkpoint_images would have no effect; remove it")
     if problems:
         raise SettingsError(problems, hint=f"Type: {_typed_whole(request)}" if missing else None)
     return SubjectSettings(**given)
@@ -94,7 +94,7 @@ def _meant(request: EvaluationRequest, given: Mapping[str, Any], learned: Mappin
     what = " and ".join(f"{name} {value!r}" for name, value in said.items())
     which = f"{len(found)} of them have {what}" if found else f"none of them has {what}"
     raise SettingsError(
-        f"{request.model}: learned several subjects ({', '.join(learned)}), and "
+        f"{request.model}: was trained on several subjects ({', '.join(learned)}), and "
         + (which if said else "photos does not say which of them it shows"),
         hint=_ways(request, next(iter(found or learned.values()))),
     )
@@ -108,7 +108,7 @@ def _ways(request: EvaluationRequest, words: Words) -> str:
     typed = f"dreambooth evaluate --model {quoted(request.model)}"
     photos = "" if request.photos is None else f" --photos {quoted(request.photos)}"
     named = f"{typed}{photos} --token {quoted(words.token)} --class-word {quoted(words.class_word)}"
-    return f"All of them: {typed}\nOne of them: {named}\nAnother one: {_typed_whole(request)}"
+    return f"All of them: {typed}\nOne of them: {named}\nAnother subject: {_typed_whole(request)}"
 
 
 def _typed_whole(request: EvaluationRequest) -> str:

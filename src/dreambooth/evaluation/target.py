@@ -112,7 +112,7 @@ def evaluation_targets(request: EvaluationRequest) -> tuple[EvaluationTarget, ..
     run = read_remembered_run(folder)
     chosen = chosen_subjects(request, run)
     if request.evaluation.is_changed("num_class_images") and not any(one.has_class for one in chosen.subjects):
-        raise SettingsError("class_word is empty, so num_class_images would have no effect; leave it out")
+        raise SettingsError("class_word is empty, so num_class_images would have no effect; remove it")
     base = None if request.base is None else BaseModelSettings(model=request.base)
     prior, views = (PriorSettings(), ViewSettings()) if run is None else (run.prior, run.views)
     return tuple(

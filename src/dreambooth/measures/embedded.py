@@ -33,7 +33,7 @@ _PREPROCESSING = Preprocessing(SIDE, SIDE, _HALF, _HALF)
 _TEXT_TOWER = "cond_stage_model.transformer."
 _PICTURE_TOWER = "clip."
 _HEAD_WIDTH = 64
-_HINT = "Install the package again, or make the file with: python -m experiments.toybox train"
+_HINT = "Reinstall the package, or create the file with: python -m experiments.toybox train"
 
 
 def embedded_clip(family: Family, *, device: torch.device) -> ClipEncoder:
@@ -85,7 +85,7 @@ def _vision(tower: Mapping[str, Tensor]) -> dict[str, Any]:
 def _read(path: Path, prefix: str) -> dict[str, Tensor]:
     """The tensors whose names begin with `prefix`, without it; the rest of the file is not read."""
     if not path.is_file():
-        raise ModelFileError(f"{path}: no such file; expected weights that ship with the package", hint=_HINT)
+        raise ModelFileError(f"{path}: no such file; expected the bundled weights", hint=_HINT)
     try:
         with safe_open(path, "pt") as file:
             names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - the file cannot be iterated
@@ -100,5 +100,5 @@ def _filled(make: Callable[[], nn.Module], tensors: Mapping[str, Tensor], path: 
         module = make()
         module.load_state_dict(tensors, strict=True)
     except (KeyError, RuntimeError) as error:
-        raise ModelFileError(f"{path}: its tensors are not those expected ({error})", hint=_HINT) from error
+        raise ModelFileError(f"{path}: holds other tensors than expected ({error})", hint=_HINT) from error
     return module.eval().requires_grad_(False)

@@ -159,23 +159,23 @@ def load_clip(folder: Path, *, name: str, device: torch.device) -> ClipEncoder:
     if (words := model.config.text_config.vocab_size) != _CLIP_VOCABULARY:
         raise ModelFileError(
             f"{folder}: its vocabulary has {words} entries; expected that of OpenAI's CLIP, {_CLIP_VOCABULARY}",
-            hint=f"Give one of OpenAI's, for example {CLIP_B32} or {CLIP_L14}.",
+            hint=f"Use one of OpenAI's models, for example {CLIP_B32} or {CLIP_L14}.",
         )
     return ClipEncoder(name, model.to(device), preprocessing)
 
 
 def _config(folder: Path, kind: str, *, example: str) -> dict[str, Any]:
     """The folder's config.json. Raises ModelFileError unless it describes a model of `kind`."""
-    hint = f"Give a folder with the files of a model of transformers, for example `hf download {example} --local-dir FOLDER`."
+    hint = f"Use a folder with a transformers model, for example from `hf download {example} --local-dir FOLDER`."
     path = folder / "config.json"
     if not path.is_file():
         found = "no such folder" if not folder.is_dir() else "holds no config.json"
-        raise ModelFileError(f"{folder}: {found}; expected a folder in the layout of transformers", hint=hint)
+        raise ModelFileError(f"{folder}: {found}; expected a folder in the transformers layout", hint=hint)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         found = config.get("model_type")
     except (OSError, ValueError, AttributeError) as error:
-        raise ModelFileError(f"{path}: cannot be read as a model's description: {error}", hint=hint) from error
+        raise ModelFileError(f"{path}: cannot be read as a model configuration: {error}", hint=hint) from error
     if found != kind:
         raise ModelFileError(f"{folder}: holds a model of type {found!r}; expected {kind!r}", hint=hint)
     return dict(config)
@@ -185,8 +185,8 @@ def _fitting(preprocessing: Preprocessing, side: int, folder: Path) -> Preproces
     """The same, when it makes the size of picture that the model takes. Raises ModelFileError otherwise."""
     if preprocessing.crop != side:
         raise ModelFileError(
-            f"{folder}: its preprocessor_config.json makes pictures of {preprocessing.crop} pixels, the model takes {side}",
-            hint="Take both files from the same model.",
+            f"{folder}: its preprocessor_config.json makes {preprocessing.crop}-pixel images; the model takes {side} pixels",
+            hint="Use both files from the same model.",
         )
     return preprocessing
 
@@ -204,7 +204,7 @@ def _load(load: Any, folder: Path) -> Any:
         raise ModelFileError(f"{folder}: cannot be loaded ({type(error).__name__}: {error})", hint=hint) from error
     if missing := sorted(report["missing_keys"]):
         shown = ", ".join(missing[:3])
-        raise ModelFileError(f"{folder}: {len(missing)} tensors of the model are not in its weights: {shown}", hint=hint)
+        raise ModelFileError(f"{folder}: {len(missing)} tensors of the model are missing from its weights: {shown}", hint=hint)
     return model.eval().requires_grad_(False)
 
 

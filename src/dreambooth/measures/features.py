@@ -95,7 +95,7 @@ def features_of(encoder: ImageEncoder, pictures: Sequence[PictureSource], cache:
         features_BD = encoder.encode(torch.stack(list(batch.values())))
         if not features_BD.isfinite().all():
             raise ModelFileError(
-                f"{encoder.name}: gave features that are not finite", hint="Its weights are damaged: download them again."
+                f"{encoder.name}: returned features that are not finite", hint="Its weights are damaged: download them again."
             )
         for key, features_D in zip(batch, features_BD, strict=True):
             cache.put(key, features_D)

@@ -37,7 +37,7 @@ class Score:
     def text(self) -> str:
         """For people: `DINO 0.668 [0.641, 0.693] by facebook/dino-vits16`."""
         if self.low is None or self.high is None:
-            return f"{self.name} {number_text(self.value)} by {self.encoder} (one picture: no interval)"
+            return f"{self.name} {number_text(self.value)} by {self.encoder} (one image: no interval)"
         between = f"[{number_text(self.low)}, {number_text(self.high)}]"
         return f"{self.name} {number_text(self.value)} {between} by {self.encoder}"
 

@@ -28,9 +28,7 @@ _POOLED_BEFORE = (1, 2)
 # LPIPS's own normalisation of pixels in [-1, 1]
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
-_HINT = (
-    "LPIPS takes two sets of tensors: torchvision's alexnet-owt-7be5be79.pth, and weights/v0.1/alex.pth of the package lpips."
-)
+_HINT = "LPIPS needs two files: torchvision's alexnet-owt-7be5be79.pth, and weights/v0.1/alex.pth from the package lpips."
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def _take(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...], prob
     """The tensor in float32. One that is not there or of another shape is put down as a problem, and is nothing."""
     tensor = tensors.get(name)
     if tensor is None:
-        problems.append(f"there is no tensor {name}; expected one of shape {shape}")
+        problems.append(f"missing tensor {name}; expected shape {shape}")
         return torch.empty(0)
     if tuple(tensor.shape) != shape:
         problems.append(f"{name} has the shape {tuple(tensor.shape)}; expected {shape}")

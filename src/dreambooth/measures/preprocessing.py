@@ -63,7 +63,7 @@ def read_preprocessing(folder: Path) -> Preprocessing:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ModelFileError(f"{path}: no such file; it says how pictures are prepared for the model", hint=hint) from error
+        raise ModelFileError(f"{path}: no such file; it defines the model's image preprocessing", hint=hint) from error
     except (OSError, ValueError) as error:
         raise ModelFileError(f"{path}: cannot be read as JSON: {error}", hint=hint) from error
     try:
@@ -72,10 +72,10 @@ def read_preprocessing(folder: Path) -> Preprocessing:
         mean, deviation = _three(config["image_mean"]), _three(config["image_std"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelFileError(
-            f"{path}: expected size, image_mean and image_std of a picture encoder ({type(error).__name__}: {error})", hint=hint
+            f"{path}: expected size, image_mean and image_std of an image encoder ({type(error).__name__}: {error})", hint=hint
         ) from error
     if not 0 < crop <= side or min(deviation) <= 0:
-        raise ModelFileError(f"{path}: a square of {crop} from pictures of {side}, deviations {deviation}", hint=hint)
+        raise ModelFileError(f"{path}: impossible values: crop {crop} of size {side}, image_std {deviation}", hint=hint)
     return Preprocessing(side, crop, mean, deviation)
 
 
@@ -83,7 +83,7 @@ def _side(size: Any) -> int:
     """A number, or a record with `shortest_edge`, or with equal `height` and `width`."""
     if isinstance(size, dict):
         if "shortest_edge" not in size and size["height"] != size["width"]:
-            raise ValueError(f"{size['height']} x {size['width']} is no square")
+            raise ValueError(f"{size['height']} x {size['width']} is not square")
         size = size.get("shortest_edge", size.get("height"))
     return int(size)
 

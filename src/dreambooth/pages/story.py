@@ -16,8 +16,7 @@ __all__ = ["Row", "write_report", "write_sheet"]
 _SIDE = 128
 
 _ABOUT_LOSSES = (
-    "A rise for the photos says that the model learns these very pictures beside the subject; "
-    "one for the class images, that the class is drifting."
+    "A rising loss on the photos means that the model is memorizing them; on the class images, that the class is drifting."
 )
 
 
@@ -55,7 +54,7 @@ def write_report(
     curves = "".join(f"<h3>{html.escape(name)}</h3>{chart({name: values})}" for name, values in losses.items())
     body = (
         f"{sections}<h2>Loss on fixed noise and held-out views</h2><p>{_ABOUT_LOSSES}</p>{curves}"
-        f"<h2>How it was made</h2>{table(list(facts.items()))}"
+        f"<h2>Settings</h2>{table(list(facts.items()))}"
         f"<h2>Next</h2><pre>{html.escape(next_commands)}</pre>"
     )
     write_text(path, page(title, body))

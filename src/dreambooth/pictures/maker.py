@@ -22,7 +22,7 @@ from dreambooth.weights.model_weights import ModelWeights
 
 __all__ = ["BuiltModel", "FinishedPicture", "build_model", "made_pictures", "pictures_with"]
 
-_WEIGHTS = {"ema": ", averaged weights (ema),", "raw": ", last weights (raw),", "only": ""}
+_WEIGHTS = {"ema": " (EMA weights)", "raw": " (raw weights)", "only": ""}
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def pictures_with(
     check_size(base.family.downsampling, height=options.height, width=options.width)
     _warn_of_cut_words(dict.fromkeys((*(picture.prompt for picture in pictures), options.negative_prompt)), base, display)
     model = built()
-    with display.progress("pictures", len(pictures) * sample.steps, "steps") as advance:
+    with display.progress("images", len(pictures) * sample.steps, "steps") as advance:
         made = make_pictures(
             model.components,
             pictures,
@@ -111,7 +111,7 @@ def _warn_of_cut_words(prompts: Iterable[str], base: ModelWeights, display: Disp
     for prompt in prompts:
         if cut := cut_words(tokenizer, prompt):
             shown = cut if len(cut) <= 200 else f"{cut[:200]}..."
-            display.warn(f'"{prompt[:40]}..." is longer than the 77 tokens that the model reads; it will not see: "{shown}"')
+            display.warn(f'"{prompt[:40]}..." is longer than the 77 tokens the model reads; this part is ignored: "{shown}"')
 
 
 def _name_of(dtype: torch.dtype) -> str:

@@ -1,7 +1,6 @@
-"""`dreambooth benchmark`: the paper's protocol over a whole dataset, subject by subject, and one table.
+"""`dreambooth benchmark`: the paper's protocol for every subject of a dataset, and one table of the results.
 
-Each subject is a task of its own, and everything that it writes stands in a folder of its own: what is lost with a worker is
-the step that it was in.
+Each subject is a separate job with its own folder: if a worker is lost, only the step it was working on is lost.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _PAPER: Mapping[str, Mapping[str, Any]] = {
     "loop": {"steps": 1000},
     "output": {"checkpoint_steps": 250},
 }
-"""What the paper says of Stable Diffusion, which takes about 1000 class images "but less can be used"."""
+"""The paper's settings for Stable Diffusion; for class images it says about 1000, "but less can be used"."""
 
 _UNWATCHED: Mapping[str, Any] = {"preview_steps": 0, "validation_steps": 0, "model_steps": 0, "keep_checkpoints": 1}
 _QUICK_STEPS, _QUICK_CLASS_IMAGES = 100, 16
@@ -60,31 +59,31 @@ _DECIDES_NOTHING = {
     "output": ("output",),
     "evaluation": ("batch_size",),
 }
-"""What differs from subject to subject, or says only where and how quickly."""
+"""Settings that differ between subjects, or that affect only paths and speed."""
 
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """What was found, and where it is written."""
+    """The scores of a benchmark, and the file with their table."""
 
     record: Mapping[str, Any]
     table: Path
 
 
 def benchmark(settings: BenchmarkSettings, display: Display) -> BenchmarkResult:
-    """Learn, show and measure every subject; the numbers stand in `benchmark.json` and `benchmark.md`.
+    """Train on every subject, generate its prompts and score them; writes `benchmark.json` and `benchmark.md`.
 
-    Raises SettingsError with everything that is wrong before any work; RunError at the end when subjects failed, with the
-    others done and the table of them written; Interrupted when somebody asked to stop.
+    Raises SettingsError with every problem before any work starts; RunError at the end if subjects failed, after the others
+    are done and their table is written; Interrupted when the user stopped it.
     """
     settings = settings.model_copy(update={"output": settings.output.expanduser().absolute()})
-    output, stopped = settings.output, "Stopped. What is done is kept; the same command goes on from there."
+    output, stopped = settings.output, "Stopped. Finished work is kept; run the same command to resume."
     with Interrupts(lambda: stopped), ExitStack() as stack:
         jobs, asked = _jobs(settings)
         stack.enter_context(exclusive(output))
         is_new = _begin(settings, jobs, asked)
         left = [name for name, job in jobs.items() if read_scores(job) is None]
-        display.say(f"Benchmark of {counted(len(jobs), 'subject')} into {output}: {len(left)} still to be done")
+        display.say(f"Benchmark of {counted(len(jobs), 'subject')} in {output}: {len(left)} to do")
         failed: list[Outcome] = []
         workers = _workers(settings, len(left), display)
         try:
@@ -95,25 +94,25 @@ def benchmark(settings: BenchmarkSettings, display: Display) -> BenchmarkResult:
                     _write_table(jobs, asked, output)
         except Interrupted as stop:
             raise Interrupted(stopped, exit_code=stop.exit_code) from stop
-        except SettingsError:  # Ray cannot be had: nothing was begun, so the folder is still free for another question
+        except SettingsError:  # Ray is not available: nothing has started, so other settings may use the folder
             if is_new:
                 _asked_file(output).unlink()
             raise
         record = _write_table(jobs, asked, output)
         if record is not None:
             display.table(f"Mean of {counted(len(record['subjects']), 'subject')}", SUMMARY_TITLES, summary_rows(record))
-            display.say("Numbers from different encoders do not compare: which these are by stands below the table.")
+            display.say("Scores from different encoders are not comparable; the table names the encoders used here.")
             display.say(f"Wrote {output / 'benchmark.json'} and {output / 'benchmark.md'}")
     if failed or record is None:
         done = f"{len(jobs) - len(failed)} of {counted(len(jobs), 'subject')} done"
         raise RunError(
-            [f"{one.name}: {one.error}" for one in failed], hint=f"{done}. The same command tries only the others again."
+            [f"{one.name}: {one.error}" for one in failed], hint=f"{done}. Run the same command to retry only the others."
         )
     return BenchmarkResult(record, output / "benchmark.md")
 
 
 def _jobs(settings: BenchmarkSettings) -> tuple[dict[str, SubjectJob], dict[str, Any]]:
-    """A job for each subject by its name, and what was asked that decides the numbers; all checked."""
+    """A job per subject by name, and the settings that decide the scores; everything is checked."""
     subjects = _subjects(settings)
     photos = _digests(settings, subjects)
     trainings = {one.name: _training(settings, one) for one in subjects}
@@ -123,7 +122,7 @@ def _jobs(settings: BenchmarkSettings) -> tuple[dict[str, SubjectJob], dict[str,
     side = training.views.resolution or base.family.resolution
     is_toybox = draws_toybox(base.made_for(side))
     evaluation = _evaluation(settings, is_toybox=is_toybox)
-    # an encoder that cannot be had is told of before the first subject is learned
+    # a missing encoder is reported before training on the first subject
     features = settings.output / "features"
     choose_encoders(evaluation, side=side, is_toybox=is_toybox, device=torch.device("cpu"), cache=features)
     asked = {
@@ -147,14 +146,15 @@ def _jobs(settings: BenchmarkSettings) -> tuple[dict[str, SubjectJob], dict[str,
 
 
 def _begin(settings: BenchmarkSettings, jobs: Mapping[str, SubjectJob], asked: Mapping[str, Any]) -> bool:
-    """What is done in a folder is not done again, so it must answer the same question. Whether nothing was asked of it before.
+    """Claim the output folder for these settings, since finished work in it is reused; returns whether it is new.
 
-    Raises SettingsError when the question is another, PhotoError when it is of other photos, with every difference.
+    Raises SettingsError when the folder holds a benchmark with other settings, PhotoError when the photos differ; both list
+    every difference.
     """
     path = _asked_file(settings.output)
     is_new = not path.exists()
     _check_photos(jobs)
-    check_remembered(path, asked, hint="Give another --output to measure anew.")
+    check_remembered(path, asked, hint="Choose another --output to start over.")
     for name, job in jobs.items():
         if is_embedded(settings.dataset):
             write_photos(name, job.subject.photos)
@@ -164,7 +164,7 @@ def _begin(settings: BenchmarkSettings, jobs: Mapping[str, SubjectJob], asked: M
 
 
 def _check_photos(jobs: Mapping[str, SubjectJob]) -> None:
-    hint = "Put them back as they were, give another --output, or remove {} to do it anew."
+    hint = "Restore the original photos, choose another --output, or remove {} to start over."
     found = {
         name: problems
         for name, job in jobs.items()
@@ -191,16 +191,16 @@ def _folder(settings: BenchmarkSettings, name: str) -> Path:
 
 
 def _subjects(settings: BenchmarkSettings) -> tuple[BenchmarkSubject, ...]:
-    """The subjects asked for. Raises SettingsError with everything that is wrong."""
+    """The selected subjects. Raises SettingsError with every problem."""
     if is_embedded(settings.dataset):
         return chosen(toybox_dataset(settings.output / "photos"), settings.subjects)
     return read_dataset(Path(settings.dataset).expanduser().absolute(), settings.subjects)
 
 
 def _digests(settings: BenchmarkSettings, subjects: Iterable[BenchmarkSubject]) -> dict[str, dict[str, str]]:
-    """The photos of each subject by their names, with the SHA-256 of each; none of those that are rendered.
+    """Name to SHA-256 of each subject's photos; empty for rendered subjects.
 
-    Every photo is decoded. Raises PhotoError with everything that is wrong with them.
+    Every photo is decoded. Raises PhotoError with every problem.
     """
     if is_embedded(settings.dataset):
         return {one.name: {} for one in subjects}
@@ -213,7 +213,7 @@ def _digests(settings: BenchmarkSettings, subjects: Iterable[BenchmarkSubject]) 
 
 
 def _training(settings: BenchmarkSettings, subject: BenchmarkSubject) -> TrainSettings:
-    """The paper's settings, over them a preset's, over them what is asked here."""
+    """The paper's settings, overridden by the preset's, overridden by this command's."""
     below = _preset("toybox") if is_embedded(settings.dataset) else _PAPER
     layers = [below, {"prior": {"prior_folder": settings.output / "class-images"}}]
     if settings.preset is not None:
@@ -230,12 +230,12 @@ def _training(settings: BenchmarkSettings, subject: BenchmarkSubject) -> TrainSe
     asked["loop"] = {name: value for name, value in loop.items() if value is not None}
     values = _layered([*layers, asked])
     if "model" not in values.get("base", {}):
-        raise SettingsError("model is not given", hint="Name the base model: --model sd-v1-4.ckpt")
+        raise SettingsError("model is missing", hint="Name the base model: --model sd-v1-4.ckpt")
     return parse_settings(TrainSettings, values, where=f"benchmark of {subject.name}")
 
 
 def _layered(layers: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Sections' values laid over each other, without those that a higher layer leaves no effect."""
+    """Layers merged by section, later ones on top, without values that a later layer makes ineffective."""
     values: dict[str, dict[str, Any]] = {}
     for layer in layers:
         below = without_silenced(TrainSettings, values, layer)
@@ -244,7 +244,7 @@ def _layered(layers: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dic
 
 
 def _preset(name: str) -> dict[str, Any]:
-    """The values of a shipped preset or of a YAML file."""
+    """The values of a built-in preset or of a YAML file."""
     shipped = {file.stem: file for file in Path(presets.__path__[0]).glob("*.yaml")}
     path = shipped.get(name, Path(name))
     if path.suffix not in (".yaml", ".yml"):
@@ -257,27 +257,27 @@ def _preset(name: str) -> dict[str, Any]:
 
 
 def _as_seen_from_elsewhere(model: str) -> str:
-    """A path that holds in whatever folder a worker stands; other names as they are."""
+    """Paths made absolute, since workers may run in another folder; other names unchanged."""
     path = Path(model).expanduser()
     return str(path.absolute()) if path.exists() and not is_embedded(model) else model
 
 
 def _evaluation(settings: BenchmarkSettings, *, is_toybox: bool) -> EvaluationSettings:
-    """With the choices written down that depend on the model and on `quick`."""
+    """The evaluation settings with the values filled in that depend on the model and on `quick`."""
     asked = settings.evaluation
     less = {name: value for name, value in _QUICK_EVALUATION.items() if settings.quick and not asked.is_changed(name)}
     return with_guidance_scale(asked, is_toybox=is_toybox).model_copy(update=less)
 
 
 def _workers(settings: BenchmarkSettings, num_jobs: int, display: Display) -> Workers:
-    """Ray where it is asked for, or where several GPUs have work; else this process."""
+    """Ray if requested or if several GPUs have work; otherwise this process."""
     if settings.ray is not None:
         return OverRay(settings.ray, needs_gpu=settings.device is None or settings.device == "cuda")
     num_devices = torch.cuda.device_count() if settings.device is None else 1
     if min(num_devices, num_jobs) < 2:
         return InThisProcess()
     if not has_ray():
-        display.warn(f"One of {num_devices} GPUs does all; with Ray they share it: pip install 'dreambooth[ray]'")
+        display.warn(f"Using one of {num_devices} GPUs. To use all of them, install Ray: pip install 'dreambooth[ray]'")
         return InThisProcess()
     return OverRay(None)
 
@@ -292,7 +292,7 @@ def _tell(outcome: Outcome, job: SubjectJob, display: Display) -> None:
 
 
 def _write_table(jobs: Mapping[str, SubjectJob], asked: Mapping[str, Any], output: Path) -> dict[str, Any] | None:
-    """The numbers of the subjects that are done; None, and no file, where none is."""
+    """Write the scores of the finished subjects; None, and no file, if there are none."""
     found = {name: scores for name, job in jobs.items() if (scores := read_scores(job)) is not None}
     if not found:
         return None

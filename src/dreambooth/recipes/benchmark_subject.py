@@ -1,4 +1,4 @@
-"""One subject of a benchmark: learned, shown in every prompt, measured. What is done already is not done again."""
+"""One subject of a benchmark: train on it, generate every prompt, score the images. Finished work is reused."""
 
 from __future__ import annotations
 
@@ -41,38 +41,38 @@ _PARTS = {"subject", "class_word", "is_live", "scores", "photos", "copying", "en
 
 @dataclass(frozen=True)
 class SubjectJob:
-    """All that a worker must know, on whatever machine."""
+    """Everything a worker needs, on any machine."""
 
     subject: BenchmarkSubject
     folder: Path
-    """For everything of this subject."""
+    """Folder for everything of this subject."""
     shared: Path
-    """For what subjects of one class have in common: the base model's pictures of it."""
+    """Folder shared by subjects of one class: the base model's images of the class."""
     training: TrainSettings
     evaluation: EvaluationSettings
     photos: Mapping[str, str]
-    """The photos by name, each with its SHA-256; none where they are rendered, and so cannot be others."""
+    """Name to SHA-256 of the photos; empty if they are rendered, since those cannot change."""
 
     @property
     def run(self) -> RunFolder:
-        """Where the subject is learned."""
+        """The folder of the training run."""
         return RunFolder(self.training.output.output)
 
     @property
     def scores_file(self) -> Path:
-        """Written last, so that whoever finds it has everything."""
+        """Written last: if it exists, everything else does."""
         return self.folder / "scores.json"
 
     @property
     def photos_file(self) -> Path:
-        """`photos` as they were when the subject was begun."""
+        """`photos` as they were when the subject was started."""
         return self.folder / "photos.json"
 
 
 def benchmark_subject(job: SubjectJob) -> None:
-    """Do what is missing of a subject; its numbers stand in its `scores_file` then.
+    """Do the remaining work of a subject, up to its `scores_file`.
 
-    Raises a DreamboothError of whatever step failed, Interrupted when somebody asked to stop.
+    Raises the DreamboothError of the step that failed, Interrupted when the user stopped it.
     """
     if read_scores(job) is not None:
         return
@@ -80,11 +80,11 @@ def benchmark_subject(job: SubjectJob) -> None:
     display.say(f"{job.subject.name}, a {job.subject.class_word}:")
     _learn(job, display)
     write_json(job.scores_file, _scores(job, display))
-    shutil.rmtree(job.run.checkpoints, ignore_errors=True)  # larger than all else, and nothing is left to resume
+    shutil.rmtree(job.run.checkpoints, ignore_errors=True)  # larger than everything else, and no longer needed to resume
 
 
 def read_scores(job: SubjectJob) -> Mapping[str, Any] | None:
-    """What was found of a subject; None where it is not done, or the file is damaged: then it is measured again."""
+    """The scores of a subject; None if it is not finished or the file is damaged, so that it is measured again."""
     if not job.scores_file.is_file():
         return None
     try:
@@ -95,23 +95,23 @@ def read_scores(job: SubjectJob) -> Mapping[str, Any] | None:
 
 
 def photos_that_changed(job: SubjectJob, *, hint: str) -> list[str]:
-    """What differs between a subject's photos and those that it was begun with; nothing where it was not begun.
+    """The differences between a subject's photos and those it was started with; empty if it was not started.
 
-    Raises RunError when what is known of those cannot be read; `hint` says how to do without.
+    Raises RunError with `hint` when the record of those photos cannot be read.
     """
     if not job.photos or not (job.run.path.exists() or job.scores_file.exists()):
         return []
     now, before = job.photos, read_remembered(job.photos_file, hint=hint) or job.photos
+    since = f"since {job.subject.name} was started"
     return [
-        f"{job.subject.photos / name}: {'is gone' if name not in now else 'is new' if name not in before else 'has changed'} "
-        f"since {job.subject.name} was begun"
+        f"{job.subject.photos / name}: {'removed' if name not in now else 'added' if name not in before else 'changed'} {since}"
         for name in sorted({*before, *now})
         if before.get(name) != now.get(name)
     ]
 
 
 def _learn(job: SubjectJob, display: Display) -> None:
-    """Train, or go on where a stopped run was, or do nothing when the model is there."""
+    """Train, or resume a stopped run, or do nothing if the model exists."""
     if job.run.final_model.exists():
         return
     trained = resume(job.run.path, {}, display) if job.run.config.exists() else train(job.training, display)
@@ -158,7 +158,7 @@ def _evaluation_target(job: SubjectJob) -> EvaluationTarget:
 
 
 def _class_before(prompt_set: PromptSet, base: SampleCache, display: Display) -> Samples:
-    """What the base model makes of the class: of its answers only these are looked at."""
+    """The base model's class images; of its samples only these are needed."""
     assert prompt_set.class_prompt is not None, "every subject of a dataset has a class"
     pictures = [Picture(prompt_set.class_prompt, index) for index in range(prompt_set.num_class_images)]
     return Samples(subject_PSCHW=torch.empty(0), class_NCHW=torch.stack(base.make(pictures, display)))

@@ -20,13 +20,13 @@ from dreambooth.weights.write import SINGLE_FILE_SUFFIXES, write_diffusers_folde
 __all__ = ["Conversion", "convert"]
 
 _OTHER_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".safetensor", ".yaml", ".json", ".zip")
-_OF_THE_OLD_BYTES = ("modelspec.hash", "sshs_")  # metadata that is a hash of the file it stood in
-_UNET_WEIGHTS = {"ema": "the running average", "raw": "the last weights, not their average"}
+_OF_THE_OLD_BYTES = ("modelspec.hash", "sshs_")  # metadata that holds hashes of the source file
+_UNET_WEIGHTS = {"ema": "the EMA weights", "raw": "the raw weights of the last step, not the EMA weights"}
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was written, and how its source was read."""
+    """The written model, and how its source was read."""
 
     destination: Path
     form: Literal["single-file", "diffusers"]
@@ -35,33 +35,34 @@ class Conversion:
 
 
 def convert(settings: ConvertSettings, display: Display) -> Conversion:
-    """Read a model in any form and write it in the form asked for; nothing is ever overwritten.
+    """Read a model in any form and write it in the requested form; never overwrites anything.
 
-    Raises ModelFileError when the source is no model, or the destination is taken, of an unclear form or on a full disk.
+    Raises ModelFileError when the source is not a model, or when the destination exists, has an ambiguous form or is on a full
+    disk.
     """
     destination = settings.destination.expanduser()
     form = _form(destination, settings.to)
     if destination.exists():
-        raise ModelFileError(f"{destination}: is there already", hint="Give another name, or remove it first.")
+        raise ModelFileError(f"{destination}: already exists", hint="Choose another name, or remove it first.")
     read = read_model(settings.source, config=settings.config, weights=settings.weights)
     dtype = None if settings.dtype is None else STORAGE_DTYPES[settings.dtype]
     _check_room(destination, _num_bytes(read, dtype))
     display.say(f"Read {read.report.source} ({read.report.form}, {read.report.title}).")
     if read.report.unet_weights in _UNET_WEIGHTS:
-        display.say(f"The UNet is {_UNET_WEIGHTS[read.report.unet_weights]}; also there: {read.report.also_there}.")
+        display.say(f"UNet weights: {_UNET_WEIGHTS[read.report.unet_weights]}; the file also holds {read.report.also_there}.")
     if read.report.leftover:
         some = ", ".join(read.report.leftover[:5]) + (", ..." if len(read.report.leftover) > 5 else "")
-        display.warn(f"Left out, as they belong to no part of the model: {len(read.report.leftover)} tensors ({some}).")
+        display.warn(f"Skipped {len(read.report.leftover)} tensors that belong to no part of the model ({some}).")
     if destination.suffix == ".ckpt" and (side := read.family.resolution) != read.family.usual_resolution:
         display.warn(
-            f"A .ckpt cannot say that its pictures are {side} pixels wide: make them with --width {side} --height {side}, "
+            f"A .ckpt file cannot record the model's resolution of {side} px: generate with --width {side} --height {side}, "
             f"and train with --resolution {side}."
         )
     write = write_single_file if form == "single-file" else write_diffusers_folder
     write(destination, read, dtype=dtype, metadata=_metadata(read))
     files = [destination] if destination.is_file() else [entry for entry in destination.rglob("*") if entry.is_file()]
     num_bytes = sum(file.stat().st_size for file in files)
-    display.say(f"Wrote {destination} ({form}, {settings.dtype or 'number formats kept'}, {num_bytes / 1e9:.2f} GB).")
+    display.say(f"Wrote {destination} ({form}, {settings.dtype or 'dtypes unchanged'}, {num_bytes / 1e9:.2f} GB).")
     return Conversion(destination, form, num_bytes, read.report)
 
 
@@ -69,12 +70,12 @@ def _form(destination: Path, to: Literal["single-file", "diffusers"] | None) -> 
     is_single = destination.suffix in SINGLE_FILE_SUFFIXES
     expected = " or ".join(SINGLE_FILE_SUFFIXES)
     if to == "diffusers" and is_single:
-        problem = f"{destination}: --to diffusers writes a folder, and {destination.suffix} is the suffix of a file"
-        raise ModelFileError(problem, hint="Leave out --to, or give a name without that suffix.")
+        problem = f"{destination}: --to diffusers writes a folder, but {destination.suffix} is a file suffix"
+        raise ModelFileError(problem, hint="Drop --to, or use a name without that suffix.")
     if not is_single and (to == "single-file" or (to is None and destination.suffix in _OTHER_SUFFIXES)):
         found = f"'{destination.suffix}'" if destination.suffix else "no suffix"
-        hint = f"Name it {destination.with_suffix(SINGLE_FILE_SUFFIXES[0])}, or give --to diffusers to make a folder."
-        raise ModelFileError(f"{destination}: a single file ends in {expected}, found {found}", hint=hint)
+        hint = f"Name it {destination.with_suffix(SINGLE_FILE_SUFFIXES[0])}, or use --to diffusers to write a folder."
+        raise ModelFileError(f"{destination}: a single file must end in {expected}, found {found}", hint=hint)
     return "single-file" if is_single else "diffusers"
 
 
@@ -88,13 +89,13 @@ def _check_room(destination: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(existing).free
     if free < num_bytes:
         raise ModelFileError(
-            f"{destination}: the model needs {num_bytes / 1e9:.2f} GB on this disk, and {free / 1e9:.2f} GB are free",
+            f"{destination}: the model needs {num_bytes / 1e9:.2f} GB on this disk, but only {free / 1e9:.2f} GB are free",
             hint="Use --dtype float16, or a destination on another disk.",
         )
 
 
 def _metadata(read: ModelWeights) -> dict[str, str]:
-    """What the source said about itself, without hashes of its old bytes, and where it came from."""
+    """The source's metadata without hashes of the old file, plus the source's name."""
     kept = {key: value for key, value in read.metadata.items() if not key.startswith(_OF_THE_OLD_BYTES)}
     steps = {"global_step": step} if (step := read.report.bookkeeping.get("global_step")) is not None else {}
     return {**kept, **steps, "dreambooth.converted_from": read.report.source.name}

@@ -1,8 +1,7 @@
-"""`dreambooth demo`: the whole story once, with nothing but what ships with the package.
+"""`dreambooth demo`: the whole workflow once, with only the bundled model.
 
-Photos of a subject go in, and the recipes of `train` and `generate` do the rest, with the preset `toybox`: class images,
-training with prior preservation, pictures of the subject in places where nobody photographed it, and the class before and
-after, from the same noise.
+Renders photos of a subject, then runs the recipes of `train` and `generate` with the preset `toybox`: class images, training
+with prior preservation, images of the subject in new places, and the class before and after training with the same seeds.
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ _NUM_IMAGES = 5
 _SAMPLING_STEPS = 30
 _GUIDANCE_SCALE = 3.0
 _NEXT = """\
-Your own photos, with a real Stable Diffusion 1 model:
+To use your own photos with a real Stable Diffusion 1 model:
   dreambooth train --model sd-v1-4.ckpt --photos FOLDER --class-word dog --output runs/mine
-More pictures with the model of this demo:
+To generate more images with the demo's model:
   dreambooth generate --model {run} --prompt "{prompt} on the road" --guidance-scale 3"""
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo left."""
+    """The files the demo wrote."""
 
     trained: TrainResult
     sheet: Path
@@ -52,20 +51,20 @@ class DemoResult:
 
 
 def demo(settings: DemoSettings, display: Display) -> DemoResult:
-    """Learn one subject of the small world and tell the story in pictures. Raises SettingsError when there is none such."""
+    """Train on one toybox subject and write a sheet and a report. Raises SettingsError for an unknown subject."""
     started = monotonic()
     look = subject_look(settings.subject)
     output = _free(settings.output if settings.output.name else settings.output.absolute())
     choose_device(settings.device)
     if output.name != settings.output.name:
-        display.say(f"{settings.output} is there already; this demo goes into {output}.")
+        display.say(f"{settings.output} already exists; this demo writes to {output}.")
     photos_folder = _photos_of(output)
-    display.say(f"The demo teaches the small model that ships one {look.class_word}, from {_NUM_IMAGES} photos of it.")
+    display.say(f"The demo teaches the bundled model (toybox) one {look.class_word} from {_NUM_IMAGES} photos.")
     photos = write_photos(settings.subject, photos_folder, num=_NUM_IMAGES)
     training = _training(settings, photos_folder, look.class_word, output)
     trained = train(training, display)
     if trained.was_asked_to_stop:
-        raise Interrupted(f"Stopped after training. The model is {trained.model}; no pictures were made.", exit_code=130)
+        raise Interrupted(f"Stopped after training. The model is {trained.model}; no images were generated.", exit_code=130)
 
     model, token = model_name(output), training.subject.token
     subject_prompt, class_prompt = f"photo of a {token} {look.class_word}", f"photo of a {look.class_word}"
@@ -79,13 +78,11 @@ def demo(settings: DemoSettings, display: Display) -> DemoResult:
     before = pictures(EMBEDDED_MODEL, "class-before", [class_prompt], _NUM_IMAGES)
     after = pictures(model, "class-after", [class_prompt], _NUM_IMAGES)
     rows = [
-        Row("The photos", f"All that is known of the subject: photos of one {look.class_word}.", photos),
-        Row(f'"{subject_prompt}"', "The word alone, from five different noises.", seen),
-        Row(
-            f'"{subject_prompt} ..."', "Places in which the subject was never photographed are among these.", elsewhere, _PLACES
-        ),
-        Row(f'"{class_prompt}", before', "What the base model makes of the class.", before),
-        Row(f'"{class_prompt}", after', "The same noises after training; class images were there to hold the class.", after),
+        Row("The photos", f"All that training sees of the subject: photos of one {look.class_word}.", photos),
+        Row(f'"{subject_prompt}"', "The prompt without a place, from five different seeds.", seen),
+        Row(f'"{subject_prompt} ..."', "Some of these places appear in none of the photos.", elsewhere, _PLACES),
+        Row(f'"{class_prompt}", before', "The class, as the base model draws it.", before),
+        Row(f'"{class_prompt}", after', "The same seeds after training; class images preserved the class.", after),
     ]
     next_commands = _NEXT.format(run=quoted(model), prompt=subject_prompt)
     sheet, seconds = write_sheet(output / "story.png", rows), monotonic() - started
@@ -94,10 +91,10 @@ def demo(settings: DemoSettings, display: Display) -> DemoResult:
         f"A {look.class_word} named {token}",
         rows,
         losses=_validation_losses(output),
-        facts={**_facts(training, settings.subject), "the whole demo": format_duration(seconds)},
+        facts={**_facts(training, settings.subject), "total time": format_duration(seconds)},
         next_commands=next_commands,
     )
-    display.say(f"Done in {format_duration(seconds)}. The story in one picture: {sheet}\nAs a page: {report}\n{next_commands}")
+    display.say(f"Done in {format_duration(seconds)}. Overview image: {sheet}\nReport: {report}\n{next_commands}")
     return DemoResult(trained, sheet, report)
 
 
@@ -137,7 +134,7 @@ def _facts(training: TrainSettings, subject: str) -> dict[str, str]:
         "subject": subject,
         "steps": str(training.loop.steps),
         "learning rate": f"{training.optimizer.learning_rate:g}",
-        "photos and class images in a step": f"{training.loop.batch_size} + {training.loop.batch_size}",
+        "photos and class images per step": f"{training.loop.batch_size} + {training.loop.batch_size}",
         "class images": str(training.prior.num_prior_images),
     }
 
@@ -147,7 +144,7 @@ def _photos_of(run: Path) -> Path:
 
 
 def _free(folder: Path) -> Path:
-    """`folder`, or the first of folder-2, folder-3, ... that nothing stands at: a demo may be run again and again."""
+    """`folder`, or the first of folder-2, folder-3, ... that does not exist, so that the demo can be repeated."""
     candidate, number = folder, 2
     while candidate.exists() or _photos_of(candidate).exists():
         candidate, number = folder.with_name(f"{folder.name}-{number}"), number + 1

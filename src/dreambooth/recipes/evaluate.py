@@ -1,4 +1,4 @@
-"""`dreambooth evaluate`: what a model learned of its subjects, and what became of their classes, in numbers and in pictures."""
+"""`dreambooth evaluate`: how well a model learned its subjects and preserved their classes, as scores and images."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ __all__ = ["EvaluateResult", "evaluate", "stopped_text"]
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """What was found, and where it is written."""
+    """The scores of an evaluation, and the files it wrote."""
 
     scores: Mapping[str, Mapping[str, Score]]
-    """Of the model, by the name of the subject and that of the score."""
+    """The model's scores, by subject name and score name."""
     copying: tuple[str, ...]
-    """The subjects whose pictures repeat their photos."""
+    """The subjects with a copy warning: most of their images reproduce the photos."""
     scores_file: Path
     report: Path
 
 
 def evaluate(settings: EvaluateSettings, display: Display) -> EvaluateResult:
-    """Make the same pictures with a model, its base and the run's other models, score them, and write a report.
+    """Generate the same images with a model, its base and the run's other models, score them, and write a report.
 
-    A run that learned several subjects is asked for all of them. Raises a DreamboothError with what is missing or wrong
-    before any picture is made.
+    A run trained on several subjects is evaluated on all of them. Raises a DreamboothError with every problem before any
+    image is generated.
     """
     request, evaluation = _request_of(settings), settings.evaluation
     asked = evaluation_targets(request)
@@ -93,16 +93,16 @@ def _request_of(settings: EvaluateSettings) -> EvaluationRequest:
 
 
 def stopped_text(output: Path) -> str:
-    """What is said when somebody stops the work: what there is in the folder `output`, and what the same command does."""
+    """The message after an interrupt: what the folder `output` holds, and what running the same command does."""
     if any((output / "pictures").glob("*/*.png")):
-        return f"Stopped. The pictures made so far are in {output}; the same command goes on from there."
-    return "Stopped before the first picture was made; the same command starts again."
+        return f"Stopped. The images generated so far are in {output}; run the same command to resume."
+    return "Stopped before the first image was generated; run the same command to start again."
 
 
 def _show_what_is_doubtful(asked: Sequence[EvaluationTarget], warnings: Sequence[str], display: Display) -> None:
-    """Nothing that keeps the work from starting, but whoever reads the scores must know it."""
+    """Problems that do not prevent the evaluation but matter for reading its scores."""
     if problems := tuple(dict.fromkeys(problem for one in asked for problem in one.photo_warnings)):
-        display.table("Pictures", PROBLEM_COLUMNS, problem_rows(problems))
+        display.table("Images", PROBLEM_COLUMNS, problem_rows(problems))
     for warning in warnings:
         display.warn(warning)
 
@@ -117,24 +117,24 @@ def _say_what_it_costs(
     of_class = max(0 if one.class_prompt is None else one.num_class_images for one in prompt_sets)
     display.say(
         ("" if len(prompt_sets) == 1 else f"For each of {len(prompt_sets)} subjects ")
-        + f"{counted(len(first.prompts), 'prompt')} x {counted(first.num_images, 'picture')} and {of_class} of the class, "
-        f"with the model{'' if model_samples.base is None else ' and its base'}"
+        + f"{counted(len(first.prompts), 'prompt')} x {counted(first.num_images, 'image')} and {of_class} of the class, "
+        f"with the model{'' if model_samples.base is None else ' and its base model'}"
         + (f", fewer with {counted(num_others, 'other model')} of the run" if num_others else "")
-        + f": {counted(total, 'picture')}, of which {missing} {'is' if missing == 1 else 'are'} still to be made"
+        + f": {counted(total, 'image')}, {missing} still to generate"
     )
 
 
 def _make_pictures(
     model_samples: ModelSamples, prompt_sets: Sequence[PromptSet], num_other_images: int, display: Display
 ) -> None:
-    """Everything that is missing, model by model: to build one takes long, and it shows all subjects then."""
+    """Generate everything that is missing, model by model: building one is slow, so it generates for all subjects."""
     for sample_cache, pictures in model_samples.wanted(prompt_sets, num_other_images=num_other_images):
         if missing := sample_cache.missing(pictures):
             sample_cache.make(missing, display)
 
 
 def _measure(evaluator: Evaluator, model_samples: ModelSamples, num_other_images: int, display: Display) -> ModelScores:
-    """Scores of the model, its base and the photos, and of fewer pictures of all models over the steps of training."""
+    """Scores of the model, its base and the photos, and scores by training step from fewer images of each model."""
 
     def made(sample_cache: SampleCache, asked: Evaluator) -> Samples:
         return asked.samples(lambda pictures: sample_cache.make(pictures, display))
@@ -164,7 +164,7 @@ def _tell(results: Results, display: Display) -> EvaluateResult:
         _show_scores(result, display, is_one=len(results.subjects) == 1)
     display.say("; ".join(f"{what} {encoder}" for what, encoder in encoders_text(encoders).items()))
     _show_confusion(results, encoders.dino.name, display)
-    display.say(f"Wrote {scores_file}\nThe report, for a browser: {report}")
+    display.say(f"Wrote {scores_file}\nReport (open in a browser): {report}")
     return EvaluateResult(
         {one.asked.name: one.found.model.scores for one in results.subjects},
         tuple(one.asked.name for one in results.subjects if one.found.model.is_copying),
@@ -194,14 +194,14 @@ def _show_scores(result: SubjectResults, display: Display, *, is_one: bool) -> N
 
 
 def _show_confusion(results: Results, encoder: str, display: Display) -> None:
-    """Nothing for one subject, which has no other to be taken for."""
+    """Nothing for a single subject."""
     if results.confusion_KK is None:
         return
     names = results.names
-    display.say(f"Whose photos the pictures of each subject look most like, by {encoder}:")
+    display.say(f"Which subject's photos the images of each subject resemble most, according to {encoder}:")
     display.table(
-        "Told apart",
-        ("pictures of", *(f"like {name}" for name in names)),
+        "Confusion between subjects",
+        ("images of", *(f"like {name}" for name in names)),
         [
             (name, *(f"{share:.0%}" for share in shares))
             for name, shares in zip(names, results.confusion_KK.tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""`dreambooth generate`: pictures of prompts, made by a base model or by what training wrote."""
+"""`dreambooth generate`: images for prompts, from a base model or a trained one."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ __all__ = ["GenerateResult", "check_request", "generate", "pictures_of"]
 
 @dataclass(frozen=True)
 class GenerateResult:
-    """What was written."""
+    """The files that were written."""
 
     files: tuple[Path, ...]
-    """One PNG a picture: all of the first prompt, then all of the second, ..."""
+    """One PNG per image: all of the first prompt, then all of the second, ..."""
     grids: tuple[Path, ...]
 
 
 def generate(settings: GenerateSettings, display: Display) -> GenerateResult:
-    """Make `num_images` pictures of every prompt.
+    """Generate `num_images` images for every prompt.
 
     Raises SettingsError, before the model is built, when there is no prompt, a file cannot be read, the folder cannot be
-    written or the size is impossible; ModelFileError when the model cannot be read or gives numbers that are not finite.
+    written or the size is impossible; ModelFileError when the model cannot be read or returns values that are not finite.
     """
     asked = settings.sample
     prompts, device = check_request(asked)
-    with Interrupts(lambda: f"Stopped. The pictures made so far are in {asked.output}."):
+    with Interrupts(lambda: f"Stopped. The images generated so far are in {asked.output}."):
         base = read_model(settings.base.model, config=settings.base.config, weights=settings.base.weights)
         pictures = pictures_of(prompts, asked.num_images)
         first, files = next_number(asked.output), list[Path]()
@@ -53,19 +53,19 @@ def generate(settings: GenerateSettings, display: Display) -> GenerateResult:
                 files.append(path)
         grids = _write_grids(asked, prompts, files, first)
     names = files[0].name if len(files) == 1 else f"{files[0].name} to {files[-1].name}"
-    display.say(f"Wrote into {asked.output}: {names}")
+    display.say(f"Wrote to {asked.output}: {names}")
     return GenerateResult(tuple(files), grids)
 
 
 def pictures_of(prompts: Sequence[str], num_images: int) -> list[Picture]:
-    """All pictures of the first prompt, then all of the second, and so on."""
+    """All images of the first prompt, then all of the second, and so on."""
     return [Picture(prompt, index) for prompt in prompts for index in range(num_images)]
 
 
 def check_request(asked: SampleSettings, *, writes: bool = True) -> tuple[tuple[str, ...], torch.device]:
-    """The prompts and the device. Raises one SettingsError with everything that is wrong.
+    """The prompts and the device. Raises one SettingsError with every problem.
 
-    The folder is checked, and made, where it `writes` files.
+    If it `writes` files, the output folder is checked and created.
     """
     prompts, device, problems = asked.prompt, torch.device("cpu"), list[str]()
     try:
@@ -73,7 +73,7 @@ def check_request(asked: SampleSettings, *, writes: bool = True) -> tuple[tuple[
     except SettingsError as error:
         problems.extend(error.problems)
     else:
-        problems.extend([] if prompts else ["there is no prompt, so there is nothing to show"])
+        problems.extend([] if prompts else ["no prompt was given"])
     try:
         device = choose_device(asked.device)
     except SettingsError as error:
@@ -86,7 +86,7 @@ def check_request(asked: SampleSettings, *, writes: bool = True) -> tuple[tuple[
 
 
 def _write_grids(asked: SampleSettings, prompts: Sequence[str], files: Sequence[Path], first: int) -> tuple[Path, ...]:
-    """One grid a prompt, numbered like its first picture; none when it would hold one picture."""
+    """One grid per prompt, numbered like its first image; none if it would hold a single image."""
     grids: list[Path] = []
     if asked.grid and asked.num_images > 1:
         for position, prompt in enumerate(prompts):

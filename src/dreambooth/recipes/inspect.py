@@ -1,4 +1,4 @@
-"""`dreambooth inspect`: what a model file holds, and what the tokenizer makes of a word."""
+"""`dreambooth inspect`: the contents of a model file, and how the tokenizer splits a word."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
 __all__ = ["InspectResult", "inspect_model"]
 
 _UNET_WEIGHTS = {
-    "ema": "the running average of the training run (--weights ema)",
-    "raw": "those of the last training step (--weights raw)",
-    "only": "the only ones in it",
+    "ema": "the EMA weights (--weights ema)",
+    "raw": "the raw weights of the last training step (--weights raw)",
+    "only": "the only set in the file",
 }
-_MOST_NAMES = 40  # of left-over tensors that are printed; the result holds all
+_MOST_NAMES = 40  # ignored tensors that are printed; the result holds all
 _RUN_PROGRAMS = ("os.", "posix.", "nt.", "subprocess.", "sys.", "shutil.", "socket.", "runpy.", "importlib.", "webbrowser.")
 _RUN_CODE = ("eval", "exec", "compile", "open", "__import__")  # getattr is in many honest pickles
 
 
 @dataclass(frozen=True)
 class InspectResult:
-    """How the model was read (None without a model), and a description of each word asked for."""
+    """How the model was read (None without a model), and a description of each requested word."""
 
     report: ReadingReport | None
     tokens: tuple[TokenDescription, ...]
 
 
 def inspect_model(settings: InspectSettings, display: Display) -> InspectResult:
-    """Show what a model holds and what its tokenizer makes of words. Raises ModelFileError when it is no model."""
+    """Show the contents of a model and how its tokenizer splits words. Raises ModelFileError when it is not a model."""
     report = None
     if settings.model is not None:
-        from dreambooth.weights.read import read_model  # brings torch, for which a look at a word need not wait
+        from dreambooth.weights.read import read_model  # loads torch, which inspecting a word does not need
 
         read = read_model(settings.model, config=settings.config, weights=settings.weights)
         report = read.report
@@ -55,22 +55,22 @@ def _show_model(read: ModelWeights, display: Display) -> None:
         (part.title, f"{part.num_parameters:,}", str(part.num_tensors), ", ".join(part.dtypes), "-".join(map(str, spec.widths)))
         for part, spec in zip(report.parts, read.family.parts.values(), strict=True)
     ]
-    display.table("Parts", ("part", "parameters", "tensors", "number format", "widths"), rows)
-    also_there = "" if report.also_there is None else f"; also there: {report.also_there}"
+    display.table("Parts", ("part", "parameters", "tensors", "precision", "widths"), rows)
+    also_there = "" if report.also_there is None else f"; the file also holds {report.also_there}"
     display.say(f"UNet weights: {_UNET_WEIGHTS[report.unet_weights]}{also_there}.")
     for note in report.notes:
         display.say(f"Note: {note}.")
-    _show_values("Noted by the training program", report.bookkeeping.items(), display)
+    _show_values("Written by the training program", report.bookkeeping.items(), display)
     _show_values("Metadata", read.metadata.items(), display)
     _show_neutralised(report.neutralised, display)
     if report.leftover:
         names = ", ".join(report.leftover[:_MOST_NAMES])
         more = f", and {len(report.leftover) - _MOST_NAMES} more" if len(report.leftover) > _MOST_NAMES else ""
-        display.say(f"Not part of the model and not used, {len(report.leftover)} tensors: {names}{more}")
+        display.say(f"Ignored {len(report.leftover)} tensors that are not part of the model: {names}{more}")
 
 
 def _show_values(title: str, items: Iterable[tuple[str, str]], display: Display) -> None:
-    from dreambooth.weights.pickles import printable  # brings torch, as above
+    from dreambooth.weights.pickles import printable  # loads torch, as above
 
     shown = [f"{printable(name)} {printable(value)}" for name, value in items]
     if shown:
@@ -81,11 +81,11 @@ def _show_neutralised(names: Sequence[str], display: Display) -> None:
     harmful = [name for name in names if _runs_something(name)]
     if harmful:
         display.warn(
-            f"this pickle would run a program when loaded in the usual way: {', '.join(harmful)}. Nothing of it was run here; "
-            "do not open the file with another program, and do not trust where it came from."
+            f"this pickle would run code when loaded the usual way: {', '.join(harmful)}. Nothing was run here; "
+            "do not open the file with another program, and do not trust its source."
         )
     if rest := [name for name in names if name not in harmful]:
-        display.say(f"Python objects in the pickle that were not built: {', '.join(rest)}")
+        display.say(f"Python objects in the pickle that were not created: {', '.join(rest)}")
 
 
 def _runs_something(name: str) -> bool:
@@ -104,4 +104,4 @@ def _show_tokens(tokens: Sequence[TokenDescription], display: Display) -> None:
         if not token.warnings:
             display.say(f"'{token.word}' is a single rare token.")
     if any(token.warnings for token in tokens):
-        display.say("`dreambooth tokens` proposes words without these faults.")
+        display.say("`dreambooth tokens` suggests words without these problems.")

@@ -1,4 +1,4 @@
-"""`dreambooth plan`: how much memory training would need under each preset, and which one `auto` would take."""
+"""`dreambooth plan`: how much memory training needs with each preset, and which one `auto` chooses."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _COMPONENTS = ("preset", "weights", "gradients", "states", "activations", "other
 
 @dataclass(frozen=True)
 class PlanResult:
-    """Predictions by preset, and what `auto` would take."""
+    """Predictions by preset, and the choice of `auto`."""
 
     estimates: Mapping[MemoryPreset, MemoryEstimate]
-    """Presets that contradict the choices given are left out."""
+    """Without presets that contradict the given settings."""
     auto: MemoryPreset | None
-    """None when a preset was named, nothing fits, or the one that would be taken does not go with the choices given."""
+    """None if a preset was named, none fits, or the choice contradicts the given settings."""
     free: int | None
-    """Bytes that were planned for; None where nobody knows."""
+    """Free bytes that were planned for; None if unknown."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class _Place:
     title: str
     free: int | None
     device: torch.device | None
-    """None for a GPU that is not here."""
+    """None for a GPU in another machine."""
 
     @property
     def is_gpu(self) -> bool:
@@ -61,16 +61,16 @@ class _Place:
         return self.device is None or has_bfloat16(self.device)
 
     def fits(self, preset: MemoryPreset, peak: int) -> str:
-        """Yes or no; empty for a preset of another kind of device, and where nobody knows."""
+        """Yes or no; empty for a preset of another type of device, or if the free memory is unknown."""
         if self.free is None or (preset == "cpu") == self.is_gpu:
             return ""
         return "yes" if peak <= (USABLE * self.free if self.is_gpu else self.free) else "no"
 
 
 def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
-    """Show the predicted memory of each preset, or of the one named, by phase and component.
+    """Show the predicted memory of each preset, or of the named one, by phase and component.
 
-    Raises SettingsError when no preset goes with the choices given, and ModelFileError when the model cannot be read.
+    Raises SettingsError when no preset works with the given settings, and ModelFileError when the model cannot be read.
     """
     place = _place(settings)
     family = _family(settings.base, display)
@@ -80,16 +80,16 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
     if not estimates:
         raise SettingsError(list(dict.fromkeys(problems.values())))
     trained = " and ".join(family.parts[name].title for name in trained_parts(workload.trainee, family))
-    display.say(f"{family.title}: {trained}, {workload.num_examples} pictures of {workload.size} px in a forward pass")
-    display.table("GiB at the fullest moment", _COMPONENTS, [_row(preset, one, place) for preset, one in estimates.items()])
+    display.say(f"{family.title}: {trained}, {workload.num_examples} images of {workload.size} px per forward pass")
+    display.table("Peak memory in GiB", _COMPONENTS, [_row(preset, one, place) for preset, one in estimates.items()])
     _show_phases(estimates, display)
     for preset, problem in problems.items():
-        display.say(f"Left out: {preset}: {problem}")
+        display.say(f"Skipped: {preset}: {problem}")
     display.say(
-        f"In 'other', {gib(WORKSPACE)} GiB are a guess for workspaces of libraries and gaps between tensors, not measured yet."
+        f"'other' includes {gib(WORKSPACE)} GiB for library workspaces and fragmentation, an estimate that is not yet measured."
     )
     if named != "auto":
-        fits = {"yes": "fits", "no": "does not fit", "": "is for another kind of device than"}[
+        fits = {"yes": "fits", "no": "does not fit", "": "is for another type of device, not for"}[
             place.fits(named, estimates[named].peak)
         ]
         display.say(f"{named} {fits} {place.title}. {describe_estimate(estimates[named], place.free)}")
@@ -97,7 +97,7 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
     auto = first_that_fits(settings.memory, family, workload, place.device, free=place.free) if place.is_gpu else "cpu"
     found, wrong = _estimates((auto,), settings, family, workload, place)
     if auto in wrong:
-        display.say(f"On {place.title}: auto would take {auto}, and {wrong[auto]}")
+        display.say(f"On {place.title}: auto would choose {auto}, but {wrong[auto]}")
         return PlanResult(estimates, None, place.free)
     does_fit = place.fits(auto, found[auto].peak) != "no"
     _show_choice(auto, found[auto], place, display, does_fit=does_fit)
@@ -106,7 +106,7 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
 
 def _family(base: PlannedModelSettings, display: Display) -> Family:
     if base.model is None:
-        display.say("No --model given: the plan is for a full-size Stable Diffusion 1.")
+        display.say("No --model given: planning for a full-size Stable Diffusion 1.")
         return full_size_stable_diffusion_1()
     return read_model(base.model, config=base.config, weights=base.weights).family
 
@@ -121,7 +121,7 @@ def _place(settings: PlanSettings) -> _Place:
 def _estimates(
     presets: tuple[MemoryPreset, ...], settings: PlanSettings, family: Family, workload: Workload, place: _Place
 ) -> tuple[dict[MemoryPreset, MemoryEstimate], dict[MemoryPreset, str]]:
-    """Predictions, and the problems of presets that cannot be."""
+    """Predictions, and the problems of impossible presets."""
     estimates: dict[MemoryPreset, MemoryEstimate] = {}
     problems: dict[MemoryPreset, str] = {}
     for preset in presets:
@@ -135,7 +135,7 @@ def _estimates(
 
 
 def _row(preset: MemoryPreset, estimate: MemoryEstimate, place: _Place) -> tuple[str, ...]:
-    """The components of the fullest moment; they add up to the peak."""
+    """The components of the peak; they add up to it."""
     use = estimate.largest.use
     other = use.average + use.scratch + use.workspace
     numbers = (use.weights, use.gradients, use.states, use.activations, other, estimate.peak)
@@ -145,13 +145,13 @@ def _row(preset: MemoryPreset, estimate: MemoryEstimate, place: _Place) -> tuple
 def _show_phases(estimates: Mapping[MemoryPreset, MemoryEstimate], display: Display) -> None:
     names = [phase.name for phase in next(iter(estimates.values())).phases]
     rows = [(preset, *(gib(phase.use.total) for phase in one.phases), one.largest.name) for preset, one in estimates.items()]
-    display.table("Peak of each phase in GiB", ("preset", *names, "the fullest"), rows)
+    display.table("Peak of each phase in GiB", ("preset", *names, "largest"), rows)
 
 
 def _show_choice(preset: MemoryPreset, estimate: MemoryEstimate, place: _Place, display: Display, *, does_fit: bool) -> None:
-    found = f"auto takes {preset}" if does_fit else f"nothing fits, and the smallest is {preset}"
+    found = f"auto chooses {preset}" if does_fit else f"no preset fits; the smallest is {preset}"
     display.say(f"On {place.title}: {found}. {describe_estimate(estimate, place.free)}")
     if not does_fit:
-        display.say("What saves most: --memory-preset 6gb --stream-blocks")
+        display.say("To use the least memory: --memory-preset 6gb --stream-blocks")
     if not place.is_gpu:
-        display.say("To plan for the GPU of another machine: --gpu-memory GIB")
+        display.say("To plan for a GPU in another machine: --gpu-memory GIB")

@@ -20,15 +20,15 @@ class ProposedTokens:
 
 
 def propose_tokens(settings: TokensSettings, display: Display) -> ProposedTokens:
-    """Show words that are a single rare token and, as far as can be told, mean nothing."""
+    """Show words that are a single rare token and not a known word."""
     words = rarest_words(settings.num_tokens)
     proposed = ProposedTokens(tuple(describe_token(word) for word in words))
     rows = [(token.word, str(token.ids[0])) for token in proposed.tokens]
     display.table("Rarest first", ("token", "id"), rows)
     if len(words) < settings.num_tokens:
-        display.say(f"{settings.num_tokens} were asked for; these {len(words)} are all that pass.")
+        display.say(f"Only {len(words)} of the requested {settings.num_tokens} words qualify.")
     display.say(
-        "They are rare in the text that CLIP's vocabulary was made from, and are no word that could be told as one. Any may "
-        "still stand for something somewhere: make a few pictures with `dreambooth generate --prompt` first and see."
+        "These tokens are rare in the text that CLIP's vocabulary was built from, and are not known words. One may still mean "
+        "something to your model: generate a few images of it with `dreambooth generate --prompt` first."
     )
     return proposed

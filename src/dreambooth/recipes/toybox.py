@@ -1,4 +1,4 @@
-"""`dreambooth toybox photos`, `sheet` and `count`: the small world to look at, and a model of it to be judged."""
+"""`dreambooth toybox photos` and `sheet`: rendered images of the toybox world."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ NUM_PHOTOS = 5
 
 
 PHOTO_SIDE = 128
-"""Of the photos of a subject, when nobody says otherwise."""
+"""Default width and height of the photos, in pixels."""
 
 
 def subject_look(name: str) -> Look:
-    """The fixed subject of that name, or the one drawn from a whole number. Raises SettingsError when it is neither."""
+    """The fixed subject of that name, or a random one from a seed. Raises SettingsError when it is neither."""
     if name in SUBJECTS:
         return SUBJECTS[name]
     if name.isdecimal():
@@ -40,7 +40,7 @@ def render_photos(settings: PhotosSettings, display: Display) -> tuple[Path, ...
     look = subject_look(settings.subject)
     folder = settings.output or Path("photos") / settings.subject
     paths = write_photos(settings.subject, folder, num=settings.num_photos, side=settings.side, seed=settings.seed)
-    display.say(f"Wrote {len(paths)} photos of a {look.class_word} into {folder}. To learn it:")
+    display.say(f"Wrote {len(paths)} photos of a {look.class_word} to {folder}. To train on them:")
     display.say(f"  dreambooth train --preset toybox --photos {quoted(folder)} --class-word {look.class_word}")
     return paths
 
@@ -48,21 +48,21 @@ def render_photos(settings: PhotosSettings, display: Display) -> tuple[Path, ...
 def write_photos(
     subject: str, folder: Path, *, num: int = NUM_PHOTOS, side: int = PHOTO_SIDE, seed: int = PHOTO_SEED
 ) -> tuple[Path, ...]:
-    """Render photos of a subject, `side` pixels wide, into a folder that holds nothing else; their paths."""
+    """Render photos of a subject, `side` pixels wide, into a folder that holds nothing else; returns their paths."""
     look = subject_look(subject)
     _check_is_folder(folder)
     scenes = subject_scenes(look, num=num, seed=seed)
     paths = tuple(folder / f"{subject}-{number + 1:02d}.png" for number in range(num))
     others = sorted(entry.name for entry in folder.iterdir() if entry not in paths) if folder.is_dir() else []
     if others:
-        raise SettingsError(f"output is {folder}: it holds {others[0]} already, which would be learned from as well")
+        raise SettingsError(f"output is {folder}: it already holds {others[0]}, which training would use as well")
     for path, scene in zip(paths, scenes, strict=True):
         save_picture(path, _pixels(render(scene, side)), {"place": scene.place})
     return paths
 
 
 def render_sheet(settings: SheetSettings, display: Display) -> Path:
-    """Every class in every place, then every fixed subject in every place. Raises SettingsError for another file than a PNG."""
+    """A sheet of every class, then every fixed subject, in every place. Raises SettingsError unless the output is a PNG."""
     if settings.output.suffix != ".png" or settings.output.is_dir():
         raise SettingsError(f"output is {settings.output}: expected the name of a PNG file, such as world.png")
     rows: dict[str, list[NDArray[np.uint8]]] = {}
@@ -78,7 +78,7 @@ def render_sheet(settings: SheetSettings, display: Display) -> Path:
 
 def _check_is_folder(path: Path) -> None:
     if path.exists() and not path.is_dir():
-        raise SettingsError(f"output is {path}: is a file, and a folder is needed", hint="Choose another --output.")
+        raise SettingsError(f"output is {path}: expected a folder, found a file", hint="Choose another --output.")
 
 
 def _pixels(image: NDArray[np.uint8]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Training, from photos and a base model to a personalised model. Read `_run` for the table of contents."""
+"""Training, from photos and a base model to a personalized model. Start reading at `_run`."""
 
 from __future__ import annotations
 
@@ -47,34 +47,31 @@ __all__ = ["TrainResult", "resume", "train"]
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-_STOPPING = (
-    "Asked to stop: it does so after this step, with the scores and previews that belong to it, and saves. "
-    "Ask again to quit at once, without saving."
-)
+_STOPPING = "Stopping after this step, then saving. Press Ctrl-C again to quit without saving."
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run left."""
+    """The outcome of a training run."""
 
     run: Path
     model: Path | None
     """The final model; None when a time limit stopped the run before its last step."""
     step: int
     was_asked_to_stop: bool = False
-    """Whether somebody asked to stop while it ran; the last step may have been done all the same."""
+    """Whether the user asked to stop; the last step may have been done anyway."""
 
 
 def train(settings: TrainSettings, display: Display, *, beside: Mapping[str, str] = _NOTHING) -> TrainResult:
-    """Teach a base model one subject. Raises a DreamboothError with everything that is wrong before any training.
+    """Train a base model on a subject. Raises a DreamboothError with every problem before training starts.
 
-    `beside` maps paths within the run's folder to texts that are put there when the run begins.
+    `beside` maps paths inside the run folder to texts that are written when the run starts.
     """
     return _run(settings, display, is_resume=False, beside=beside)
 
 
 def resume(run: Path, changes: Mapping[str, Any], display: Display) -> TrainResult:
-    """Go on with a run bit for bit as if it had never stopped. `changes` maps dotted settings to the values now given."""
+    """Resume a run, bit for bit as if it had never stopped. `changes` maps dotted setting names to new values."""
     return _run(settings_for_resume(RunFolder(run), changes), display, is_resume=True, beside=_NOTHING)
 
 
@@ -100,7 +97,7 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool, beside: 
                 is_done = session.state.step >= ready.loop.steps or (restored and _has_ended_early(session))
                 if not is_done:
                     if restored:
-                        display.say(f"Going on from step {session.state.step}")
+                        display.say(f"Resuming from step {session.state.step}")
                     is_done = _train(session, display, interrupts, restored=restored)
                 elif ready.measured.chooses:
                     put_chosen_model(session)
@@ -112,7 +109,7 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool, beside: 
 
 
 def _begin(ready: Ready, display: Display, *, is_resume: bool, beside: Mapping[str, str]) -> None:
-    """Take the run folder, clear what a killed run left half done, and write down what will be done."""
+    """Prepare the run folder: remove leftovers of a killed run and write the settings."""
     _check_it_can_begin(ready, is_resume=is_resume)
     remove_leftovers(ready.run.path, is_deep=True)
     for line in ready.announcement:
@@ -123,7 +120,7 @@ def _begin(ready: Ready, display: Display, *, is_resume: bool, beside: Mapping[s
 
 
 def _check_it_can_begin(ready: Ready, *, is_resume: bool) -> None:
-    """What only the process that holds the folder can know: nobody began here meanwhile, and nothing finished is lost."""
+    """Checks that need the folder's lock: no other run started here meanwhile, and no finished model would be lost."""
     run = ready.run
     if not is_resume and run.config.exists():
         hint = f"Continue it with: {resume_command(run.path, ready.outputs.layout)}"
@@ -131,15 +128,15 @@ def _check_it_can_begin(ready: Ready, *, is_resume: bool) -> None:
     if is_resume and not find_checkpoints(run) and _is_finished(run):
         again = f"dreambooth train --model {quoted(model_name(run.path))} --output ANOTHER_FOLDER ..."
         raise RunError(
-            f"{run.path}: has a finished model and no checkpoint to go on from; starting again would overwrite it",
-            hint=f"To train further from it: {again}",
+            f"{run.path}: holds a finished model and no checkpoint to resume from; starting again would overwrite the model",
+            hint=f"To train it further: {again}",
         )
     if is_resume and (found := find_checkpoints(run)):
         check_best_is_there(run, ready.measured.selection, last=found[-1].step)
 
 
 def _is_finished(run: RunFolder) -> bool:
-    """Whether the model of the last step that was asked for stands; where its name is also the newest model's, it says so."""
+    """Whether the model of the last step exists; if the newest model has the same name, its metadata tells the step."""
     if not run.final_model.exists() or not run.names.final_is_newest:
         return run.final_model.exists()
     steps = int(read_yaml(run.config)["loop"]["steps"])
@@ -148,7 +145,7 @@ def _is_finished(run: RunFolder) -> bool:
 
 
 def _restore(session: Session, display: Display) -> bool:
-    """Put the newest checkpoint's state in place; whether there was one."""
+    """Restore the newest checkpoint; returns whether there was one."""
     found = find_checkpoints(session.ready.run)
     if not found:
         return False
@@ -158,18 +155,18 @@ def _restore(session: Session, display: Display) -> bool:
     steps = session.ready.loop.steps
     if session.state.step >= steps:
         more = f"dreambooth train --resume {quoted(session.ready.run.path)} --steps {2 * steps}"
-        display.say(f"Already at its last step, {steps}. To train longer: {more}")
+        display.say(f"The run is already at its last step, {steps}. To train longer: {more}")
     return True
 
 
 def _has_ended_early(session: Session) -> bool:
-    """Whether the restored step is one at which the scores say that it is enough, by the margin and patience of now."""
+    """Whether the restored step is an early stop, by the current margin and patience."""
     processes = session.ready.processes
     return session.due.scores and processes.any(processes.is_main and peak_has_passed(session))
 
 
 def _train(session: Session, display: Display, interrupts: Interrupts, *, restored: bool) -> bool:
-    """Whether training is done: the last step, or the one at which the scores say that it is enough."""
+    """Train; returns whether training is done, by reaching the last step or by early stopping."""
     ready, state, processes = session.ready, session.state, session.ready.processes
     deadline = deadline_of(ready.loop.max_train_hours, now=time.monotonic())
     journal = Journal.open(session, display) if processes.is_main else SilentJournal(session)
@@ -184,7 +181,7 @@ def _train(session: Session, display: Display, interrupts: Interrupts, *, restor
                 journal.step(result)
                 due = ready.intervals.after(state.step)
                 journal.look(due)
-                # All processes meet here in every step: one may have been asked to stop, or be making previews.
+                # All processes meet here in every step: one may have been asked to stop, or be generating previews.
                 stops = processes.any(interrupts.requested is not None or time.monotonic() >= deadline)
                 ends = due.scores and processes.any(journal.ends_early)
                 save_what_is_due(session, journal, ready.intervals.after(state.step, ends=ends), stops=stops)
@@ -201,27 +198,27 @@ def _train(session: Session, display: Display, interrupts: Interrupts, *, restor
 
 
 def deadline_of(max_train_hours: float | None, *, now: float) -> float:
-    """When a run must stop, in seconds on the clock that says `now`; infinity without a limit."""
+    """When a run must stop, in seconds on the clock of `now`; infinity without a limit."""
     return math.inf if max_train_hours is None else now + 3600 * max_train_hours
 
 
 def _finish(session: Session, display: Display, *, is_done: bool) -> TrainResult:
-    """Say what there is and how to use it."""
+    """Report what was written and how to use it."""
     ready, run, step = session.ready, session.ready.run, session.state.step
     whats: dict[Role, str] = {"instance": "photo", "prior": "class image"}
     for role, what in whats.items():
         if counts := session.material.source.exposures(role, step):
             fewest, most = min(counts), max(counts)
             times = times_text(most) if fewest == most else f"{fewest} to {times_text(most)}"
-            display.say(f"Each of {len(counts)} {what}s was seen {times}")
+            display.say(f"Each of the {len(counts)} {what}s was seen {times}")
     if not is_done:
-        display.say(f"Time is up. {how_to_go_on(run, ready.outputs.layout)}")
+        display.say(f"Time limit reached. {how_to_go_on(run, ready.outputs.layout)}")
         return TrainResult(run.path, None, step)
     if step < ready.loop.steps:
         margin, more = ready.measured.selection.early_stop_margin, resume_command(run.path, ready.outputs.layout)
         display.say(
-            f"Training ended at step {step} of {ready.loop.steps}: the balance of the scores stayed lower than its peak by "
-            f"more than {margin:g}. To go on all the same:\n  {more} --early-stop-margin 1"
+            f"Training ended early at step {step} of {ready.loop.steps}: the balance of the scores stayed more than {margin:g} "
+            f"below its peak. To continue anyway:\n  {more} --early-stop-margin 1"
         )
     if chosen := what_was_chosen(session):
         display.say(chosen["text"])

@@ -58,6 +58,6 @@ def check_disk_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise RunError(
-            f"{folder}: the run needs {needed / 1e9:.1f} GB on this disk at its fullest, and {free / 1e9:.1f} GB are free",
+            f"{folder}: the run needs up to {needed / 1e9:.1f} GB on this disk, but only {free / 1e9:.1f} GB are free",
             hint="Use --keep-checkpoints 1, a larger --checkpoint-steps, or an --output on another disk.",
         )

@@ -46,7 +46,7 @@ class ViewEncoder:
                 moments[photo.digest, view] = cached
         if missing:
             vae = self.components.vae.to(self.device)
-            with display.progress("encoding pictures", len(missing), "views") as advance:
+            with display.progress("encoding images", len(missing), "views") as advance:
                 for photo, view in missing:
                     moments[photo.digest, view] = self._encode(photo, view)
                     advance(1)

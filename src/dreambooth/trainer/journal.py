@@ -121,12 +121,12 @@ class Journal:
 
     def wrote(self, model: Path) -> None:
         """Say which file has the model of this step."""
-        self.view.say(f"step {self.session.state.step}: model in {model}")
+        self.view.say(f"step {self.session.state.step}: wrote model {model}")
 
     def saved(self, checkpoint: Path) -> None:
         """Take down that a checkpoint stands."""
         self._note("checkpoint", step=self.session.state.step, path=str(checkpoint))
-        self.view.say(f"step {self.session.state.step}: saved {checkpoint}")
+        self.view.say(f"step {self.session.state.step}: saved checkpoint {checkpoint}")
 
     def _score(self, step: int) -> None:
         assert self.scorer is not None, "the main process has judges where something is scored"

@@ -27,7 +27,7 @@ def explained_when_out_of_memory(ready: Ready) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         flags = ready.memory_flags
-        more = f"Resumed with {' or '.join(flags)} it needs less, for the same numbers.\n" if flags else ""
+        more = f"Resume with {' or '.join(flags)} to use less memory with the same results.\n" if flags else ""
         raise TrainingError(
             f"{describe_device(ready.device)}: out of memory ({str(error).splitlines()[0]})",
             hint=f"{more}{how_to_go_on(ready.run, ready.outputs.layout)}",
@@ -48,7 +48,7 @@ def config_comment(ready: Ready) -> str:
     """What stands above the settings in the run's config.yaml."""
     run = ready.run
     return (
-        f"Everything that made this run. To go on with it:  {resume_command(run.path, ready.outputs.layout)}\n"
+        f"All settings of this run. To resume it:  {resume_command(run.path, ready.outputs.layout)}\n"
         f"To repeat it:  dreambooth train --preset {quoted(run.config)} --output ANOTHER_FOLDER"
     )
 
@@ -62,4 +62,4 @@ def how_to_go_on(run: RunFolder, layout: FileLayout) -> str:
     command = resume_command(run.path, layout)
     is_sharded = run.config.exists() and read_yaml(run.config).get("memory", {}).get("shard")
     again = f"{command} --no-shard\n  torchrun --nproc-per-node N -m {command}" if is_sharded else command
-    return f"Stopped. {kept} To go on:\n  {again}"
+    return f"Stopped. {kept} To resume:\n  {again}"

@@ -146,7 +146,7 @@ def _check_can_shard(settings: TrainSettings, processes: Processes) -> None:
         return
     problems, hints = [], []
     if processes.count == 1:
-        problems.append("shard spreads the weights over several processes, and there is one")
+        problems.append("shard distributes the weights over several processes, but there is only one")
         hints.append("Start several: torchrun --nproc-per-node N -m dreambooth train ..., or use --no-shard.")
     per_batch = _num_roles(settings) * settings.loop.gradient_accumulation
     num_examples = per_batch * settings.loop.batch_size
@@ -154,17 +154,15 @@ def _check_can_shard(settings: TrainSettings, processes: Processes) -> None:
         unit = processes.count // math.gcd(per_batch, processes.count)
         batch_size = unit * math.ceil(settings.loop.batch_size / unit)
         problems.append(
-            f"shard gives all processes the same number of examples, and {processes.count} processes share the "
-            f"{num_examples} examples of a step"
+            f"shard needs the same number of examples in every process, but the {num_examples} examples of a step do not "
+            f"divide evenly over {processes.count} processes"
         )
         hints.append(f"Use --batch-size {batch_size} (a step then sees more), another number of processes, or --no-shard.")
     if settings.optimizer.optimizer == "adafactor":
-        problems.append("optimizer is adafactor, and shard needs the one that works on all tensors at once")
+        problems.append("optimizer is adafactor, but shard supports only adamw")
         hints.append("Use --optimizer adamw or --no-shard.")
     if settings.loop.compile in ("blocks", "full"):
-        problems.append(
-            f"compile is {settings.loop.compile}, which does not go with shard: weights come and go between the blocks"
-        )
+        problems.append(f"compile is {settings.loop.compile}, which does not work with shard: weights move between the blocks")
         hints.append("Use --compile off or --no-shard.")
     if problems:
         raise SettingsError(problems, hint="\n".join(hints))
@@ -179,7 +177,7 @@ def _check_all_have_work(settings: TrainSettings, processes: Processes) -> None:
     num_examples = roles * settings.loop.examples_per_step
     if num_examples < processes.count:
         raise SettingsError(
-            f"{processes.count} processes share the {num_examples} examples of a step, so some would have nothing to do",
+            f"{processes.count} processes for the {num_examples} examples of a step: some would have nothing to do",
             hint=f"Use --batch-size {math.ceil(processes.count / roles)} or more (a step then sees more), or fewer processes.",
         )
 
@@ -200,7 +198,7 @@ def _rate_warnings(settings: TrainSettings) -> list[str]:
     rate = settings.optimizer.learning_rate
     if not is_embedded(settings.base.model) or rate > _SMALLEST_EMBEDDED_RATE:
         return []
-    return [f"the model that ships is small and learns next to nothing at a learning rate of {rate:g}: use --preset toybox"]
+    return [f"the bundled model (toybox) is small and learns almost nothing at learning rate {rate:g}: use --preset toybox"]
 
 
 def _check_output_is_free(folder: Path) -> None:
@@ -211,7 +209,7 @@ def _check_output_is_free(folder: Path) -> None:
             hint=f"Continue it with: dreambooth train --resume {quoted(folder)}" if is_run else "Choose another --output.",
         )
     if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder}: is a file, and the run needs a folder", hint="Choose another --output.")
+        raise RunError(f"{folder}: expected a folder, found a file", hint="Choose another --output.")
 
 
 def _check_disk(settings: TrainSettings, plan: MemoryPlan, base: ModelWeights, run: RunFolder) -> None:

@@ -18,7 +18,7 @@ _MOST_ROWS = 12
 def show_problems(pictures: Pictures, display: Display) -> None:
     """One table of everything that was found wrong; nothing when that is nothing."""
     if pictures.problems:
-        display.table("Pictures", PROBLEM_COLUMNS, problem_rows(pictures.problems))
+        display.table("Images", PROBLEM_COLUMNS, problem_rows(pictures.problems))
 
 
 def show_captions(pictures: Pictures, display: Display) -> None:

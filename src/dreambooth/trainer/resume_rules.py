@@ -56,7 +56,7 @@ def settings_for_resume(run: RunFolder, changes: Mapping[str, Any]) -> TrainSett
     """
     if not run.config.is_file():
         raise RunError(
-            f"{run.path}: no run to resume, it has no {run.config.name}", hint="Give the folder that an earlier --output made."
+            f"{run.path}: not a run, {run.config.name} is missing", hint="Give the --output folder of an earlier training run."
         )
     stored = read_yaml(run.config)
     old = parse_settings(TrainSettings, stored, where=str(run.config))
@@ -73,17 +73,17 @@ def settings_for_resume(run: RunFolder, changes: Mapping[str, Any]) -> TrainSett
         if path not in _MAY_CHANGE | _MAY_MOVE
     ]
     if "output.output" in changes and new.output.output.absolute() != run.path.absolute():
-        problems.append(f"output is {new.output.output}, and a resumed run stays in {run.path}")
+        problems.append(f"output is {new.output.output}, but a resumed run stays in {run.path}")
     if new.loop.steps < old.loop.steps:
-        problems.append(f"loop.steps was {old.loop.steps} and is now {new.loop.steps}; it may only grow")
+        problems.append(f"loop.steps was {old.loop.steps} and is now {new.loop.steps}; it can only increase")
     if new.optimizer.optimizer == "adamw":
         problems += _other_states(old.memory, new.memory)
     schedule = new.optimizer.learning_rate_schedule
     if new.loop.steps != old.loop.steps and schedule != "constant":
-        problems.append(f"loop.steps cannot grow: the {schedule} learning rate already falls to zero at step {old.loop.steps}")
+        problems.append(f"loop.steps cannot increase: the {schedule} learning rate reaches zero at step {old.loop.steps}")
     if problems:
         raise SettingsError(
-            problems, hint="A resumed run goes on as it began. Leave these out, or start a new run with --output."
+            problems, hint="A resumed run keeps its settings. Remove these options, or start a new run with --output."
         )
     return new.model_copy(update={"output": new.output.model_copy(update={"output": run.path})})
 
@@ -91,7 +91,7 @@ def settings_for_resume(run: RunFolder, changes: Mapping[str, Any]) -> TrainSett
 def _other_states(old: MemorySettings, new: MemorySettings) -> list[str]:
     """The means of the checkpoint have their format, whether a preset or a choice of its own decided it."""
     if new.memory_preset == "auto":
-        return [f"memory.memory_preset is auto, and the run began with {old.memory_preset}; name a preset"]
+        return [f"memory.memory_preset is auto, but the run started with {old.memory_preset}; name a preset"]
     before, after = (plan_of(memory.memory_preset, memory, has_bfloat16=True).optimizer_states for memory in (old, new))
     if before == after:
         return []
@@ -105,12 +105,12 @@ def check_same_material(checkpoint: Checkpoint, made_of: Mapping[str, str]) -> N
     """Raise RunError naming everything that is not what the checkpoint was made of: the base model, photos, class images."""
     before = checkpoint.made_of
     problems = [
-        f"{name} is {'missing' if name not in made_of else 'new' if name not in before else 'not what it was'}"
+        f"{name} is {'missing' if name not in made_of else 'new' if name not in before else 'changed'}"
         for name in sorted({*before, *made_of})
         if before.get(name) != made_of.get(name)
     ]
     if problems:
         raise RunError(
-            [f"{checkpoint.path}: the run was made of other material", *problems],
-            hint="Put the files back as they were, or start a new run with --output.",
+            [f"{checkpoint.path}: the run was trained with other files", *problems],
+            hint="Restore the original files, or start a new run with --output.",
         )

@@ -118,7 +118,7 @@ def _announcement(settings: TrainSettings, found: Found, learned: Learned) -> tu
     num_processes = found.processes.count
     each = loop.steps * loop.examples_per_step / len(learned.photos)
     lines = [
-        f"{found.base.report.title} from {settings.base.model}: {trained} train on {describe_device(found.device)} "
+        f"{found.base.report.title} from {settings.base.model}: training {trained} on {describe_device(found.device)} "
         f"in {found.chosen.policy.name} at {learned.size} px"
         + (f", {num_processes} processes share each step" if num_processes > 1 else "")
         + (" and the weights" if plan.shard else "")
@@ -126,7 +126,7 @@ def _announcement(settings: TrainSettings, found: Found, learned: Learned) -> tu
     if plan != PRESETS["cpu"]:
         lines.append(f"Memory plan {settings.memory.memory_preset}: {describe_plan(plan)}")
     if found.device.type == "cuda" or loop.compile not in ("auto", "off"):
-        lines.append(f"In training {describe_compilation(loop.compile)}")
+        lines.append(f"During training, {describe_compilation(loop.compile)}")
     if found.chosen.predicted is not None:
         lines.append(found.chosen.predicted)
     seen = "less than once" if each < 1 else f"about {times_text(round(each))}"

@@ -71,8 +71,8 @@ class Scorer:
             _ = scorer._before
         chosen, num = ready.measured.selection, len(prompt_set.pictures())
         display.say(
-            f"Scores every {chosen.evaluate_every} steps: {num} pictures of {chosen.evaluation_sampling_steps} denoising steps "
-            f"each time, {scorer._num_left} times{' and once before training' if session.state.step == 0 else ''}"
+            f"Scoring every {chosen.evaluate_every} steps: {num} images with {chosen.evaluation_sampling_steps} denoising "
+            f"steps each time, {scorer._num_left} times{' and once before training' if session.state.step == 0 else ''}"
         )
         return scorer
 
@@ -92,13 +92,13 @@ class Scorer:
         found = balance(scores, self._spans, _weights(self.session.ready.measured.selection))
         if found is None:
             raise SettingsError(
-                "by these encoders no score tells the base model's pictures from the photos, so there is nothing to choose by",
-                hint="Use other ones with --dino and --clip, or --evaluate-every 0.",
+                "with these encoders no score separates the base model's images from the photos, so no model can be chosen",
+                hint="Use other encoders with --dino and --clip, or --evaluate-every 0.",
             )
         if is_base:
             seconds = time.monotonic() - start
             left = format_duration(seconds * self._num_left)
-            self.display.say(f"Scoring took {format_duration(seconds)}; the {self._num_left} times to come will take {left}")
+            self.display.say(f"Scoring took {format_duration(seconds)}; the remaining {self._num_left} times will take {left}")
         copies = {} if measured.copying is None else {"copies": measured.copying.share}
         return {**_record(found), "scores": scores, **copies}
 
@@ -110,8 +110,8 @@ class Scorer:
             return Samples(*(parts[name].float() / 255 for name in ("subject", "class")))
         except (OSError, SafetensorError, KeyError) as error:
             raise RunError(
-                f"{self._file}: cannot be read ({error}); it holds what the base model made before the first step",
-                hint="Put it back, or start a new run with --output.",
+                f"{self._file}: cannot be read ({error}); it holds the base model's images from before the first step",
+                hint="Restore it, or start a new run with --output.",
             ) from error
 
     @cached_property

@@ -33,16 +33,16 @@ def check_can_score(
     if every == 0:
         return
     if every > num_steps:
-        problems.append(f"evaluate_every is {every} and steps is {num_steps}, so no step would be scored")
+        problems.append(f"evaluate_every is {every} but steps is {num_steps}, so no step would be scored")
         hints.append(f"Use --evaluate-every {max(1, num_steps // 4)}, or more steps.")
     if is_sharded:
-        problems.append("evaluate_every scores with one process, and shard leaves each a part of the weights")
+        problems.append("evaluate_every scores in one process, but with shard each process holds only part of the weights")
         hints.append("Use --no-shard, or --evaluate-every 0 and dreambooth evaluate afterwards.")
     named = named_subjects((one.photo for one in photos), subject)
     if len(named) > 1:
         names = ", ".join(f"{words.token} {words.class_word}".strip() for words in named)
-        problems.append(f"evaluate_every scores one subject, and the photos show several: {names}")
-        hints.append("Use --evaluate-every 0 and dreambooth evaluate afterwards, which measures all of them.")
+        problems.append(f"evaluate_every scores one subject, but the photos show several: {names}")
+        hints.append("Use --evaluate-every 0 and dreambooth evaluate afterwards, which scores all of them.")
     if problems:
         raise SettingsError(problems, hint="\n".join(hints))
 

@@ -49,8 +49,8 @@ def check_best_is_there(run: RunFolder, chosen: SelectionSettings, *, last: int)
         return
     final = run.final_model
     is_final = final.is_file() and read_model(str(final)).num_steps == peak
-    where = f"It is {final} as well: copy that there" if is_final else "Put it back"
-    raise RunError(f"{run.model_at(peak)}: no such file; it was the best model of the run", hint=f"{where}, or --select last.")
+    where = f"Copy {final} there (it is the same model)" if is_final else "Restore it"
+    raise RunError(f"{run.model_at(peak)}: no such file; it was the run's best model", hint=f"{where}, or use --select last.")
 
 
 def put_chosen_model(session: Session) -> None:
@@ -74,19 +74,19 @@ def what_was_chosen(session: Session) -> dict[str, Any]:
     values = smoothed(_values(history))
     peak, chosen = best(_values(history)), _chosen_step(session)
     of_peak = (
-        f"step {peak}, whose balance of {_in_words(history[peak])} is, with those of the steps beside it, the highest of "
-        f"{len(history)} scored steps: {values[peak]:.3f}"
+        f"step {peak}, with a balance of {_in_words(history[peak])}; averaged with its neighbors, {values[peak]:.3f}, the "
+        f"highest of {len(history)} scored steps"
     )
-    of_last = f"; that of the last one, step {last}, is {values[last]:.3f}" if last in values and last != peak else ""
+    of_last = f" (last step, {last}: {values[last]:.3f})" if last in values and last != peak else ""
     if chosen == peak:
-        text = f"The final model is that of {of_peak}{of_last}. The others are in {run.model_at(peak).parent}"
+        text = f"The final model is from {of_peak}{of_last}. The others are in {run.model_at(peak).parent}"
     else:
-        text = f"The final model is that of the last step, {last}. By the scores {of_peak}{of_last}: {run.model_at(peak)}"
+        text = f"The final model is from the last step, {last}. The best-scored is {of_peak}{of_last}: {run.model_at(peak)}"
     base = _balance_of_base(run)
     if base is not None and values[peak] <= base:
         text += (
-            f". No scored step is above the {base:.3f} of the base model: by these scores, what was learned of the subject is "
-            "worth no more than what was lost of prompts and class"
+            f". No scored step is above the base model's {base:.3f}: by these scores, what was gained on the subject does not "
+            "outweigh what was lost on prompts and class"
         )
     found: dict[str, Any] = {"chosen": chosen, "best": peak, "text": text}
     return {**found, "balances": {str(step): one.value for step, one in history.items()}}

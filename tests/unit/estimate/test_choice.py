@@ -108,8 +108,11 @@ def test_when_nothing_fits_the_smallest_is_named_with_what_would_help(wide: Stab
     error = caught.value
     smallest = min(GPU_PRESETS, key=lambda preset: peak(wide, preset))
     (problem,) = error.problems
-    assert problem.startswith(f"the smallest preset {smallest} does not fit what is free on cuda. ")
-    assert f"predicted: {peak(wide, smallest) / 2**30:.2f} of 0.12 GiB free, in the phase 'training step' (weights" in problem
+    assert problem.startswith(f"the smallest preset {smallest} does not fit the free memory of cuda. ")
+    assert (
+        f"Predicted peak memory: {peak(wide, smallest) / 2**30:.2f} of 0.12 GiB free, in the phase 'training step' (weights"
+        in problem
+    )
     assert error.hint is not None and error.hint.startswith("What would help:\n  --")
 
 
@@ -140,8 +143,8 @@ def test_choices_laid_over_a_preset_count(wide: StableDiffusion1) -> None:
 def test_a_plan_that_is_near_the_limit_or_was_begun_is_only_warned_of(wide: StableDiffusion1) -> None:
     needed = peak(wide, "8gb")
     tight = choose(wide, needed, memory_preset="8gb")
-    assert tight.warnings == ("memory may run out on the way",)
-    assert tight.predicted is not None and "predicted" in tight.predicted
+    assert tight.warnings == ("memory may run out during training",)
+    assert tight.predicted is not None and "Predicted" in tight.predicted
     assert choose(wide, 2 * needed, memory_preset="8gb").warnings == ()
     begun = choose(wide, 2**20, memory_preset="8gb", is_resume=True)
     assert (begun.preset, begun.warnings) == ("8gb", tight.warnings)
@@ -158,7 +161,7 @@ def test_levers_without_effect_are_not_named(wide: StableDiffusion1) -> None:
 
 def test_on_a_cpu_too_little_memory_is_only_a_warning(miniature: StableDiffusion1) -> None:
     (warning,) = choose(miniature, 2**20, CPU).warnings
-    assert warning.startswith("the run may need more memory than there is. Memory at its fullest, predicted: ")
+    assert warning.startswith("the run may need more memory than is free. Predicted peak memory: ")
 
 
 def test_without_a_model_contradictions_are_found_and_nothing_else() -> None:
@@ -169,6 +172,6 @@ def test_without_a_model_contradictions_are_found_and_nothing_else() -> None:
 
 def test_a_step_of_several_passes_cannot_use_gradients_up(miniature: StableDiffusion1) -> None:
     work = replace(WORK, gradient_accumulation=2)
-    with pytest.raises(SettingsError, match="a step has 2 forward passes whose gradients are summed"):
+    with pytest.raises(SettingsError, match="a step sums the gradients of 2 forward passes"):
         choose(miniature, 2**40, work=work, memory_preset="6gb")
     assert first_that_fits(MemorySettings(), miniature, work, None, free=1) != "6gb"

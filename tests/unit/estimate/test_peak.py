@@ -233,8 +233,8 @@ def test_one_line_says_it_all() -> None:
     estimate = MemoryEstimate((first, second))
     assert estimate.largest is second and estimate.peak == gib + gib // 2 + WORKSPACE
     parts = "in the phase 'previews' (weights 1.00, states 0.50, workspace 0.50)"
-    assert describe_estimate(estimate, 6 * gib) == f"Memory at its fullest, predicted: 2.00 of 6.00 GiB free, {parts}"
-    assert describe_estimate(estimate, None) == f"Memory at its fullest, predicted: 2.00 GiB, {parts}"
+    assert describe_estimate(estimate, 6 * gib) == f"Predicted peak memory: 2.00 of 6.00 GiB free, {parts}"
+    assert describe_estimate(estimate, None) == f"Predicted peak memory: 2.00 GiB, {parts}"
 
 
 def test_a_frozen_table_of_words_has_a_weight_alone(miniature: StableDiffusion1) -> None:

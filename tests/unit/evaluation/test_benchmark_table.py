@@ -56,8 +56,8 @@ def test_the_page_has_a_row_for_each_subject_and_the_paper_s() -> None:
         *("", "0.684", "0.815", "0.308", "0.493", "", "0.391", "")
     ]
     assert [*rows][-len(PAPER) :] == [f"paper, table {one.table}: {one.name}" for one in PAPER]
-    assert "DINO, PRES and drift by an eye, CLIP-I and CLIP-T by a reader, DIV and copies by a ruler." in page
-    assert "numbers from different encoders do not compare" in page
+    assert "Encoders: an eye for DINO, PRES and drift; a reader for CLIP-I and CLIP-T; a ruler for DIV and copies." in page
+    assert "scores from different encoders are not comparable" in page
 
 
 def test_a_single_subject_has_no_interval() -> None:

@@ -88,7 +88,7 @@ def test_an_encoder_that_cannot_be_had_says_what_it_is_for(tmp_path: Path, monke
     ):
         with pytest.raises(ModelFileError) as caught:
             choose_encoders(asked, side=128, is_toybox=False, device=CPU, cache=tmp_path)
-        wanted = f"It is wanted as the encoder of {scores}, for pictures of 128 pixels. Another one: --{field} FOLDER."
+        wanted = f"It is the encoder for {scores} on 128-pixel images. To use another one: --{field} FOLDER."
         assert (caught.value.problems, caught.value.hint) == ((f"{hub_id}: not here",), f"{wanted}\nConnect.")
 
 
@@ -97,7 +97,7 @@ def test_what_ships_does_not_judge_large_pictures(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         choose_encoders(EvaluationSettings(dino="toybox", clip="toybox"), side=512, is_toybox=False, device=CPU, cache=tmp_path)
     assert [problem.split(",")[0] for problem in caught.value.problems] == ["dino is toybox", "clip is toybox"]
-    assert "those of this model have 512" in caught.value.text
+    assert "this model's have 512 pixels" in caught.value.text
 
 
 @pytest.mark.usefixtures("loaded")

@@ -85,14 +85,14 @@ def test_where_to_get_the_dataset_is_told_when_photos_are_missing(tmp_path: Path
 
 
 BROKEN: list[tuple[Callable[[str], str], str]] = [
-    (lambda text: text.replace("subject_name,class", "subjects"), "there is no table that begins with subject_name,class"),
+    (lambda text: text.replace("subject_name,class", "subjects"), "found no table that begins with subject_name,class"),
     (lambda text: text.replace("clock,clock\n", ""), "the table has 29 subjects; expected 30"),
-    (lambda text: text.replace("clock,clock", "candle,clock"), "candle is in the table 2 times"),
+    (lambda text: text.replace("clock,clock", "candle,clock"), "candle appears 2 times in the table"),
     (
         lambda text: text.replace("clock,clock", "../clock,clock"),
-        "'../clock,clock' in the table is not a subject's folder and its class, with a comma between",
+        "'../clock,clock' in the table: expected a subject's folder and its class, separated by a comma",
     ),
-    (lambda text: text.replace("Live Subject Prompts", "Others"), "there is no list of prompts below 'Live Subject Prompts'"),
+    (lambda text: text.replace("Live Subject Prompts", "Others"), "found no list of prompts below 'Live Subject Prompts'"),
     (
         lambda text: text.replace("'a {0} {1} floating on top of water'.format(unique_token, class_token),\n", ""),
         "Object Prompts: 24 prompts; expected 25",
@@ -108,15 +108,15 @@ BROKEN: list[tuple[Callable[[str], str], str]] = [
     ),
     (
         lambda text: text.replace("{1} wearing a santa hat", "{1.__class__}"),
-        "Live Subject Prompts: 'a {0} {1.__class__}' has other placeholders than {0} and {1}",
+        "Live Subject Prompts: 'a {0} {1.__class__}' has placeholders other than {0} and {1}",
     ),
     (
         lambda text: text.replace("{1} wearing a santa hat", "{1!r:>9}"),
-        "Live Subject Prompts: 'a {0} {1!r:>9}' has other placeholders than {0} and {1}",
+        "Live Subject Prompts: 'a {0} {1!r:>9}' has placeholders other than {0} and {1}",
     ),
     (
         lambda text: text.replace("wearing a santa hat'", "wearing a santa hat"),
-        "Live Subject Prompts: not a list of Python texts: unterminated string literal (detected at line 13), "
+        "Live Subject Prompts: not a list of Python strings: unterminated string literal (detected at line 13), "
         "line 13 of the list",
     ),
 ]

@@ -105,9 +105,7 @@ def test_changed_photos_are_not_called_those_that_were_learned(folder: Path, lea
     second.unlink()
     asked, (warning,) = held(folder, said)
     assert not asked[0].has_own_photos
-    assert warning.startswith(
-        f"the photos in {first.parent} are not those that {folder} learned from: 1 is new and 2 are missing."
-    )
+    assert warning.startswith(f"the photos in {first.parent} are not the ones {folder} was trained on: 1 new and 2 missing.")
     assert held(folder, said, photos=first.parent)[1] == (), "whoever gives photos means them"
 
 
@@ -131,8 +129,10 @@ def test_a_folder_with_a_new_name_is_a_subject_that_was_not_learned(folder: Path
     for given in ({}, {"token": "two"}):
         with pytest.raises(PhotoError) as caught:
             held(folder, said, **given)
-        assert caught.value.problems == (f"{folder.parent / 'named'}: its folders name two ball, which {folder} did not learn",)
-        assert caught.value.hint is not None and "the photos were learned as 'one ball', 'sks ball'." in caught.value.hint
+        assert caught.value.problems == (
+            f"{folder.parent / 'named'}: a folder names two ball, which {folder} was not trained on",
+        )
+        assert caught.value.hint is not None and "the training captions were 'one ball', 'sks ball'." in caught.value.hint
     asked, warnings = held(folder, said, token="sks")
     assert ([one.name for one in asked], warnings) == (["sks ball"], ())
     assert held(folder, None)[1] == (), "nobody knows"
@@ -150,4 +150,4 @@ def test_a_subject_of_which_only_the_photos_changed_was_learned(folder: Path, se
         path.write_bytes(path.read_bytes() + b" ")
     asked, (warning,) = held(folder, said)
     assert [(one.name, one.has_own_photos) for one in asked] == [("one ball", False), ("sks ball", False)]
-    assert "3 are new and 3 are missing" in warning
+    assert "3 new and 3 missing" in warning

@@ -58,12 +58,12 @@ def test_everything_that_is_wrong_with_a_file_is_said_at_once(tmp_path: Path) ->
         read_subject_prompts(file, MUG)
     assert [problem.removeprefix(f"prompts is {file}: ") for problem in caught.value.problems] == [
         "line 6: 'a {tokn} mug' has the unknown placeholder {tokn}; expected {class_word} and {token}",
-        "line 3: 'a dog' does not name the subject; write {token} where it is to be, as a word",
-        "line 5: 'sks!' says nothing but the token, which CLIP has never heard; CLIP-T needs more",
-        "lines 1, 4 and 7: the same prompt, 'a sks mug'; its pictures would count 3 times",
-        "lines 8 and 9: the same prompt, 'a sks cup'; its pictures would count 2 times",
+        "line 3: 'a dog' does not name the subject; write {token} where it belongs, as a word",
+        "line 5: 'sks!' contains only the token, which CLIP does not know; CLIP-T needs more words",
+        "lines 1, 4 and 7: the same prompt, 'a sks mug'; its images would count 3 times",
+        "lines 8 and 9: the same prompt, 'a sks cup'; its images would count 2 times",
     ]
-    assert caught.value.hint is not None and "each once, that names the subject" in caught.value.hint
+    assert caught.value.hint is not None and "each only once and naming the subject" in caught.value.hint
 
 
 def test_a_file_that_is_none_is_told_as_always(tmp_path: Path) -> None:

@@ -138,11 +138,11 @@ def test_several_subjects_stand_below_each_other_and_the_run_is_told_once(joint:
     checked(markup)
     each = ["3 Scores", "3 Photos", "3 Subject", "4 a &lt;prompt&gt;"]
     assert headings(markup)[1:] == [
-        *("2 Told apart", "2 &lt;sks&gt; one", *each, "2 mwf two", *each),
-        *("2 &lt;sks&gt; one, over the steps", "3 Curve"),
+        *("2 Confusion between subjects", "2 &lt;sks&gt; one", *each, "2 mwf two", *each),
+        *("2 &lt;sks&gt; one by step", "3 Curve"),
         *("2 The run", "3 Loss", "3 How often each photo was seen", "3 How it was measured"),
     ]
-    assert markup.count("In brackets the range") == 1
+    assert markup.count("Brackets: 95% confidence interval") == 1
     assert '<p class="alarm">Alarm: copies.</p>' in markup and "<p>No alarm.</p>" in markup
 
 
@@ -151,10 +151,10 @@ def test_whose_photos_pictures_look_like_is_a_table(joint: Report) -> None:
     rows = re.findall(r"<tr>(.*?)</tr>", markup)[:3]
     assert [re.findall(r">([^<]+)</t[hd]>", row) for row in rows] == [
         ["like &lt;sks&gt; one", "like mwf two"],
-        ["pictures of &lt;sks&gt; one", "88%", "12%"],
-        ["pictures of mwf two", "0%", "100%"],
+        ["images of &lt;sks&gt; one", "88%", "12%"],
+        ["images of mwf two", "0%", "100%"],
     ]
-    assert "Judged by encoder &lt;one&gt;." in markup
+    assert "Encoder: encoder &lt;one&gt;." in markup
 
 
 def test_what_nobody_knows_has_no_section(report: Report) -> None:

@@ -20,17 +20,19 @@ def evaluation(found: Copying | None, *, has_own_photos: bool = True, num_photos
 
 def test_an_alarm_says_what_to_do() -> None:
     said = alarm_text(evaluation(Copying(torch.zeros(4), 0.5, share=0.75)))
-    assert said.startswith("Alarm: 75% of the pictures are nearer to a photo than half of what lies between")
+    assert said.startswith(
+        "Copies: 75% of images look nearly identical to a training photo, above the warning threshold of 50%."
+    )
     assert "train for fewer steps" in said
 
 
 def test_no_alarm_is_said_as_well() -> None:
     few = Copying(torch.zeros(4), 0.5, share=0.25)
-    assert alarm_text(evaluation(few)).startswith("No alarm about copies: 25% of the pictures")
-    assert "that it learned from" not in alarm_text(evaluation(few))
-    assert "Of photos that it learned from" in alarm_text(evaluation(few, has_own_photos=False))
-    assert "a single photo has no spread" in alarm_text(evaluation(None))
-    assert "the photos are all the same one, which has no spread" in alarm_text(evaluation(None, num_photos=3))
+    assert alarm_text(evaluation(few)).startswith("Copies: 25% of images look nearly identical to a training photo (")
+    assert "Training photos outside" not in alarm_text(evaluation(few))
+    assert "Training photos outside" in alarm_text(evaluation(few, has_own_photos=False))
+    assert "there is only one photo" in alarm_text(evaluation(None))
+    assert "all photos are identical" in alarm_text(evaluation(None, num_photos=3))
 
 
 def test_one_thing_is_not_called_several() -> None:

@@ -27,15 +27,15 @@ def scored(step: int, balance: float, prior: float | None = 1.0) -> tuple[str, i
 def test_the_balance_and_its_parts_run_over_all_scored_steps(tmp_path: Path) -> None:
     write_events(tmp_path, scored(0, 0.5), ("step", 1, {"instance_loss": 0.1}), scored(1, 0.6), scored(2, 0.75, None))
     curve, *losses = run_curves(tmp_path, step=2)
-    assert curve.title == "The balance, over the steps"
+    assert curve.title == "Balance by step"
     assert curve.lines == {
         "balance": {0: 0.5, 1: 0.6, 2: 0.75},
         "fidelity": {0: 0.25, 1: 0.3, 2: 0.375},
         "prompt": {0: 1.0, 1: 1.0, 2: 1.0},
         "prior": {0: 1.0, 1: 1.0},
     }
-    assert curve.sentence.endswith("by which the best step is chosen."), "nothing is chosen yet"
-    assert [one.title for one in losses] == ["Loss on fixed noise and held-out views", "Loss in training"]
+    assert curve.sentence.endswith("which selects the best step."), "nothing is chosen yet"
+    assert [one.title for one in losses] == ["Loss on fixed noise and held-out views", "Training loss"]
 
 
 def test_a_part_that_nothing_measures_has_no_line(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_model_that_was_put_in_place_later_is_not_said_to_be_another(tmp_path:
     write_events(tmp_path, scored(2, 0.75), ("selection", 3, CHOSEN))
     sentence = run_curves(tmp_path, step=3)[0].sentence
     assert "Step 2 is best" not in sentence
-    assert sentence.endswith("model is that of step 3. Of 3 scored steps the best one is 2.")
+    assert sentence.endswith("model is from step 3. The best of 3 scored steps is 2.")
 
 
 def test_a_run_without_scores_has_its_losses_alone(tmp_path: Path) -> None:

@@ -79,12 +79,14 @@ def test_a_subject_that_is_given_whole_need_not_be_of_the_run(choose: Choose, tm
 def test_it_is_said_what_does_not_pick_one(choose: Choose, given: dict[str, Any], wrong: str) -> None:
     with pytest.raises(SettingsError) as caught:
         choose(**given)
-    assert caught.value.problems == (f"runs/all of them: learned several subjects (bello dog, rex dog, tom cat), and {wrong}",)
+    assert caught.value.problems == (
+        f"runs/all of them: was trained on several subjects (bello dog, rex dog, tom cat), and {wrong}",
+    )
     typed = "dreambooth evaluate --model 'runs/all of them'"
     photos = " --photos 'new photos'" if "photos" in given else ""
     assert caught.value.hint == (
         f"All of them: {typed}\nOne of them: {typed}{photos} --token bello --class-word dog\n"
-        f"Another one: {typed} --photos FOLDER --class-word WORD --token WORD"
+        f"Another subject: {typed} --photos FOLDER --class-word WORD --token WORD"
     )
 
 
@@ -94,19 +96,19 @@ def test_a_path_that_is_not_there_is_told_before_what_it_would_know(tmp_path: Pa
     with pytest.raises(SettingsError) as caught:
         chosen_subjects(EvaluationRequest(model="runs/nosuch"), None)
     assert caught.value.problems == (
-        "model is runs/nosuch: no such file or folder; expected a run folder, which knows the rest, or a .ckpt or .safetensors "
+        "model is runs/nosuch: no such file or folder; expected a run folder (needs no other options), a .ckpt or .safetensors "
         "file, a diffusers folder or a hub id",
     )
-    assert "--output of dreambooth train" in caught.value.text
+    assert "--output folder of an earlier dreambooth train" in caught.value.text
     with pytest.raises(SettingsError) as caught:
         chosen_subjects(EvaluationRequest(model="rnus/nosuch", token="sks"), None)
     assert caught.value.problems == tuple(
-        f"{name} is not given, and rnus/nosuch is no file or folder here and no run folder that would know"
+        f"{name} is missing: rnus/nosuch is not a local file or folder, and not a run folder that records it"
         for name in ("photos", "class_word")
     ), "it may be a hub id"
     given = EvaluationRequest(model="runs/nosuch", photos=tmp_path, class_word="dog", token="sks")
     assert names(chosen_subjects(given, None)) == ["sks dog"], "reading the model says what is wrong with it"
-    with pytest.raises(SettingsError, match="photos is not given, and runs is no run folder that would know"):
+    with pytest.raises(SettingsError, match="photos is missing: runs is not a run folder that records it"):
         chosen_subjects(EvaluationRequest(model="runs"), None)
 
 

@@ -172,7 +172,7 @@ def test_a_folder_that_is_none_or_holds_something_else_is_refused(tmp_path: Path
     with pytest.raises(ModelFileError, match="holds a model of type 'clip'; expected 'vit'"):
         load_vit(clip_folder, name="", device=CPU)
     (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(ModelFileError, match="cannot be read as a model's description"):
+    with pytest.raises(ModelFileError, match="cannot be read as a model configuration"):
         load_vit(tmp_path, name="", device=CPU)
 
 
@@ -184,7 +184,7 @@ def test_a_model_that_is_not_whole_is_refused_and_not_filled_with_random_numbers
     tensors = load_file(broken / "model.safetensors")
     del tensors["layernorm.weight"]
     save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelFileError, match=r"1 tensors of the model are not in its weights: layernorm\.weight"):
+    with pytest.raises(ModelFileError, match=r"1 tensors of the model are missing from its weights: layernorm\.weight"):
         load_vit(broken, name="", device=CPU)
     (broken / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(ModelFileError, match="cannot be loaded"):
@@ -198,7 +198,7 @@ def test_pictures_of_another_size_than_the_model_takes_are_refused(vit_folder: P
     other = tmp_path / "other"
     shutil.copytree(vit_folder, other)
     (other / "preprocessor_config.json").write_text(json.dumps({**PREPROCESSOR, "size": 64, "crop_size": 48}))
-    with pytest.raises(ModelFileError, match="makes pictures of 48 pixels, the model takes 32"):
+    with pytest.raises(ModelFileError, match="makes 48-pixel images; the model takes 32"):
         load_vit(other, name="", device=CPU)
 
 

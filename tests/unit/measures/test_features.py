@@ -130,6 +130,6 @@ def test_a_damaged_entry_is_computed_again(cache: FeatureCache, damage: str) -> 
 
 def test_features_that_are_no_numbers_are_refused_and_not_kept(cache: FeatureCache) -> None:
     source = PictureSource("ab" * 32, lambda: torch.full((3, 4, 4), torch.nan))
-    with pytest.raises(ModelFileError, match="means: gave features that are not finite"):
+    with pytest.raises(ModelFileError, match="means: returned features that are not finite"):
         features_of(CountingEncoder(), [source], cache)
     assert not cache.folder.exists()

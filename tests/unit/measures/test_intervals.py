@@ -86,4 +86,4 @@ def test_a_single_picture_has_no_interval() -> None:
         "PRES", pytest.approx(0.4), None, None, "the toybox eye"
     )
     assert Score("drift", -1e-9, -1e-8, 0.0, "e").text == "drift 0.000 [0.000, 0.000] by e", "no minus zero"
-    assert Score("PRES", 0.4, None, None, "the toybox eye").text == "PRES 0.400 by the toybox eye (one picture: no interval)"
+    assert Score("PRES", 0.4, None, None, "the toybox eye").text == "PRES 0.400 by the toybox eye (one image: no interval)"

@@ -98,7 +98,7 @@ def test_lpips_says_every_tensor_that_is_missing_or_of_another_shape() -> None:
     with pytest.raises(ModelFileError) as caught:
         lpips_alexnet(network, weights, device=CPU)
     assert caught.value.problems == (
-        "there is no tensor features.6.bias; expected one of shape (384,)",
+        "missing tensor features.6.bias; expected shape (384,)",
         "lin2.model.1.weight has the shape (1, 5, 1, 1); expected (1, 384, 1, 1)",
     )
 

@@ -85,10 +85,10 @@ def test_old_and_new_descriptions_are_understood(tmp_path: Path, config: dict[st
         ("{", "cannot be read as JSON"),
         ([], "expected size, image_mean and image_std"),
         (RECORD, r"\(KeyError: 'size'\)"),
-        ({**RECORD, "size": {"height": 8, "width": 9}}, "8 x 9 is no square"),
+        ({**RECORD, "size": {"height": 8, "width": 9}}, "8 x 9 is not square"),
         ({**RECORD, "size": 8, "image_mean": [0.5]}, "expected size, image_mean and image_std"),
-        ({**RECORD, "size": 8, "crop_size": 9, "do_center_crop": True}, "a square of 9 from pictures of 8"),
-        ({**RECORD, "size": 8, "image_std": [0, 1, 1]}, "deviations"),
+        ({**RECORD, "size": 8, "crop_size": 9, "do_center_crop": True}, "crop 9 of size 8"),
+        ({**RECORD, "size": 8, "image_std": [0, 1, 1]}, "image_std"),
     ],
 )
 def test_a_description_that_says_too_little_is_refused(tmp_path: Path, config: Any, message: str) -> None:

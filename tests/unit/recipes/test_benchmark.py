@@ -174,7 +174,7 @@ def test_a_run_that_was_interrupted_goes_on(world: World) -> None:
     world.fail["marked-ball"] = Interrupted("train's own words", exit_code=143)
     with pytest.raises(Interrupted) as stop:
         run(world)
-    assert (stop.value.exit_code, "the same command goes on" in stop.value.text) == (143, True)
+    assert (stop.value.exit_code, "run the same command to resume" in stop.value.text) == (143, True)
     assert len(world.trained) == 2, "the third was not begun"
     run(world)
     assert world.resumed == [world.output / "subjects" / "marked-ball" / "run"]
@@ -215,7 +215,7 @@ def test_a_folder_answers_one_question(world: World) -> None:
     run(world, subjects=NAMES[:1])
     with pytest.raises(SettingsError, match=r"evaluation\.num_images is 2, and .*asked\.json says 4"):
         run(world, subjects=NAMES[:1], evaluation={"num_images": 2})
-    with pytest.raises(SettingsError, match=r"^training\.loop\.steps is 7, and .*asked\.json says 400\nGive another"):
+    with pytest.raises(SettingsError, match=r"^training\.loop\.steps is 7, and .*asked\.json says 400\nChoose another"):
         run(world, subjects=NAMES[:1], steps=7)
     run(world, subjects=NAMES[1:2], device="cpu", evaluation={"batch_size": 2})
 
@@ -278,12 +278,12 @@ def test_photos_that_are_others_now_are_all_told(world: World, tmp_path: Path) -
     with pytest.raises(PhotoError) as raised:
         run(world, **asked, subjects=["dog6", "can"])
     assert raised.value.problems == (
-        f"{data / 'can' / '3.png'}: has changed since can was begun",
-        f"{data / 'dog6' / '0.png'}: is gone since dog6 was begun",
-        f"{data / 'dog6' / '9.png'}: is new since dog6 was begun",
+        f"{data / 'can' / '3.png'}: changed since can was started",
+        f"{data / 'dog6' / '0.png'}: removed since dog6 was started",
+        f"{data / 'dog6' / '9.png'}: added since dog6 was started",
     )
     folders = " and ".join(str(world.output / "subjects" / name) for name in ("can", "dog6"))
-    assert raised.value.hint == f"Put them back as they were, give another --output, or remove {folders} to do it anew."
+    assert raised.value.hint == f"Restore the original photos, choose another --output, or remove {folders} to start over."
     assert json.loads((world.output / "subjects" / "can" / "photos.json").read_text(encoding="utf-8")) == before
     for name in ("can", "dog6"):
         shutil.rmtree(world.output / "subjects" / name)
@@ -348,7 +348,7 @@ def test_quick_is_shorter_where_nothing_else_is_asked(world: World) -> None:
 
 
 def test_mistakes_are_told_before_anything_is_written(world: World, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="model is not given"):
+    with pytest.raises(SettingsError, match="model is missing"):
         run(world, dataset=str(dataset(tmp_path / "data")), subjects=["dog6"])
     with pytest.raises(SettingsError, match=r"preset is 'face'.*did you mean 'faces'"):
         run(world, preset="face")

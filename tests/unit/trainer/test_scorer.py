@@ -73,7 +73,7 @@ def test_the_prompts_and_photos_are_those_of_an_evaluation(
     assert said == [
         {
             "event": "say",
-            "text": f"Scores every 2 steps: {num} pictures of 3 denoising steps each time, 3 times and once before training",
+            "text": f"Scoring every 2 steps: {num} images with 3 denoising steps each time, 3 times and once before training",
         }
     ]
 

@@ -36,9 +36,9 @@ def check(subject: SubjectSettings, *, every: int, num_steps: int = 10, is_shard
 
 def test_everything_is_told_at_once(subject: SubjectSettings) -> None:
     assert check(subject, every=11, is_sharded=True) == (
-        "evaluate_every is 11 and steps is 10, so no step would be scored",
-        "evaluate_every scores with one process, and shard leaves each a part of the weights",
-        "evaluate_every scores one subject, and the photos show several: rex dog, tom cat",
+        "evaluate_every is 11 but steps is 10, so no step would be scored",
+        "evaluate_every scores in one process, but with shard each process holds only part of the weights",
+        "evaluate_every scores one subject, but the photos show several: rex dog, tom cat",
     )
 
 

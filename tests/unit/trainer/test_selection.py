@@ -69,14 +69,14 @@ def test_a_run_that_stayed_below_its_base_model_says_so(tmp_path: Path) -> None:
     above = what_was_chosen(session_of(run_of(tmp_path, PEAK_AT_2), step=4))["text"]
     below = what_was_chosen(session_of(run_of(tmp_path / "low", {**PEAK_AT_2, 0: 2.0}), step=4))["text"]
     assert "No scored step is above" not in above
-    assert "No scored step is above the 2.000 of the base model" in below
+    assert "No scored step is above the base model's 2.000" in below
 
 
 def test_a_best_model_that_is_gone_is_missed(tmp_path: Path) -> None:
     run, best = run_of(tmp_path, PEAK_AT_2), SelectionSettings(evaluate_every=1, select="best")
     check_best_is_there(run, best, last=4)
     run.model_at(2).unlink()
-    with pytest.raises(RunError, match="it was the best model of the run"):
+    with pytest.raises(RunError, match="it was the run's best model"):
         check_best_is_there(run, best, last=4)
     check_best_is_there(run, SelectionSettings(evaluate_every=1, select="last"), last=4)
     check_best_is_there(run, best, last=2)  # the checkpoint of step 2 holds the same weights
