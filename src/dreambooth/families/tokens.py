@@ -16,14 +16,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
-from tokenizers.models import BPE
+from tokenizers import Tokenizer
 
 __all__ = ["TokenDescription", "describe_token", "propose_tokens"]
 
 _FOLDER = Path(__file__).parent
 _END = "</w>"
-_WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 _CONTROL = ("<|startoftext|>", "<|endoftext|>")
 _RARE_FROM = 40_000  # the last fifth of the entries; backpack is 14894, otter 22456, corgi 31320, teapot 40749
 _PROPOSED = re.compile(r"(?!.*(.)\1\1)[b-df-hj-np-tv-xz]{3,4}")  # without a vowel it is no word and no name
@@ -104,12 +102,4 @@ def _meanings() -> dict[str, str]:
 @cache
 def _tokenizer() -> Tokenizer:
     """CLIP's tokenizer without the library transformers, whose import takes seconds."""
-    folder = _FOLDER / "tokenizer"
-    vocabulary, merges = str(folder / "vocab.json"), str(folder / "merges.txt")
-    tokenizer = Tokenizer(BPE.from_file(vocabulary, merges, end_of_word_suffix=_END, unk_token=_CONTROL[1]))
-    spaces = normalizers.Replace(Regex(r"\s+"), " ")
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), spaces, normalizers.Lowercase()])
-    words = pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    tokenizer.add_special_tokens(list(_CONTROL))
-    return tokenizer
+    return Tokenizer.from_file(str(_FOLDER / "tokenizer" / "tokenizer.json"))

@@ -98,7 +98,7 @@ def write_diffusers_folder(
             write_json(partial / name / "config.json", part.config)
         write_json(partial / "scheduler" / "scheduler_config.json", family.scheduler_config)
         write_json(partial / "model_index.json", family.pipeline_config)
-        shutil.copytree(TOKENIZER_FOLDER, partial / "tokenizer")
+        shutil.copytree(TOKENIZER_FOLDER, partial / "tokenizer", ignore=shutil.ignore_patterns("tokenizer.json"))
 
 
 def _whole_number(text: str) -> int:
