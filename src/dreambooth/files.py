@@ -16,7 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_directory", "atomic_file", "is_no_room", "link_or_copy", "remove_leftovers", "write_json", "write_text"]
+__all__ = [
+    "atomic_directory",
+    "atomic_file",
+    "free_disk_bytes",
+    "is_no_room",
+    "link_or_copy",
+    "remove_leftovers",
+    "write_json",
+    "write_text",
+]
 
 _MARK = ".partial-"
 _NO_ROOM = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)}  # Windows lacks one
@@ -133,6 +142,12 @@ def remove_leftovers(directory: Path, *, is_deep: bool = False) -> list[str]:
             entry.unlink(missing_ok=True)
         removed.append(entry.name)
     return removed
+
+
+def free_disk_bytes(path: Path) -> int:
+    """Bytes that are free on the disk where `path` is, or will be."""
+    existing = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    return shutil.disk_usage(existing).free
 
 
 def write_text(path: Path, text: str) -> None:

@@ -28,7 +28,6 @@ from dreambooth.runs.lock import exclusive
 from dreambooth.runs.status import read_status
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.toybox.files import EMBEDDED_MODEL_FILE
-from dreambooth.trainer import disk_space
 from dreambooth.trainer.disk_space import run_bytes
 from dreambooth.trainer.run_records import intervals_of, stored_of
 
@@ -313,7 +312,7 @@ def test_everything_wrong_is_said_at_once_and_before_any_model_is_built(
 def test_a_full_disk_is_seen_before_the_run(
     run_settings: MakeSettings, display: Display, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
     expected = r"the run needs up to 0\.\d GB on this disk, but only 0\.0 GB are free\nUse --keep-checkpoints 1"
     with pytest.raises(DreamboothError, match=expected):
         train(run_settings(), display)

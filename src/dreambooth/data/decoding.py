@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageColor, UnidentifiedImageError
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from dreambooth.errors import PhotoError
 
@@ -38,17 +38,6 @@ _SIGNATURES = (
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys(
     (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), "HEIC"
 )
-
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_ORIENTATION_TAG = 0x0112  # Exif 2.3, table 4
 
 
 @dataclass(frozen=True)
@@ -114,16 +103,15 @@ def _decode(data: bytes) -> DecodedPicture:
         # Phones keep a depth or brightness map as a further "frame" of an MPO; that is no animation.
         num_frames = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
         image.load()
-        upright = _UPRIGHT.get(_orientation(image))  # after load(), which turns TIFF pictures by itself
-        picture = _eight_bit(image)
-        return DecodedPicture(np.array(picture if upright is None else picture.transpose(upright)), num_frames)
+        turned = _upright(image)  # after load(), which turns TIFF pictures by itself
+        return DecodedPicture(np.array(_eight_bit(turned)), num_frames)
 
 
-def _orientation(image: Image.Image) -> int:
+def _upright(image: Image.Image) -> Image.Image:
     try:
-        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+        return ImageOps.exif_transpose(image)
     except Exception:  # damaged metadata around a whole picture: it stays as it lies
-        return 1
+        return image
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

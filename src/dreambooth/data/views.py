@@ -8,7 +8,7 @@ Shapes: C colours, H and W height and width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -22,7 +22,16 @@ from dreambooth.data.settings import ViewSettings
 from dreambooth.data.size import Size
 from dreambooth.diffusion.randomness import Key, uniform, uniform_integer
 
-__all__ = ["HELD_OUT_SCALE", "NUM_RANDOM_CROPS", "View", "all_training_views", "draw_view", "held_out_view", "render_view"]
+__all__ = [
+    "HELD_OUT_SCALE",
+    "NUM_RANDOM_CROPS",
+    "View",
+    "all_training_views",
+    "central_view",
+    "draw_view",
+    "held_out_view",
+    "render_view",
+]
 
 NUM_RANDOM_CROPS = 8
 """Random crops come from a fixed pool of so many for each picture: every distinct view is encoded once and kept."""
@@ -67,12 +76,16 @@ def draw_view(photo: Photo, settings: ViewSettings, size: Size, seed: int, role:
     return _only_crop(photo, settings, size, flip=flip)
 
 
+def central_view(photo: Photo, size: Size, *, flip: bool = False) -> View:
+    """The largest box of the size's proportions in the middle of a photo."""
+    return _crop(photo, size, offset=_slack(photo, size) // 2, flip=flip)
+
+
 def held_out_view(photo: Photo, size: Size) -> View:
     """A view that training never uses, the same in every run: the upper left nine tenths of the central box."""
-    box = _largest_box(photo, size)
-    height, width = (min(side - 1, round(HELD_OUT_SCALE * side)) for side in (box.height, box.width))
-    top, left = (photo.height - box.height) // 2, (photo.width - box.width) // 2
-    return View(size, top=top, left=left, height=height, width=width, flip=False)
+    whole = central_view(photo, size)
+    height, width = (min(side - 1, round(HELD_OUT_SCALE * side)) for side in (whole.height, whole.width))
+    return replace(whole, height=height, width=width)
 
 
 def _flip_probability(settings: ViewSettings, role: Role) -> float:
@@ -84,7 +97,7 @@ def _flip_probability(settings: ViewSettings, role: Role) -> float:
 def _only_crop(photo: Photo, settings: ViewSettings, size: Size, *, flip: bool) -> View:
     if settings.crop == "squash":
         return View(size, top=0, left=0, height=photo.height, width=photo.width, flip=flip)
-    return _crop(photo, size, offset=_slack(photo, size) // 2, flip=flip)
+    return central_view(photo, size, flip=flip)
 
 
 def _random_crop(photo: Photo, size: Size, seed: int, *, index: int, flip: bool) -> View:

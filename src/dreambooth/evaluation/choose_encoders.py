@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +19,10 @@ from dreambooth.toybox.files import EMBEDDED_MODEL
 from dreambooth.toybox.judge import SIDE
 from dreambooth.weights.containers import open_tensor_file
 from dreambooth.weights.hub import fetch_encoder
-from dreambooth.weights.read import is_embedded, read_model
+from dreambooth.weights.read import is_embedded, may_be_hub_id, read_model
 
 __all__ = ["choose_encoders"]
 
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _ALEXNET, _LPIPS = "alexnet-owt-7be5be79.pth", "alex.pth"
 
 
@@ -73,7 +71,7 @@ def _folder(name: str) -> Path:
     path = Path(name).expanduser()
     if path.exists():
         return path
-    if not _HUB_ID.fullmatch(name) or path.parent.exists():
+    if not may_be_hub_id(name):
         raise ModelFileError(
             f"{name}: no such folder", hint=f"Use a folder in the transformers layout, or a hub id such as {DINO}."
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +17,13 @@ from dreambooth.display import quoted
 from dreambooth.errors import SettingsError
 from dreambooth.evaluation.remembered_run import RememberedRun
 from dreambooth.evaluation.request import EvaluationRequest
-from dreambooth.weights.read import is_embedded
+from dreambooth.weights.read import is_embedded, may_be_hub_id
 
 __all__ = ["ChosenSubjects", "chosen_subjects", "name_of"]
 
 _WORDS = ("photos", "class_word", "token")
 _EXPECTED = "a run folder (needs no other options), a .ckpt or .safetensors file, a diffusers folder or a hub id"
 _SUFFIXES = (".ckpt", ".safetensors", ".bin", ".pt")  # of what can be no run folder
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def _given_alone(request: EvaluationRequest, given: Mapping[str, Any]) -> Subjec
     """The subject of a model from elsewhere. Raises SettingsError for what is missing and for options without effect."""
     missing, path = [name for name in _WORDS if name not in given], Path(request.model).expanduser()
     is_nothing = not (path.exists() or is_embedded(request.model))
-    may_be_elsewhere = _HUB_ID.fullmatch(request.model) is not None and not path.parent.exists()
+    may_be_elsewhere = may_be_hub_id(request.model)
     nothing = f"model is {request.model}: no such file or folder; expected {_EXPECTED}"
     if is_nothing and missing and not (may_be_elsewhere or path.suffix in _SUFFIXES):
         raise SettingsError(nothing, hint="Use the --output folder of an earlier dreambooth train.")

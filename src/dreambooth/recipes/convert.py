@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +10,7 @@ import torch
 
 from dreambooth.display import Display
 from dreambooth.errors import ModelFileError
+from dreambooth.files import free_disk_bytes
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.schema.verbs import ConvertSettings
 from dreambooth.weights.model_weights import ModelWeights, ReadingReport
@@ -85,8 +85,7 @@ def _num_bytes(read: ModelWeights, dtype: torch.dtype | None) -> int:
 
 
 def _check_room(destination: Path, num_bytes: int) -> None:
-    existing = next(parent for parent in destination.absolute().parents if parent.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_disk_bytes(destination)
     if free < num_bytes:
         raise ModelFileError(
             f"{destination}: the model needs {num_bytes / 1e9:.2f} GB on this disk, but only {free / 1e9:.2f} GB are free",

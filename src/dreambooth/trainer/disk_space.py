@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from dreambooth.errors import RunError
+from dreambooth.files import free_disk_bytes
 from dreambooth.memory.plan import MemoryPlan
 from dreambooth.trainer.due import Intervals
 from dreambooth.training.settings import StorageDtype
@@ -54,8 +54,7 @@ def run_bytes(stored: Stored, intervals: Intervals, plan: MemoryPlan) -> int:
 
 def check_disk_space(folder: Path, needed: int) -> None:
     """Raise RunError when the disk that holds `folder` has less than `needed` bytes free."""
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_disk_bytes(folder)
     if free < needed:
         raise RunError(
             f"{folder}: the run needs up to {needed / 1e9:.1f} GB on this disk, but only {free / 1e9:.1f} GB are free",

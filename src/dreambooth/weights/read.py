@@ -15,9 +15,9 @@ from dreambooth.weights.original_config import check_original_config
 from dreambooth.weights.settings import WeightsChoice
 from dreambooth.weights.single_file import read_single_file
 
-__all__ = ["is_embedded", "model_name", "read_model"]
+__all__ = ["is_embedded", "may_be_hub_id", "model_name", "read_model"]
 
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # owner/name
 _FILE_SUFFIXES = (".ckpt", ".safetensors", ".bin", ".pt")
 _RUN_MODELS = ("model.safetensors", "checkpoints/last.ckpt", "ckpts/last.ckpt")  # in each layout of a run's files
 
@@ -25,6 +25,11 @@ _RUN_MODELS = ("model.safetensors", "checkpoints/last.ckpt", "ckpts/last.ckpt") 
 def is_embedded(model: str) -> bool:
     """Whether `model` names the base model that ships with the package; a file of that name is reached as ./toybox."""
     return model == EMBEDDED_MODEL
+
+
+def may_be_hub_id(name: str) -> bool:
+    """Whether a name that is no path here has the form of a hub id, and its owner is no folder here."""
+    return _HUB_ID.fullmatch(name) is not None and not Path(name).expanduser().parent.exists()
 
 
 def model_name(path: Path) -> str:
@@ -46,7 +51,7 @@ def read_model(model: str, *, config: Path | None = None, weights: WeightsChoice
     if is_embedded(model) and not path.exists():
         raise ModelFileError(f"{path}: the bundled model (toybox) is missing", hint="Reinstall the package.")
     if not path.exists():
-        if not _HUB_ID.fullmatch(model) or path.suffix in _FILE_SUFFIXES or path.parent.exists():
+        if not may_be_hub_id(model) or path.suffix in _FILE_SUFFIXES:
             hint = (
                 "Give a .ckpt or .safetensors file, a diffusers folder, a run folder, a hub id such as owner/name, or toybox."
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,6 @@ import pytest
 
 from dreambooth.errors import RunError
 from dreambooth.memory.plan import PRESETS
-from dreambooth.trainer import disk_space
 from dreambooth.trainer.disk_space import Stored, check_disk_space, run_bytes
 from dreambooth.trainer.due import Intervals
 
@@ -53,7 +53,7 @@ def test_a_model_for_each_step_that_has_one() -> None:
 
 
 def test_a_disk_that_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: SimpleNamespace(free=2 * 10**9))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2 * 10**9))
     check_disk_space(tmp_path / "runs" / "rex", 2 * 10**9)
     with pytest.raises(RunError, match=r"rex: .*3\.0 GB .*2\.0 GB"):
         check_disk_space(tmp_path / "runs" / "rex", 3 * 10**9)
