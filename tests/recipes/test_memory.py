@@ -22,7 +22,7 @@ from dreambooth.runs.folder import RunFolder
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainer import previews
 from dreambooth.trainer.disk_space import run_bytes
-from dreambooth.trainer.messages import how_to_go_on
+from dreambooth.trainer.messages import resume_hint
 from dreambooth.trainer.run_records import intervals_of, stored_of
 from dreambooth.trainer.workload import levers_to_pull, workload_of
 from dreambooth.training.denoiser import Denoiser
@@ -284,10 +284,10 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
         train(run_settings(), display)
 
 
-def test_a_sharded_run_is_told_how_to_go_on_in_one_process(run_settings: MakeSettings, tmp_path: Path) -> None:
+def test_a_sharded_run_is_told_resume_hint_in_one_process(run_settings: MakeSettings, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    assert how_to_go_on(run, "own").endswith(f"To resume:\n  dreambooth train --resume {run.path}")
+    assert resume_hint(run, "own").endswith(f"To resume:\n  dreambooth train --resume {run.path}")
     write_yaml(run.config, run_settings(memory={"memory_preset": "fast", "shard": True}), comment="")
-    assert f"dreambooth train --resume {run.path} --no-shard\n  torchrun --nproc-per-node N -m dreambooth" in how_to_go_on(
+    assert f"dreambooth train --resume {run.path} --no-shard\n  torchrun --nproc-per-node N -m dreambooth" in resume_hint(
         run, "own"
     )

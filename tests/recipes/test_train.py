@@ -254,7 +254,7 @@ def test_a_time_limit_stops_saved_and_resumes(run_settings: MakeSettings, displa
     assert status.state == "finished"
 
 
-def test_terminate_finishes_the_step_saves_and_says_how_to_go_on(
+def test_terminate_finishes_the_step_saves_and_says_resume_hint(
     run_settings: MakeSettings, display: Display, tmp_path: Path
 ) -> None:
     settings = run_settings(loop={"steps": 500})

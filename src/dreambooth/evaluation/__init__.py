@@ -1,1 +1,1 @@
-"""Measuring what was learned: the subject, the prompt, and what was kept of the class."""
+"""Evaluation of a trained model: subject fidelity, prompt fidelity and class preservation."""

@@ -1,4 +1,4 @@
-"""A benchmark's numbers together: each subject, the mean with its interval over subjects, and the paper's rows beside them."""
+"""The table of a benchmark: each subject, the mean with its interval over subjects, and the paper's rows for comparison."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PAPER_OF_STABLE_DIFFUSION = 1  # the row of PAPER
 
 @dataclass(frozen=True)
 class PaperRow:
-    """Numbers of the paper (Ruiz and others, "DreamBooth", CVPR 2023) by the names of the scores."""
+    """Scores from the paper (Ruiz et al., "DreamBooth", CVPR 2023) by name."""
 
     name: str
     table: int
@@ -45,11 +45,11 @@ PAPER = (
         {"DINO": 0.712, "CLIP-I": 0.828, "CLIP-T": 0.306, "PRES": 0.664, "DIV": 0.371},
     ),
 )
-"""What a reader wants to compare with, and may not where the encoders are others."""
+"""Rows for comparison; only meaningful with the same encoders."""
 
 
 def benchmark_record(found: Mapping[str, Mapping[str, Any]], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Every number of the subjects that are done, and their means, as plain values for JSON. At least one is done."""
+    """All scores of the finished subjects, at least one, and their means, as plain values for JSON."""
     return {
         "asked": dict(asked),
         "subjects": dict(found),
@@ -62,7 +62,7 @@ def benchmark_record(found: Mapping[str, Mapping[str, Any]], asked: Mapping[str,
 
 
 def summary_rows(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """A row for each score, narrow enough for a terminal; SUMMARY_TITLES stand above."""
+    """A row per score, narrow enough for a terminal; the column titles are SUMMARY_TITLES."""
     paper, photos = PAPER[_PAPER_OF_STABLE_DIFFUSION].scores, record["photos"]
     has_interval = len(record["subjects"]) > 1
     return [
@@ -80,7 +80,7 @@ def summary_rows(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def as_markdown(record: Mapping[str, Any]) -> str:
-    """A row for each subject, the means of ours, then the paper's, with the encoders and how to read it."""
+    """A row per subject, the means, then the paper's rows, with the encoders and notes for reading it."""
     arrows = [f"{one.name} {'↑' if one.is_higher_better else '↓'}" for one in MEASURES]
     titles = ("", "class", *arrows, f"{_COPIES} ↓")
     lines = [titles, ("---",) * len(titles), *_rows(record)]
@@ -114,7 +114,7 @@ def _rows(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _means(found: Iterable[Mapping[str, Any]], group: str) -> list[Score]:
-    """The mean over subjects of each score that all of them have; subjects are drawn for the interval, not pictures."""
+    """The mean over subjects of each score that all of them have; the interval resamples subjects, not images."""
     ones: Sequence[Mapping[str, Any]] = [one[group] for one in found]
     names = [one.name for one in MEASURES if all(one.name in scores for scores in ones)]
     return [

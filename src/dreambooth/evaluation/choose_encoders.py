@@ -1,4 +1,4 @@
-"""Which encoders measure a model: those that were asked for, or those that suit its pictures."""
+"""Chooses the encoders of an evaluation: the requested ones, or the defaults for the model's images."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _ALEXNET, _LPIPS = "alexnet-owt-7be5be79.pth", "alex.pth"
 def choose_encoders(asked: EvaluationSettings, *, side: int, is_toybox: bool, device: torch.device, cache: Path) -> Encoders:
     """The encoders for images of `side` pixels, which keep features in the folder `cache`.
 
-    Those of the bundled model know the small rendered world alone: they are the default for images of it (`is_toybox`), and
-    for 64 pixels they may be asked for by name. Raises one DreamboothError of the first encoder that cannot be had,
-    SettingsError when the bundled ones are asked for images of another size.
+    The bundled encoders work only for rendered toybox images: they are the default for these (`is_toybox`), and can be
+    requested by name for 64-pixel images. Raises the DreamboothError of the first encoder that is not available,
+    SettingsError when the bundled ones are requested for images of another size.
     """
     dino, clip = (
         name or (EMBEDDED_MODEL if is_toybox else default) for name, default in ((asked.dino, DINO), (asked.clip, CLIP_B32))
@@ -45,9 +45,9 @@ def choose_encoders(asked: EvaluationSettings, *, side: int, is_toybox: bool, de
             ],
             hint="Remove it, or use a folder or a hub id.",
         )
-    with _told_what_for("dino", "DINO, PRES and drift", side):
+    with _explained_encoder("dino", "DINO, PRES and drift", side):
         eye = embedded_eye(device=device) if is_embedded(dino) else load_vit(_folder(dino), name=dino, device=device)
-    with _told_what_for("clip", "CLIP-I and CLIP-T", side):
+    with _explained_encoder("clip", "CLIP-I and CLIP-T", side):
         both = (
             embedded_clip(read_model(EMBEDDED_MODEL).family, device=device)
             if is_embedded(clip)
@@ -57,8 +57,8 @@ def choose_encoders(asked: EvaluationSettings, *, side: int, is_toybox: bool, de
 
 
 @contextmanager
-def _told_what_for(field: str, scores: str, side: int) -> Iterator[None]:
-    """Nobody may have asked for the encoder, so an error says what it is there for and how to have another one."""
+def _explained_encoder(field: str, scores: str, side: int) -> Iterator[None]:
+    """The encoder may be a default, so an error tells what it is for and how to use another one."""
     try:
         yield
     except ModelFileError as error:
@@ -67,7 +67,7 @@ def _told_what_for(field: str, scores: str, side: int) -> Iterator[None]:
 
 
 def _folder(name: str) -> Path:
-    """Where an encoder is; one that is no folder here is fetched by its hub id."""
+    """The folder of an encoder; a hub id is downloaded."""
     path = Path(name).expanduser()
     if path.exists():
         return path

@@ -1,4 +1,4 @@
-"""The subjects and prompts of a benchmark: the DreamBooth dataset's own folder, or five subjects of the small world."""
+"""The subjects and prompts of a benchmark: a folder of the DreamBooth dataset, or five toybox subjects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROMPTS_FILE = "prompts_and_classes.txt"
 
 _NUM_SUBJECTS, _NUM_PROMPTS = 30, 25
 _LIVE = frozenset({"cat", "dog"})
-"""Classes of the dataset that are alive: they are dressed, where objects are put into more places."""
+"""Classes of the dataset that are alive; they have prompts of their own."""
 
 _HEADER = "subject_name,class"
 _WORDS = {"unique_token": "{token}", "class_token": "{class_word}"}
@@ -31,26 +31,26 @@ _LISTS = re.compile(r"^(Object|Live Subject) Prompts\s+prompt_list = (\[.*?^\])"
 _HINT = f"Get the dataset from https://github.com/google/dreambooth and use the folder that contains {PROMPTS_FILE}."
 
 TOYBOX_COLOURS = ("red", "yellow", "green", "blue")
-"""Colours of the prompts that ask for the subject in another one."""
+"""Colors of the prompts that show the subject in another color."""
 
 
 @dataclass(frozen=True)
 class BenchmarkSubject:
-    """A subject to learn, and what it is to be shown in."""
+    """A subject to train on, and its prompts."""
 
     name: str
     class_word: str
     is_live: bool
     photos: Path
     prompts: tuple[str, ...]
-    """Templates in which {token} and {class_word} stand."""
+    """Templates with {token} and {class_word}."""
 
 
 def read_dataset(folder: Path, names: Sequence[str] = ()) -> tuple[BenchmarkSubject, ...]:
-    """The subjects of the DreamBooth dataset in the order of its table, or those of them that are named.
+    """The subjects of the DreamBooth dataset in the order of its table, or only those named.
 
-    Nothing of the file is run. Raises SettingsError with everything that is wrong: with the table, with the two lists of
-    prompts, with names that it does not have, and with the folders of the subjects asked for.
+    The file is parsed, never executed. Raises SettingsError with every problem: in the table, in the two lists of prompts,
+    unknown names, and the folders of the selected subjects.
     """
     path = folder / PROMPTS_FILE
     try:
@@ -74,7 +74,7 @@ def read_dataset(folder: Path, names: Sequence[str] = ()) -> tuple[BenchmarkSubj
 
 
 def toybox_dataset(photos: Path) -> tuple[BenchmarkSubject, ...]:
-    """Five fixed subjects, of five classes and patterns, in every place and in four colours; `photos` is for their folders."""
+    """Five fixed subjects with different classes and patterns, in every place and four colors; `photos` holds their folders."""
     prompts = [f"photo of a {{token}} {{class_word}} {place}" for place in PLACES.values()]
     prompts += [f"photo of a {colour} {{token}} {{class_word}}" for colour in TOYBOX_COLOURS]
     return tuple(
@@ -123,7 +123,7 @@ def _read_classes(text: str, problems: list[str]) -> Mapping[str, str]:
 
 
 def _read_prompts(text: str, problems: list[str]) -> Mapping[bool, tuple[str, ...]]:
-    """Whether subjects are alive to their prompts."""
+    """The prompts of objects (False) and of living subjects (True)."""
     lists = dict(_LISTS.findall(text))
     found = {}
     for is_live, title in ((False, "Object"), (True, "Live Subject")):

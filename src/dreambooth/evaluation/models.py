@@ -1,4 +1,4 @@
-"""The models that an evaluation compares, and the pictures of each: the one that is measured, its base, the run's others."""
+"""The models that an evaluation compares, and their images: the evaluated model, its base model and the run's other models."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ __all__ = ["ModelSamples", "Models", "other_models", "read_models", "samples_of_
 
 @dataclass(frozen=True)
 class Models:
-    """The models that make pictures; the tensors stay in their files until they do."""
+    """The compared models; tensors stay in their files until they are needed."""
 
     measured: ModelWeights
     step: int
-    """How many steps the measured model was trained; 0 where nobody says it."""
+    """Training steps of the evaluated model; 0 if unknown."""
     base: ModelWeights | None
     others: Mapping[int, ModelWeights]
-    """Those of the run's other steps, in their order."""
+    """The run's models of other steps, by step, in order."""
 
     @property
     def is_toybox(self) -> bool:
@@ -42,12 +42,12 @@ class Models:
 
     @property
     def side(self) -> int:
-        """Width and height of the pictures, in pixels."""
+        """Width and height of the images, in pixels."""
         return self.measured.family.resolution
 
 
 def read_models(request: EvaluationRequest, asked: EvaluationTarget) -> Models:
-    """Find them all. Raises ModelFileError for what is no model, or has gone."""
+    """Find and read all models. Raises ModelFileError for a file that is not a model or no longer exists."""
     measured = read_model(asked.model)
     side, run = measured.family.resolution, asked.run
     step = measured.num_steps or (0 if run is None else run.loop.steps)
@@ -59,7 +59,7 @@ def read_models(request: EvaluationRequest, asked: EvaluationTarget) -> Models:
 
 
 def other_models(run: Path, *, than: int, side: int) -> dict[int, ModelWeights]:
-    """The models that a run wrote at other steps than `than`, by their steps, which the files say themselves."""
+    """The models that a run wrote at steps other than `than`, by the steps recorded in the files."""
     files = sorted(path for pattern in MODELS_BY_STEP for path in run.glob(pattern))
     models = [read_model(str(path)).made_for(side) for path in files]
     steps = {model.num_steps or 0: model for model in models}
@@ -67,7 +67,7 @@ def other_models(run: Path, *, than: int, side: int) -> dict[int, ModelWeights]:
 
 
 def _read_base(base: BaseModelSettings, *, is_given: bool) -> ModelWeights:
-    """The model to compare with. A run remembers where it found it, and it may have gone since."""
+    """The model to compare with. The path recorded in a run may no longer exist."""
     try:
         return read_model(base.model, config=base.config, weights=base.weights)
     except ModelFileError as error:
@@ -79,7 +79,7 @@ def _read_base(base: BaseModelSettings, *, is_given: bool) -> ModelWeights:
 
 @dataclass(frozen=True)
 class ModelSamples:
-    """The pictures of each model, of all subjects in one."""
+    """The images of each model, for all subjects together."""
 
     measured: SampleCache
     step: int
@@ -87,7 +87,7 @@ class ModelSamples:
     others: Mapping[int, SampleCache]
 
     def wanted(self, prompt_set: Sequence[PromptSet], *, num_other_images: int) -> list[tuple[SampleCache, list[Picture]]]:
-        """What every model is asked to show, each picture once: subjects of one class share those of the class."""
+        """The images that each model generates, each once: subjects of one class share its class images."""
         both = [sample_cache for sample_cache in (self.base, self.measured) if sample_cache is not None]
         fewer = [one.fewer(num_other_images) for one in prompt_set]
         asked = [
@@ -101,7 +101,7 @@ class ModelSamples:
 
 
 def samples_of_models(models: Models, asked: EvaluationTarget, sample: SampleSettings, device: torch.device) -> ModelSamples:
-    """Where their pictures are, or will be."""
+    """The image caches of the models."""
     folder = asked.output / "pictures"
     base = None
     if models.base is not None and asked.base is not None:

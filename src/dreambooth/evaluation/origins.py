@@ -1,4 +1,4 @@
-"""What a model says that it was made of, held against what its run leads to now: files may have changed since."""
+"""Compares the inputs recorded in a model with the files its run refers to now: they may have changed since."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ _PHOTO = re.compile(r"photo \d+ \(.*\)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Origins:
-    """What a run was made of, as far as it is known."""
+    """The recorded inputs of a run, as far as they are known."""
 
     base: str | None
-    """Digest of the base model; None where nobody says it."""
+    """Digest of the base model; None if unknown."""
     photos: tuple[tuple[str, str], ...]
-    """Digest and caption of each photo; empty where nobody says it."""
+    """Digest and caption of each photo; empty if unknown."""
 
 
 def origins_of(model: ModelWeights, run: Path) -> Origins:
-    """As the model's file says it; a .ckpt cannot, and there the newest checkpoint of the run does, if one was kept."""
+    """The origins recorded in the model file; for a .ckpt, which cannot hold them, those of the run's newest checkpoint."""
     try:
         made_of = json.loads(model.metadata.get(_MADE_OF, "null")) or _of_checkpoint(run)
-    except (ValueError, RunError):  # damaged, and needed by nothing else here
+    except (ValueError, RunError):  # damaged, and not needed for anything else here
         made_of = {}
     photos = [value.partition(" ") for name, value in made_of.items() if _PHOTO.fullmatch(name)]
     return Origins(made_of.get("base model"), tuple((digest, caption) for digest, _, caption in photos))
@@ -55,10 +55,10 @@ def _of_checkpoint(run: Path) -> dict[str, str]:
 def held_against_origins(
     asked: Sequence[EvaluationTarget], models: Models, request: EvaluationRequest
 ) -> tuple[tuple[EvaluationTarget, ...], tuple[str, ...]]:
-    """The same, not called measured by its own photos where these have changed; and a warning for whoever reads the scores.
+    """The targets, with `has_own_photos` cleared and a warning if the photos have changed since training.
 
-    Raises ModelFileError when the base model that the run remembers is another one now, and PhotoError when the folders of
-    the photos name a subject that was not learned. What is given is taken as it is: somebody means it.
+    Raises ModelFileError when the run's recorded base model has changed, and PhotoError when the photos' folders name a
+    subject that was not trained. Explicitly given values are not checked.
     """
     run = asked[0].run
     if run is None:
@@ -92,9 +92,9 @@ def _other_base(request: EvaluationRequest, run: RememberedRun) -> ModelFileErro
 def _check_were_learned(
     asked: Sequence[EvaluationTarget], photos: Sequence[Photo], run: RememberedRun, origins: Origins
 ) -> None:
-    """Folders that name subjects may have been renamed since: then the words are new to the model.
+    """Check that folders which name subjects were not renamed since training, to words that the model does not know.
 
-    A subject was learned when one of its photos was, under the caption that it has now, or when its token was in a caption.
+    A subject was trained if one of its photos was, with its current caption, or if its token was in a caption.
     """
     if run.subject.captions != "filename":
         return
@@ -116,7 +116,7 @@ def _check_were_learned(
 
 
 def _changes(photos: Sequence[Photo], origins: Origins) -> str:
-    """How many are new and how many are missing; empty where they are the same photos, whatever they are called."""
+    """How many photos are new and how many are missing; empty for the same photos, even if renamed."""
     now, then = {photo.digest for photo in photos}, {digest for digest, _ in origins.photos}
     counts = {"new": len(now - then), "missing": len(then - now)}
     return " and ".join(f"{num} {what}" for what, num in counts.items() if num)

@@ -1,4 +1,4 @@
-"""The photos of the subject as they are compared with generated pictures."""
+"""The photos of the subject in the form in which they are compared with generated images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["photo_squares"]
 
 
 def photo_squares(photos: Iterable[Photo], *, background: str, side: int) -> list[Tensor]:
-    """The largest square in the middle of each photo, (3, side, side) in [0, 1]."""
+    """The largest central square of each photo, (3, side, side) in [0, 1]."""
     size = Size.square(side)
     pixels = ((read_pixels(photo.path, background=background), central_view(photo, size)) for photo in photos)
     return [(render_view(image, view) + 1) / 2 for image, view in pixels]

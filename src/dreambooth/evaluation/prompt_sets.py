@@ -1,4 +1,4 @@
-"""The prompts that a model is measured by, and the guidance scale of the pictures that it makes of them."""
+"""The prompts of an evaluation, and the guidance scale of its images."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def subject_prompt_set(
 
 
 def prompt_set_of(prompts: Sequence[SubjectPrompt], evaluation: EvaluationSettings, *, class_prompt: str | None) -> PromptSet:
-    """These prompts, with as many pictures as the settings say."""
+    """These prompts, with the numbers of images from the settings."""
     return PromptSet(
         prompts=tuple(one.prompt for one in prompts),
         descriptions=tuple(one.description for one in prompts),
@@ -47,7 +47,7 @@ def prompt_set_of(prompts: Sequence[SubjectPrompt], evaluation: EvaluationSettin
 
 
 def class_prompt_of(subject: SubjectSettings, prior: PriorSettings) -> str | None:
-    """The prompt of the subject's class; None where the class has no name."""
+    """The prompt of the subject's class; None if the class has no name."""
     return fill(prior.class_prompt, token="", class_word=subject.class_word) if subject.has_class else None
 
 
@@ -57,7 +57,7 @@ def usual_guidance_scale(*, is_toybox: bool) -> float:
 
 
 def with_guidance_scale(evaluation: EvaluationSettings, *, is_toybox: bool) -> EvaluationSettings:
-    """The same settings with the guidance scale filled in, which depends on the model."""
+    """The settings with the guidance scale filled in, whose default depends on the model."""
     if evaluation.guidance_scale is not None:
         return evaluation
     return evaluation.model_copy(update={"guidance_scale": usual_guidance_scale(is_toybox=is_toybox)})

@@ -1,4 +1,4 @@
-"""The prompts of a file that a model is measured by, and what is wrong with them: all of it at once, by its line."""
+"""Reads evaluation prompts from a file, and reports all their problems at once by line number."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from dreambooth.sampling.prompts import read_prompts
 
 __all__ = ["SubjectPrompt", "read_subject_prompts", "subject_prompt"]
 
-_CLASS = "\ue000"  # stands for the class word while the token is looked for; in no text, and no part of a word
+_CLASS = "\ue000"  # placeholder for the class word while searching for the token; occurs in no text and in no word
 _IN_WORDS = rf"(?:[^\W_]|{_CLASS})"
 _HINT = "Write one prompt per line, each only once and naming the subject: photo of a {token} {class_word} in fresh snow"
 
 
 @dataclass(frozen=True)
 class SubjectPrompt:
-    """A prompt of the subject, as the model is told and as CLIP is."""
+    """A prompt of the subject, for the model and for CLIP."""
 
     prompt: str
     description: str
-    """Without the token, also where it is spelled out: CLIP has never heard that word."""
+    """Without the token, even where it is spelled out, since CLIP does not know it."""
     names_subject: bool
 
 
 def subject_prompt(template: str, subject: SubjectSettings) -> SubjectPrompt:
-    """A template with the subject's words put in; it must be a good one, see `check_template`."""
+    """A template filled in with the subject's words; it must be valid, see `check_template`."""
     words = r"\s+".join(map(re.escape, subject.token.split()))
     token = f"(?<!{_IN_WORDS}){words}(?!{_IN_WORDS})"
     marked = template.format(token=subject.token, class_word=_CLASS)
@@ -43,8 +43,8 @@ def subject_prompt(template: str, subject: SubjectSettings) -> SubjectPrompt:
 
 
 def read_subject_prompts(path: Path, subject: SubjectSettings) -> tuple[SubjectPrompt, ...]:
-    """Those of a text file, one a line. Raises SettingsError with everything that is wrong, by the numbers of the lines."""
-    read_prompts(path, name="prompts")  # says what is wrong with the file as a whole
+    """The prompts of a text file, one per line. Raises SettingsError with every problem and its line number."""
+    read_prompts(path, name="prompts")  # reports problems of the file as a whole
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     found, problems = dict[int, SubjectPrompt](), list[str]()
     for number, line in enumerate(lines, start=1):
@@ -68,7 +68,7 @@ def _problems(found: Mapping[int, SubjectPrompt]) -> Iterator[str]:
 
 
 def _repeated(found: Mapping[int, SubjectPrompt]) -> Iterator[str]:
-    """The same prompt twice is the same pictures twice, which makes scores look surer than they are."""
+    """A repeated prompt yields the same images twice, which makes scores look more certain than they are."""
     lines: dict[str, list[int]] = {}
     for number, one in found.items():
         lines.setdefault(without_gaps(one.prompt).casefold(), []).append(number)

@@ -1,4 +1,4 @@
-"""What a run folder remembers of its training: the one place in evaluation that reads the settings of a training."""
+"""The training settings recorded in a run folder; the only place in evaluation that reads them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class RememberedRun:
     views: ViewSettings
     loop: LoopSettings
     text: str
-    """All settings as YAML, to be shown."""
+    """All settings as YAML, for display."""
 
 
 def read_remembered_run(folder: Path) -> RememberedRun | None:
-    """None for what is no run folder. Raises SettingsError for settings that cannot be read."""
+    """The recorded settings; None if `folder` is not a run folder. Raises SettingsError if they cannot be read."""
     config = RunFolder(folder).config
     if not (folder.is_dir() and config.is_file()):
         return None

@@ -1,4 +1,4 @@
-"""The report of an evaluation as one page: what the model makes, what was measured, and how it came to be.
+"""The report of an evaluation as one page: images, scores, curves and settings.
 
 Images are numpy arrays, uint8, (height, width, 3).
 """
@@ -19,7 +19,7 @@ from dreambooth.pages.page import chart, figure, number_text, page, table
 
 __all__ = ["Confusion", "Curve", "Pictures", "Report", "ScoreRow", "SubjectPart", "report_html", "score_text"]
 
-_LARGEST = 256  # pixels: twice what a picture takes on the page, for screens with fine pixels
+_LARGEST = 256  # pixels: twice the size on the page, for high-resolution screens
 _QUALITY = 85
 _ABOUT_INTERVALS = (
     f"Brackets: {CONFIDENCE:.0%} confidence interval over prompts and seeds. Scores from different encoders are not "
@@ -34,7 +34,7 @@ _ABOUT_CONFUSION = (
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures that belong together, in rows that may have a label."""
+    """A group of images, in rows that may have a label."""
 
     title: str
     sentence: str
@@ -43,7 +43,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One measure, of the model and of what it is held against."""
+    """One score, of the model and of what it is compared with."""
 
     name: str
     meaning: str
@@ -55,7 +55,7 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class Curve:
-    """Numbers over the steps of training: the name of a line, to its values by step."""
+    """Values by training step; `lines` maps the name of a line to its values."""
 
     title: str
     sentence: str
@@ -64,11 +64,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Whether the subjects are told apart: for each subject's pictures, the shares that look most like whose photos."""
+    """Confusion between subjects: for each subject's images, the shares that look most like each subject's photos."""
 
     names: Sequence[str]
     shares: Sequence[Sequence[float]]
-    """Row i, column j: of the pictures of subject i, those most like photos of subject j."""
+    """Row i, column j: the share of subject i's images that look most like photos of subject j."""
     encoder: str
 
 
@@ -79,7 +79,7 @@ class SubjectPart:
     name: str
     scores: Sequence[ScoreRow]
     alarm: str
-    """What was found of copies, in words."""
+    """The sentence about copies."""
     is_alarming: bool
     pictures: Sequence[Pictures]
     curves: Sequence[Curve]
@@ -92,19 +92,19 @@ class Report:
     title: str
     summary: str
     confusion: Confusion | None
-    """None for one subject, which has no other to be taken for."""
+    """None for a single subject."""
     subjects: Sequence[SubjectPart]
     curves: Sequence[Curve]
-    """Of the run as a whole."""
+    """Curves of the whole run."""
     exposures: Sequence[tuple[str, int]]
-    """Each photo's name and how often it was seen; empty where nobody knows."""
+    """Each photo's name and how often it was seen; empty if unknown."""
     facts: Mapping[str, str]
     settings: str
-    """The run's own settings as text; empty where there are none."""
+    """The run's settings as text; empty if there are none."""
 
 
 def score_text(score: Score | None) -> str:
-    """For a cell of a table: 0.668 [0.641, 0.693]; a dash for what was not measured."""
+    """Text of a table cell: 0.668 [0.641, 0.693]; a dash if it was not measured."""
     if score is None:
         return "-"
     if score.low is None or score.high is None:
@@ -113,7 +113,7 @@ def score_text(score: Score | None) -> str:
 
 
 def report_html(report: Report) -> str:
-    """The page, which needs nothing but itself. One subject has the page to itself, several have a section each."""
+    """The self-contained page. A single subject fills the page; several have a section each."""
     if len(report.subjects) == 1:
         (part,) = report.subjects
         shown = f"{_subject(part, level=2, is_first=True)}{_curves(part.curves, level=2)}{_run(report, level=2)}"
@@ -154,7 +154,7 @@ def _subject(part: SubjectPart, *, level: int, is_first: bool) -> str:
 
 
 def _run(report: Report, *, level: int) -> str:
-    """What is the same for all subjects."""
+    """The part that is the same for all subjects."""
     settings = f"<details><summary>Settings of the run</summary><pre>{html.escape(report.settings)}</pre></details>"
     return (
         f"{_curves(report.curves, level=level)}{_exposures(report.exposures, level=level)}"
@@ -208,7 +208,7 @@ def _row(title: str, label: str, images: Sequence[NDArray[np.uint8]], *, level: 
 
 
 def _encoded(image: NDArray[np.uint8]) -> tuple[str, bytes]:
-    """Kind and bytes of a file: a small picture as it is, a large one made smaller: the page must stay small."""
+    """Kind and bytes of an image file: small images unchanged, large ones reduced to keep the page small."""
     picture, buffer = Image.fromarray(image), io.BytesIO()
     if max(picture.size) <= _LARGEST // 2:
         picture.save(buffer, format="PNG")

@@ -1,4 +1,4 @@
-"""What an evaluation is asked for: a model, and what is given over what its run remembers."""
+"""The request of an evaluation: a model, and values that override those recorded in its run."""
 
 from __future__ import annotations
 

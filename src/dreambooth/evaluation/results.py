@@ -1,4 +1,4 @@
-"""What an evaluation found of each subject, and the record of all its numbers."""
+"""The results of an evaluation by subject, and the record of all its scores."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ __all__ = ["ModelScores", "Results", "SubjectResults", "alarm_text", "encoders_t
 
 @dataclass(frozen=True)
 class ModelScores:
-    """Everything that was measured, and the pictures that it was measured by."""
+    """All scores of a subject, and the images they were computed from."""
 
     model: Measured
     base: Measured | None
     photos: Mapping[str, Score]
     by_step: Mapping[int, Measured]
-    """Over the steps of training, by fewer pictures; empty where the run has no other models."""
+    """Scores by training step, from fewer images; empty if the run has no other models."""
     after: Samples
     before: Samples | None
     step: int
-    """Of the model; 0 where nobody says it."""
+    """Training step of the model; 0 if unknown."""
 
 
 @dataclass(frozen=True)
 class SubjectResults:
-    """What was asked of one subject, of what, by what, and what was found."""
+    """The settings, models and scores of one subject's evaluation."""
 
     evaluation: EvaluationSettings
     asked: EvaluationTarget
@@ -49,20 +49,20 @@ class SubjectResults:
 
 @dataclass(frozen=True)
 class Results:
-    """What was found of every subject that was asked for, with the same models and encoders."""
+    """The results of all evaluated subjects, with the same models and encoders."""
 
     subjects: tuple[SubjectResults, ...]
     confusion_KK: Tensor | None
-    """In row i and column j the share of pictures of subject i that are most like photos of subject j; None for one subject."""
+    """Row i, column j: the share of subject i's images most like photos of subject j; None for a single subject."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the subjects are called, all differently."""
+        """The unique names of the subjects."""
         return tuple(one.asked.name for one in self.subjects)
 
 
 def scores_record(results: Results) -> dict[str, Any]:
-    """Every number with what it was made of, as plain values for JSON; of several subjects, the same of each by its name."""
+    """All scores and their inputs as plain values for JSON; for several subjects, one such record per name."""
     records = [_record(one) for one in results.subjects]
     if results.confusion_KK is None:
         return records[0]
@@ -80,7 +80,7 @@ def scores_record(results: Results) -> dict[str, Any]:
 
 
 def encoders_text(encoders: Encoders) -> dict[str, str]:
-    """Which scores which encoder made."""
+    """The encoder of each score."""
     return {
         "DINO, PRES and drift by": encoders.dino.name,
         "CLIP-I and CLIP-T by": encoders.clip.name,
@@ -89,7 +89,7 @@ def encoders_text(encoders: Encoders) -> dict[str, str]:
 
 
 def alarm_text(result: SubjectResults) -> str:
-    """What was found of copies, in words."""
+    """The sentence about copies."""
     found = result.found.model.copying
     if found is None:
         reason = "there is only one photo" if len(result.evaluator.photos) == 1 else "all photos are identical"

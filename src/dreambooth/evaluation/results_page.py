@@ -1,4 +1,4 @@
-"""From what an evaluation found to what the report shows of it."""
+"""Converts the results of an evaluation to its report."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ABOUT_COPIES = "The share of images that are nearly identical to a photo; the w
 
 
 def report_of(results: Results) -> Report:
-    """What the page shows."""
+    """The report of an evaluation."""
     first, names = results.subjects[0], results.names
     run, found = first.asked.run, first.found
     confusion = None
@@ -115,7 +115,7 @@ def _curves(found: ModelScores) -> list[Curve]:
 
 
 def _exposures(results: Results) -> list[tuple[str, int]]:
-    """How often each photo was seen; files of several subjects may be called the same, so they are named with them."""
+    """How often each photo was seen; files of several subjects are prefixed with the subject, since names may repeat."""
     side, is_one = results.subjects[0].model.family.resolution, len(results.subjects) == 1
     seen = [(one.asked.name, one.asked.exposures(one.found.step, side)) for one in results.subjects]
     return [(file if is_one else f"{name}: {file}", times) for name, photos in seen for file, times in photos]

@@ -1,4 +1,4 @@
-"""What a run wrote down while it trained, as curves over its steps: the balance that chose its model, and the losses."""
+"""The records of a run as curves by step: the balance that selected its model, and the losses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ABOUT_BALANCE = (
 
 
 def run_curves(run: Path, *, step: int) -> list[Curve]:
-    """The curves of a run whose model is of `step`; the balance is left out where the run was not scored."""
+    """The curves of a run whose model is from `step`; without the balance if the run was not scored."""
     events = read_events(RunFolder(run).events)
     return [*_balance(events, step), *_losses(events)]
 
@@ -36,9 +36,9 @@ def _balance(events: Sequence[Mapping[str, Any]], step: int) -> list[Curve]:
 
 
 def _choice(events: Sequence[Mapping[str, Any]], step: int) -> list[str]:
-    """Which step was chosen and why, as the run says it; nothing where it has not chosen yet.
+    """Which step was selected and why, as recorded by the run; empty if none was selected yet.
 
-    A finished run that is resumed with another --select has another model than its last choice says: then which one it is.
+    A finished run resumed with another --select may have another model than its last record says: then tell which one.
     """
     chosen = [event for event in events if event["event"] == "selection" and "text" in event]
     if not chosen:
@@ -50,7 +50,7 @@ def _choice(events: Sequence[Mapping[str, Any]], step: int) -> list[str]:
 
 
 def _losses(events: Sequence[Mapping[str, Any]]) -> list[Curve]:
-    """Losses, those of training as means of neighbours: single steps are mostly chance."""
+    """The losses; training losses are averaged over neighboring steps, since single steps are mostly noise."""
     names = {"photos": "instance_loss", "class images": "prior_loss"}
 
     def lines(kind: str) -> dict[str, dict[int, float]]:

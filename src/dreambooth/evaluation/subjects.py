@@ -1,4 +1,4 @@
-"""Which subjects a run learned, and which of them are to be measured."""
+"""Which subjects a run was trained on, and which of them are evaluated."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ __all__ = ["ChosenSubjects", "chosen_subjects", "name_of"]
 
 _WORDS = ("photos", "class_word", "token")
 _EXPECTED = "a run folder (needs no other options), a .ckpt or .safetensors file, a diffusers folder or a hub id"
-_SUFFIXES = (".ckpt", ".safetensors", ".bin", ".pt")  # of what can be no run folder
+_SUFFIXES = (".ckpt", ".safetensors", ".bin", ".pt")  # of files that cannot be a run folder
 
 
 @dataclass(frozen=True)
 class ChosenSubjects:
-    """The subjects that are measured, and by which photos."""
+    """The evaluated subjects and their photos."""
 
     subjects: tuple[SubjectSettings, ...]
     among: tuple[Photo, ...] | None
-    """All photos of a run of several subjects, where each is measured by its own; None where a folder shows one subject."""
+    """All photos of a run with several subjects, each evaluated with its own; None if a folder shows a single subject."""
     warnings: tuple[PhotoProblem, ...] = ()
-    """What was found wrong with these."""
+    """Problems of these photos."""
 
 
 def name_of(subject: SubjectSettings | Words) -> str:
@@ -43,9 +43,9 @@ def name_of(subject: SubjectSettings | Words) -> str:
 
 
 def chosen_subjects(request: EvaluationRequest, run: RememberedRun | None) -> ChosenSubjects:
-    """All subjects of a run, the one that is named, or one that is given whole.
+    """All subjects of a run, the named one, or one that is fully specified.
 
-    Raises SettingsError when it is not clear which one is meant, and PhotoError for broken photos of several subjects.
+    Raises SettingsError when the subject is ambiguous, and PhotoError for broken photos of several subjects.
     """
     given = {name: value for name in _WORDS if (value := getattr(request, name)) is not None}
     if run is None:
@@ -65,7 +65,7 @@ def chosen_subjects(request: EvaluationRequest, run: RememberedRun | None) -> Ch
 
 
 def _given_alone(request: EvaluationRequest, given: Mapping[str, Any]) -> SubjectSettings:
-    """The subject of a model from elsewhere. Raises SettingsError for what is missing and for options without effect."""
+    """The subject of a model without a run folder. Raises SettingsError for missing options and options without effect."""
     missing, path = [name for name in _WORDS if name not in given], Path(request.model).expanduser()
     is_nothing = not (path.exists() or is_embedded(request.model))
     may_be_elsewhere = may_be_hub_id(request.model)
@@ -84,7 +84,7 @@ def _given_alone(request: EvaluationRequest, given: Mapping[str, Any]) -> Subjec
 
 
 def _meant(request: EvaluationRequest, given: Mapping[str, Any], learned: Mapping[str, Words]) -> list[dict[str, Any]]:
-    """What those are called that are asked for: all where nothing is given. Raises SettingsError for none or too many."""
+    """The words of the selected subjects: all if none is given. Raises SettingsError unless the selection is clear."""
     said = {name: value for name, value in given.items() if name != "photos"}
     found = [words for words in learned.values() if said.items() <= _as_settings(words).items()]
     if not given or (said and len(found) == 1):

@@ -1,4 +1,4 @@
-"""What is evaluated: the models, the photos and the words, as a run remembers them or as they are given."""
+"""What is evaluated: models, photos and words, as recorded in a run or given explicitly."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ __all__ = ["EvaluationTarget", "evaluation_targets"]
 
 @dataclass(frozen=True)
 class EvaluationTarget:
-    """Everything that is asked about a model, before anything is built."""
+    """One subject's evaluation of a model, before anything is built."""
 
     model: str
     base: BaseModelSettings | None
-    """What it is compared with; None where nobody says."""
+    """The model to compare with; None if unknown."""
     subject: SubjectSettings
     class_prompt: str | None
-    """None where the subject's class has no name."""
+    """None if the subject's class has no name."""
     background: str
     output: Path
     run: RememberedRun | None
-    """What the run remembers that made the model; None for a model from elsewhere."""
+    """The recorded settings of the model's run; None for a model without a run folder."""
     has_own_photos: bool
-    """Whether the photos are those that the run learned from."""
+    """Whether the photos are those the run was trained on."""
     among: tuple[Photo, ...] | None = None
-    """All photos of a run of several subjects, some of which show this one; None where a folder shows this one alone."""
+    """All photos of a run with several subjects, some of which show this one; None if a folder shows only this one."""
     among_warnings: tuple[PhotoProblem, ...] = ()
-    """What was found wrong with these."""
+    """Problems of these photos."""
 
     @property
     def name(self) -> str:
@@ -70,7 +70,7 @@ class EvaluationTarget:
 
     @property
     def photo_warnings(self) -> tuple[PhotoProblem, ...]:
-        """What is wrong with the photos and keeps nothing from being measured, such as one that is there twice."""
+        """Problems of the photos that do not prevent an evaluation, such as duplicates."""
         return self._scanned.warnings if self.among is None else self.among_warnings
 
     @cached_property
@@ -84,11 +84,11 @@ class EvaluationTarget:
         return self.name in map(name_of, named_subjects((photo,), self.run.subject))
 
     def photo_pixels(self, side: int) -> list[Tensor]:
-        """The largest square in the middle of each photo, (3, side, side) in [0, 1]."""
+        """The largest central square of each photo, (3, side, side) in [0, 1]."""
         return photo_squares(self.photos, background=self.background, side=side)
 
     def exposures(self, steps: int, resolution: int) -> list[tuple[str, int]]:
-        """Each photo's name and how often so many steps of the run showed it; empty where these are not its photos."""
+        """Each photo's name and how often the run showed it within `steps`; empty if these are not the run's photos."""
         if self.run is None or not self.has_own_photos:
             return []
         prior, loop = self.run.prior, self.run.loop
@@ -104,9 +104,9 @@ class EvaluationTarget:
 
 
 def evaluation_targets(request: EvaluationRequest) -> tuple[EvaluationTarget, ...]:
-    """Every subject that is asked for, what is given put over what the run remembers.
+    """The target of every evaluated subject; given values override those recorded in the run.
 
-    Raises SettingsError with everything that is still missing, and PhotoError for broken photos of several subjects.
+    Raises SettingsError with everything that is missing, and PhotoError for broken photos of several subjects.
     """
     folder = Path(request.model).expanduser()
     run = read_remembered_run(folder)

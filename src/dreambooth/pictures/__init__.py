@@ -1,1 +1,1 @@
-"""A model that makes pictures: on request, as class images, or from a cache of samples."""
+"""Image generation: on request, as class images, or from a cache of samples."""

@@ -1,4 +1,4 @@
-"""Pictures from a model that was read: built, brought to the device, and sampled one after the other."""
+"""Generates images with a model that was read: builds it, moves it to the device, and samples one image after the other."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WEIGHTS = {"ema": " (EMA weights)", "raw": " (raw weights)", "only": ""}
 
 @dataclass(frozen=True)
 class FinishedPicture:
-    """A picture with everything that its file is to hold: pixels in [0, 1], (3, H, W), and the text of a PNG."""
+    """An image with everything for its file: pixels in [0, 1], (3, H, W), and the text of the PNG."""
 
     picture: Picture
     pixels_CHW: Tensor
@@ -36,7 +36,7 @@ class FinishedPicture:
 
 @dataclass(frozen=True)
 class BuiltModel:
-    """A model on its device, ready to make pictures."""
+    """A model on its device, ready to generate images."""
 
     base: ModelWeights
     components: Components
@@ -45,7 +45,7 @@ class BuiltModel:
 
 
 def build_model(sample: SampleSettings, base: ModelWeights, display: Display, *, name: str, device: torch.device) -> BuiltModel:
-    """Build a model that was read and bring it to `device`. `name` is what it is called on the screen."""
+    """Build a model that was read and move it to `device`. `name` is its name in messages."""
     dtype = picture_dtype(sample.precision, device)
     kind = _WEIGHTS[base.report.unet_weights]
     display.say(f"{base.report.title} from {name}{kind} on {describe_device(device)} in {_name_of(dtype)}")
@@ -61,10 +61,10 @@ def made_pictures(
     name: str,
     device: torch.device,
 ) -> Generator[FinishedPicture, None, None]:
-    """Build a model that was read, bring it to `device` and make pictures with it, one after the other, showing progress.
+    """Build a model that was read, move it to `device` and generate images with it, one after the other, showing progress.
 
-    `name` is what the model is called on the screen. What the settings say of prompts and files is left to the caller, who
-    closes the iterator: an open one goes on showing.
+    `name` is the model's name in messages. The settings' prompts and files are left to the caller, who must close the
+    iterator: an open one keeps the progress on screen.
     Raises SettingsError, before the model is built, when the size is impossible.
     """
     return pictures_with(lambda: build_model(sample, base, display, name=name, device=device), sample, base, pictures, display)
@@ -73,7 +73,7 @@ def made_pictures(
 def pictures_with(
     built: Callable[[], BuiltModel], sample: SampleSettings, base: ModelWeights, pictures: Sequence[Picture], display: Display
 ) -> Generator[FinishedPicture, None, None]:
-    """`made_pictures` with the model of `base` that `built` gives, which is called when the size is known to be possible."""
+    """`made_pictures` with the model that `built` returns; it is called only after the size was checked."""
     options = _options(sample, base)
     check_size(base.family.downsampling, height=options.height, width=options.width)
     _warn_of_cut_words(dict.fromkeys((*(picture.prompt for picture in pictures), options.negative_prompt)), base, display)

@@ -1,4 +1,4 @@
-"""The pictures by which models are measured, kept as files: what is there already is not made again."""
+"""The sampled images that models are scored by, cached as files: existing ones are reused."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _KEY_LETTERS = 10
 
 @dataclass(frozen=True)
 class SampleCache:
-    """The pictures of one model. A file's name ends in a key of everything that decides the picture."""
+    """The images of one model. A file's name ends in a key of everything that determines the image."""
 
     folder: Path
     model: ModelWeights
     name: str
-    """What the model is called where it is said which one makes pictures."""
+    """The model's name in progress messages."""
     sample: SampleSettings
     device: torch.device
 
     def path(self, picture: Picture) -> Path:
-        """The file of a picture, whether or not it is there."""
+        """The file of an image, whether or not it exists."""
         asked = self.sample
         made_of = (picture.prompt, picture.index, self.model.digest(), self.model.family.resolution)
         how = (asked.sampler, asked.steps, asked.guidance_scale, asked.seed)
@@ -50,11 +50,11 @@ class SampleCache:
         return self.folder / f"{file_stem(picture.prompt)}-{picture.index:02d}-{key}.png"
 
     def missing(self, pictures: Sequence[Picture]) -> list[Picture]:
-        """Those of the pictures that have no file yet, or one that cannot be theirs."""
+        """The images that have no file yet, or a file that cannot be theirs."""
         return [picture for picture in dict.fromkeys(pictures) if self._kept(picture) is None]
 
     def _kept(self, picture: Picture) -> Tensor | None:
-        """Its pixels, when its file holds a picture of the model's size: somebody may have put another one there."""
+        """Its pixels if its file holds an image of the model's size; the user may have replaced the file."""
         size = Size.square(self.model.family.resolution)
         try:
             pixels_CHW = _pixels(self.path(picture)) if self.path(picture).is_file() else None
@@ -63,9 +63,9 @@ class SampleCache:
         return pixels_CHW if pixels_CHW is not None and pixels_CHW.shape == (3, size.height, size.width) else None
 
     def make(self, pictures: Sequence[Picture], display: Display) -> list[Tensor]:
-        """The pixels of all, in [0, 1], (3, H, W), from their files; the model is built only when one is missing.
+        """The pixels of all images, in [0, 1], (3, H, W), from their files; the model is built only if one is missing.
 
-        Each is written as soon as it is made, so stopping loses one batch at most.
+        Each image is written as soon as it is generated, so stopping loses one batch at most.
         """
         kept = {picture: self._kept(picture) for picture in dict.fromkeys(pictures)}
         if missing := [picture for picture, pixels_CHW in kept.items() if pixels_CHW is None]:
@@ -79,7 +79,7 @@ class SampleCache:
 
 
 def sample_settings(asked: EvaluationSettings, *, device: str | None) -> SampleSettings:
-    """How the pictures of an evaluation are made. The guidance scale must be filled in."""
+    """The sampling settings of an evaluation. The guidance scale must be filled in."""
     assert asked.guidance_scale is not None, "filled in"
     return SampleSettings(
         steps=asked.sampling_steps,

@@ -57,7 +57,7 @@ def evaluate(settings: EvaluateSettings, display: Display) -> EvaluateResult:
     with Interrupts(lambda: stopped_text(output)):
         models = read_models(request, asked[0])
         asked, warnings = held_against_origins(asked, models, request)
-        _show_what_is_doubtful(asked, warnings, display)
+        _show_warnings(asked, warnings, display)
         evaluation = with_guidance_scale(evaluation, is_toybox=models.is_toybox)
         prompt_sets = [one.prompt_set(evaluation, is_toybox=models.is_toybox) for one in asked]
         photos = [one.photo_pixels(models.side) for one in asked]
@@ -69,7 +69,7 @@ def evaluate(settings: EvaluateSettings, display: Display) -> EvaluateResult:
         evaluators = [Evaluator(*one, encoders, evaluation.seed) for one in zip(prompt_sets, photos, strict=True)]
         sample = sample_settings(evaluation, device=settings.device)
         model_samples, num_other_images = samples_of_models(models, asked[0], sample, device), evaluation.num_checkpoint_images
-        _say_what_it_costs(model_samples, prompt_sets, num_other_images, display)
+        _announce_cost(model_samples, prompt_sets, num_other_images, display)
         _make_pictures(model_samples, prompt_sets, num_other_images, display)
         found = [_measure(evaluator, model_samples, num_other_images, display) for evaluator in evaluators]
         shares_KK = confusion(evaluators, [one.after for one in found]) if len(evaluators) > 1 else None
@@ -99,7 +99,7 @@ def stopped_text(output: Path) -> str:
     return "Stopped before the first image was generated; run the same command to start again."
 
 
-def _show_what_is_doubtful(asked: Sequence[EvaluationTarget], warnings: Sequence[str], display: Display) -> None:
+def _show_warnings(asked: Sequence[EvaluationTarget], warnings: Sequence[str], display: Display) -> None:
     """Problems that do not prevent the evaluation but matter for reading its scores."""
     if problems := tuple(dict.fromkeys(problem for one in asked for problem in one.photo_warnings)):
         display.table("Images", PROBLEM_COLUMNS, problem_rows(problems))
@@ -107,7 +107,7 @@ def _show_what_is_doubtful(asked: Sequence[EvaluationTarget], warnings: Sequence
         display.warn(warning)
 
 
-def _say_what_it_costs(
+def _announce_cost(
     model_samples: ModelSamples, prompt_sets: Sequence[PromptSet], num_other_images: int, display: Display
 ) -> None:
     wanted = model_samples.wanted(prompt_sets, num_other_images=num_other_images)

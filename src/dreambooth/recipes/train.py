@@ -28,8 +28,8 @@ from dreambooth.trainer.material import gather_material
 from dreambooth.trainer.messages import (
     config_comment,
     explained_when_out_of_memory,
-    how_to_go_on,
     resume_command,
+    resume_hint,
     times_text,
 )
 from dreambooth.trainer.preflight import check_everything, least_free_memory
@@ -77,7 +77,7 @@ def resume(run: Path, changes: Mapping[str, Any], display: Display) -> TrainResu
 
 def _run(settings: TrainSettings, display: Display, *, is_resume: bool, beside: Mapping[str, str]) -> TrainResult:
     run, layout = RunFolder(settings.output.output), settings.output.file_layout
-    with Interrupts(lambda: how_to_go_on(run, layout)) as interrupts, start_processes(settings.loop.device) as processes:
+    with Interrupts(lambda: resume_hint(run, layout)) as interrupts, start_processes(settings.loop.device) as processes:
         display = display if processes.is_main else SilentDisplay()
         least_free = least_free_memory(settings, processes)
         with processes.main_first():
@@ -110,7 +110,7 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool, beside: 
 
 def _begin(ready: Ready, display: Display, *, is_resume: bool, beside: Mapping[str, str]) -> None:
     """Prepare the run folder: remove leftovers of a killed run and write the settings."""
-    _check_it_can_begin(ready, is_resume=is_resume)
+    _check_can_start(ready, is_resume=is_resume)
     remove_leftovers(ready.run.path, is_deep=True)
     for line in ready.announcement:
         display.say(line)
@@ -119,7 +119,7 @@ def _begin(ready: Ready, display: Display, *, is_resume: bool, beside: Mapping[s
     write_yaml(ready.run.config, ready.outputs.settings, comment=config_comment(ready))
 
 
-def _check_it_can_begin(ready: Ready, *, is_resume: bool) -> None:
+def _check_can_start(ready: Ready, *, is_resume: bool) -> None:
     """Checks that need the folder's lock: no other run started here meanwhile, and no finished model would be lost."""
     run = ready.run
     if not is_resume and run.config.exists():
@@ -188,9 +188,7 @@ def _train(session: Session, display: Display, interrupts: Interrupts, *, restor
                 if stops or ends:
                     break
         except TrainingError as error:
-            raise TrainingError(
-                error.problems, hint=f"{error.hint}\n{how_to_go_on(ready.run, ready.outputs.layout)}"
-            ) from error
+            raise TrainingError(error.problems, hint=f"{error.hint}\n{resume_hint(ready.run, ready.outputs.layout)}") from error
     is_done = ends or state.step == ready.loop.steps
     if not is_done and processes.any(interrupts.requested is not None):
         raise interrupts.error()
@@ -212,7 +210,7 @@ def _finish(session: Session, display: Display, *, is_done: bool) -> TrainResult
             times = times_text(most) if fewest == most else f"{fewest} to {times_text(most)}"
             display.say(f"Each of the {len(counts)} {what}s was seen {times}")
     if not is_done:
-        display.say(f"Time limit reached. {how_to_go_on(run, ready.outputs.layout)}")
+        display.say(f"Time limit reached. {resume_hint(run, ready.outputs.layout)}")
         return TrainResult(run.path, None, step)
     if step < ready.loop.steps:
         margin, more = ready.measured.selection.early_stop_margin, resume_command(run.path, ready.outputs.layout)

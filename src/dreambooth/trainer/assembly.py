@@ -1,4 +1,4 @@
-"""From a built model to one that trains: where its parts stand, what is compiled, and its state before the first step."""
+"""From a built model to one that can train: placing its parts, compiling them, and the state before the first step."""
 
 from __future__ import annotations
 
@@ -43,27 +43,27 @@ class TrainingSetup:
 
 @dataclass(frozen=True)
 class Placed:
-    """A model whose denoiser and text encoders are where they train, in the number format that they train in."""
+    """A model whose denoiser and text encoders are on the training device in their training dtype."""
 
     components: Components
     learning: tuple[str, ...]
     """Names of the parts that learn."""
     streamed: StreamedBlocks
-    """The denoiser's blocks that visit the device one at a time; none in most plans."""
+    """The denoiser's blocks that are moved to the device one at a time; none in most plans."""
 
 
 def place_for_training(components: Components, setup: TrainingSetup, device: torch.device) -> Placed:
-    """Bring denoiser and text encoders to the device; the VAE stays where it is, and what is frozen keeps its number format.
+    """Move denoiser and text encoders to the device; the VAE stays where it is, and frozen parts keep their dtype.
 
-    Nothing comes to the device in a longer format than it will have there.
+    Parts are converted before they are moved, so no part occupies more device memory than it will need.
     """
     learning = trained_parts(setup.trainee, components.family)
     denoiser, plan, policy = components.denoiser, setup.plan, setup.policy
-    nn.Module.to(denoiser, policy.weight_dtype)  # that of diffusers' models would log a warning
+    nn.Module.to(denoiser, policy.weight_dtype)  # the method of diffusers' models would log a warning
     streamed = StreamedBlocks(components.family.blocks_to_stream(denoiser) if plan.stream_blocks else (), device)
     streamed.attach()
     denoiser.to(device)
-    # Convolutions of tensor cores want it; the optimiser by tensors and FSDP do not.
+    # Faster convolutions on tensor cores; not supported by the tensor-by-tensor optimizer and FSDP.
     if device.type == "cuda" and not works_by_tensor(setup.optimizer.optimizer, plan) and not plan.shard:
         denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for name in components.family.text_encoders:
@@ -72,9 +72,9 @@ def place_for_training(components: Components, setup: TrainingSetup, device: tor
 
 
 def assemble(placed: Placed, setup: TrainingSetup, processes: Processes) -> tuple[Trainee, TrainingState]:
-    """The trainee and its state before the first step. Weights are spread over the processes here, when the plan says so."""
+    """The trainee and its state before the first step. Shards the weights over the processes if the plan says so."""
     components, plan, loop = placed.components, setup.plan, setup.loop
-    if plan.shard:  # before anything takes hold of the parameters, which are others afterwards
+    if plan.shard:  # before anything references the parameters, since sharding replaces them
         for module in (components.parts[name] for name in placed.learning):
             shard(module, processes, next(module.parameters()).device)
     trainee = full_trainee(components, setup.trainee, learning_rate=setup.optimizer.learning_rate)

@@ -1,4 +1,4 @@
-"""How much room a run needs on the disk, checked before it starts."""
+"""Disk space that a run needs, checked before it starts."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ _MARGIN = 256 * 2**20  # previews, events, cached latents
 
 @dataclass(frozen=True)
 class Stored:
-    """What a run keeps on the disk."""
+    """What a run stores on disk."""
 
     num_trained: int
-    """Parameters that learn; a checkpoint holds these alone."""
+    """Number of trained parameters; a checkpoint holds only these."""
     num_parameters: int
     """Of the whole model."""
     model_dtype: StorageDtype
     keep_checkpoints: int | None
-    """All of them when None."""
+    """None keeps all of them."""
     keeps_average: bool
     has_states: bool
     """Whether the optimizer keeps two moments for each parameter."""
 
 
 def run_bytes(stored: Stored, intervals: Intervals, plan: MemoryPlan) -> int:
-    """Bytes that a run has on the disk at its fullest.
+    """The peak disk usage of a run in bytes.
 
-    A checkpoint holds every trained parameter and the optimiser's means as the plan keeps them, and the average in float32
-    when one is kept. While a new checkpoint is written the ones it replaces still stand.
+    A checkpoint holds every trained parameter, the optimizer states in the plan's precision, and the EMA weights in float32
+    if they are kept. While a new checkpoint is written, the ones it replaces still exist.
     """
     steps = intervals.num_steps
     num_checkpoints = math.ceil(steps / intervals.checkpoints)
@@ -53,7 +53,7 @@ def run_bytes(stored: Stored, intervals: Intervals, plan: MemoryPlan) -> int:
 
 
 def check_disk_space(folder: Path, needed: int) -> None:
-    """Raise RunError when the disk that holds `folder` has less than `needed` bytes free."""
+    """Raise RunError when the disk of `folder` has less than `needed` bytes free."""
     free = free_disk_bytes(folder)
     if free < needed:
         raise RunError(

@@ -1,4 +1,4 @@
-"""What is due at a step, computed once for all processes: two computations that disagree would leave one process waiting."""
+"""What is due at a step, computed identically in all processes: if they disagreed, one would wait forever."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Due", "Intervals"]
 
 @dataclass(frozen=True)
 class Due:
-    """What follows a step, or precedes the first one."""
+    """The work that is due after a step, or before the first one."""
 
     validates: bool = False
     scores: bool = False
@@ -22,18 +22,18 @@ class Due:
 
     @property
     def looks(self) -> bool:
-        """Whether anything is measured or drawn."""
+        """Whether anything is measured or sampled."""
         return self.validates or self.scores or self.previews or self.logs_images
 
     @property
     def looks_together(self) -> bool:
-        """Whether anything is measured or drawn that all processes take part in when each has a part of the weights."""
+        """Whether anything is measured or sampled that needs all processes when the weights are sharded."""
         return self.validates or self.previews or self.logs_images
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """Every how many steps something happens; 0 is never."""
+    """Intervals in steps; 0 means never."""
 
     num_steps: int
     """The last step."""
@@ -45,11 +45,11 @@ class Intervals:
     checkpoints: int
 
     def before(self) -> Due:
-        """What is due before the first step: the looks that later ones are compared with."""
+        """What is due before the first step, as a baseline for later results."""
         return Due(validates=self.validation > 0, scores=self.scores > 0, previews=self.previews > 0)
 
     def after(self, step: int, *, ends: bool = False) -> Due:
-        """What is due after a step, which is the last one when `ends`."""
+        """What is due after a step; `ends` marks an early last step."""
         is_last = ends or step == self.num_steps
         scores = _is_multiple(step, self.scores)
         return Due(

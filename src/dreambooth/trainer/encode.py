@@ -1,4 +1,4 @@
-"""Everything that the frozen encoders see, encoded once before training."""
+"""Encodes all inputs of the frozen encoders once, before training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["ViewEncoder", "encode_captions"]
 
 @dataclass(frozen=True)
 class ViewEncoder:
-    """The VAE's encoder over a cache on the disk."""
+    """The VAE encoder with a cache on disk."""
 
     components: Components
     cache: LatentCache
@@ -33,8 +33,8 @@ class ViewEncoder:
     def encode(self, views: Sequence[tuple[Photo, View]], display: Display) -> dict[ViewKey, LatentMoments]:
         """The posterior of every view, in float32 on the CPU.
 
-        Pictures go through the VAE one by one: a batch would round differently with its size, and which views are in the
-        cache already must change nothing.
+        Images are encoded one by one: rounding depends on the batch size, and the result must not depend on which views are
+        already cached.
         """
         moments: dict[ViewKey, LatentMoments] = {}
         missing: list[tuple[Photo, View]] = []
@@ -68,7 +68,7 @@ class ViewEncoder:
 
 @torch.no_grad()
 def encode_captions(components: Components, captions: Iterable[str], *, as_ids: bool, device: torch.device) -> dict[str, Text]:
-    """The conditioning of every caption, float32, or its token ids (L,) `as_ids`, for text encoders that learn."""
+    """The conditioning of every caption, float32, or with `as_ids` its token ids (L,), for trained text encoders."""
     encoded: dict[str, Text] = {}
     for caption in captions:
         if caption not in encoded:

@@ -1,8 +1,8 @@
-"""What the original program showed of its training: photos of a step, what the VAE makes of them, samples of their captions.
+"""The image log of the original program: photos of a step, their VAE reconstructions, and samples for their captions.
 
-The sheets lie in images/train/ of the run, named as guides expect: inputs, reconstruction, conditioning (the captions),
-samples (without guidance) and samples_scaled (guidance 5). Samples take 200 steps of DDIM with eta 1, as in the original, but
-start from the same noise at every look, so that they can be compared.
+The sheets are written to images/train/ of the run under the names that guides expect: inputs, reconstruction, conditioning
+(the captions), samples (without guidance) and samples_scaled (guidance 5). Samples use 200 DDIM steps with eta 1, as in the
+original, but always start from the same noise, so that they are comparable.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ Images = Sequence[NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class ImageLogLatents:
-    """The examples that a look shows, and the final latents (1, C, H, W) of their samples by the sheet's name."""
+    """The examples of an image log, and the final latents (1, C, H, W) of their samples by sheet name."""
 
     examples: tuple[Example, ...]
     samples: dict[str, list[Tensor]]
 
 
 def image_log_latents(session: Session) -> ImageLogLatents:
-    """Sample the captions of the step's first photos with the model as it is."""
+    """Sample the captions of the step's first photos with the current weights."""
     most = session.ready.previewed.num_logged_images
     source = session.material.source
     examples = tuple(one for one in source.examples_at(session.state.step) if one.role == "instance")[:most]
@@ -56,7 +56,7 @@ def image_log_latents(session: Session) -> ImageLogLatents:
 
 
 def write_image_log(session: Session, latents: ImageLogLatents) -> None:
-    """Write the five sheets of this step. Raises ModelFileError for a picture that is not finite."""
+    """Write the five sheets of this step. Raises ModelFileError for an image that is not finite."""
     size, step = session.ready.size, session.state.step
     background = session.ready.learned.views.background
     inputs = [render_view(read_pixels(one.photo.path, background=background), one.view) for one in latents.examples]

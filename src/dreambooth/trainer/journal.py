@@ -1,4 +1,4 @@
-"""Telling what happens while a run trains: on the screen, in the run's events and, when asked, to TensorBoard."""
+"""Reports the progress of a run: on screen, in the run's events and, if enabled, to TensorBoard."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FETCH_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Journal:
-    """Takes down steps, validations, previews and checkpoints. Use as a context manager around the loop."""
+    """Records steps, validations, previews and checkpoints. Use as a context manager around the loop."""
 
     session: Session
     display: Display
@@ -36,11 +36,11 @@ class Journal:
     board: TensorBoard | NoTensorBoard
     scorer: Scorer | None
     pending: list[tuple[float, StepResult]] = field(default_factory=list)
-    """Steps whose numbers are still on the device, with the time at which each was asked for."""
+    """Steps whose values are still on the device, with the time at which each was queued."""
 
     @classmethod
     def open(cls, session: Session, display: Display) -> Journal:
-        """Open the run's logs; events of steps that will be made again are dropped."""
+        """Open the run's logs; events of steps that will be repeated are dropped."""
         ready, step = session.ready, session.state.step
         view = LiveView(
             display,
@@ -48,13 +48,13 @@ class Journal:
             last_step=ready.loop.steps,
             peak_memory=lambda: peak_memory_bytes(ready.device),
         )
-        scorer = Scorer.open(session, display)  # before the files, since it may find that something is missing
+        scorer = Scorer.open(session, display)  # before the files, since it may raise
         board = TensorBoard(ready.run.tensorboard) if ready.outputs.tensorboard else NoTensorBoard()
         log = EventLog(ready.run.events, resume_step=step)
         return cls(session, display, view, log, board, scorer)
 
     def __enter__(self) -> Journal:
-        """Begin to draw."""
+        """Start drawing."""
         self.view.__enter__()
         return self
 
@@ -65,14 +65,14 @@ class Journal:
         self.board.close()
 
     def step(self, result: StepResult) -> None:
-        """Note one update. Its numbers are fetched with those of its neighbours: each fetch makes the host wait."""
+        """Record one update. Values are fetched from the device in groups, since each fetch makes the host wait."""
         self.pending.append((time.monotonic(), replace(result, num_images=self.session.images_per_step)))
         is_first = result.step == self.view.first_step + 1
         if is_first or not result.on_device.is_cuda or time.monotonic() - self.pending[0][0] >= _FETCH_SECONDS:
             self.catch_up()
 
     def catch_up(self) -> None:
-        """Take down every update noted so far. Raises TrainingError for the first whose numbers are not finite."""
+        """Log every pending update. Raises TrainingError for the first whose values are not finite."""
         for when, result in self.pending:
             result.check()
             self._take_down(result, when)
@@ -89,7 +89,7 @@ class Journal:
         self.view.step(result, when)
 
     def look(self, due: Due) -> None:
-        """Validation, scores and previews where they are due."""
+        """Run validation, scoring and previews if they are due."""
         if not due.looks:
             return
         step = self.session.state.step
@@ -106,30 +106,30 @@ class Journal:
         self.view.leave_out(time.monotonic() - start)
 
     def _note(self, event: str, *, step: int, **values: Any) -> None:
-        """The same record for the run's events and for whoever listens to the display."""
+        """Write a record to the run's events and send it to listeners of the display."""
         self.log.add(event, step=step, **values)
         self.display.event(event, {"step": step, **values})
 
     @property
     def ends_early(self) -> bool:
-        """Whether the scores, which must have been due at this step, say that training should end here."""
+        """Whether training should stop early at this step, which must have been scored."""
         return peak_has_passed(self.session)
 
     def chose(self) -> None:
-        """Take down which model became the final one."""
+        """Record which model became the final one."""
         self._note("selection", step=self.session.state.step, **what_was_chosen(self.session))
 
     def wrote(self, model: Path) -> None:
-        """Say which file has the model of this step."""
+        """Report the file of this step's model."""
         self.view.say(f"step {self.session.state.step}: wrote model {model}")
 
     def saved(self, checkpoint: Path) -> None:
-        """Take down that a checkpoint stands."""
+        """Record that a checkpoint was saved."""
         self._note("checkpoint", step=self.session.state.step, path=str(checkpoint))
         self.view.say(f"step {self.session.state.step}: saved checkpoint {checkpoint}")
 
     def _score(self, step: int) -> None:
-        assert self.scorer is not None, "the main process has judges where something is scored"
+        assert self.scorer is not None, "the main process has encoders if something is scored"
         try:
             found = self.scorer.look()
         except ModelFileError as error:
@@ -148,7 +148,7 @@ class Journal:
         latents = self.session.preview_latents()
         try:
             sheet = self.session.previewer.write(step, latents)
-        except ModelFileError as error:  # a picture that is not finite is no reason to stop: half precision may overflow
+        except ModelFileError as error:  # an image that is not finite is no reason to stop: half precision may overflow
             self.view.say(f"step {step}: no preview. {error}")
             return
         self._note("preview", step=step, sheet=str(sheet))
@@ -173,7 +173,7 @@ class Journal:
 
 
 class SilentJournal:
-    """Stands in the processes beside the main one: it looks at every number and tells nobody."""
+    """The journal of the processes other than the main one: checks every value and reports nothing."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -197,10 +197,10 @@ class SilentJournal:
         self._pending.clear()
 
     def look(self, due: Due) -> None:
-        """The main process measures and makes previews for all; where its passes need all processes, take part in them."""
+        """Take part in the forward passes of the main process if they need all processes; otherwise do nothing."""
         if not self._session.all_take_part or not due.looks_together:
             return
-        self.catch_up()  # where the main process stops for a number that is not finite, this one must not go on alone
+        self.catch_up()  # if the main process stops for a value that is not finite, this one must stop too
         if due.validates:
             self._session.validation_losses()
         if due.previews:
@@ -210,14 +210,14 @@ class SilentJournal:
 
     @property
     def ends_early(self) -> bool:
-        """The main process knows."""
+        """Always False; the main process decides."""
         return False
 
     def chose(self) -> None:
-        """The main process tells."""
+        """Nothing; the main process reports."""
 
     def wrote(self, model: Path) -> None:
-        """The main process tells."""
+        """Nothing; the main process reports."""
 
     def saved(self, checkpoint: Path) -> None:
-        """The main process tells."""
+        """Nothing; the main process reports."""

@@ -1,4 +1,4 @@
-"""What a person sees while training runs: losses, speed, memory and the time left, worked out here and drawn by the display."""
+"""The live view of training: losses, speed, memory and the time left, computed here and drawn by the display."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class LiveView:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Stop drawing; the last state stays on the screen."""
+        """Stop drawing; the last state stays on screen."""
         self._drawing.close()
 
     def step(self, result: StepResult, when: float) -> None:
-        """Show what one update did; `when` is its time on the monotonic clock, in seconds."""
+        """Show one update; `when` is its time on the monotonic clock, in seconds."""
         assert self._show is not None, "used as a context manager"
         self._num_images += result.num_images
         self._times.append((when, result.step, self._num_images))
@@ -68,15 +68,15 @@ class LiveView:
         self._rows["validation"] = "  ".join(f"{names[role]} {value:.4f}" for role, value in losses.items())
 
     def balance(self, value: float) -> None:
-        """Show how the scores of the subject, the prompts and the class add up."""
+        """Show the balance of the subject, prompt and class scores."""
         self._rows["balance"] = f"{value:.3f}"
 
     def leave_out(self, seconds: float) -> None:
-        """Take time that went into previews and validation out of the speed of training."""
+        """Exclude time spent on previews and validation from the training speed."""
         self._times = deque(((when + seconds, step, images) for when, step, images in self._times), maxlen=_RATE_WINDOW)
 
     def say(self, text: str) -> None:
-        """A line above the live table."""
+        """Print a line above the live table."""
         self._display.say(text)
 
     def _speed(self, step: int) -> tuple[str, float]:

@@ -1,9 +1,9 @@
-"""What a run learns from: class images, examples, latents, texts. Made before training, after everything was checked.
+"""The training data of a run: class images, examples, latents, texts. Prepared before training, after all checks.
 
-A class image that the base model made here, whole and not mirrored, is learned from as the sampler left it; its posterior
-is that one latent. Everything else is encoded: photos, mirrored and held-out views, class images of given folders, and those
-without a latent beside them. The latents beside the pictures are their only source, never the cache, so what other runs left
-behind changes nothing.
+A class image generated here, whole and not mirrored, is trained on with the sampler's own latent; its posterior is that one
+latent. Everything else is encoded: photos, mirrored and held-out views, class images from given folders, and those without a
+stored latent. Latents of class images come only from the files beside the images, never from the cache, so leftovers of other
+runs change nothing.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ from dreambooth.training.validation import ValidationItem
 
 __all__ = ["Material", "gather_material"]
 
-_NUM_VALIDATION_PICTURES = 4  # photos, and as many class images
+_NUM_VALIDATION_PICTURES = 4  # photos, plus the same number of class images
 
 
 @dataclass(frozen=True)
 class Material:
-    """Everything that the loop needs beside the settings."""
+    """Everything that the loop needs besides the settings."""
 
     placed: Placed
-    """The base model; what is frozen is in float32, and on the CPU while training."""
+    """The base model; frozen parts are in float32, and on the CPU during training."""
     source: ExampleSource
     encoded: Encoded
     validation: tuple[ValidationItem, ...]
     made_of: dict[str, str]
-    """Name to digest of everything that decides the result beside the settings."""
+    """Name to digest of everything besides the settings that decides the result."""
 
 
 def gather_material(ready: Ready, display: Display) -> Material:
-    """Make the class images that are missing, encode what will be seen, and say what the run is made of."""
+    """Generate missing class images, encode everything that training will see, and record the digests of the inputs."""
     learned, loop, device = ready.learned, ready.loop, ready.device
     placed = place_for_training(ready.base.build(dtype=torch.float32), ready.setup, device)
     components = placed.components
@@ -75,7 +75,7 @@ def gather_material(ready: Ready, display: Display) -> Material:
     )
     known = _known_moments(latents, ready.size, components.family.scaling_factor)
     unknown = [(photo, view) for photo, view in views if (photo.digest, view) not in known]
-    with ready.processes.together():  # each encodes its share into the cache, from which all read the rest
+    with ready.processes.together():  # each process encodes its share into the cache and reads the rest from it
         mine = encoder.encode(ready.processes.share(unknown), display)
     rest = [(photo, view) for photo, view in unknown if (photo.digest, view) not in mine]
     moments = {**known, **mine, **encoder.encode(rest, display)}
@@ -97,9 +97,9 @@ def gather_material(ready: Ready, display: Display) -> Material:
 def _made_priors(
     ready: Ready, components: Components, display: Display
 ) -> tuple[tuple[CaptionedPhoto, ...], dict[str, MadeLatent]]:
-    """The class images that the base model makes, and those of their latents that are used as they are, by picture.
+    """The generated class images, and the latents that are used without encoding, by image digest.
 
-    None when the prior has no weight or a folder was named.
+    Both empty if the prior has no weight or a folder was given.
     """
     prior, loop = ready.learned.prior, ready.loop
     if not prior.num_made:
@@ -131,14 +131,14 @@ def _made_priors(
 
 
 def _known_moments(latents: Mapping[str, MadeLatent], size: Size, scaling_factor: float) -> dict[ViewKey, LatentMoments]:
-    """The posterior of every view that needs no encoder: made sets are of the training size, so this is the whole picture."""
+    """The posterior of every view that needs no encoder: the whole image, since generated images have the training size."""
     whole = View(size, top=0, left=0, height=size.height, width=size.width, flip=False)
     means = {digest: latent.x_0_CHW / scaling_factor for digest, latent in latents.items()}
     return {(digest, whole): LatentMoments(mean, torch.zeros_like(mean)) for digest, mean in means.items()}
 
 
 def _cache_folder(ready: Ready) -> Path:
-    """Latents are found by content, so all runs beside each other share them."""
+    """Latents are looked up by content, so sibling runs share the cache."""
     return ready.run.path.absolute().parent / "latent-cache"
 
 

@@ -1,4 +1,4 @@
-"""How to resume a run, in the words that are shown when it stops, fails or ends."""
+"""Messages about resuming a run, shown when it stops, fails or ends."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from dreambooth.trainer.ready import Ready
 from dreambooth.training.checkpoints import find_checkpoints
 from dreambooth.training.settings import FileLayout
 
-__all__ = ["config_comment", "explained_when_out_of_memory", "how_to_go_on", "resume_command", "times_text"]
+__all__ = ["config_comment", "explained_when_out_of_memory", "resume_command", "resume_hint", "times_text"]
 
 
 @contextmanager
 def explained_when_out_of_memory(ready: Ready) -> Iterator[None]:
-    """Nothing is saved here: the step in which memory ran out may be half done, and the last checkpoint is whole."""
+    """Explain an out-of-memory error. Nothing is saved: the current step may be half done; the last checkpoint is intact."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -30,22 +30,22 @@ def explained_when_out_of_memory(ready: Ready) -> Iterator[None]:
         more = f"Resume with {' or '.join(flags)} to use less memory with the same results.\n" if flags else ""
         raise TrainingError(
             f"{describe_device(ready.device)}: out of memory ({str(error).splitlines()[0]})",
-            hint=f"{more}{how_to_go_on(ready.run, ready.outputs.layout)}",
+            hint=f"{more}{resume_hint(ready.run, ready.outputs.layout)}",
         ) from error
 
 
 def resume_command(run: Path, layout: FileLayout) -> str:
-    """What is typed to go on with a run; by the door through which it came, when that still has something to do at the end."""
+    """The command that resumes a run; for the joepenna layout its own program, which has work left to do at the end."""
     return f"python main.py -r {quoted(run)}" if layout == "joepenna" else f"dreambooth train --resume {quoted(run)}"
 
 
 def times_text(count: int) -> str:
-    """Once is 1 time, and so on."""
+    """`1 time`, `2 times`, and so on."""
     return "1 time" if count == 1 else f"{count} times"
 
 
 def config_comment(ready: Ready) -> str:
-    """What stands above the settings in the run's config.yaml."""
+    """The comment above the settings in the run's config.yaml."""
     run = ready.run
     return (
         f"All settings of this run. To resume it:  {resume_command(run.path, ready.outputs.layout)}\n"
@@ -53,8 +53,8 @@ def config_comment(ready: Ready) -> str:
     )
 
 
-def how_to_go_on(run: RunFolder, layout: FileLayout) -> str:
-    """What is kept of a run that stopped, and the command that resumes it."""
+def resume_hint(run: RunFolder, layout: FileLayout) -> str:
+    """What was saved of a stopped run, and the command that resumes it."""
     found = find_checkpoints(run)
     kept = (
         f"The run is saved at step {found[-1].step}." if found else "No step was saved yet; class images and latents are kept."

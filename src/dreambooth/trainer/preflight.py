@@ -44,9 +44,9 @@ _SMALLEST_EMBEDDED_RATE = 1e-5
 def check_everything(
     settings: TrainSettings, display: Display, processes: Processes, *, least_free: int | None = None, is_resume: bool
 ) -> Ready:
-    """Look at every input of a run, showing a table of the pictures' problems.
+    """Check every input of a run and show a table of the images' problems.
 
-    `least_free` is what `least_free_memory` found. Raises one DreamboothError with all that is wrong.
+    `least_free` is the result of `least_free_memory`. Raises one DreamboothError with every problem.
     """
     problems = Problems()
     run = RunFolder(settings.output.output)
@@ -104,7 +104,7 @@ def check_everything(
 
 
 def _model_names(settings: TrainSettings, num_pictures: PerRole) -> ModelNames:
-    """How the run's models are called; the originals' names count epochs of photos and class images."""
+    """The names of the run's models; the original programs' names count epochs of photos and class images."""
     output, loop = settings.output, settings.loop
     return model_names(
         output.file_layout,
@@ -115,14 +115,14 @@ def _model_names(settings: TrainSettings, num_pictures: PerRole) -> ModelNames:
 
 
 def _num_pictures(settings: TrainSettings, pictures: Pictures) -> PerRole:
-    """Photos and class images of a run, those that are still to be made among them."""
+    """Number of photos and class images of a run, including class images still to generate."""
     return PerRole(len(pictures.photos), settings.prior.num_made + len(pictures.given_priors))
 
 
 def least_free_memory(settings: TrainSettings, processes: Processes) -> int | None:
-    """Bytes that every process has free on its device, so that all choose the same plan; None where one looks for itself.
+    """Free bytes that every process has on its device, so that all choose the same plan; None for a single process.
 
-    All processes ask together, before anything that only one of them does.
+    All processes must call this together, before anything that only one of them does.
     """
     if processes.count == 1:
         return None
@@ -141,7 +141,7 @@ def _check_can_score(settings: TrainSettings, pictures: Pictures) -> None:
 
 
 def _check_can_shard(settings: TrainSettings, processes: Processes) -> None:
-    """Spread weights come together in every pass, so all processes must make the same passes."""
+    """Sharded weights are gathered in every pass, so all processes must run the same passes."""
     if not settings.memory.shard:
         return
     problems, hints = [], []
@@ -183,7 +183,7 @@ def _check_all_have_work(settings: TrainSettings, processes: Processes) -> None:
 
 
 def _warnings(settings: TrainSettings, pictures: Pictures, *, is_resume: bool) -> list[str]:
-    """What works but was hardly meant."""
+    """Warnings about settings that work but were probably not intended."""
     named = named_subjects((one.photo for one in pictures.photos), settings.subject)
     return [
         *(warning for words in named for warning in describe_token(words.token).warnings),
@@ -194,7 +194,7 @@ def _warnings(settings: TrainSettings, pictures: Pictures, *, is_resume: bool) -
 
 
 def _rate_warnings(settings: TrainSettings) -> list[str]:
-    """The small model that ships learns nothing at the rate that suits a real one."""
+    """The bundled model learns nothing at a learning rate that suits a full-size one."""
     rate = settings.optimizer.learning_rate
     if not is_embedded(settings.base.model) or rate > _SMALLEST_EMBEDDED_RATE:
         return []
@@ -221,7 +221,7 @@ def _check_disk(settings: TrainSettings, plan: MemoryPlan, base: ModelWeights, r
 
 
 def _filled_in(settings: TrainSettings, chosen: ChosenPlan, resolution: int) -> TrainSettings:
-    """Choices that were left to us, written down, and places made absolute: these settings repeat the run anywhere."""
+    """The settings with automatic choices filled in and paths made absolute, so that they repeat the run anywhere."""
     base, prior = settings.base, settings.prior
     is_path = Path(base.model).exists() and not is_embedded(base.model)
     model = str(Path(base.model).absolute()) if is_path else base.model

@@ -16,20 +16,20 @@ _MOST_ROWS = 12
 
 
 def show_problems(pictures: Pictures, display: Display) -> None:
-    """One table of everything that was found wrong; nothing when that is nothing."""
+    """Show one table of all problems; nothing if there are none."""
     if pictures.problems:
         display.table("Images", PROBLEM_COLUMNS, problem_rows(pictures.problems))
 
 
 def show_captions(pictures: Pictures, display: Display) -> None:
-    """How many photos, and how many class images, have which caption."""
+    """Show how many photos and class images have each caption."""
     for name, images in (("photos", pictures.photos), ("class images", pictures.given_priors)):
         if images:
             display.table("Captions", ("caption", name), _caption_rows(images))
 
 
 def _caption_rows(images: Sequence[CaptionedPhoto]) -> list[tuple[str, str]]:
-    """Captions in the order of their pictures; what is too much for a table is counted in its last row."""
+    """Captions in the order of their images; the last row counts those that do not fit."""
     counts = list(Counter(one.caption for one in images).items())
     rows = [(caption, str(num)) for caption, num in counts[:_MOST_ROWS]]
     if more := counts[_MOST_ROWS:]:

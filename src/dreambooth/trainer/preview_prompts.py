@@ -1,4 +1,4 @@
-"""The prompts of the preview pictures."""
+"""The prompts of the preview images."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ _MOST_PREVIEWED = 4
 
 
 def preview_prompts(output: OutputSettings, learned: Learned) -> tuple[str, ...]:
-    """The prompts as asked for, for each subject where there are several; of many subjects the first few are looked at."""
+    """The preview prompts, filled in for each subject; only for the first few subjects if there are many."""
     subject, photos = learned.subject, [one.photo for one in learned.photos]
     asked = output.preview_prompts
     if not subject.has_class and not output.is_changed("preview_prompts"):
-        asked = tuple(prompt for prompt in asked if "{class_prompt}" not in prompt)  # nobody asked for a picture of no class
+        asked = tuple(
+            prompt for prompt in asked if "{class_prompt}" not in prompt
+        )  # the default prompt for a class makes no sense without one
     prompts = []
     for prompt in asked:
         for words in named_subjects(photos, subject)[:_MOST_PREVIEWED]:

@@ -1,4 +1,4 @@
-"""Pictures of the same prompts from the same noise, made again as training goes on."""
+"""Preview images: the same prompts from the same noise, generated repeatedly during training."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _STEPS = 25
 
 @dataclass(frozen=True)
 class Previewer:
-    """Makes one picture for every prompt into previews/step-000100/, and a sheet of all steps so far.
+    """Generates one image per prompt in previews/step-000100/, and a sheet of all steps so far.
 
-    Prompt number k starts from noise number k of a fixed seed: pictures compare from step to step and from run to run.
+    Prompt k starts from noise k of a fixed seed, so images are comparable between steps and runs.
     """
 
     components: Components
@@ -55,7 +55,7 @@ class Previewer:
         )
 
     def latents(self) -> list[Tensor]:
-        """The final latents of every prompt, (1, C, H, W) each. A frozen text encoder comes to the device for this alone."""
+        """The final latents of every prompt, (1, C, H, W) each. Frozen text encoders are on the device only for this."""
         with visiting(self.components.text_encoders, self.device):
             return [self._latent(Picture(prompt, index)) for index, prompt in enumerate(self.prompts)]
 
@@ -63,9 +63,9 @@ class Previewer:
         return final_latents(self.components, [picture], self._options, device=self.device, dtype=self.dtype)
 
     def write(self, step: int, latents: Sequence[Tensor]) -> Path:
-        """Write the pictures of this step and the sheet over time; the sheet's path. The VAE comes to the device for it.
+        """Write the images of this step and the sheet over time; returns the sheet's path. Moves the VAE to the device for it.
 
-        Raises ModelFileError for a picture that is not finite.
+        Raises ModelFileError for an image that is not finite.
         """
         with visiting([self.components.vae], self.device):
             for index, (prompt, latent_BCHW) in enumerate(zip(self.prompts, latents, strict=True)):

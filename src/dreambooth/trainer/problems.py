@@ -1,4 +1,4 @@
-"""All problems of an attempt collected, so that they are reported together."""
+"""Collects problems, so that they are reported together."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Value = TypeVar("Value")
 
 @dataclass
 class Problems:
-    """Collects what is wrong, so that one attempt shows it all."""
+    """Collects problems, so that one error reports them all."""
 
     problems: list[str] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
 
     def attempt(self, work: Callable[[], Value]) -> Value | None:
-        """The value of `work`, or None after noting its mistakes."""
+        """The value of `work`, or None after recording its problems."""
         try:
             return work()
         except DreamboothError as error:
@@ -31,6 +31,6 @@ class Problems:
             return None
 
     def raise_if_any(self) -> None:
-        """Raise one error with everything that was noted."""
+        """Raise one error with every recorded problem."""
         if self.problems:
             raise DreamboothError(self.problems, hint="\n".join(dict.fromkeys(self.hints)) or None)

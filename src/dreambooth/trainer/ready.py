@@ -1,4 +1,4 @@
-"""A run whose every input was checked, as small records: nothing after preflight reads the settings of a verb."""
+"""A fully checked run as small records: nothing after preflight reads the settings of a command."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Learned:
 
     photos: tuple[CaptionedPhoto, ...]
     given_priors: tuple[CaptionedPhoto, ...]
-    """Class images in the folders that were named; those that the base model makes are added."""
+    """Class images from the given folders; generated ones are added to these."""
     subject: SubjectSettings
     prior: PriorSettings
     views: ViewSettings
     size: Size
-    """Of the training pictures."""
+    """Size of the training images."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,16 @@ class Previewed:
     prompts: tuple[str, ...]
     guidance_scale: float
     num_logged_images: int
-    """Photos of a step that the image log shows."""
+    """Number of photos of a step in the image log."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the model is measured by while it trains, and what the scores choose."""
+    """Scoring during training, and model selection by these scores."""
 
     selection: SelectionSettings
     encoders: Encoders | None
-    """In the main process alone, and only when something is scored."""
+    """Only in the main process, and only if something is scored."""
 
     @property
     def chooses(self) -> bool:
@@ -71,10 +71,10 @@ class Outputs:
     layout: FileLayout
     model_dtype: StorageDtype
     keep_checkpoints: int | None
-    """All of them when None."""
+    """None keeps all of them."""
     tensorboard: bool
     settings: Settings
-    """All settings with the choices filled in that depend on the machine and the model; written, and read by nobody here."""
+    """All settings with choices that depend on the machine and the model filled in; only written, never read here."""
 
     def dump(self) -> Mapping[str, Any]:
         """The settings as plain values, for the metadata of a model."""
@@ -96,9 +96,9 @@ class Ready:
     measured: Measured
     outputs: Outputs
     announcement: tuple[str, ...]
-    """What is said when the run begins."""
+    """Lines shown when the run starts."""
     memory_flags: tuple[str, ...]
-    """Flags that a resumed run may be given to need less memory for the same numbers."""
+    """Flags with which a resumed run needs less memory for the same results."""
 
     @property
     def plan(self) -> MemoryPlan:
@@ -112,10 +112,10 @@ class Ready:
 
     @property
     def loop(self) -> LoopSettings:
-        """How long training runs, and in which batches."""
+        """Length and batches of training."""
         return self.setup.loop
 
     @property
     def size(self) -> Size:
-        """That of the training pictures."""
+        """Size of the training images."""
         return self.learned.size

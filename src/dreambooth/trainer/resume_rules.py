@@ -1,4 +1,4 @@
-"""What may change when a run is resumed, and what must not."""
+"""Which settings may change when a run is resumed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MAY_CHANGE = frozenset(
         "selection.early_stop_patience",
     }
 )
-_MAY_MOVE = frozenset(  # what is at these places is compared by content, so the places themselves may differ
+_MAY_MOVE = frozenset(  # the files at these paths are compared by content, so the paths may differ
     {
         "base.model",
         "base.config",
@@ -48,11 +48,11 @@ _MAY_MOVE = frozenset(  # what is at these places is compared by content, so the
 
 
 def settings_for_resume(run: RunFolder, changes: Mapping[str, Any]) -> TrainSettings:
-    """The run's own settings with `changes` (dotted path to value) made, when they may be made.
+    """The run's own settings with `changes` (dotted path to value) applied, if they are allowed.
 
-    Steps may grow, unless the learning rate depends on their number; the time limit and the device may change, so may what
-    saves memory and changes no number and what chooses among the models, and folders may have moved. Raises RunError when the
-    folder is no run, and SettingsError naming every other difference.
+    Steps may increase, unless the learning rate schedule depends on them. The time limit, the device, memory settings that do
+    not change results and model selection may change, and folders may have moved. Raises RunError when the folder is not a
+    run, and SettingsError naming every other difference.
     """
     if not run.config.is_file():
         raise RunError(
@@ -89,7 +89,7 @@ def settings_for_resume(run: RunFolder, changes: Mapping[str, Any]) -> TrainSett
 
 
 def _other_states(old: MemorySettings, new: MemorySettings) -> list[str]:
-    """The means of the checkpoint have their format, whether a preset or a choice of its own decided it."""
+    """The optimizer states of the checkpoint have a fixed precision, whether a preset or a flag chose it."""
     if new.memory_preset == "auto":
         return [f"memory.memory_preset is auto, but the run started with {old.memory_preset}; name a preset"]
     before, after = (plan_of(memory.memory_preset, memory, has_bfloat16=True).optimizer_states for memory in (old, new))
@@ -102,7 +102,7 @@ def _other_states(old: MemorySettings, new: MemorySettings) -> list[str]:
 
 
 def check_same_material(checkpoint: Checkpoint, made_of: Mapping[str, str]) -> None:
-    """Raise RunError naming everything that is not what the checkpoint was made of: the base model, photos, class images."""
+    """Raise RunError naming every difference from the checkpoint's inputs: the base model, photos, class images."""
     before = checkpoint.made_of
     problems = [
         f"{name} is {'missing' if name not in made_of else 'new' if name not in before else 'changed'}"

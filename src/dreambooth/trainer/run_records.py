@@ -1,4 +1,4 @@
-"""From the settings of a run and what preflight found to the records that everything after preflight works with."""
+"""Converts the settings and the results of preflight to the records that everything after preflight uses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["Found", "intervals_of", "records_of_run", "stored_of"]
 
 @dataclass(frozen=True)
 class Found:
-    """What preflight found good."""
+    """The results of preflight."""
 
     run: RunFolder
     device: torch.device
@@ -43,12 +43,12 @@ class Found:
     pictures: Pictures
     encoders: Encoders | None
     size: Size
-    """Of the training pictures."""
+    """Size of the training images."""
     workload: Workload
 
 
 def records_of_run(settings: TrainSettings, found: Found) -> Ready:
-    """The records. The settings must have every choice filled in."""
+    """The records of a run. The settings must have every choice filled in."""
     output = settings.output
     learned = Learned(
         photos=found.pictures.photos,
@@ -85,7 +85,7 @@ def records_of_run(settings: TrainSettings, found: Found) -> Ready:
 
 
 def intervals_of(settings: TrainSettings) -> Intervals:
-    """Every how many steps something happens in a run."""
+    """The intervals of a run, in steps."""
     output = settings.output
     return Intervals(
         num_steps=settings.loop.steps,
@@ -99,7 +99,7 @@ def intervals_of(settings: TrainSettings) -> Intervals:
 
 
 def stored_of(settings: TrainSettings, *, num_trained: int, num_parameters: int) -> Stored:
-    """What a run keeps on the disk when so many of a model's parameters learn."""
+    """What a run with `num_trained` trained parameters stores on disk."""
     return Stored(
         num_trained=num_trained,
         num_parameters=num_parameters,
@@ -111,7 +111,7 @@ def stored_of(settings: TrainSettings, *, num_trained: int, num_parameters: int)
 
 
 def _announcement(settings: TrainSettings, found: Found, learned: Learned) -> tuple[str, ...]:
-    """What is trained, where, in which precision, on what, and for how long."""
+    """Lines that tell what is trained, on which device, in which precision, on which photos, and for how long."""
     loop, plan = settings.loop, found.chosen.plan
     family = found.base.family
     trained = " and ".join(family.parts[name].title for name in trained_parts(settings.trainee, family))

@@ -1,4 +1,4 @@
-"""What is written after a step: the model, the checkpoint, and what these make superfluous."""
+"""Writes the model and the checkpoint after a step, and removes files they replace."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["save_what_is_due"]
 
 
 def save_what_is_due(session: Session, journal: Journal | SilentJournal, due: Due, *, stops: bool) -> None:
-    """Write the model, then the checkpoint, then remove what these make superfluous.
+    """Write the model, then the checkpoint, then remove the files they replace.
 
-    In this order a checkpoint's model is always there, wherever the power fails. All processes come here; the main one writes.
+    In this order a checkpoint's model always exists, even after a power failure. All processes call this; the main one writes.
     """
     if due.writes_model or due.writes_checkpoint or stops:
-        journal.catch_up()  # raises for a step that was not finite, so that nothing is saved after it
+        journal.catch_up()  # raises if a step was not finite, so that nothing is saved after it
         _write_models(session, journal, due, stops=stops)
     if due.writes_checkpoint or stops:
         _save_checkpoint(session, journal, is_scheduled=due.writes_checkpoint)

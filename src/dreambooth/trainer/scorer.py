@@ -1,7 +1,7 @@
-"""Scores while a run trains, and the model that they choose.
+"""Scores the model during training.
 
-What was found stands in the run's events and nowhere else, so a resumed run chooses as one that never stopped. The encoders
-look from the CPU: a look needs no more memory of a GPU than a preview does, under every memory plan.
+The scores are stored only in the run's events, so a resumed run selects the same model as one that never stopped. The encoders
+run on the CPU: scoring needs no more GPU memory than a preview, with every memory plan.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _SEED = 42
 
 @dataclass(frozen=True)
 class Scorer:
-    """Lets the model as it is make a few pictures, and scores them against the base model's and the photos."""
+    """Generates a few images with the current model, and scores them against the base model's images and the photos."""
 
     session: Session
     evaluator: Evaluator
@@ -55,7 +55,7 @@ class Scorer:
 
     @classmethod
     def open(cls, session: Session, display: Display) -> Scorer | None:
-        """None when nothing is scored. Says what it costs; raises RunError when a resumed run lacks the base's pictures."""
+        """None if nothing is scored. Announces the cost; raises RunError if a resumed run lacks the base model's images."""
         ready = session.ready
         if ready.measured.encoders is None:
             return None
@@ -77,10 +77,10 @@ class Scorer:
         return scorer
 
     def look(self) -> dict[str, Any]:
-        """Score the model as it is now, for the run's events. Before the first step that is the base model, which is kept.
+        """Score the current model, for the run's events. Before the first step this is the base model, whose images are kept.
 
-        Raises ModelFileError for a picture that is not finite, and SettingsError when these encoders cannot tell the base
-        model's pictures from the photos.
+        Raises ModelFileError for an image that is not finite, and SettingsError when these encoders cannot separate the base
+        model's images from the photos.
         """
         start, is_base = time.monotonic(), self.session.state.step == 0
         samples = self.evaluator.samples(self._make)
@@ -104,7 +104,7 @@ class Scorer:
 
     @cached_property
     def _before(self) -> Samples:
-        """What the base model made before the first step."""
+        """The base model's images from before the first step."""
         try:
             parts = load_file(self._file)
             return Samples(*(parts[name].float() / 255 for name in ("subject", "class")))
@@ -121,7 +121,7 @@ class Scorer:
         return spans(base, {**own, "CLIP-T": self.evaluator.photos_on_prompts()})
 
     def _make(self, pictures: Sequence[Picture]) -> Iterator[Tensor]:
-        """Pixels as a file of 8 bits would have them, so that a kept picture is the same as one just made."""
+        """Pixels rounded to 8 bits, so that stored images equal newly generated ones."""
         session, ready = self.session, self.session.ready
         with ExitStack() as stack:
             stack.enter_context(session.state.average.in_place())
@@ -155,7 +155,7 @@ class Scorer:
 
 
 def _subject_of(subject: SubjectSettings, photos: Sequence[Photo]) -> SubjectSettings:
-    """The subject with its words as the photos' folders give them; preflight has checked that they show one subject."""
+    """The subject with the words from the photos' folders; preflight has checked that they show one subject."""
     (words,) = named_subjects(photos, subject)
     return subject.model_copy(update={"token": words.token, "class_word": words.class_word})
 

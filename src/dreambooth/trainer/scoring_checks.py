@@ -1,4 +1,4 @@
-"""Whether a run can be scored while it trains, and the encoders that do it."""
+"""Checks whether a run can be scored during training, and chooses the encoders."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check_can_score(
     num_steps: int,
     is_sharded: bool,
 ) -> None:
-    """Raise SettingsError with everything in a run that cannot be scored while it trains."""
+    """Raise SettingsError with every reason why a run cannot be scored during training."""
     every, problems, hints = selection.evaluate_every, [], []
     if every == 0:
         return

@@ -1,4 +1,4 @@
-"""The model that the scores choose, read from what the run wrote down."""
+"""Model selection by the scores that the run recorded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["check_best_is_there", "peak_has_passed", "put_back_model", "put_chos
 
 
 def peak_has_passed(session: Session) -> bool:
-    """Whether the scores up to this step, which was one to score, say that training should end here."""
+    """Whether training should stop early at this step, by the scores so far; False for a step without scores."""
     chosen, step = session.ready.measured.selection, session.state.step
     if chosen.early_stop_margin is None:
         return False
@@ -31,7 +31,7 @@ def peak_has_passed(session: Session) -> bool:
 
 
 def put_back_model(session: Session) -> None:
-    """Write the model of the restored step again where it should be among the others and is not; all processes together."""
+    """Rewrite the model of the restored step if it should exist and does not; all processes call this together."""
     ready, step = session.ready, session.state.step
     if session.due.scores or step >= ready.loop.steps:
         model = ready.run.model_at(step)
@@ -40,9 +40,9 @@ def put_back_model(session: Session) -> None:
 
 
 def check_best_is_there(run: RunFolder, chosen: SelectionSettings, *, last: int) -> None:
-    """Raise RunError when the best model of the steps up to `last` is wanted and is not there.
+    """Raise RunError when the best model of the steps up to `last` is selected but does not exist.
 
-    That of step `last` itself is no matter: its weights are those of the checkpoint, see `put_back_model`.
+    The model of step `last` itself may be missing: its weights are in the checkpoint, see `put_back_model`.
     """
     peak = _wanted_step(run, chosen, last)
     if peak == last or run.model_at(peak).is_file():
@@ -54,9 +54,9 @@ def check_best_is_there(run: RunFolder, chosen: SelectionSettings, *, last: int)
 
 
 def put_chosen_model(session: Session) -> None:
-    """Let the final model be that of the step that was asked for: the last, or the best. All processes call this together.
+    """Make the model of the selected step, the last or the best, the final one. All processes call this together.
 
-    Raises RunError when the best step's model is no longer there.
+    Raises RunError when the best step's model no longer exists.
     """
     run = session.ready.run
     with session.ready.processes.together():
@@ -66,7 +66,7 @@ def put_chosen_model(session: Session) -> None:
 
 
 def what_was_chosen(session: Session) -> dict[str, Any]:
-    """The step whose model is the final one, its balance, the last step's, and a sentence; nothing when nothing was scored."""
+    """The selected step, the best step, the balances by step, and a sentence about them; empty if nothing was scored."""
     run, last = session.ready.run, session.state.step
     history = _history(run, last)
     if not history:
@@ -102,7 +102,7 @@ def _wanted_step(run: RunFolder, chosen: SelectionSettings, last: int) -> int:
 
 
 def _history(run: RunFolder, last: int) -> dict[int, Balance]:
-    """The balances of the steps that were scored, up to step `last`; the base model's is none of them."""
+    """The balances of the scored steps up to step `last`, without the base model's."""
     events = [event for event in read_events(run.events) if event["event"] == "evaluation" and 0 < event["step"] <= last]
     return {one["step"]: Balance(one["balance"], one["fidelity"], one["prompt"], one["prior"]) for one in events}
 
@@ -112,7 +112,7 @@ def _values(history: Mapping[int, Balance]) -> dict[int, float]:
 
 
 def _balance_of_base(run: RunFolder) -> float | None:
-    """What was scored before the first step; None where that is not taken down."""
+    """The balance before the first step; None if it was not recorded."""
     events = (event for event in read_events(run.events) if event["event"] == "evaluation" and event["step"] == 0)
     return next((float(event["balance"]) for event in events), None)
 

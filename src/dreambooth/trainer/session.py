@@ -1,4 +1,4 @@
-"""The moving parts of a run, put together: what is trained, how, and where its models and previews go."""
+"""The parts of a running training: the trainee, its state, and its previews."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["Session", "start_session"]
 
 @dataclass(frozen=True)
 class Session:
-    """A trainee, its training state and what is made from it."""
+    """A trainee, its training state and its outputs."""
 
     ready: Ready
     material: Material
@@ -43,12 +43,12 @@ class Session:
 
     @property
     def components(self) -> Components:
-        """The model as it is now."""
+        """The model in its current state."""
         return self.material.placed.components
 
     @property
     def images_per_step(self) -> int:
-        """Photos and class images that all processes together see in a step."""
+        """Number of photos and class images that all processes together see per step."""
         roles = 2 if self.material.source.priors else 1
         return roles * self.ready.loop.examples_per_step
 
@@ -67,10 +67,9 @@ class Session:
         )
 
     def write_model(self, path: Path) -> None:
-        """Write the model as it is now (its average when one is kept) with everything that made it.
+        """Write the current model (the EMA weights if they are kept) with its settings and inputs as metadata.
 
-        All processes call this together, and the main one writes; weights that are spread over them come together in its host
-        memory first.
+        All processes call this together, and the main one writes; sharded weights are first gathered in its host memory.
         """
         base, processes = self.ready.base, self.ready.processes
         with self.host_values(), self.state.average.in_place(is_exact=True):
@@ -81,17 +80,17 @@ class Session:
                     product.write(path, dtype=dtype, metadata=self._metadata())
 
     def host_values(self) -> AbstractContextManager[None]:
-        """Inside, every weight can be read and written, wherever it lives while training."""
+        """Inside, every weight can be read and written, wherever it is stored during training."""
         return self.material.placed.streamed.host_values()
 
     @property
     def all_take_part(self) -> bool:
-        """Whether every process must take part in every forward pass, because each has a part of the weights."""
+        """Whether every process must take part in every forward pass, because the weights are sharded."""
         return self.ready.plan.shard
 
     @property
     def due(self) -> Due:
-        """What is due after the step that was made last, when it is not an early end."""
+        """What is due after the latest step, unless it was an early stop."""
         return self.ready.intervals.after(self.state.step)
 
     def validation_losses(self) -> dict[str, float]:
@@ -100,7 +99,7 @@ class Session:
             return validation_losses(self.material.validation, self.state.denoiser, device=self.ready.device)
 
     def preview_latents(self) -> list[Tensor]:
-        """The latents of the preview pictures, with the weights that a model written now would have."""
+        """The latents of the preview images, with the weights that a model written now would have."""
         with self.state.average.in_place():
             return self.previewer.latents()
 
@@ -119,7 +118,7 @@ class Session:
 
 
 def start_session(ready: Ready, material: Material) -> Session:
-    """Put the memory plan, trainee, optimiser, average and loss scale together, before the first step."""
+    """Combine memory plan, trainee, optimizer, EMA weights and loss scale, before the first step."""
     trainee, state = assemble(material.placed, ready.setup, ready.processes)
     previewer = Previewer(
         components=material.placed.components,

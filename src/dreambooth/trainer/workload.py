@@ -1,4 +1,4 @@
-"""What the settings of a run ask of memory, and which flags would still save some."""
+"""The memory workload of a run's settings, and the flags that would reduce it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["levers_to_pull", "workload_of"]
 
 
 def workload_of(settings: TrainSettings | PlanSettings, size: Size, *, num_processes: int = 1) -> Workload:
-    """What the settings of a run ask of each of its processes. `size` is that of its training pictures."""
+    """The memory workload of each process of a run. `size` is that of the training images."""
     prior, loop, output = settings.prior, settings.loop, settings.output
     makes_previews = output.preview_steps > 0 and bool(output.preview_prompts)
-    is_scored = settings.selection.evaluate_every > 0  # by pictures that need as much as guided previews
+    is_scored = settings.selection.evaluate_every > 0  # its images need as much memory as guided previews
     num_roles = 1 if prior.prior_weight == 0 else 2
     share = math.ceil(loop.examples_per_step * num_roles / num_processes)
     num_examples = min(loop.batch_size * num_roles, share)
@@ -38,7 +38,7 @@ def workload_of(settings: TrainSettings | PlanSettings, size: Size, *, num_proce
 
 
 def levers_to_pull(settings: TrainSettings, plan: MemoryPlan, workload: Workload) -> tuple[str, ...]:
-    """Flags that a run under `plan` may be resumed with, to need less memory for the same numbers."""
+    """Flags with which a run under `plan` can be resumed to need less memory for the same results."""
     return tuple(flag for flag in levers_left(plan) if _can_be_pulled(flag, settings, workload))
 
 
