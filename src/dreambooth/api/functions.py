@@ -53,10 +53,10 @@ def generate(
     on_event: Listener | None = None,
     **settings: object,
 ) -> list[Picture]:
-    """Make pictures with any model: `num_images` (4) of the first prompt, then as many of the second, and so on.
+    """Generate images with any model: `num_images` (4) of the first prompt, then of the second, and so on.
 
-    The model is built anew in each call; a Run keeps it. Files are written only into an `output` folder. `settings` are those
-    of `dreambooth generate`. Raises SettingsError for wrong settings, ModelFileError when the model cannot be read, and
+    The model is rebuilt in each call; a Run keeps it. Files are written only if `output` is given. `settings` are those of
+    `dreambooth generate`. Raises SettingsError for wrong settings, ModelFileError when the model cannot be read, and
     Interrupted on Ctrl-C.
     """
     given = {"prompt": prompts, "model": model, **given_only(output=output), **settings}
@@ -65,16 +65,16 @@ def generate(
 
 
 def evaluate(*, model: str | Path, on_event: Listener | None = None, **settings: object) -> EvaluateResult:
-    """Measure what a model learned, and write scores and a report. `settings` are those of `dreambooth evaluate`.
+    """Evaluate a model, and write scores and a report. `settings` are those of `dreambooth evaluate`.
 
-    Raises a DreamboothError with what is missing or wrong before any picture is made.
+    Raises a DreamboothError with every problem before any image is generated.
     """
     result: EvaluateResult = _call("evaluate", settings_from("evaluate", {"model": model, **settings}), on_event)
     return result
 
 
 def prior(*, model: str | Path, class_word: str, on_event: Listener | None = None, **settings: object) -> PriorResult:
-    """Make a set of class images without training. `settings` are those of `dreambooth prior`: num_prior_images, ...
+    """Generate a set of class images without training. `settings` are those of `dreambooth prior`: num_prior_images, ...
 
     Raises SettingsError, PhotoError when the folder holds something else, ModelFileError when the model cannot be read.
     """
@@ -90,9 +90,9 @@ def plan(
     on_event: Listener | None = None,
     **settings: object,
 ) -> PlanResult:
-    """Predict the memory that training needs, by memory preset; without a `model` for a full-size Stable Diffusion 1.
+    """Predict the memory that training needs, by memory preset; without a `model`, for a full-size Stable Diffusion 1.
 
-    `preset` is one of training or a run's config.yaml. `settings` are those of `dreambooth plan`: gpu_memory, batch_size, ...
+    `preset` is a training preset or a run's config.yaml. `settings` are those of `dreambooth plan`: gpu_memory, batch_size, ...
     Raises SettingsError when no preset goes with the settings, ModelFileError when the model cannot be read.
     """
     result: PlanResult = _call("plan", settings_from("plan", {**given_only(model=model), **settings}, preset=preset), on_event)
@@ -102,7 +102,7 @@ def plan(
 def convert(source: str | Path, destination: str | Path, *, on_event: Listener | None = None, **settings: object) -> Conversion:
     """Rewrite a model as one file or as a diffusers folder; nothing is overwritten. `settings`: to, dtype, weights, config.
 
-    Raises ModelFileError when the source is no model, or the destination exists, is of an unclear form or on a full disk.
+    Raises ModelFileError when the source is not a model, or the destination exists, has an ambiguous form or is on a full disk.
     """
     given = {"source": source, "destination": destination, **settings}
     result: Conversion = _call("convert", settings_from("convert", given), on_event)
@@ -110,9 +110,9 @@ def convert(source: str | Path, destination: str | Path, *, on_event: Listener |
 
 
 def inspect(model: str | Path | None = None, *, on_event: Listener | None = None, **settings: object) -> InspectResult:
-    """Describe what a model file holds, and what the tokenizer makes of words (`token`).
+    """Describe the contents of a model file, and how the tokenizer splits words (`token`).
 
-    Raises ModelFileError when it is no model.
+    Raises ModelFileError when it is not a model.
     """
     result: InspectResult = _call("inspect", settings_from("inspect", {**given_only(model=model), **settings}), on_event)
     return result

@@ -1,4 +1,4 @@
-"""From keyword arguments to settings: the flags' names, the same schema, the same messages."""
+"""Converts keyword arguments to settings, with the flags' names, schema and messages."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def given_only(**arguments: object) -> dict[str, object]:
 
 
 def display_for(on_event: Listener | None) -> Display:
-    """Nothing is shown; a listener is told."""
+    """A silent display, which sends events to the listener if there is one."""
     return SilentDisplay() if on_event is None else EventsDisplay(on_event)
 
 
 @contextmanager
 def without_noise() -> Iterator[None]:
-    """Inside, libraries announce nothing. Enter it before the first of them is loaded."""
+    """Inside, libraries print nothing. Enter it before the first of them is loaded."""
     set_environment()
     with warnings.catch_warnings():
         hush_libraries()

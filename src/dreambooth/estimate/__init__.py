@@ -1,1 +1,1 @@
-"""Memory predicted before a run starts."""
+"""Prediction of a run's memory before it starts."""

@@ -1,4 +1,4 @@
-"""Which memory plan a run follows, and whether it fits what is free."""
+"""Chooses the memory plan of a run, and checks whether it fits the free memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dreambooth.training.state_formats import check_state_format
 __all__ = ["USABLE", "ChosenPlan", "choose_plan", "first_that_fits", "possible_plan"]
 
 USABLE = 0.95
-"""Part of the free memory that a plan may fill."""
+"""Fraction of the free memory that a plan may use."""
 
 _CERTAINLY_FITS = 0.005  # of the memory of a machine; the estimate of a model this small is spared, it takes a second
 _NUM_LEVERS = 6  # that a message names
@@ -31,15 +31,15 @@ _SMALLEST_SAVING = 0.01  # of the peak, that is worth a word
 
 @dataclass(frozen=True)
 class ChosenPlan:
-    """A plan, the preset that it came from, and the arithmetic that follows from it."""
+    """A plan, the preset it came from, and the precision that follows from it."""
 
     preset: MemoryPreset
     plan: MemoryPlan
     policy: PrecisionPolicy
     warnings: tuple[str, ...] = ()
-    """What speaks against the plan and does not forbid it."""
+    """Reasons against the plan that do not forbid it."""
     predicted: str | None = None
-    """What it will need of what is free; None where that was not estimated."""
+    """The predicted memory against what is free; None if it was not estimated."""
 
 
 def choose_plan(
@@ -51,12 +51,12 @@ def choose_plan(
     free: int | None,
     is_resume: bool = False,
 ) -> ChosenPlan:
-    """The plan that the settings ask for; "auto" is the fastest that fits `free` bytes of a GPU.
+    """The plan for the settings; "auto" is the fastest preset that fits `free` bytes of a GPU.
 
-    Without a family, whose model could not be read, the choices are checked and nothing is estimated. Raises SettingsError
-    when choices contradict each other, the device cannot calculate so, a library is missing, or a GPU has too little memory:
-    then with the predicted peak, what is free, and what would save how much. A plan that is only near the limit, or that the
-    run began with, is warned of: the prediction may be wrong by what it guesses.
+    Without a family (its model could not be read) the settings are checked but nothing is estimated. Raises SettingsError
+    when settings contradict each other, the device does not support them, a library is missing, or a GPU has too little
+    memory: then with the predicted peak, the free memory, and what each possible change would save. A plan that is only near
+    the limit, or that belongs to a resumed run, gives a warning instead, since the prediction contains guesses.
     """
     preset = memory.memory_preset
     is_gpu = device.type == "cuda"

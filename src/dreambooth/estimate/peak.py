@@ -1,8 +1,8 @@
-"""The memory that a run will need on the device at its fullest, by phase and component, before it starts.
+"""Predicts the peak device memory of a run, by phase and component.
 
-The estimate follows the run as it is planned: the UNet and a text encoder that learns are on the device from the start in
-the number format of their training, a frozen text encoder and the VAE visit it in float32, and streamed blocks are at home
-in host memory from the start.
+The estimate follows the planned run: the UNet and a trained text encoder are on the device from the start in their training
+dtype, a frozen text encoder and the VAE are moved there temporarily in float32, and streamed blocks are in host memory from
+the start.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from dreambooth.training.optimizer import works_by_tensor
 __all__ = ["WORKSPACE", "MemoryEstimate", "MemoryUse", "Phase", "describe_estimate", "estimate_memory", "gib"]
 
 WORKSPACE = 2**29
-"""Bytes for what no operation shows: workspaces of the libraries for matrices and convolutions, and gaps between tensors.
+"""Bytes for memory that no operation shows: library workspaces for matrices and convolutions, and fragmentation.
 
-A guess that has not been measured.
+An estimate that has not been measured.
 """
 
 
@@ -50,7 +50,7 @@ _SMALLEST_SHOWN = 2**20
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Bytes at one moment by what they are for."""
+    """Bytes in use at one moment, by purpose."""
 
     weights: int = 0
     gradients: int = 0
@@ -74,7 +74,7 @@ class MemoryUse:
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase of a run at its fullest moment."""
+    """A phase of a run at its peak."""
 
     name: str
     use: MemoryUse
@@ -89,12 +89,12 @@ class MemoryEstimate:
 
     @property
     def largest(self) -> Phase:
-        """The phase that decides."""
+        """The phase with the peak."""
         return max(self.phases, key=lambda phase: phase.use.total)
 
     @property
     def peak(self) -> int:
-        """Bytes at the fullest moment of all."""
+        """Peak bytes over all phases."""
         return self.largest.use.total
 
 
@@ -175,7 +175,7 @@ class _PlannedRun:
         return MemoryUse(weights=self.all_weights, activations=encoding_bytes(self.family, self.workload.size))
 
     def training_step(self) -> MemoryUse:
-        """The fullest of its moments: forward and backward pass, the optimiser, the average."""
+        """The peak of a step: forward and backward pass, optimizer, EMA update."""
         plan, workload, average = self.plan, self.workload, self.average
         step = step_use(
             StepTrace(
@@ -246,7 +246,7 @@ class _PlannedRun:
 
 
 def describe_estimate(estimate: MemoryEstimate, free: int | None) -> str:
-    """One line: the predicted peak by component against what is free (None where nobody knows)."""
+    """One line: the predicted peak by component against the free memory (None if unknown)."""
     largest = estimate.largest
     parts = ", ".join(f"{name} {gib(size)}" for name, size in largest.use.components() if size >= _SMALLEST_SHOWN)
     of = "" if free is None else f" of {gib(free)} GiB free"

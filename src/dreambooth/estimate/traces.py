@@ -1,6 +1,6 @@
-"""What the parts of a run need on the device, found by running them on tensors without memory.
+"""The device memory of the parts of a run, found by running them on tensors without data (meta device).
 
-Every answer is computed once for the same question: a model of full size takes about a second.
+Results are cached, since tracing a full-size model takes about a second.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _HOST = "cpu"  # where autocast is switched: see AsOnCuda
 
 @dataclass(frozen=True)
 class Sampling:
-    """How many pictures are made at once, and whether each needs a second prediction for guidance."""
+    """How many images are generated at once, and whether each needs a second prediction for guidance."""
 
     num_pictures: int
     is_guided: bool
@@ -86,7 +86,7 @@ class StepTrace:
 
 @dataclass(frozen=True)
 class StepUse:
-    """Bytes at the fullest moment of a forward and backward pass, beside weights and states."""
+    """Peak bytes of a forward and backward pass, besides weights and states."""
 
     gradients: int
     activations: int
@@ -209,7 +209,7 @@ def gradient_bytes(family: Family, trainee: TraineeSettings, dtype: torch.dtype)
 
 @cache
 def state_bytes(family: Family, trainee: TraineeSettings, *, optimizer: OptimizerName, states: StateFormat) -> int:
-    """Bytes of the optimiser's means."""
+    """Bytes of the optimizer states."""
     shapes = _trained_shapes(family, trainee)
     if optimizer == "adafactor":
         return stored_bytes(tensor for shape in shapes for tensor in _adafactor_states(shape))
@@ -229,7 +229,7 @@ def _adafactor_states(shape: torch.Size) -> Iterable[Tensor]:
 
 @cache
 def scratch_bytes(optimizer: OptimizerName, states: StateFormat, dtype: torch.dtype, shape: torch.Size) -> int:
-    """Bytes that the update of one tensor needs for a moment beside weight, gradient and means."""
+    """Temporary bytes for the update of one tensor, besides weight, gradient and states."""
     if optimizer == "adafactor":
         return _update_bytes(AdafactorUpdate(OptimizerSettings(optimizer="adafactor"), _META), dtype, shape)
     # A piece of any tensor needs as much for a number as a whole one; a piece of 8 or 4 bits takes a while to trace.

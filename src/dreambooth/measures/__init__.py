@@ -1,1 +1,1 @@
-"""How near pictures come to photos and prompts: encoders, metrics, intervals, and the balance of the scores."""
+"""Similarity of images to photos and prompts: encoders, metrics, intervals, and the balance of the scores."""

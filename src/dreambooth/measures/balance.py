@@ -1,8 +1,8 @@
 """Which step of a run is best: the balance of fidelity, prompt and prior as one number, its peak, and when it has passed.
 
-Every score is placed between two states that can be measured before training: the base model, which knows nothing of the
-subject, and the photos themselves, which is what a model shows that repeats them whatever it is asked for. So no number here
-depends on an encoder's scale:
+Every score is normalized between two references that can be measured before training: the base model, which knows nothing of
+the subject, and the photos themselves, which a fully overfitted model reproduces for any prompt. So no value here depends on
+an encoder's scale:
 
     fidelity  0 at the base model, 1 at the photos    mean of
                   DINO      (x - base) / (photos - base)
@@ -12,17 +12,16 @@ depends on an encoder's scale:
     prior     1 at the base model, 0 at the photos    mean of
                   PRES      (photos - x) / (photos - base)
                   drift     (far - x) / far, where far = 1 - PRES of the base model is how far its class images are from photos
-                  DIV       x / base, as photos repeated in every picture would differ by nothing
+                  DIV       x / base, since copies of one photo would not differ at all
 
     balance = (w_f fidelity + w_t prompt + w_p prior) / (w_f + w_t + w_p)
 
-Each fraction is held in [0, 1]: a model that is more like the photos than they are like each other is no better, and one
-measure that runs away cannot outweigh the rest. A measure whose two ends are nearer than `SMALLEST_SPAN`, or the wrong way
-round, tells nothing by these judges and is left out, as is one that was not measured; a part without any measure is left out
-with its weight. With the weights 2, 1, 1 the untrained model and a copier of photos both have exactly 0.5: a model is worth
-choosing by as much as it is above.
+Each fraction is clamped to [0, 1]: a model closer to the photos than they are to each other is no better, and one outlier
+cannot outweigh the rest. A measure whose two ends are closer than `SMALLEST_SPAN`, or reversed, is uninformative with these
+encoders and is ignored, as is one that was not measured; a part without any measure is ignored with its weight. With the
+weights 2, 1, 1 the untrained model and a model that copies photos both score exactly 0.5; better models score higher.
 
-Why a mean and not a product: scores of few pictures are noisy, and one part near 0 would make a product of the others' noise.
+Why a mean and not a product: scores from few images are noisy, and one part near 0 would leave a product of the others' noise.
 """
 
 from __future__ import annotations
@@ -33,19 +32,19 @@ from dataclasses import dataclass
 __all__ = ["PARTS", "SMALLEST_SPAN", "Balance", "Span", "Weights", "balance", "best", "has_passed_peak", "smoothed", "spans"]
 
 SMALLEST_SPAN = 0.02
-"""Distance between a measure's two ends, in its own units, below which it is left out: a few pictures move it by more."""
+"""Distance between a measure's two ends, in its own units, below which it is ignored: the noise of a few images is larger."""
 
 PARTS: Mapping[str, tuple[str, ...]] = {
     "fidelity": ("DINO", "CLIP-I"),
     "prompt": ("CLIP-T",),
     "prior": ("PRES", "drift", "DIV"),
 }
-"""The parts of the balance, and the measures that each is the mean of."""
+"""The parts of the balance, and the measures that each part averages."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """How much each part counts, at least 0 each and not all 0."""
+    """The weight of each part; each at least 0, not all 0."""
 
     fidelity: float
     prompt: float
@@ -54,32 +53,32 @@ class Weights:
 
 @dataclass(frozen=True)
 class Span:
-    """A measure's ends: its value where it counts nothing, and where it counts fully."""
+    """The values of a measure that map to 0 and to 1."""
 
     worst: float
     best: float
 
     def fraction(self, value: float) -> float:
-        """How far `value` is from the worst to the best end, in [0, 1]."""
+        """The position of `value` between the worst and the best end, in [0, 1]."""
         return min(1.0, max(0.0, (value - self.worst) / (self.best - self.worst)))
 
 
 @dataclass(frozen=True)
 class Balance:
-    """One number for a step, and the parts that it is the weighted mean of."""
+    """The balance of a step, and the parts of which it is the weighted mean."""
 
     value: float
     fidelity: float | None
-    """None, as the other parts, where nothing measures it."""
+    """None, like the other parts, if nothing measures it."""
     prompt: float | None
     prior: float | None
 
 
 def spans(base: Mapping[str, float], photos: Mapping[str, float]) -> dict[str, Span]:
-    """The ends of every measure that can tell the base model from the photos, see the formula above.
+    """The ends of every measure that separates the base model from the photos, see the formula above.
 
-    `base` has the base model's scores by name, `photos` the photos' own: DINO and CLIP-I with each other, CLIP-T with the
-    prompts. For a single photo DINO and CLIP-I are 1, the photo with itself.
+    `base` holds the base model's scores by name, `photos` the photos' own: DINO and CLIP-I with each other, CLIP-T with the
+    prompts. For a single photo DINO and CLIP-I are 1, the photo compared with itself.
     """
     ends = {name: (base.get(name), photos.get(name)) for name in ("DINO", "CLIP-I")}
     ends["CLIP-T"] = (photos.get("CLIP-T"), base.get("CLIP-T"))
@@ -99,7 +98,7 @@ def spans(base: Mapping[str, float], photos: Mapping[str, float]) -> dict[str, S
 
 
 def balance(scores: Mapping[str, float], between: Mapping[str, Span], weights: Weights) -> Balance | None:
-    """The balance of a step's scores, by name. None where no measure of a part with a weight can be placed."""
+    """The balance of a step's scores. None if no part with a weight has a usable measure."""
     parts = {
         part: _mean([between[name].fraction(scores[name]) for name in names if name in scores and name in between])
         for part, names in PARTS.items()
@@ -112,10 +111,10 @@ def balance(scores: Mapping[str, float], between: Mapping[str, Span], weights: W
 
 
 def smoothed(history: Mapping[int, float]) -> dict[int, float]:
-    """Each balance with those of the scored steps before and after it: `(before + 2 x + after) / 4`.
+    """Each balance averaged with its scored neighbors: `(before + 2 x + after) / 4`.
 
-    Beyond its ends the history goes on as it ends. A dozen pictures move a balance by about as much as a hundred steps of
-    training do, and the highest of many such numbers is mostly luck; a model that is good is good a little earlier and later.
+    The history is extended by its end values. With a dozen images the noise of a balance is about as large as the effect of a
+    hundred training steps, so the highest of many values is mostly luck; a good model is also good a little earlier and later.
     """
     steps = sorted(history)
     values = [history[step] for step in steps]
@@ -124,7 +123,7 @@ def smoothed(history: Mapping[int, float]) -> dict[int, float]:
 
 
 def best(history: Mapping[int, float]) -> int:
-    """The step with the highest smoothed balance; the first of equals, which has forgotten least. There must be one or more."""
+    """The step with the highest smoothed balance; of equals the first, which has forgotten least. Needs at least one step."""
     values = smoothed(history)
     return min(values, key=lambda step: (-values[step], step))
 
@@ -132,8 +131,8 @@ def best(history: Mapping[int, float]) -> int:
 def has_passed_peak(history: Mapping[int, float], *, margin: float, patience: int) -> bool:
     """Whether each of the last `patience` values, by step, is more than `margin` below the highest value before them.
 
-    One bad look is often chance, so `patience` of them in a row are waited for. A later step changes nothing about an earlier
-    answer: the same history gives the same step to stop at, whether or not the run was stopped and resumed on the way.
+    A single low value is often noise, hence `patience`. Later steps do not change the answer for earlier ones: the same history
+    gives the same stopping step, whether or not the run was interrupted and resumed.
     """
     values = [history[step] for step in sorted(history)]
     before, last = values[:-patience], values[-patience:]

@@ -1,7 +1,6 @@
-"""The encoders and the distance that ship with the package, for the embedded base model's small world.
+"""The bundled encoders and distance, for images of the bundled toybox model.
 
-They know rendered pictures of that world only, and stand there for CLIP, DINO and LPIPS, whose numbers theirs do not compare
-with.
+They know only rendered toybox images and replace CLIP, DINO and LPIPS there; their scores are not comparable with those.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ __all__ = ["embedded_clip", "embedded_distance", "embedded_eye"]
 
 _HALF = (0.5, 0.5, 0.5)
 _PREPROCESSING = Preprocessing(SIDE, SIDE, _HALF, _HALF)
-"""Pixels in [-1, 1], as everything of this world was trained with."""
+"""Pixels in [-1, 1], as in the training of the bundled models."""
 
 _TEXT_TOWER = "cond_stage_model.transformer."
 _PICTURE_TOWER = "clip."
@@ -37,9 +36,9 @@ _HINT = "Reinstall the package, or create the file with: python -m experiments.t
 
 
 def embedded_clip(family: Family, *, device: torch.device) -> ClipEncoder:
-    """The small CLIP: text tower from the embedded base model, of which `family` is the description, and its picture tower.
+    """The toybox CLIP: the text tower of the bundled base model, described by `family`, and an image tower.
 
-    Raises ModelFileError when a file is not there or holds something else.
+    Raises ModelFileError when a file is missing or holds something else.
     """
     tower = _read(CLIP_FILE, _PICTURE_TOWER)
     tensors = {**_read(EMBEDDED_MODEL_FILE, _TEXT_TOWER), **tower}
@@ -53,9 +52,9 @@ def embedded_clip(family: Family, *, device: torch.device) -> ClipEncoder:
 
 
 def embedded_eye(*, device: torch.device) -> VitEncoder:
-    """The small vision transformer, in DINO's place.
+    """The toybox vision transformer, which replaces DINO.
 
-    Raises ModelFileError when its file is not there or holds something else.
+    Raises ModelFileError when its file is missing or holds something else.
     """
     tensors = _read(EYE_FILE, "")
     return VitEncoder(
@@ -64,12 +63,12 @@ def embedded_eye(*, device: torch.device) -> VitEncoder:
 
 
 def embedded_distance(*, device: torch.device) -> PerceptualDistance:
-    """What stands in LPIPS's place. Raises ModelFileError when the judge's file is not there or holds something else."""
+    """The replacement for LPIPS. Raises ModelFileError when its file is missing or holds something else."""
     return judge_distance(load_judge(JUDGE_FILE), device=device)
 
 
 def _vision(tower: Mapping[str, Tensor]) -> dict[str, Any]:
-    """A CLIPVisionConfig's numbers, read from the tensors of a picture tower whose attention heads are 64 wide."""
+    """The values of a CLIPVisionConfig, read from the tensors of an image tower with attention heads of width 64."""
     width, _, patch, _ = tower["vision_model.embeddings.patch_embedding.weight"].shape
     num_patches = len(tower["vision_model.embeddings.position_embedding.weight"]) - 1
     return {
@@ -83,7 +82,7 @@ def _vision(tower: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _read(path: Path, prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, without it; the rest of the file is not read."""
+    """The tensors whose names start with `prefix`, without the prefix; the rest of the file is not read."""
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file; expected the bundled weights", hint=_HINT)
     try:
@@ -95,7 +94,7 @@ def _read(path: Path, prefix: str) -> dict[str, Tensor]:
 
 
 def _filled(make: Callable[[], nn.Module], tensors: Mapping[str, Tensor], path: Path) -> Any:
-    """The module with these tensors in float32, in evaluation mode. Raises ModelFileError when they are not its own."""
+    """The module with these tensors in float32, in evaluation mode. Raises ModelFileError when they do not fit."""
     try:
         module = make()
         module.load_state_dict(tensors, strict=True)

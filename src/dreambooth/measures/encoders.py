@@ -1,7 +1,7 @@
-"""Encoders: objects that turn pictures, and captions, into features.
+"""Encoders: objects that turn images and captions into features.
 
-Two kinds, both models of the library transformers: a vision transformer (DINO's) and a CLIP. They are read from a folder in
-the library's layout; whoever has a hub id fetches the folder first. Shapes: B pictures or captions, C channels, H and W sizes
+Two kinds, both models of the library transformers: a vision transformer (DINO) and a CLIP. They are read from a folder in the
+library's layout; for a hub id the caller downloads the folder first. Shapes: B images or captions, C channels, H and W sizes
 in pixels, D width of features.
 """
 
@@ -55,22 +55,22 @@ _FROM_A_FOLDER: dict[str, Any] = {"local_files_only": True, "dtype": torch.float
 
 
 class ImageEncoder(Protocol):
-    """What makes features of pictures."""
+    """An encoder of images."""
 
     @property
     def name(self) -> str:
-        """For people; it stands beside every number made with this encoder."""
+        """Display name, shown beside every score from this encoder."""
 
     @property
     def digest(self) -> str:
-        """SHA-256, in hex, of everything that decides the features: weights and how pictures are prepared."""
+        """SHA-256, in hex, of everything that determines the features: weights and preprocessing."""
 
     def encode(self, pixels_BCHW: Tensor) -> Tensor:
         """Features of pixels in [0, 1] of any size, (B, D) float32 on the CPU."""
 
 
 class TextImageEncoder(ImageEncoder, Protocol):
-    """What makes features of pictures and of captions that can be compared with each other."""
+    """An encoder of images and captions into the same feature space."""
 
     def encode_text(self, captions: Sequence[str]) -> Tensor:
         """Features of captions, (B, D) float32 on the CPU."""
@@ -122,7 +122,7 @@ class ClipEncoder:
 
     @torch.no_grad()
     def encode_text(self, captions: Sequence[str]) -> Tensor:
-        """Features of captions, (B, D) float32 on the CPU; longer ones are cut as CLIP cuts them, behind 75 tokens."""
+        """Features of captions, (B, D) float32 on the CPU; captions are truncated after 75 tokens, as in CLIP."""
         length = self.model.config.text_config.max_position_embeddings
         encoded = self._tokenizer(list(captions), padding="max_length", truncation=True, max_length=length, return_tensors="pt")
         input_ids_BL = encoded.input_ids.to(self.model.device)
@@ -130,7 +130,7 @@ class ClipEncoder:
 
 
 def load_vit(folder: Path, *, name: str, device: torch.device) -> VitEncoder:
-    """The vision transformer in `folder`, in float32 on `device`; `name` is what people call it.
+    """The vision transformer in `folder`, in float32 on `device`; `name` is its display name.
 
     Raises ModelFileError when the folder does not hold one, or not all of it.
     """
@@ -144,8 +144,8 @@ def load_vit(folder: Path, *, name: str, device: torch.device) -> VitEncoder:
 
 
 def load_clip(folder: Path, *, name: str, device: torch.device) -> ClipEncoder:
-    """The CLIP in `folder`, in float32 on `device`; `name` is what people call it. Captions are cut into tokens by the
-    tokenizer that ships with this package, which is that of every CLIP of OpenAI.
+    """The CLIP in `folder`, in float32 on `device`; `name` is its display name. Captions are tokenized by the bundled
+    tokenizer, which is that of all of OpenAI's CLIP models.
 
     Raises ModelFileError when the folder does not hold one, or not all of it, or one of another vocabulary.
     """
@@ -182,7 +182,7 @@ def _config(folder: Path, kind: str, *, example: str) -> dict[str, Any]:
 
 
 def _fitting(preprocessing: Preprocessing, side: int, folder: Path) -> Preprocessing:
-    """The same, when it makes the size of picture that the model takes. Raises ModelFileError otherwise."""
+    """The same, if it produces the image size of the model. Raises ModelFileError otherwise."""
     if preprocessing.crop != side:
         raise ModelFileError(
             f"{folder}: its preprocessor_config.json makes {preprocessing.crop}-pixel images; the model takes {side} pixels",
@@ -200,7 +200,7 @@ def _load(load: Any, folder: Path) -> Any:
     try:
         with quiet_import(), _without_progress_bar():
             model, report = load()
-    except Exception as error:  # the library lets the errors of the readers behind it through
+    except Exception as error:  # the library passes on any error of the file readers it uses
         raise ModelFileError(f"{folder}: cannot be loaded ({type(error).__name__}: {error})", hint=hint) from error
     if missing := sorted(report["missing_keys"]):
         shown = ", ".join(missing[:3])
@@ -210,7 +210,7 @@ def _load(load: Any, folder: Path) -> Any:
 
 @contextmanager
 def _without_progress_bar() -> Iterator[None]:
-    """The library draws one while it loads, on the display of the command that is running."""
+    """The library would draw one while loading, over the display of the running command."""
     from transformers.utils import logging
 
     was_enabled = logging.is_progress_bar_enabled()
@@ -223,7 +223,7 @@ def _without_progress_bar() -> Iterator[None]:
 
 
 def _projected(output: Any) -> Tensor:
-    """Releases of the library give the projected features bare, or as the pooled output of a record."""
+    """Depending on the release, the library returns the projected features directly or as a record's pooled output."""
     features: Tensor = output if isinstance(output, Tensor) else output.pooler_output
     return features
 

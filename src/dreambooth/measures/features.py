@@ -1,7 +1,7 @@
-"""Features kept on the disk, so that an encoder sees each picture once.
+"""A feature cache on disk, so that each image is encoded only once.
 
-An entry is found by what it was made of: the picture's content and the encoder's weights and preprocessing. Moving or renaming
-pictures changes nothing. Shapes: N pictures, B of a batch, C channels, H and W sizes in pixels, D width of features.
+Entries are keyed by the image's content and the encoder's weights and preprocessing, so moving or renaming images changes
+nothing. Shapes: N images, B of a batch, C channels, H and W sizes in pixels, D width of features.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from dreambooth.measures.encoders import ImageEncoder
 __all__ = ["FeatureCache", "PictureSource", "features_of"]
 
 _VERSION = 1
-"""Goes up when encoding a picture comes to mean something else."""
+"""Increases whenever the encoding of images changes."""
 
 _BATCH = 32
 
 
 @dataclass(frozen=True)
 class PictureSource:
-    """A picture that is only decoded when its features are not there yet."""
+    """An image that is decoded only if its features are not cached."""
 
     digest: str
-    """SHA-256, in hex, of its pixels or of the file that they are decoded from."""
+    """SHA-256, in hex, of its pixels or of its file."""
     pixels: Callable[[], Tensor]
     """Gives the pixels in [0, 1], (3, H, W)."""
 
     @staticmethod
     def of_pixels(pixels_CHW: Tensor) -> PictureSource:
-        """A picture that is in memory already."""
+        """An image that is already in memory."""
         plain = pixels_CHW.detach().float().cpu().contiguous()
         found = hashlib.sha256(repr(tuple(plain.shape)).encode())
         found.update(plain.numpy().data)
@@ -49,18 +49,18 @@ class PictureSource:
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """A folder with one small .safetensors file for every picture and encoder; it is made when the first entry is put."""
+    """A folder with one small .safetensors file per image and encoder; created with the first entry."""
 
     folder: Path
 
     @staticmethod
     def key(picture_digest: str, encoder: ImageEncoder) -> str:
-        """SHA-256, in hex, of everything that decides a picture's features."""
+        """SHA-256, in hex, of everything that determines an image's features."""
         made_of = {"version": _VERSION, "picture": picture_digest, "name": encoder.name, "encoder": encoder.digest}
         return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
     def get(self, key: str) -> Tensor | None:
-        """The features put under `key`, (D,) float32; None when there are none, or the file is damaged or not ours."""
+        """The features stored under `key`, (D,) float32; None if there are none, or the file is damaged or foreign."""
         try:
             with safe_open(self._path(key), "pt") as file:
                 width = (file.metadata() or {}).get(key)
@@ -72,7 +72,7 @@ class FeatureCache:
         return features_D if is_whole else None
 
     def put(self, key: str, features_D: Tensor) -> None:
-        """Keep the features of one picture. The file is there whole or not at all."""
+        """Store the features of one image, atomically."""
         kept_D = features_D.detach().to("cpu", torch.float32).clone().contiguous()
         data = save({"features": kept_D}, {key: str(len(kept_D))})
         with atomic_file(self._path(key)) as partial:
@@ -83,10 +83,10 @@ class FeatureCache:
 
 
 def features_of(encoder: ImageEncoder, pictures: Sequence[PictureSource], cache: FeatureCache) -> Tensor:
-    """The features of `pictures` in their order, (N, D) float32, from the cache where they are there, else encoded and kept.
+    """The features of `pictures` in order, (N, D) float32, from the cache or newly encoded and cached.
 
-    A picture that comes twice is encoded once. What is done is kept after every batch. There must be one picture or more.
-    Raises ModelFileError when the encoder gives numbers that are not finite.
+    Repeated images are encoded once, and features are stored after every batch. Needs at least one image.
+    Raises ModelFileError when the encoder returns values that are not finite.
     """
     keys = [cache.key(picture.digest, encoder) for picture in pictures]
     found = {key: cache.get(key) for key in dict.fromkeys(keys)}

@@ -1,4 +1,4 @@
-"""How sure a score is: bootstrap intervals over prompts and seeds.
+"""Bootstrap confidence intervals of scores over prompts and seeds.
 
 Shapes: P prompts, S seeds, R draws of the bootstrap.
 """
@@ -16,7 +16,7 @@ from dreambooth.pages.page import number_text
 __all__ = ["CONFIDENCE", "Score", "bootstrap_interval", "score"]
 
 CONFIDENCE = 0.95
-"""How often an interval is meant to hold the true value."""
+"""Confidence level of the intervals."""
 
 
 _DRAWS = 2000
@@ -24,18 +24,18 @@ _DRAWS = 2000
 
 @dataclass(frozen=True)
 class Score:
-    """A measured number. Numbers of different encoders do not compare, so the encoder belongs to it."""
+    """A score with its encoder, since scores from different encoders are not comparable."""
 
     name: str
     value: float
     low: float | None
-    """Lower end of the interval; None, as `high`, where a single picture was measured."""
+    """Lower end of the interval; None, like `high`, if a single image was measured."""
     high: float | None
     encoder: str
 
     @property
     def text(self) -> str:
-        """For people: `DINO 0.668 [0.641, 0.693] by facebook/dino-vits16`."""
+        """Display text: `DINO 0.668 [0.641, 0.693] by facebook/dino-vits16`."""
         if self.low is None or self.high is None:
             return f"{self.name} {number_text(self.value)} by {self.encoder} (one image: no interval)"
         between = f"[{number_text(self.low)}, {number_text(self.high)}]"
@@ -43,7 +43,7 @@ class Score:
 
 
 def score(name: str, values_PS: Tensor, *, encoder: str, seed: int) -> Score:
-    """The mean of a number for each prompt and seed, with its interval; `encoder` is the name of what made the features."""
+    """The mean of values per prompt and seed, with its interval; `encoder` is the encoder's name."""
     interval = bootstrap_interval(values_PS, seed=seed, key=name)
     low, high = (None, None) if interval is None else interval
     return Score(name, float(values_PS.double().mean()), low, high, encoder)

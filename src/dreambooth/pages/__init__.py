@@ -1,1 +1,1 @@
-"""What people look at: images, HTML pages, charts."""
+"""Output for people: images, HTML pages, charts."""

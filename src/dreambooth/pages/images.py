@@ -1,4 +1,4 @@
-"""Pictures as files: PNGs with their settings inside, grids and labelled contact sheets.
+"""Image files: PNGs with embedded settings, grids and labeled contact sheets.
 
 Images are numpy arrays, uint8, (height, width, 3). Shapes of tensors: C channels, H height, W width.
 """
@@ -35,7 +35,7 @@ __all__ = [
 PilImage: TypeAlias = Image.Image
 
 ImageSource = NDArray[np.uint8] | Path
-"""An image, or the file it is in, which is opened only when it is drawn."""
+"""An image, or its file, which is opened only when it is drawn."""
 
 _GAP = 4
 _LABEL_WIDTH = 160
@@ -57,7 +57,7 @@ def to_pil(pixels_CHW: Tensor) -> PilImage:
 
 
 def enlarged(image: ImageSource, side: int) -> NDArray[np.uint8]:
-    """The image, which is a square, at another size, smooth between its pixels."""
+    """A square image resized to `side` pixels with bicubic interpolation."""
     with _open(image) as opened:
         return np.asarray(opened.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
 
@@ -71,7 +71,7 @@ def png_bytes(image: ImageSource) -> bytes:
 
 
 def caption_image(caption: str, *, side: int) -> NDArray[np.uint8]:
-    """A white square of `side` pixels with a caption written on it, in as many lines as it needs and fit in."""
+    """A white square of `side` pixels with a caption, wrapped into as many lines as fit."""
     image = Image.new("RGB", (side, side), "white")
     font = ImageFont.load_default(max(_FONT_SIZE, side // 20))
     line_height = max(_LINE_HEIGHT, side // 16)
@@ -86,7 +86,7 @@ def save_picture(path: Path, pixels_CHW: Tensor, text: Mapping[str, str]) -> Non
 
 
 def grid_rows(images: Sequence[ImageSource]) -> list[Sequence[ImageSource]]:
-    """The images in rows of a grid that is as near to a square as it gets."""
+    """The images in the rows of a nearly square grid."""
     columns = max(1, math.ceil(math.sqrt(len(images))))
     return [images[start : start + columns] for start in range(0, len(images), columns)]
 

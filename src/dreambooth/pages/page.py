@@ -1,4 +1,4 @@
-"""The parts of a page that opens in any browser without a network: one file, no scripts, readable in light and dark."""
+"""Parts of a self-contained HTML page: one file, no scripts, no network, readable in light and dark."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def table(rows: Sequence[Sequence[str]], *, columns: Sequence[str] = (), is_wide
 
 
 def chart(lines: Mapping[str, Mapping[int, float]]) -> str:
-    """Values by step as lines between their lowest and their highest value, with their names below when there are several."""
+    """A line chart of values by step, with a legend if there are several lines."""
     drawn = {name: values for name, values in lines.items() if values}
     steps = sorted({step for values in drawn.values() for step in values})
     if not steps:

@@ -1,4 +1,4 @@
-"""What a run did, in pictures: one sheet, and one page that opens in any browser without a network."""
+"""A run in images: one sheet, and one page that opens in any browser without a network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ABOUT_LOSSES = (
 
 @dataclass(frozen=True)
 class Row:
-    """Pictures that belong together; captions of single ones are optional."""
+    """A group of images with optional captions."""
 
     title: str
     sentence: str
@@ -31,7 +31,7 @@ class Row:
 
 
 def write_sheet(path: Path, rows: Sequence[Row]) -> Path:
-    """All rows as one PNG, each picture 128 pixels wide; the path."""
+    """Write all rows as one PNG, each image 128 pixels wide; returns the path."""
     images = [[enlarged(image, _SIDE) for image in row.images] for row in rows]
     write_contact_sheet(path, images, row_labels=[row.title for row in rows])
     return path
@@ -46,7 +46,7 @@ def write_report(
     facts: Mapping[str, str],
     next_commands: str,
 ) -> Path:
-    """One HTML page with the pictures inside it, readable in light and dark; the path.
+    """Write one HTML page with embedded images, readable in light and dark; returns the path.
 
     `losses` maps the name of a validation loss to its value by step, `facts` names to values of a table.
     """
