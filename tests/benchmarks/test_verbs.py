@@ -34,6 +34,7 @@ def quick_matmul(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.measure._CPU_SIDES", (64,))
 
 
+@pytest.mark.slow
 def test_a_step_of_training_is_measured_with_every_switch(measured: Measured) -> None:
     options = (
         "--memory-preset",

@@ -174,6 +174,7 @@ def test_it_is_the_run_that_the_preset_original_makes(
             assert torch.equal(tensor, theirs.parts[part][name]), name
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_is_the_longer_run(earlier: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert earlier("-l", "long", steps=6) == 0
     assert earlier("-l", "short", steps=4) == 0
@@ -236,6 +237,7 @@ def test_a_model_on_the_way_is_also_the_newest(earlier: Callable[..., int], monk
     assert seen == [True, False]
 
 
+@pytest.mark.slow
 def test_killed_before_its_first_checkpoint_it_begins_again(
     earlier: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -253,6 +255,7 @@ def test_killed_before_its_first_checkpoint_it_begins_again(
     assert all(torch.equal(again[name], expected[name]) for name in expected)
 
 
+@pytest.mark.slow
 def test_the_second_generation_leaves_named_models_beside_its_run(
     small_model: Path, photos: Path, priors: Path, sampled: list[SamplingOptions], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -67,6 +67,7 @@ def test_without_a_gpu_the_plan_for_cpus_is_taken(display: Display, said: Callab
     assert "auto chooses cpu" in said() and "To plan for a GPU in another machine: --gpu-memory GIB" in said()
 
 
+@pytest.mark.slow
 def test_a_named_preset_alone_and_nothing_that_fits(display: Display, said: Callable[[], str]) -> None:
     result = plan(display, gpu_memory=0.5, memory={"memory_preset": "8gb"}, trainee={"train_text_encoder": False})
     assert list(result.estimates) == ["8gb"] and result.auto is None

@@ -124,6 +124,7 @@ def test_the_best_model_becomes_the_final_one(run_settings: MakeSettings, displa
         resume(result.run, {"selection.select": "best"}, display)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("known")
 def test_a_best_model_that_is_gone_is_missed_before_training_goes_on(run_settings: MakeSettings, display: Display) -> None:
     result = train(run_settings(loop={"steps": 3}, selection=SCORED), display)
@@ -141,6 +142,7 @@ def test_a_best_model_that_is_gone_is_missed_before_training_goes_on(run_setting
     assert step_of(result.run / "models" / "step-000003.safetensors") == 3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("known")
 def test_a_finished_run_whose_models_were_cleared_away_still_has_its_last(run_settings: MakeSettings, display: Display) -> None:
     result = train(run_settings(loop={"steps": 3}, selection={**SCORED, "select": "last"}), display)
@@ -150,6 +152,7 @@ def test_a_finished_run_whose_models_were_cleared_away_still_has_its_last(run_se
     assert (result.run / "model.safetensors").read_bytes() == model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("highest", "is_told"), [(0.5, True), (0.51, False)])
 @pytest.mark.usefixtures("known")
 def test_a_best_step_that_is_no_better_than_no_training_is_told_of(
@@ -176,6 +179,7 @@ def test_all_processes_end_a_finished_run_alike(monkeypatch: pytest.MonkeyPatch)
     assert asked == [False]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("known")
 def test_training_ends_when_the_peak_has_passed_and_can_go_on(
     run_settings: MakeSettings, display: Display, said: Callable[[], str]
@@ -200,6 +204,7 @@ def test_training_ends_when_the_peak_has_passed_and_can_go_on(
     assert "Resuming from step 3" in said()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("known")
 def test_a_run_that_ended_early_goes_on_with_more_patience(run_settings: MakeSettings, display: Display) -> None:
     stopping = {**SCORED, "early_stop_margin": 0.05, "early_stop_patience": 1}
@@ -208,6 +213,7 @@ def test_a_run_that_ended_early_goes_on_with_more_patience(run_settings: MakeSet
     assert resume(result.run, {"selection.early_stop_patience": 2}, display).step == 5
 
 
+@pytest.mark.slow
 def test_a_resumed_run_scores_and_chooses_as_one_that_never_stopped(
     run_settings: MakeSettings, display: Display, monkeypatch: pytest.MonkeyPatch
 ) -> None:

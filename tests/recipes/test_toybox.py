@@ -108,6 +108,7 @@ def test_it_is_inspected_like_any_file(dreambooth: Command, tmp_path: Path) -> N
     assert EMBEDDED_MODEL_FILE.stat().st_size < 40 * 2**20
 
 
+@pytest.mark.slow
 def test_converted_it_opens_in_diffusers(dreambooth: Command, tmp_path: Path) -> None:
     done = dreambooth("convert", "toybox", "folder", "--to", "diffusers", "--dtype", "float32", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

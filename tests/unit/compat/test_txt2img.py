@@ -257,7 +257,7 @@ def test_the_files_are_those_of_the_original(make: Callable[..., WrittenPictures
     assert np.array_equal(grid[:64, 136:200], pixels(made.by_prompt[2]))
     assert np.array_equal(grid[68:132, :64], pixels(made.by_prompt[3]))
     text = said()
-    assert re.search(r"last weights \(raw\), on .* in float32", text)
+    assert re.search(r"\(raw weights\) on .* in float32", text)
     assert "Images in out:\n" in text
     assert "  by prompt: photo of a sks dog_0.png to photo of a sks dog_3.png\n" in text
     assert "  by number: 00000.png to 00003.png in out/samples\n" in text
@@ -283,7 +283,7 @@ def test_averages_are_used_where_the_yaml_says_so(
     one = ("--prompt", "a cat", "--n_samples", "1", "--n_iter", "1", "--skip_grid", "--skip_save")
     averages = make(*one, "--config", "ema.yaml").by_prompt[0]
     last = make(*one, "--config", str(golden_config)).by_prompt[0]
-    assert "averaged weights (ema)" in said()
+    assert "(EMA weights)" in said()
     assert record(averages)["model_digest"] != record(last)["model_digest"]
 
 

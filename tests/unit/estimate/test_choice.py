@@ -121,6 +121,7 @@ def lever(text: str | None, words: str) -> str:
     return next(line for line in text.splitlines() if line.startswith(f"  {words}: "))
 
 
+@pytest.mark.slow
 def test_a_named_preset_that_does_not_fit_says_what_each_lever_saves(wide: StableDiffusion1) -> None:
     needed, smaller = peak(wide, "fast"), peak(wide, "6gb")
     with pytest.raises(SettingsError, match="memory_preset fast does not fit") as caught:
@@ -150,6 +151,7 @@ def test_a_plan_that_is_near_the_limit_or_was_begun_is_only_warned_of(wide: Stab
     assert (begun.preset, begun.warnings) == ("8gb", tight.warnings)
 
 
+@pytest.mark.slow
 def test_levers_without_effect_are_not_named(wide: StableDiffusion1) -> None:
     work = replace(WORK, optimizer="adafactor", trainee=UNET_ALONE, class_images=None)
     with pytest.raises(SettingsError) as caught:

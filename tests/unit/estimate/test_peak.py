@@ -60,6 +60,7 @@ def use(estimate: MemoryEstimate, name: str) -> MemoryUse:
     return next(phase.use for phase in estimate.phases if phase.name == name)
 
 
+@pytest.mark.slow
 def test_the_smallest_preset_at_full_size() -> None:
     work = replace(WORK, size=Size.square(512))
     estimate = estimate_memory(FULL_SIZE, PRESETS["6gb"], work)
@@ -76,6 +77,7 @@ def test_the_smallest_preset_at_full_size() -> None:
     assert estimate.peak == max(phase.use.total for phase in estimate.phases)
 
 
+@pytest.mark.slow
 def test_mixed_precision_at_full_size() -> None:
     estimate = estimate_memory(FULL_SIZE, PRESETS["24gb"], replace(WORK, size=Size.square(512), trainee=TraineeSettings()))
     step = use(estimate, "training step")
@@ -98,6 +100,7 @@ def test_more_recomputing_needs_less(miniature: StableDiffusion1) -> None:
     assert activations[0] > 1.5 * activations[1] >= 1.5 * activations[2] > 0
 
 
+@pytest.mark.slow
 def test_states_shrink_with_their_format_and_leave_for_the_host(miniature: StableDiffusion1) -> None:
     states = [step_of(miniature, replace(SMALL, optimizer_states=name)).states for name in ("float32", "8bit", "4bit")]
     assert states[0] > 3 * states[1] and states[1] > 1.5 * states[2] > 0
@@ -133,6 +136,7 @@ def test_gradients_exist_together_unless_they_are_used_up(miniature: StableDiffu
     assert one_by_one.scratch > 0
 
 
+@pytest.mark.slow
 def test_gradients_of_an_earlier_pass_are_there_in_the_next(miniature: StableDiffusion1) -> None:
     plan, work = MemoryPlan("fp32"), replace(WORK, size=Size.square(512))
     whole, cut = step_of(miniature, plan, work), step_of(miniature, replace(plan, micro_batch_size=1), work)

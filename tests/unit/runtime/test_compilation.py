@@ -30,6 +30,7 @@ def output(family: StableDiffusion1, how: Any) -> tuple[torch.Tensor, int, list[
     return eps, compiled, list(unet.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of torch's compiler about itself
 def test_compiled_layers_give_the_same_numbers_under_the_same_names(miniature: StableDiffusion1) -> None:
     eps, num_compiled, names = output(miniature, "off")
