@@ -154,7 +154,7 @@ def make_pictures(
     writes: bool,
     keep: Callable[[Callable[[], BuiltModel], object], BuiltModel] = lambda build, _: build(),
 ) -> list[Picture]:
-    """The pictures that the settings ask for; `keep` is given what builds the model and what it depends on."""
+    """The images for the settings; `keep` receives the function that builds the model and a key of what it depends on."""
     with without_noise():
         from dreambooth.pictures.maker import build_model, pictures_with
         from dreambooth.recipes.generate import check_request, pictures_of

@@ -84,10 +84,10 @@ def choose_plan(
 def first_that_fits(
     memory: MemorySettings, family: Family, workload: Workload, device: torch.device | None, *, free: int | None
 ) -> MemoryPreset:
-    """The fastest preset that fits `free` bytes of a GPU, or the smallest one when none does.
+    """The fastest preset that fits `free` bytes of a GPU, or the smallest one if none does.
 
-    `device` is None for a GPU that is not here, which has bfloat16. A preset that contradicts other choices, or that the
-    device cannot calculate, is passed over; raises SettingsError when there is no other.
+    `device` is None for a GPU in another machine, assumed to support bfloat16. Presets that contradict other settings or that
+    the device does not support are skipped; raises SettingsError if none remains.
     """
     peaks: dict[MemoryPreset, int] = {}
     first_error: SettingsError | None = None
@@ -109,7 +109,7 @@ def first_that_fits(
 
 
 def possible_plan(preset: MemoryPreset, memory: MemorySettings, workload: Workload, *, has_bfloat16: bool) -> MemoryPlan:
-    """A preset with the settings' choices laid over it. Raises SettingsError for contradictions and a missing library."""
+    """A preset with the settings' overrides. Raises SettingsError for contradictions and a missing library."""
     plan = plan_of(preset, memory, has_bfloat16=has_bfloat16)
     if plan.step_in_backward and workload.num_passes(plan) > 1:
         raise SettingsError(
@@ -157,7 +157,7 @@ _Lever = tuple[str, MemorySettings, Workload]
 
 
 def _levers(preset: MemoryPreset, memory: MemorySettings, workload: Workload) -> Iterator[_Lever]:
-    """What could be changed: the words to type, and the settings and workload that follow; some have no effect."""
+    """Possible changes: the flags to type, and the resulting settings and workload; some have no effect."""
     named = memory.model_copy(update={"memory_preset": preset})
     smaller = GPU_PRESETS[GPU_PRESETS.index(preset) + 1 :] if preset in GPU_PRESETS else GPU_PRESETS
     choices: list[Mapping[str, object]] = [

@@ -58,7 +58,7 @@ class MemoryUse:
     average: int = 0
     activations: int = 0
     scratch: int = 0
-    """Copies that the optimiser or the average works on."""
+    """Temporary copies of the optimizer or the EMA update."""
     workspace: int = WORKSPACE
     """See WORKSPACE."""
 
@@ -204,9 +204,9 @@ class _PlannedRun:
         return max(moments, key=lambda use: use.total)
 
     def previews(self, sampling: Sampling) -> MemoryUse:
-        """One picture at a time, while all that training needs between two steps stays.
+        """One image at a time, while everything that training needs between two steps stays on the device.
 
-        A frozen text encoder is there while latents are made, and gone when the VAE comes to decode them.
+        A frozen text encoder is on the device while latents are sampled, and removed before the VAE decodes them.
         """
         average = self.average
         kept = MemoryUse(states=self._spread(self.states), average=self._spread(average.kept), scratch=average.in_place)

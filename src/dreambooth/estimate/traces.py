@@ -81,7 +81,7 @@ class StepTrace:
     is_accumulating: bool
     """Whether gradients of an earlier forward pass are there."""
     used_up_with: tuple[OptimizerName, StateFormat] | None
-    """What uses each gradient up as soon as it is there; None keeps them."""
+    """The optimizer and state format that apply each gradient immediately; None keeps the gradients."""
 
 
 @dataclass(frozen=True)
@@ -95,18 +95,18 @@ class StepUse:
 
 @dataclass(frozen=True)
 class AverageUse:
-    """Bytes of a running average of the weights."""
+    """Bytes of EMA weights."""
 
     kept: int
     to_update: int
-    """More, for a moment after each step."""
+    """Additional temporary bytes after each step."""
     in_place: int
-    """More, while the parameters hold the average."""
+    """Additional bytes while the parameters hold the EMA weights."""
 
 
 @cache
 def _untouched(family: Family) -> Components:
-    """A model in float32 to look at; whoever changes one makes their own."""
+    """A shared model in float32 for inspection; callers that modify a model must create their own."""
     return without_memory(family)
 
 
@@ -130,7 +130,7 @@ def _bytes_in(dtype: torch.dtype, weights: Iterable[Tensor]) -> int:
 
 @cache
 def step_use(trace: StepTrace) -> StepUse:
-    """Run one forward and backward pass as training does."""
+    """Trace one forward and backward pass as in training."""
     components, policy = without_memory(trace.family), PrecisionPolicy(trace.precision, _HOST)
     trainee = _trainee(components, policy.weight_dtype, trace.trainee)
     inner = trace.family.inner_blocks(components.denoiser)
@@ -240,7 +240,7 @@ def scratch_bytes(optimizer: OptimizerName, states: StateFormat, dtype: torch.dt
 def largest_scratch_bytes(
     family: Family, trainee: TraineeSettings, dtype: torch.dtype, *, optimizer: OptimizerName, states: StateFormat
 ) -> int:
-    """The same for the tensor that needs most."""
+    """The same for the tensor that needs the most."""
     shapes = set(_trained_shapes(family, trainee))
     return max(scratch_bytes(optimizer, states, dtype, shape) for shape in shapes)
 
@@ -265,7 +265,7 @@ def _update_bytes(update: AdamWUpdate | AdafactorUpdate, dtype: torch.dtype, sha
 
 @cache
 def average_use(family: Family, settings: TraineeSettings, dtype: torch.dtype) -> AverageUse:
-    """Keep an average of weights of `dtype`, move it and put it in their place."""
+    """Trace EMA weights of `dtype`: keeping, updating, and swapping them in."""
     trainee = _trainee(without_memory(family), dtype, settings)
     with LiveBytes() as keeping:
         average = WeightAverage(trainee.parameters, 0.5)

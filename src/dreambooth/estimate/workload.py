@@ -21,19 +21,19 @@ class Workload:
     """What a run does, as far as memory depends on it."""
 
     size: Size
-    """That of the training pictures."""
+    """Size of the training images."""
     num_examples: int
-    """Photos and class images of one forward pass, as long as the memory plan does not cut it smaller."""
+    """Photos and class images per forward pass, unless the memory plan splits it further."""
     gradient_accumulation: int
     trainee: TraineeSettings
     keeps_average: bool
     optimizer: OptimizerName
     class_images: Sampling | None
-    """How class images are made; None when none are."""
+    """How class images are sampled; None if there are none."""
     previews: Sampling | None
-    """How preview pictures are made; None when none are."""
+    """How preview images are sampled; None if there are none."""
     num_processes: int = 1
-    """Processes over which weights, gradients and means are spread when the plan shards them."""
+    """Number of processes over which the plan may shard weights, gradients and optimizer states."""
 
     def num_passes(self, plan: MemoryPlan) -> int:
         """Forward passes of one step."""

@@ -52,7 +52,7 @@ def class_prompt_of(subject: SubjectSettings, prior: PriorSettings) -> str | Non
 
 
 def usual_guidance_scale(*, is_toybox: bool) -> float:
-    """How strongly the prompt pulls in pictures that are measured, unless the settings say it."""
+    """Default guidance scale of evaluated images."""
     return _TOYBOX_GUIDANCE_SCALE if is_toybox else _GUIDANCE_SCALE
 
 

@@ -45,7 +45,7 @@ def cosines(a_ND: Tensor, b_MD: Tensor) -> Tensor:
 
 
 def subject_cosines(generated_ND: Tensor, photos_MD: Tensor) -> Tensor:
-    """For each generated picture the mean cosine with all photos, (N,) float64: what DINO, CLIP-I and PRES are means of."""
+    """Mean cosine of each generated image with all photos, (N,) float64; DINO, CLIP-I and PRES are the means of these."""
     return cosines(generated_ND, photos_MD).mean(dim=1)
 
 
@@ -118,18 +118,18 @@ def drift(before_ND: Tensor, after_ND: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Copying:
-    """How near the generated pictures come to single photos, against how near the photos are to each other."""
+    """Distances of generated images to single photos, compared with the distances between the photos."""
 
     nearest_N: Tensor
-    """Of each generated picture, the distance from the photo that is nearest to it, float64."""
+    """Distance of each generated image to its nearest photo, float64."""
     spread: float
-    """The distance of the two photos that are nearest to each other, of those that are not one photo repeated."""
+    """Distance between the two most similar photos, without duplicates."""
     share: float
-    """Of the generated pictures, those less than half of `spread` away from a photo: the copies."""
+    """Share of copies: generated images closer to a photo than half of `spread`."""
 
     @property
     def is_alarming(self) -> bool:
-        """Whether more than half of the pictures are copies."""
+        """Whether more than half of the images are copies."""
         return self.share > 0.5
 
 

@@ -1,4 +1,4 @@
-"""Distances between pictures as a network sees them: LPIPS, and the same formula on the embedded judge.
+"""Perceptual distances between images: LPIPS, and the same formula on the bundled toybox judge network.
 
 LPIPS (Zhang et al., arXiv 1801.03924, equation 1): at every level of a network the channels of both pictures are scaled to
 length 1 at each place, squared differences are weighted by channel, averaged over places and added up over levels.
@@ -36,7 +36,7 @@ class PerceptualDistance:
     """A network whose levels are compared."""
 
     name: str
-    """For people; it stands beside every number made with this distance."""
+    """Display name, shown beside every score from this distance."""
     levels: Callable[[Tensor], Sequence[Tensor]]
     """Pixels in [0, 1], (N, 3, H, W), to the states of each level, (N, C, H, W)."""
     weights: Sequence[Tensor]

@@ -43,7 +43,7 @@ _LEFT, _TOP, _WIDTH, _HEIGHT = 48, 10, 552, 130
 
 
 def page(title: str, body: str) -> str:
-    """The whole document; `body` is markup, and stands below the title."""
+    """The whole document; `body` is markup below the title."""
     shown = html.escape(title)
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{shown}</title>'
     return (
