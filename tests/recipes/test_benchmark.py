@@ -31,7 +31,7 @@ def test_a_subject_is_learned_shown_and_measured_once(tmp_path: Path, monkeypatc
     assert record["asked"]["training"]["loop"]["steps"] == 2
     assert "| zigzag-mug | mug | 0." in (tmp_path / "b" / "benchmark.md").read_text(encoding="utf-8")
     assert len([*(tmp_path / "b" / "subjects" / "zigzag-mug" / "pictures").glob("*.png")]) == 12 + 2
-    assert "Benchmark of 1 subject into" in capsys.readouterr().out
+    assert "Benchmark of 1 subject in" in capsys.readouterr().out
     assert main(typed) == 0
     assert ": 0 to do" in capsys.readouterr().out
 
