@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dreambooth.config import parse_settings, without_silenced
+from dreambooth.config import parse_settings
 from dreambooth.errors import SettingsError
-from dreambooth.schema.layers import merged, nested
+from dreambooth.schema.layers import laid_over, nested
 from dreambooth.schema.presets import read_preset
 from dreambooth.schema.verbs import TrainSettings
 
@@ -94,7 +94,7 @@ def settings_of(collected: Collected) -> TrainSettings:
     problems = list(collected.problems)
     settings = None
     try:
-        values = merged(without_silenced(TrainSettings, below, given), given, where)
+        values = laid_over(TrainSettings, below, given, where=where)
         settings = parse_settings(TrainSettings, values, where="command line", names=collected.names)
     except SettingsError as error:
         problems += [problem for problem in error.problems if problem not in problems]

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from dreambooth.config import Settings, nearest
+from dreambooth.sampling.settings import Sampler
 
 __all__ = ["Captions", "Crop", "PriorSettings", "SubjectSettings", "ViewSettings", "check_background", "check_template"]
 
@@ -142,7 +143,7 @@ class PriorSettings(Settings):
     also_prior: tuple[Path, ...] = ()
     """Additional class images, e.g. of an earlier subject's class: generated sets, or folders with a .txt for each image."""
 
-    prior_sampler: Literal["ddim", "dpm++", "euler", "euler-a", "plms"] = "ddim"
+    prior_sampler: Sampler = "ddim"
     """Sampler for class images."""
 
     prior_sampling_steps: Annotated[int, Field(ge=1, le=1000)] = 50

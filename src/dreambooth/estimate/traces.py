@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +28,7 @@ from dreambooth.trainees.full import full_trainee
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.trainees.trainee import Trainee
 from dreambooth.training.denoiser import Denoiser
-from dreambooth.training.settings import OptimizerSettings
+from dreambooth.training.settings import OptimizerName, OptimizerSettings
 from dreambooth.training.state_formats import format_for
 from dreambooth.training.tensor_updates import PIECE, AdafactorUpdate, AdamWUpdate, Moment
 from dreambooth.training.weight_average import WeightAverage
@@ -53,7 +52,6 @@ __all__ = [
     "streamed_away_bytes",
 ]
 
-OptimizerName = Literal["adamw", "adafactor"]
 _META = torch.device("meta")
 _GRADIENTS, _SCRATCH = "gradients", "scratch"
 _HOST = "cpu"  # where autocast is switched: see AsOnCuda

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from dreambooth.config import Settings
+from dreambooth.sampling.settings import Sampler
 
 __all__ = ["CLASS_IMAGES_EACH", "BenchmarkSettings", "EvaluationSettings", "SelectionSettings"]
 
@@ -39,7 +40,7 @@ class EvaluationSettings(Settings):
     num_checkpoint_images: Annotated[int, Field(ge=0)] = 1
     """Images per prompt (and 4 times as many of the class) for each other model of the run; 0 skips those models."""
 
-    sampler: Literal["ddim", "dpm++", "euler", "euler-a", "plms"] = "ddim"
+    sampler: Sampler = "ddim"
     """Sampling method."""
 
     sampling_steps: Annotated[int, Field(ge=1, le=1000)] = 50

@@ -5,7 +5,7 @@ Each subject is a separate job with its own folder: if a worker is lost, only th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from dreambooth import presets
-from dreambooth.config import nearest, parse_settings, read_yaml, without_silenced
+from dreambooth.config import parse_settings
 from dreambooth.data.photos import scan_photos
 from dreambooth.data.problems import raise_if_errors
 from dreambooth.display import Display, counted, quoted
@@ -32,6 +31,8 @@ from dreambooth.runs.remembered import check_remembered
 from dreambooth.runtime.device import choose_device
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.runtime.workers import InThisProcess, Outcome, OverRay, Workers, has_ray
+from dreambooth.schema.layers import laid_over
+from dreambooth.schema.presets import read_preset
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.toybox.files import EMBEDDED_MODEL
 from dreambooth.weights.bundled import draws_toybox
@@ -214,10 +215,10 @@ def _digests(settings: BenchmarkSettings, subjects: Iterable[BenchmarkSubject]) 
 
 def _training(settings: BenchmarkSettings, subject: BenchmarkSubject) -> TrainSettings:
     """The paper's settings, overridden by the preset's, overridden by this command's."""
-    below = _preset("toybox") if is_embedded(settings.dataset) else _PAPER
+    below = read_preset("toybox")[1] if is_embedded(settings.dataset) else _PAPER
     layers = [below, {"prior": {"prior_folder": settings.output / "class-images"}}]
     if settings.preset is not None:
-        layers.append(_preset(settings.preset))
+        layers.append(read_preset(settings.preset, argument="preset")[1])
     if settings.quick:
         layers.append({"loop": {"steps": _QUICK_STEPS}, "prior": {"num_prior_images": _QUICK_CLASS_IMAGES}})
     asked: dict[str, dict[str, Any]] = {
@@ -228,32 +229,12 @@ def _training(settings: BenchmarkSettings, subject: BenchmarkSubject) -> TrainSe
         asked["base"] = {"model": _as_seen_from_elsewhere(settings.model)}
     loop = {"steps": settings.steps, "device": settings.device}
     asked["loop"] = {name: value for name, value in loop.items() if value is not None}
-    values = _layered([*layers, asked])
+    values: dict[str, Any] = {}
+    for layer in (*layers, asked):
+        values = laid_over(TrainSettings, values, layer, where=f"preset {settings.preset}")
     if "model" not in values.get("base", {}):
         raise SettingsError("model is missing", hint="Name the base model: --model sd-v1-4.ckpt")
     return parse_settings(TrainSettings, values, where=f"benchmark of {subject.name}")
-
-
-def _layered(layers: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Layers merged by section, later ones on top, without values that a later layer makes ineffective."""
-    values: dict[str, dict[str, Any]] = {}
-    for layer in layers:
-        below = without_silenced(TrainSettings, values, layer)
-        values = {name: {**below.get(name, {}), **layer.get(name, {})} for name in {**below, **layer}}
-    return values
-
-
-def _preset(name: str) -> dict[str, Any]:
-    """The values of a built-in preset or of a YAML file."""
-    shipped = {file.stem: file for file in Path(presets.__path__[0]).glob("*.yaml")}
-    path = shipped.get(name, Path(name))
-    if path.suffix not in (".yaml", ".yml"):
-        near = nearest(name, shipped)
-        raise SettingsError(
-            f"preset is {name!r}: expected {', '.join(sorted(shipped))} or a YAML file"
-            + (f"; did you mean {near!r}?" if near else "")
-        )
-    return read_yaml(path)
 
 
 def _as_seen_from_elsewhere(model: str) -> str:

@@ -7,16 +7,16 @@ compiles, and says so.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 import torch
 from torch import nn
+
+from dreambooth.training.settings import Compilation
 
 __all__ = ["compile_modules", "describe_compilation"]
 
 _REPEATED = frozenset({"BasicTransformerBlock", "ResnetBlock2D", "CLIPEncoderLayer"})
 _MOST_SHAPES = 64
-Compilation = Literal["auto", "off", "blocks", "full"]
 
 
 def compile_modules(modules: Iterable[nn.Module], how: Compilation, *, backend: str = "inductor") -> None:

@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from dreambooth.errors import SettingsError
+from dreambooth.memory.settings import Precision
 
 __all__ = ["PrecisionPolicy", "choose_precision", "has_bfloat16"]
 
-PrecisionName = Literal["fp32", "bf16-mixed", "fp16-mixed", "bf16"]
 _COMPUTE_DTYPES = {
     "fp32": torch.float32,
     "bf16-mixed": torch.bfloat16,
@@ -31,7 +30,7 @@ _COMPUTE_DTYPES = {
 class PrecisionPolicy:
     """How the forward pass calculates on one kind of device."""
 
-    name: PrecisionName
+    name: Precision
     device_type: str
 
     @property
@@ -61,7 +60,7 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" or (device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
 
 
-def choose_precision(name: PrecisionName, device: torch.device) -> PrecisionPolicy:
+def choose_precision(name: Precision, device: torch.device) -> PrecisionPolicy:
     """The named policy. Raises SettingsError when the device cannot calculate as named."""
     if name in ("bf16-mixed", "bf16") and not has_bfloat16(device):
         raise SettingsError(

@@ -9,7 +9,7 @@ from dreambooth.config import Settings, parse_settings, section_default, without
 from dreambooth.errors import SettingsError
 from dreambooth.schema.leaves import Leaf, leaves
 
-__all__ = ["layered_settings", "merged", "nested", "value_at"]
+__all__ = ["laid_over", "layered_settings", "merged", "nested", "value_at"]
 
 SettingsType = TypeVar("SettingsType", bound=Settings)
 
@@ -29,9 +29,14 @@ def layered_settings(
     """
     high = nested(given)
     low = without_silenced(record, below, high)
-    values = merged(merged(_section_defaults(record), low, where), high, where)
+    values = laid_over(record, merged(_section_defaults(record), low, where), high, where=where)
     names = {leaf.path: name_of(leaf) for leaf in leaves(record) if leaf.path in given or not _is_in(low, leaf.path)}
     return parse_settings(record, values, where=where, names=names)
+
+
+def laid_over(record: type[Settings], low: Mapping[str, Any], high: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """Two layers of values for `record`; `high` wins, and what it makes ineffective leaves `low`, which comes from `where`."""
+    return merged(without_silenced(record, low, high), high, where)
 
 
 def value_at(settings: Settings, path: str) -> Any:

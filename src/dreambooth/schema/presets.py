@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth import presets
-from dreambooth.config import Settings, nearest, parse_settings, read_yaml, without_silenced
+from dreambooth.config import Settings, nearest, parse_settings, read_yaml
 from dreambooth.errors import SettingsError
+from dreambooth.schema.layers import laid_over
 from dreambooth.schema.verbs import TrainSettings
 
 __all__ = ["preset_names", "read_preset", "toybox_training"]
@@ -48,6 +49,5 @@ def _shipped() -> Path:
 
 def toybox_training(**changes: Mapping[str, object]) -> TrainSettings:
     """The settings of the toybox preset, with the given sections overriding it."""
-    preset = without_silenced(TrainSettings, read_yaml(Path(presets.__path__[0]) / "toybox.yaml"), changes)
-    merged = {name: {**preset.get(name, {}), **changes.get(name, {})} for name in {**preset, **changes}}
-    return parse_settings(TrainSettings, merged, where="preset toybox")
+    where, preset = read_preset("toybox")
+    return parse_settings(TrainSettings, laid_over(TrainSettings, preset, changes, where=where), where=where)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from dreambooth.config import Settings
 
-__all__ = ["FileLayout", "LoopSettings", "OptimizerName", "OptimizerSettings", "OutputSettings", "StorageDtype"]
+__all__ = ["Compilation", "FileLayout", "LoopSettings", "OptimizerName", "OptimizerSettings", "OutputSettings", "StorageDtype"]
 
 StorageDtype = Literal["float32", "float16", "bfloat16"]
 
@@ -18,6 +18,8 @@ FileLayout = Literal["own", "xavierxiao", "joepenna"]
 
 
 OptimizerName = Literal["adamw", "adafactor"]
+
+Compilation = Literal["auto", "off", "blocks", "full"]
 
 
 class OptimizerSettings(Settings):
@@ -79,7 +81,7 @@ class LoopSettings(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 23
     """Random seed of the run; the same seed gives the same run."""
 
-    compile: Literal["auto", "off", "blocks", "full"] = "auto"
+    compile: Compilation = "auto"
     """Compile repeated blocks or full models with torch.compile: slow first steps, faster later ones."""
 
     device: str | None = None
