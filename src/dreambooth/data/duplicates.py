@@ -1,6 +1,6 @@
 """Pictures that show the same: exactly, or nearly.
 
-Nearly the same is told by a perceptual hash: the signs of the lowest frequencies of a cosine transform of the small grey
+A perceptual hash finds near duplicates: the signs of the lowest frequencies of a cosine transform of the small grey
 picture against their median (after Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010). It
 survives another size, compression and brightness; a mirrored copy is found by hashing the mirrored picture too.
 """
@@ -20,7 +20,7 @@ from dreambooth.data.decoding import Pixels
 __all__ = ["NEAR_DISTANCE", "Duplicate", "Fingerprint", "find_duplicates", "fingerprint"]
 
 NEAR_DISTANCE = 8
-"""Pictures whose hashes differ in at most so many of 64 bits are nearly the same; unrelated ones differ in about 32."""
+"""Images whose hashes differ in at most this many of 64 bits are nearly identical; unrelated ones differ in about 32."""
 
 _SIDE = 32
 _FREQUENCIES = 8

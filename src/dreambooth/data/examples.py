@@ -1,6 +1,6 @@
 """Which pictures a step of training sees: a pure function of the seed and the step.
 
-Which picture comes when is told by `drawing`; how it is looked at, by `views`.
+`drawing` decides the order of the images; `views` decides how each one is cropped.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 NUM_RANDOM_CROPS = 8
-"""Random crops come from a fixed pool of so many for each picture: every distinct view is encoded once and kept."""
+"""Random crops come from a fixed pool of this size for each image: every distinct view is encoded once and kept."""
 
 HELD_OUT_SCALE = Fraction(9, 10)
 """Side of the held-out view relative to the picture's shorter side."""

@@ -1,4 +1,4 @@
-"""What a denoiser is told beside a noisy latent and its timestep.
+"""What a denoiser receives besides a noisy latent and its timestep.
 
 Shapes: B examples, L tokens, D text width.
 """

@@ -1,4 +1,4 @@
-"""Rounding to bfloat16 by chance, with counted randomness.
+"""Stochastic rounding to bfloat16, with counted randomness.
 
 bfloat16 keeps 8 binary digits: a weight of 0.1 cannot take a step smaller than 0.0002 or so, and rounding to the nearest
 loses every smaller update, however many there are. Rounding up with a probability equal to the remainder keeps the mean

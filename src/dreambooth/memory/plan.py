@@ -1,6 +1,6 @@
 """The memory plan of a run: a plain record of choices, with presets for cards of different sizes.
 
-Recomputing, micro-batches, the place of the optimiser's means and streamed blocks change no number beyond rounding.
+Recomputing, micro-batches, the place of the optimizer's means and streamed blocks change no number beyond rounding.
 bf16 and the 8-bit and 4-bit means do: `docs/how-to/memory.md` says by how much.
 """
 
@@ -32,7 +32,7 @@ class MemoryPlan:
 
     @property
     def saves_in_optimizer(self) -> bool:
-        """Whether the optimiser has to work on one tensor after the other, instead of all at once in float32."""
+        """Whether the optimizer has to work on one tensor after the other, instead of all at once in float32."""
         return self.precision == "bf16" or self.optimizer_states != "float32" or self.step_in_backward or self.states_on_host
 
     @property
@@ -125,7 +125,7 @@ def _contradictions(plan: MemoryPlan) -> list[str]:
         )
     if plan.shard and (others := _works_by_tensor(plan)):
         problems.append(
-            f"shard needs the optimiser that works on all tensors at once, and there is {', '.join(others)}; "
+            f"shard needs the optimizer that works on all tensors at once, and there is {', '.join(others)}; "
             "use --memory-preset fast or 24gb and leave out the rest, or leave shard out"
         )
     return problems

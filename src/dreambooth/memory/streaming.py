@@ -24,7 +24,7 @@ class StreamedBlocks:
     - Backward: a block is loaded when the gradient of its first output is complete. All that a block computes leads to its
       first output (in a UNet the hidden state; the others go to skip connections), so nothing of the block was run or
       recomputed by then, and everything of the blocks behind it is done.
-    - As soon as the gradient of a parameter is complete, the hooks of others for that moment run (an optimiser may move the
+    - As soon as the gradient of a parameter is complete, the hooks of others for that moment run (an optimizer may move the
       values in place and drop the gradient); then the values are written home and the parameter is released. This is sound
       because a gradient is complete only when every operation that used the parameter is done with it. A gradient that
       nobody drops stays on the device in full size.

@@ -37,7 +37,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.current: dict[str, int] = {}
         self.fullest: dict[str, int] = {}
         self.peak = 0
-        """Bytes at the fullest moment."""
+        """Peak bytes."""
         self._total = 0
         self._device_type = device_type
         self._block = block

@@ -102,7 +102,7 @@ class Job:
         return self.process.poll() in _STOPPED
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait for its end, at most so many seconds; whether it has ended."""
+        """Wait until it ends, for at most `seconds`; returns whether it has ended."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
         return not self.is_running

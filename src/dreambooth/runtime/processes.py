@@ -71,7 +71,7 @@ class Processes(Protocol):
         """
 
     def together(self) -> AbstractContextManager[None]:
-        """When one process fails in the block, the others raise RunError at its end, so that none is waited for in vain.
+        """When one process fails in the block, the others raise RunError at its end, so that no process waits forever.
 
         Inside, the processes must not meet, save in whole blocks of `main_first`: one that has failed does not come.
         """

@@ -16,7 +16,7 @@ def shard(module: nn.Module, processes: Processes, device: torch.device) -> None
     """Spread the parameters of `module` over all processes (FSDP2); each block is put together while it calculates.
 
     Blocks are those that the module's library says not to cut. The parameters are new objects afterwards: shard before a
-    trainee or an optimiser takes hold of them. Gradients are summed in the backward pass, which every process must therefore
+    trainee or an optimizer takes hold of them. Gradients are summed in the backward pass, which every process must therefore
     run equally often in a step.
     """
     from torch.distributed.device_mesh import init_device_mesh

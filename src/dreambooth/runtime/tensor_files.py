@@ -1,7 +1,7 @@
 """Writing tensors to .safetensors one at a time.
 
 The library's own writer wants every tensor in memory at once, in its final type; a checkpoint of Stable Diffusion 1 with
-its optimiser is 12 GB. Here each tensor is fetched, converted and written before the next one is looked at, so that the
+its optimizer is 12 GB. Here each tensor is fetched, converted and written before the next one is looked at, so that the
 peak is one tensor. The layout is that of the safetensors format: an 8-byte little-endian length, a JSON header, the bytes.
 """
 

@@ -1,6 +1,6 @@
 """Tasks that need nothing of each other, done one by one here or spread over GPUs and machines by Ray, behind one seam.
 
-A task that fails is told of at its turn and the others go on. One that is lost with its worker is started again elsewhere: it
+A failed task is reported at its turn and the others continue. A task whose worker is lost is started again elsewhere: it
 must go on from what it has written, in folders that all machines share.
 """
 

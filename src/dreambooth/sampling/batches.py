@@ -25,7 +25,7 @@ def make_pictures(
 ) -> Iterator[MadePicture]:
     """Each picture with its pixels and its latent, as soon as its batch is done.
 
-    `advance` is told how many steps of single pictures were made: batch after batch of n pictures, n at each step.
+    `advance` receives the number of denoising steps of single images: batch after batch of n pictures, n at each step.
     """
     for start in range(0, len(pictures), batch_size):
         batch = pictures[start : start + batch_size]

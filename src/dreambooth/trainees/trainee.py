@@ -44,7 +44,7 @@ class BaseModel(Protocol):
 
 
 class Trainee(Protocol):
-    """What learns. An optimiser moves `parameters` and asks nothing else of a model."""
+    """What learns. An optimizer moves `parameters` and asks nothing else of a model."""
 
     @property
     def parts(self) -> Mapping[str, nn.Module]:

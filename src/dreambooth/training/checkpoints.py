@@ -2,7 +2,7 @@
 
     step-000500/
       weights.safetensors     trained parameters in the number format in which they are trained
-      optimizer.safetensors   the optimiser's means of every parameter, as the memory plan keeps them
+      optimizer.safetensors   the optimizer's means of every parameter, as the memory plan keeps them
       average.safetensors     the running average of the weights, when one is kept
       state.json              step, loss scale, versions, and what the run was made of
 

@@ -1,4 +1,4 @@
-"""The training loop: a generator that makes one optimiser update for each result it yields."""
+"""The training loop: a generator that makes one optimizer update for each result it yields."""
 
 from __future__ import annotations
 

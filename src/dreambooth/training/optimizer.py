@@ -1,4 +1,4 @@
-"""Which optimiser serves a memory plan."""
+"""Which optimizer serves a memory plan."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Optimizer(Protocol):
 
 
 def works_by_tensor(optimizer: OptimizerName, plan: MemoryPlan) -> bool:
-    """Whether the optimiser takes one tensor after the other, whose numbers must then lie in the usual order."""
+    """Whether the optimizer takes one tensor after the other, whose numbers must then lie in the usual order."""
     return optimizer == "adafactor" or plan.saves_in_optimizer
 
 
@@ -67,7 +67,7 @@ def make_optimizer(
     processes: Processes,
     seed: int,
 ) -> Optimizer:
-    """The fused AdamW of torch where everything is float32 and on the device; else the optimiser that works by tensors.
+    """The fused AdamW of torch where everything is float32 and on the device; else the optimizer that works by tensors.
 
     `seed` decides the rounding of bfloat16 weights.
     """

@@ -1,4 +1,4 @@
-"""How an optimiser's means are kept: in float32, or in blocks of 8-bit or 4-bit codes with a scale for each block.
+"""How an optimizer's means are kept: in float32, or in blocks of 8-bit or 4-bit codes with a scale for each block.
 
 The codes are those of Dettmers et al., arXiv 2110.02861, section 2, as torchao has them.
 """

@@ -1,4 +1,4 @@
-"""An optimiser that works on one tensor after the other, for plans that save memory.
+"""An optimizer that works on one tensor after the other, for plans that save memory.
 
 Its means may be kept in few bits or in host memory, its weights in bfloat16, and it can use each gradient up as soon as the
 backward pass has made it. Arithmetic is always float32; large tensors are worked through in pieces, so that float32 copies
@@ -28,7 +28,7 @@ __all__ = ["Tensorwise", "TensorwiseChoices"]
 
 @dataclass(frozen=True)
 class TensorwiseChoices:
-    """What the memory plan asks of the optimiser."""
+    """What the memory plan asks of the optimizer."""
 
     states: StateFormat
     on_host: bool
@@ -156,7 +156,7 @@ class Tensorwise:
 
 
 def _tell(optimizer: weakref.ref[Tensorwise], name: str, parameter: nn.Parameter) -> None:
-    """A hook that does not hold the optimiser: Python's collector sees no circle through torch's hooks, so both would stay."""
+    """A hook that does not hold the optimizer: Python's collector sees no circle through torch's hooks, so both would stay."""
     if (alive := optimizer()) is not None:
         alive.gradient_is_made(name, parameter)
 

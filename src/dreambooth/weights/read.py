@@ -23,7 +23,7 @@ _RUN_MODELS = ("model.safetensors", "checkpoints/last.ckpt", "ckpts/last.ckpt") 
 
 
 def is_embedded(model: str) -> bool:
-    """Whether `model` names the base model that ships with the package; a file of that name is reached as ./toybox."""
+    """Whether `model` names the bundled model; a file of that name is reached as ./toybox."""
     return model == EMBEDDED_MODEL
 
 
@@ -33,13 +33,13 @@ def may_be_hub_id(name: str) -> bool:
 
 
 def model_name(path: Path) -> str:
-    """What `--model` must be told to read `path`, also where its bare name would mean the model that ships."""
+    """What `--model` must be told to read `path`, also where its bare name would mean the bundled model."""
     return f"./{path}" if is_embedded(str(path)) else str(path)
 
 
 def read_model(model: str, *, config: Path | None = None, weights: WeightsChoice = "ema") -> ModelWeights:
-    """Read a model: a .ckpt or .safetensors file, a diffusers folder, a run folder, `toybox` for the one that ships with the
-    package, or a hub id when there is no such path.
+    """Read a model: a .ckpt or .safetensors file, a diffusers folder, a run folder, `toybox` for the bundled one,
+    or a hub id if no such path exists.
 
     `config` is the model's YAML in the original configuration language, which must agree with the tensors. `weights`
     chooses between the running average and the last weights of the UNet where both are there. The tensors stay in the

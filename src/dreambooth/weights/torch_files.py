@@ -1,7 +1,7 @@
 """Files written by torch.save: the zip archive of today and the plain sequence of pickles before torch 1.6.
 
 Only the pickle is read here. The numbers stay in the file until they are touched, and what is not part of the state dict
-(optimiser states above all) is never touched.
+(optimizer states above all) is never touched.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def write_diffusers_folder(
     """Write the model as a folder that diffusers loads, with its tokenizer and without a safety checker; all or nothing.
 
     Weights are converted to `dtype`, or keep the number format they have when it is None; each file carries `metadata`.
-    Raises ModelFileError when `folder` is there already.
+    Raises ModelFileError if `folder` already exists.
     """
     if folder.exists():
         raise ModelFileError(f"{folder}: already exists", hint="Give another name, or remove it first.")

@@ -96,7 +96,7 @@ def test_the_heads_read_the_picture_with_half_the_weight() -> None:
 
 
 def test_a_real_clip_learns_from_it_with_every_parameter(clip: Any) -> None:
-    """A parameter without a gradient would have no state in the optimiser, and a stage could not go on."""
+    """A parameter without a gradient would have no state in the optimizer, and a stage could not go on."""
     heads = attribute_heads({"class": 5}, seed=2)
     parameters = dict(nn.ModuleDict({"clip": clip, "heads": heads}).named_parameters())
     loss = contrast_loss(clip, heads, PIXELS, ids((1, 2), (3,), (4, 5), (6,)), {"class": torch.arange(4)})

@@ -119,7 +119,7 @@ def test_heads_depend_on_the_seed_alone() -> None:
 
 
 def test_a_real_eye_learns_from_it_with_every_parameter() -> None:
-    """A parameter without a gradient would have no state in the optimiser, and a stage could not go on."""
+    """A parameter without a gradient would have no state in the optimizer, and a stage could not go on."""
     vit: Any = untrained_vit(TINY, seed=3)
     heads = object_heads(32, seed=2)
     parameters = dict(nn.ModuleDict({"eye": vit, "heads": heads}).named_parameters())

@@ -36,7 +36,7 @@ WORK = Workload(
 
 @pytest.fixture
 def wide(miniature: StableDiffusion1) -> StableDiffusion1:
-    """So wide that weights count more than the optimiser's pieces."""
+    """So wide that weights count more than the optimizer's pieces."""
     return replace(miniature, unet=replace(miniature.unet, widths=(128, 512)), text=replace(miniature.text, width=64))
 
 

@@ -84,7 +84,7 @@ def test_mixed_precision_at_full_size() -> None:
     numbers = UNET_NUMBERS + TEXT_NUMBERS
     assert step.weights == pytest.approx(4 * numbers, rel=2e-4)
     assert step.states == pytest.approx(8 * numbers, rel=2e-4)
-    assert step.scratch == 0  # torch's fused optimiser works in place
+    assert step.scratch == 0  # torch's fused optimizer works in place
     assert 4 * numbers < step.gradients + step.activations < 4 * numbers + 3 * GB
 
 
@@ -112,7 +112,7 @@ def test_states_shrink_with_their_format_and_leave_for_the_host(miniature: Stabl
 @pytest.mark.parametrize(
     ("optimizer", "states"), [("adamw", "float32"), ("adamw", "8bit"), ("adamw", "4bit"), ("adafactor", "float32")]
 )
-def test_states_are_those_that_the_optimiser_keeps(miniature: StableDiffusion1, optimizer, states, chosen) -> None:
+def test_states_are_those_that_the_optimizer_keeps(miniature: StableDiffusion1, optimizer, states, chosen) -> None:
     components, device = without_memory(miniature), torch.device("meta")
     settings = OptimizerSettings(optimizer=optimizer)
     update = (
@@ -129,7 +129,7 @@ def test_states_are_those_that_the_optimiser_keeps(miniature: StableDiffusion1, 
 
 
 def test_gradients_exist_together_unless_they_are_used_up(miniature: StableDiffusion1) -> None:
-    work = replace(WORK, size=Size.square(32))  # so small that the optimiser's moment is the fullest
+    work = replace(WORK, size=Size.square(32))  # so small that the optimizer's moment is the fullest
     together, one_by_one = step_of(miniature, replace(SMALL, step_in_backward=False), work), step_of(miniature, SMALL, work)
     assert together.gradients == together.weights
     assert one_by_one.gradients < together.gradients / 4
@@ -145,7 +145,7 @@ def test_gradients_of_an_earlier_pass_are_there_in_the_next(miniature: StableDif
     assert cut.activations < 0.6 * twice.activations
 
 
-def test_pieces_bound_what_the_optimiser_works_on() -> None:
+def test_pieces_bound_what_the_optimizer_works_on() -> None:
     small, large = (torch.Size([count, 1024]) for count in (2**8, 2**15))
     assert scratch_bytes("adamw", "8bit", torch.bfloat16, large) < 0.1 * GB
     assert scratch_bytes("adamw", "8bit", torch.bfloat16, small) == pytest.approx(

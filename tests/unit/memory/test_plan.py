@@ -52,7 +52,7 @@ def test_a_device_without_bfloat16_mixes_float16() -> None:
         ({"step_in_backward": True, "precision": "fp16-mixed"}, "needs a precision without a loss scale"),
         ({"stream_blocks": True}, "stream_blocks needs --step-in-backward and --gradient-checkpointing all"),
         ({"stream_blocks": True, "step_in_backward": True}, "stream_blocks needs --step-in-backward and"),
-        ({"shard": True, "precision": "bf16"}, "shard needs the optimiser .* at once, and there is precision bf16; use"),
+        ({"shard": True, "precision": "bf16"}, "shard needs the optimizer .* at once, and there is precision bf16; use"),
         ({"shard": True, "optimizer_states": "4bit"}, "there is optimizer_states 4bit; use --memory-preset fast or 24gb"),
         ({"shard": True, "step_in_backward": True, "states_on_host": True}, "is step_in_backward, states_on_host; use"),
         ({"shard": True, "stream_blocks": True}, "there is stream_blocks; use"),
@@ -76,11 +76,11 @@ def test_the_levers_that_are_left_can_all_be_pulled() -> None:
 
 
 @pytest.mark.parametrize("preset", ["fast", "24gb", "cpu"])
-def test_the_presets_with_an_optimiser_over_all_tensors_can_be_spread(preset: Any) -> None:
+def test_the_presets_with_an_optimizer_over_all_tensors_can_be_spread(preset: Any) -> None:
     assert chosen(preset, shard=True) == replace(PRESETS[preset], shard=True)
 
 
-def test_what_makes_the_optimiser_work_by_tensors() -> None:
+def test_what_makes_the_optimizer_work_by_tensors() -> None:
     assert not MemoryPlan("bf16-mixed", gradient_checkpointing="all", micro_batch_size=1).saves_in_optimizer
     for choice in ({"states_on_host": True}, {"step_in_backward": True}, {"optimizer_states": "8bit"}, {"precision": "bf16"}):
         assert chosen("fast", **choice).saves_in_optimizer, choice

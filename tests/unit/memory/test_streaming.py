@@ -81,7 +81,7 @@ def all_are_released(unet: nn.Module) -> bool:
 
 
 def descend(parameter: nn.Parameter) -> None:
-    """The step of an optimiser that uses each gradient up as soon as it is made."""
+    """The step of an optimizer that uses each gradient up as soon as it is made."""
     assert parameter.grad is not None
     parameter.data -= RATE * parameter.grad
     parameter.grad = None
@@ -178,7 +178,7 @@ def test_gradients_of_several_passes_are_summed_in_full_size(make: Model, predic
         assert torch.equal(parameter.grad, expected.grad)
 
 
-@pytest.mark.parametrize("order", ["optimiser first", "optimiser last", "optimiser after a pass"])
+@pytest.mark.parametrize("order", ["optimizer first", "optimizer last", "optimizer after a pass"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_weights_that_learn_inside_the_backward_pass_come_home(
     make: Model, predict: Loss, dtype: torch.dtype, order: str
@@ -186,12 +186,12 @@ def test_weights_that_learn_inside_the_backward_pass_come_home(
     plain, unet = make(dtype), make(dtype)
     before = values(plain)
     learn_in_backward(plain)
-    if order == "optimiser first":
+    if order == "optimizer first":
         learn_in_backward(unet)
         streamed = stream(unet)
     else:
         streamed = stream(unet)
-        if order == "optimiser after a pass":
+        if order == "optimizer after a pass":
             predict(unet, dtype=dtype).square().mean().backward()
             unet.zero_grad()
         learn_in_backward(unet)

@@ -166,7 +166,7 @@ def check_sharded_training_equals_one_process(processes: AcceleratedProcesses) -
 def check_a_pass_without_a_backward_pass_leaves_no_old_weights(processes: AcceleratedProcesses) -> None:
     net, whole = Net(), Net()
     shard(net, processes, torch.device("cpu"))
-    spread = list(net.parameters())  # those that an optimiser holds
+    spread = list(net.parameters())  # those that an optimizer holds
     with torch.no_grad():
         net(EXAMPLES_NCHW)
         for parameter in spread:

@@ -1,4 +1,4 @@
-"""The optimiser that works by tensors: the numbers of other implementations, and of itself under every lever."""
+"""The optimizer that works by tensors: the numbers of other implementations, and of itself under every lever."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_the_state_taken_over_goes_on_bit_for_bit(plan: MemoryPlan, optimizer: s
 
 
 @pytest.mark.parametrize("later", [MemoryPlan("fp32"), PLAIN], ids=["fused", "by tensors"])
-def test_means_in_float32_go_from_one_optimiser_to_the_other(later: MemoryPlan) -> None:
+def test_means_in_float32_go_from_one_optimizer_to_the_other(later: MemoryPlan) -> None:
     straight, changed = trainee(), trainee()
     run(straight, make(straight, MemoryPlan("fp32")), range(1, 7))
     first = make(changed, PLAIN if later == MemoryPlan("fp32") else MemoryPlan("fp32"))
@@ -218,7 +218,7 @@ def test_gradients_never_exist_together(tiny: MakeTiny) -> None:
     for parameter in run.trainee.parameters.values():
         parameter.register_post_accumulate_grad_hook(count)
     next(training_steps(run.state, run.batches_at, last_step=1))
-    assert most == 0  # the optimiser's own hook came first
+    assert most == 0  # the optimizer's own hook came first
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
@@ -236,7 +236,7 @@ def test_gradients_never_exist_together(tiny: MakeTiny) -> None:
 def test_from_a_gradient_that_is_not_finite_on_nothing_moves(
     tiny: MakeTiny, plan: MemoryPlan, is_limited: bool, optimizer: Any
 ) -> None:
-    """The tensor whose gradient is made last breaks, when a careless optimiser has moved the others already."""
+    """The tensor whose gradient is made last breaks, when a careless optimizer has moved the others already."""
     limit = 1.0 if is_limited else None
     run = tiny(OptimizerSettings(optimizer=optimizer, learning_rate=0.01, max_gradient_norm=limit), plan=plan)
     list(training_steps(run.state, run.batches_at, last_step=2))
