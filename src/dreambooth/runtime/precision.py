@@ -1,8 +1,8 @@
 """Arithmetic of training as one named policy.
 
 The mixed policies and fp32 hold weights and gradients in float32 and choose the arithmetic of the forward and backward pass
-alone. bf16 holds weights and gradients in bfloat16 as well, and the optimizer uses stochastic rounding, so that small updates are not
-lost. So "unscale FP16 gradients" cannot be expressed.
+alone. bf16 holds weights and gradients in bfloat16 as well, and the optimizer uses stochastic rounding, so that small updates
+are not lost. So "unscale FP16 gradients" cannot be expressed.
 """
 
 from __future__ import annotations
