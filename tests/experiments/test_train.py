@@ -58,7 +58,7 @@ def test_every_stage_runs_and_goes_on_where_it_was(tmp_path: Path, display: Disp
         timeout=200,
     )
     assert done.returncode == 0, done.stderr
-    assert "rendering the world: 100/100 pictures" in done.stdout
+    assert "rendering the world: 100/100 images" in done.stdout
 
     box = tmp_path / "box"
     settings = PretrainSettings(output=box, stages=STAGES[1:], **SMALL)

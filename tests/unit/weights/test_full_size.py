@@ -17,7 +17,7 @@ IMPORTED = 0.7 * GB  # what torch, diffusers and transformers take by themselves
 WEIGHTS_FLOAT32 = 4 * 1_066_235_307
 
 PROLOGUE = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 import torch
 from dreambooth.families.blueprints import text_blueprint, unet_blueprint, vae_blueprint
@@ -32,7 +32,9 @@ from dreambooth.weights.write import write_single_file
 start, source, destination, result = time.monotonic(), sys.argv[1], Path(sys.argv[2]), None
 """
 EPILOGUE = """
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# not ru_maxrss, which begins at the peak of the process that started this one
+status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
+peak = int(status["VmHWM"].split()[0]) * 1024
 print(json.dumps({"seconds": time.monotonic() - start, "peak": peak, "result": result}))
 """
 MAKE = """
