@@ -114,7 +114,7 @@ def _contradictions(plan: MemoryPlan) -> list[str]:
     if plan.step_in_backward and plan.micro_batch_size is not None:
         problems.append(
             "step_in_backward, which preset 6gb turns on too, uses a gradient up when it is made, so it cannot be summed over "
-            "micro-batches; use --no-step-in-backward, or leave --micro-batch-size out"
+            "micro-batches; use --no-step-in-backward, or omit --micro-batch-size"
         )
     if plan.step_in_backward and plan.precision == "fp16-mixed":
         problems.append("step_in_backward needs a precision without a loss scale; use --precision bf16, bf16-mixed or fp32")
@@ -125,7 +125,7 @@ def _contradictions(plan: MemoryPlan) -> list[str]:
         )
     if plan.shard and (others := _works_by_tensor(plan)):
         problems.append(
-            f"shard needs the optimizer that works on all tensors at once, and there is {', '.join(others)}; "
-            "use --memory-preset fast or 24gb and leave out the rest, or leave shard out"
+            f"shard updates all tensors at once, which does not combine with {', '.join(others)}; "
+            "use --memory-preset fast or 24gb without these, or --no-shard"
         )
     return problems
