@@ -52,9 +52,18 @@ def test_a_device_without_bfloat16_mixes_float16() -> None:
         ({"step_in_backward": True, "precision": "fp16-mixed"}, "needs a precision without a loss scale"),
         ({"stream_blocks": True}, "stream_blocks needs --step-in-backward and --gradient-checkpointing all"),
         ({"stream_blocks": True, "step_in_backward": True}, "stream_blocks needs --step-in-backward and"),
-        ({"shard": True, "precision": "bf16"}, "shard updates all tensors at once, which does not combine with precision bf16; use"),
-        ({"shard": True, "optimizer_states": "4bit"}, "does not combine with optimizer_states 4bit; use --memory-preset fast or 24gb"),
-        ({"shard": True, "step_in_backward": True, "states_on_host": True}, "does not combine with step_in_backward, states_on_host; use"),
+        (
+            {"shard": True, "precision": "bf16"},
+            "shard updates all tensors at once, which does not combine with precision bf16; use",
+        ),
+        (
+            {"shard": True, "optimizer_states": "4bit"},
+            "does not combine with optimizer_states 4bit; use --memory-preset fast or 24gb",
+        ),
+        (
+            {"shard": True, "step_in_backward": True, "states_on_host": True},
+            "does not combine with step_in_backward, states_on_host; use",
+        ),
         ({"shard": True, "stream_blocks": True}, "does not combine with stream_blocks; use"),
     ],
 )
