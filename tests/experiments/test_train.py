@@ -74,7 +74,7 @@ def test_every_stage_runs_and_goes_on_where_it_was(tmp_path: Path, display: Disp
     average = load_file(box / "unet.safetensors")
     assert torch.equal(model.parts["unet"]["conv_in.weight"], average["average.conv_in.weight"].half())
     load_judge(box / "judge.safetensors")
-    assert "step 1, held-out pictures: AUC against lookalikes" in said()
+    assert "step 1, held-out images: AUC against lookalikes" in said()
     eye, state = load_file(box / "eye.safetensors"), load_file(box / "eye-state.safetensors")
     assert set(eye) == {name for name, _ in untrained_vit(EYE, seed=0).named_parameters()}
     assert all(torch.equal(tensor, state[f"average.eye.{name}"].half()) for name, tensor in eye.items())
