@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,4 +48,23 @@ def test_a_lock_of_somebody_else_is_an_error(number: int, tmp_path: Path, monkey
 def test_another_failure_of_the_disk_is_not_taken_for_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _refuse_with(errno.EIO, monkeypatch)
     with pytest.raises(OSError, match="from the file system"), exclusive(tmp_path):
+        pass
+
+
+_HOLDER = (
+    "import sys, time\nfrom pathlib import Path\nfrom dreambooth.runs.lock import exclusive\n"
+    "with exclusive(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+)
+
+
+def test_a_second_process_is_refused_and_a_killed_one_frees_the_folder(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", _HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(RunError, match="another process is training here"), exclusive(tmp_path):
+                pass
+        finally:
+            holder.kill()
+    with exclusive(tmp_path):
         pass
