@@ -33,7 +33,6 @@ from dreambooth.runtime.tensor_files import write_tensors
 from dreambooth.sampling.placing import visiting
 from dreambooth.sampling.records import Picture, SamplingOptions
 from dreambooth.sampling.sampler import decode, final_latents
-from dreambooth.trainer.ready import Ready
 from dreambooth.weights.bundled import draws_toybox
 
 if TYPE_CHECKING:
@@ -52,6 +51,8 @@ class Scorer:
     session: Session
     evaluator: Evaluator
     display: Display
+    is_toybox: bool
+    """Whether the images are of the small rendered world; see `draws_toybox`."""
 
     @classmethod
     def open(cls, session: Session, display: Display) -> Scorer | None:
@@ -62,11 +63,12 @@ class Scorer:
         side, photos = ready.size.shorter_side, [one.photo for one in ready.learned.photos]
         subject = _subject_of(ready.learned.subject, photos)
         class_prompt = class_prompt_of(subject, ready.learned.prior)
-        all_prompts = subject_prompt_set(subject, EvaluationSettings(), class_prompt=class_prompt, is_toybox=_is_toybox(ready))
+        is_toybox = draws_toybox(ready.base.made_for(side))
+        all_prompts = subject_prompt_set(subject, EvaluationSettings(), class_prompt=class_prompt, is_toybox=is_toybox)
         prompt_set = all_prompts.fewer(ready.measured.selection.evaluation_images)
         squares = photo_squares(photos, background=ready.learned.views.background, side=side)
         evaluator = Evaluator(prompt_set, squares, ready.measured.encoders, _SEED)
-        scorer = cls(session, evaluator, display)
+        scorer = cls(session, evaluator, display, is_toybox)
         if session.state.step > 0:
             _ = scorer._before
         chosen, num = ready.measured.selection, len(prompt_set.pictures())
@@ -136,7 +138,7 @@ class Scorer:
         options = SamplingOptions(
             sampler="ddim",
             steps=ready.measured.selection.evaluation_sampling_steps,
-            guidance_scale=usual_guidance_scale(is_toybox=_is_toybox(ready)),
+            guidance_scale=usual_guidance_scale(is_toybox=self.is_toybox),
             height=ready.size.height,
             width=ready.size.width,
             seed=_SEED,
@@ -170,7 +172,3 @@ def _record(found: Balance) -> dict[str, float | None]:
 
 def _to_bytes(pixels: Tensor) -> Tensor:
     return pixels.mul(255).round().to(torch.uint8)
-
-
-def _is_toybox(ready: Ready) -> bool:
-    return draws_toybox(ready.base.made_for(ready.size.shorter_side))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from dreambooth.data.records import Role
 from dreambooth.diffusion.conditioning import Text, stack_texts
 from dreambooth.diffusion.objective import squared_error
 from dreambooth.diffusion.prediction import training_target
@@ -30,7 +30,7 @@ _SEED = 0  # the same noise in every run, so that runs compare
 class ValidationItem:
     """One held-out view: its role, latent (C, H, W) and text (token ids (L,) or conditioning)."""
 
-    role: Literal["instance", "prior"]
+    role: Role
     x_0: Tensor
     text: Text
 

@@ -32,7 +32,7 @@ def inherited_metadata(base: ModelWeights) -> dict[str, str]:
 def _knows_toybox(model: ModelWeights) -> bool:
     if model.metadata.get(TRAINED_ON) == _TOYBOX_PICTURES:
         return True
-    return BUNDLED_DIGEST in (_base_digest(model.metadata), model.digest())
+    return _base_digest(model.metadata) == BUNDLED_DIGEST or model.digest() == BUNDLED_DIGEST
 
 
 def _base_digest(metadata: Mapping[str, str]) -> str | None:
