@@ -26,7 +26,6 @@ DOORS = 8
 
 # Where a third-party library may be imported. A library that is not in this table may be imported nowhere.
 FENCES = {
-    "accelerate": ["runtime/accelerated.py"],
     "cyclopts": ["cli/*"],
     "diffusers": ["families/*", "sampling/*"],
     "filelock": ["runs/lock.py"],

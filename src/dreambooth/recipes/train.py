@@ -20,7 +20,7 @@ from dreambooth.files import remove_leftovers, write_text
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.lock import exclusive
 from dreambooth.runs.status import recorded_status
-from dreambooth.runtime.accelerated import start_processes
+from dreambooth.runtime.distributed import start_processes
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainer.journal import Journal, SilentJournal

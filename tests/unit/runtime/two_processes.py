@@ -20,7 +20,7 @@ import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from dreambooth.errors import RunError  # noqa: E402
-from dreambooth.runtime.accelerated import AcceleratedProcesses, start_processes  # noqa: E402
+from dreambooth.runtime.distributed import DistributedProcesses, start_processes  # noqa: E402
 from dreambooth.runtime.shards import distribute, full_tensor, gather_on_host, local_part, shard, with_local_part  # noqa: E402
 
 EXAMPLES_NCHW = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(1))
@@ -79,14 +79,14 @@ def refused(block: Callable[[], None], text: str) -> None:
         raise AssertionError("no RunError")
 
 
-def check_places(processes: AcceleratedProcesses) -> None:
+def check_places(processes: DistributedProcesses) -> None:
     assert processes.count == 2
     assert processes.is_main == (processes.rank == 0)
     assert processes.device(None) == torch.device("cpu")
     assert processes.share(range(5)) == (range(2), range(2, 5))[processes.rank]
 
 
-def check_sum_gather_and_any(processes: AcceleratedProcesses) -> None:
+def check_sum_gather_and_any(processes: DistributedProcesses) -> None:
     mine = torch.tensor([1.0, 10.0]) * (processes.rank + 1)
     assert processes.sum(mine).tolist() == [3.0, 30.0]
     assert mine.tolist() == [1.0 * (processes.rank + 1), 10.0 * (processes.rank + 1)]
@@ -97,7 +97,7 @@ def check_sum_gather_and_any(processes: AcceleratedProcesses) -> None:
         assert processes.any(processes.rank in who) is answer
 
 
-def check_gradients_of_every_kind(processes: AcceleratedProcesses) -> None:
+def check_gradients_of_every_kind(processes: DistributedProcesses) -> None:
     shapes = {"large": (4_000_000,), "larger": (3_000_000,), "image": (2, 3, 4, 5), "half": (6,), "one": (3,), "none": (2,)}
     parameters = {name: nn.Parameter(torch.zeros(shape)) for name, shape in shapes.items()}
     parameters["half"] = nn.Parameter(torch.zeros(6, dtype=torch.bfloat16))
@@ -118,7 +118,7 @@ def check_gradients_of_every_kind(processes: AcceleratedProcesses) -> None:
     processes.sum_gradients([])
 
 
-def check_training_equals_one_process(processes: AcceleratedProcesses) -> None:
+def check_training_equals_one_process(processes: DistributedProcesses) -> None:
     net = Net()
     train(net, [processes.share(EXAMPLES_NCHW)], lambda: processes.sum_gradients(list(net.parameters())))
     alone = trained_alone()
@@ -129,7 +129,7 @@ def check_training_equals_one_process(processes: AcceleratedProcesses) -> None:
         assert torch.equal(both[0], both[1]), name
 
 
-def check_sharded_training_equals_one_process(processes: AcceleratedProcesses) -> None:
+def check_sharded_training_equals_one_process(processes: DistributedProcesses) -> None:
     net = Net()
     shard(net, processes, torch.device("cpu"))
     whole = Net()
@@ -163,7 +163,7 @@ def check_sharded_training_equals_one_process(processes: AcceleratedProcesses) -
     assert torch.equal(distribute(plain, nn.Parameter(torch.zeros(2))), plain)
 
 
-def check_a_pass_without_a_backward_pass_leaves_no_old_weights(processes: AcceleratedProcesses) -> None:
+def check_a_pass_without_a_backward_pass_leaves_no_old_weights(processes: DistributedProcesses) -> None:
     net, whole = Net(), Net()
     shard(net, processes, torch.device("cpu"))
     spread = list(net.parameters())  # those that an optimizer holds
@@ -176,7 +176,7 @@ def check_a_pass_without_a_backward_pass_leaves_no_old_weights(processes: Accele
         torch.testing.assert_close(net(EXAMPLES_NCHW), whole(EXAMPLES_NCHW), rtol=0, atol=0)
 
 
-def check_main_first(processes: AcceleratedProcesses) -> None:
+def check_main_first(processes: DistributedProcesses) -> None:
     path = Path(os.environ["TWO_PROCESSES_FOLDER"]) / "made"
     with processes.main_first():
         if processes.is_main:
@@ -199,7 +199,7 @@ def check_main_first(processes: AcceleratedProcesses) -> None:
     processes.wait()
 
 
-def check_together(processes: AcceleratedProcesses) -> None:
+def check_together(processes: DistributedProcesses) -> None:
     with processes.together():
         pass
 
@@ -219,7 +219,7 @@ def check_together(processes: AcceleratedProcesses) -> None:
     processes.wait()
 
 
-def check_waiting(processes: AcceleratedProcesses) -> None:
+def check_waiting(processes: DistributedProcesses) -> None:
     start = time.monotonic()
     if processes.is_main:
         time.sleep(0.3)
@@ -229,7 +229,7 @@ def check_waiting(processes: AcceleratedProcesses) -> None:
 
 def run_checks() -> None:
     with start_processes("cpu") as processes:
-        assert isinstance(processes, AcceleratedProcesses)
+        assert isinstance(processes, DistributedProcesses)
         for name, check in list(globals().items()):
             if name.startswith("check_"):
                 check(processes)

@@ -9,7 +9,6 @@ NCCL the launcher notices, and ends the others.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from dreambooth.errors import RunError, SettingsError
 from dreambooth.runtime.processes import OneProcess, Processes, share_of
 from dreambooth.runtime.shards import is_sharded
 
-__all__ = ["AcceleratedProcesses", "start_processes"]
+__all__ = ["DistributedProcesses", "start_processes"]
 
 T = TypeVar("T")
 
@@ -46,25 +45,15 @@ def start_processes(device_name: str | None) -> Processes:
     if launch.count == 1:
         return OneProcess()
     device = _device_of(launch, device_name)
-    from accelerate import PartialState
-
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    with _translated(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # accelerate advises on the number of threads
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        try:
-            state = PartialState(cpu=device.type == "cpu", backend=backend, timeout=_LONGEST_STEP)
-        except NotImplementedError as error:  # GPUs that older drivers let no other GPU speak to
-            raise SettingsError(
-                "these GPUs cannot exchange data directly with this driver",
-                hint="Start with accelerate launch, or set NCCL_P2P_DISABLE=1 and NCCL_IB_DISABLE=1.",
-            ) from error
+    with _translated():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_LONGEST_STEP)
         messages = dist.new_group(backend="gloo", timeout=_LONGEST_TASK_OF_ONE)
-    return AcceleratedProcesses(state.process_index, state.num_processes, device, messages)
+    return DistributedProcesses(dist.get_rank(), dist.get_world_size(), device, messages)
 
 
-class AcceleratedProcesses:
+class DistributedProcesses:
     """What a process knows of its place among the others; made by `start_processes`."""
 
     def __init__(self, rank: int, count: int, device: torch.device, messages: dist.ProcessGroup) -> None:
@@ -158,7 +147,7 @@ class AcceleratedProcesses:
             raise
         self._agree_that_none_failed()
 
-    def __enter__(self) -> AcceleratedProcesses:
+    def __enter__(self) -> DistributedProcesses:
         """The groups stand already."""
         return self
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from dreambooth.errors import SettingsError
-from dreambooth.runtime import accelerated
-from dreambooth.runtime.accelerated import start_processes
+from dreambooth.runtime import distributed
+from dreambooth.runtime.distributed import start_processes
 from dreambooth.runtime.processes import OneProcess
 from dreambooth.runtime.shards import distribute, full_tensor
 
@@ -82,10 +82,10 @@ def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch
     assert start_processes("cpu") == OneProcess()
 
 
-def test_one_process_does_not_load_accelerate() -> None:
+def test_one_process_opens_no_group() -> None:
     code = (
-        "import sys\nfrom dreambooth.runtime.accelerated import start_processes\n"
-        "start_processes('cpu')\nsys.exit('accelerate' in sys.modules)"
+        "import sys\nfrom dreambooth.runtime.distributed import start_processes\n"
+        "import torch.distributed\nstart_processes('cpu')\nsys.exit(torch.distributed.is_initialized())"
     )
     environment = {name: value for name, value in os.environ.items() if name not in LAUNCH}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False, timeout=60).returncode == 0
@@ -109,11 +109,11 @@ def test_more_processes_than_gpus_are_refused(launched: pytest.MonkeyPatch) -> N
 def test_each_process_takes_the_gpu_of_its_place(launched: pytest.MonkeyPatch) -> None:
     launched.setattr(torch.cuda, "is_available", lambda: True)
     launched.setattr(torch.cuda, "device_count", lambda: 4)
-    launch = accelerated._Launch(count=8, local_rank=3, local_count=4)
-    assert accelerated._device_of(launch, None) == torch.device("cuda", 3)
-    assert accelerated._device_of(launch, "cpu") == torch.device("cpu")
+    launch = distributed._Launch(count=8, local_rank=3, local_count=4)
+    assert distributed._device_of(launch, None) == torch.device("cuda", 3)
+    assert distributed._device_of(launch, "cpu") == torch.device("cpu")
     launched.setattr(torch.cuda, "is_available", lambda: False)
-    assert accelerated._device_of(launch, None) == torch.device("cpu")
+    assert distributed._device_of(launch, None) == torch.device("cpu")
 
 
 def test_half_a_launch_is_explained(launched: pytest.MonkeyPatch) -> None:
@@ -133,18 +133,18 @@ def test_deepspeed_is_refused(launched: pytest.MonkeyPatch) -> None:
 
 
 def test_an_error_of_the_own_device_is_not_blamed_on_another_process() -> None:
-    with pytest.raises(torch.OutOfMemoryError), accelerated._translated():
+    with pytest.raises(torch.OutOfMemoryError), distributed._translated():
         raise torch.OutOfMemoryError("no room")
 
 
 def test_a_transfer_has_one_number_format_and_about_25_mib() -> None:
     gradients = [torch.zeros(2**20, dtype=dtype) for _ in range(20) for dtype in (torch.float32, torch.bfloat16)]
-    buckets = list(accelerated._buckets(gradients))
+    buckets = list(distributed._buckets(gradients))
     assert sorted(map(id, gradients)) == sorted(id(gradient) for bucket in buckets for gradient in bucket)
     assert all(len({gradient.dtype for gradient in bucket}) == 1 for bucket in buckets)
     sizes = [sum(gradient.nbytes for gradient in bucket) // 2**20 for bucket in buckets]
     assert sizes == [28, 26, 28, 14, 24]
-    assert list(accelerated._buckets([])) == []
+    assert list(distributed._buckets([])) == []
 
 
 def test_what_is_not_spread_is_whole() -> None:
