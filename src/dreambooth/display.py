@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Display", "Row", "TrainingStatus", "counted", "format_duration", "format_rate", "quoted"]
+__all__ = ["Display", "Row", "TrainingStatus", "counted", "format_duration", "format_rate", "format_score", "quoted"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,11 @@ def format_rate(count: float, seconds: float, unit: str) -> str:
     """How fast `count` things of the plural name `unit` were done: 3.20 images/s, or 2.50 s for one when it is slower."""
     rate = count / max(seconds, 1e-9)
     return f"{rate:.2f} {unit}/s" if rate >= 1 or count == 0 else f"{1 / rate:.2f} s/{unit.removesuffix('s')}"
+
+
+def format_score(value: float) -> str:
+    """With three decimals; a rounding error below zero is not shown as -0.000."""
+    return f"{round(value, 3) + 0.0:.3f}"
 
 
 def counted(num: int, what: str) -> str:

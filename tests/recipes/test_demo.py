@@ -61,7 +61,8 @@ def test_the_demo_tells_the_whole_story(tmp_path: Path, monkeypatch: pytest.Monk
         assert story.width > 5 * 128
         assert story.height > 5 * 128
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") == 25
+    assert page.count("data:image/png;base64,") == 25 + 3
+    assert [f"step {step}" in page for step in (0, 1, 2)] == [True, True, True]
     assert "dreambooth train --model sd-v1-4.ckpt --photos FOLDER" in said
     assert "dreambooth train --model sd-v1-4.ckpt --photos FOLDER" in page
 
@@ -97,14 +98,14 @@ def test_the_preset_can_be_laid_over_section_by_section() -> None:
 def test_a_report_needs_nothing_from_outside_and_shows_what_it_is_given(tmp_path: Path) -> None:
     picture = np.full((64, 64, 3), 200, dtype=np.uint8)
     rows = [Row("A <title>", "A sentence.", [picture, picture], ["first"])]
-    losses = {"photos": {0: 0.2, 50: 0.1}, "class images": {0: 0.3}}
+    losses = {"photos": {0: 0.2, 50: 0.1}, "class images": {0: 0.3, 50: 0.4}}
     path = write_report(tmp_path / "r.html", "Story", rows, losses=losses, facts={"steps": "7"}, next_commands="a & b")
     page = path.read_text(encoding="utf-8")
     assert "A &lt;title&gt;" in page
     assert "a &amp; b" in page
     assert '<th scope="row">steps</th><td>7</td>' in page
-    assert page.count("<polyline") == 1
-    assert "Measured once: 0.300 at step 0." in page
+    assert page.count("<polyline") == 2
+    assert "class images: 0.300 at step 0, 0.400 at step 50" in page
     assert 'alt="A &lt;title&gt;, 2 of 2"' in page
     assert "prefers-color-scheme: dark" in page
     assert re.findall(r'(?:src|href)="(?!data:)', page) == []

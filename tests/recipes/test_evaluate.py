@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -114,18 +115,19 @@ def test_a_file_without_a_base_is_measured_alone(
     found = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert [one["name"] for one in found["scores"]["model"]] == ["DINO", "CLIP-I", "CLIP-T", "PRES"]
     assert (found["scores"]["base"], found["by_step"], [*found["models"]]) == (None, {}, ["model"])
-    assert "before" not in re.findall(r"<h2>(.*?)</h2>", (tmp_path / "report.html").read_text(encoding="utf-8"))
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "In short" not in page and "base model</p>" not in page
 
 
 def test_the_page_tells_the_whole_story(run: Path) -> None:
     markup = (run / "evaluation" / "report.html").read_text(encoding="utf-8")
-    assert re.findall(r"<h2>(.*?)</h2>", markup) == [
-        *("Scores", "The photos", "The subject", "&quot;photo of a mug&quot;, before", "&quot;photo of a mug&quot;, after"),
+    assert [html.unescape(title) for title in re.findall(r"<h2>(.*?)</h2>", markup)] == [
+        *("In short", "The photos", "The subject", '"photo of a mug"', "Scores"),
         *("Subject by step", "Prompts by step", "Class by step", "Copies by step"),
         *("Loss on fixed noise and held-out views", "Training loss"),
         *("How often each photo was seen", "How it was measured"),
     ]
-    assert markup.count("data:image/png;base64,") == 3 + 4 + 5 + 5
+    assert markup.count("data:image/png;base64,") == 3 + 4 + 4 + 5 + 5
     assert markup.count("<svg") == 6
     assert "a sks mug &amp; a &lt;ball&gt;" in markup
     assert "learning_rate: 0.0002" in markup
@@ -224,7 +226,7 @@ def test_curves_run_over_the_steps_after_the_chosen_one_as_well(chosen: Path) ->
         "step-000002": 2,
     }
     markup = (chosen / "evaluation" / "report.html").read_text(encoding="utf-8")
-    assert re.findall(r"<h2>Balance by step</h2><p>.*? the best step\. (.*?)</p>", markup) == [
+    assert re.findall(r"<h2>Balance by step</h2>\n<p>.*? the best step\. (.*?)</p>", markup) == [
         "The final model is from step 1, whose balance is the highest."
     ]
     assert "balance: 0.500 at step 0, 0.250 at step 2, lowest 0.250, highest 0.625; fidelity: " in markup

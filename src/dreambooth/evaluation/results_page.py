@@ -12,9 +12,10 @@ from torch import Tensor
 from dreambooth import __version__
 from dreambooth.display import counted
 from dreambooth.evaluation.evaluator import MEASURES
-from dreambooth.evaluation.report import Confusion, Curve, Pictures, Report, ScoreRow, SubjectPart
+from dreambooth.evaluation.report import Confusion, Curve, PictureRow, Pictures, Report, ScoreRow, SubjectPart
 from dreambooth.evaluation.results import ModelScores, Results, SubjectResults, alarm_text, encoders_text
 from dreambooth.evaluation.run_curves import run_curves
+from dreambooth.evaluation.verdict import verdict
 from dreambooth.pages.images import to_image
 
 __all__ = ["report_of"]
@@ -65,6 +66,7 @@ def _part(result: SubjectResults) -> SubjectPart:
     base = {} if found.base is None else found.base.scores
     return SubjectPart(
         name=result.asked.name,
+        verdict=verdict(found),
         scores=[
             ScoreRow(
                 name=one.name,
@@ -85,17 +87,18 @@ def _part(result: SubjectResults) -> SubjectPart:
 
 def _pictures(result: SubjectResults) -> list[Pictures]:
     found, prompt_set = result.found, result.evaluator.prompt_set
-    shown = [Pictures("The photos", "What the subject looks like.", [("", _images(result.evaluator.photos))])]
-    prompts = [(prompt, _images(row)) for prompt, row in zip(prompt_set.prompts, found.after.subject_PSCHW, strict=True)]
-    shown.append(Pictures("The subject", "The model's images for each prompt; each column uses the same seed.", prompts))
+    before = found.before
+    shown = [Pictures("The photos", "What the subject looks like.", [PictureRow("", _images(result.evaluator.photos))])]
+    rows = [
+        PictureRow(prompt, _images(images), () if before is None else _images(before.subject_PSCHW[number]))
+        for number, (prompt, images) in enumerate(zip(prompt_set.prompts, found.after.subject_PSCHW, strict=True))
+    ]
+    shown.append(Pictures("The subject", "Images of each prompt; images in the same place come from the same seed.", rows))
     if prompt_set.class_prompt is not None:
-        title, after = f'"{prompt_set.class_prompt}"', _images(found.after.class_NCHW)
-        if found.before is not None:
-            before = _images(found.before.class_NCHW)
-            shown.append(Pictures(f"{title}, before", "The base model's images of the class.", [("", before)]))
-        shown.append(
-            Pictures(f"{title}, after", "The same seeds after training: the class should look unchanged.", [("", after)])
-        )
+        base = () if before is None else _images(before.class_NCHW)
+        about = "Images of the class from the same seeds; they should be the same with both models."
+        row = PictureRow("", _images(found.after.class_NCHW), base)
+        shown.append(Pictures(f'"{prompt_set.class_prompt}"', about if base else "Images of the class.", [row]))
     return shown
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dreambooth.diffusion.randomness import generator
-from dreambooth.pages.page import number_text
+from dreambooth.display import format_score
 
 __all__ = ["CONFIDENCE", "Score", "bootstrap_interval", "score"]
 
@@ -37,9 +37,9 @@ class Score:
     def text(self) -> str:
         """Display text: `DINO 0.668 [0.641, 0.693] by facebook/dino-vits16`."""
         if self.low is None or self.high is None:
-            return f"{self.name} {number_text(self.value)} by {self.encoder} (one image: no interval)"
-        between = f"[{number_text(self.low)}, {number_text(self.high)}]"
-        return f"{self.name} {number_text(self.value)} {between} by {self.encoder}"
+            return f"{self.name} {format_score(self.value)} by {self.encoder} (one image: no interval)"
+        between = f"[{format_score(self.low)}, {format_score(self.high)}]"
+        return f"{self.name} {format_score(self.value)} {between} by {self.encoder}"
 
 
 def score(name: str, values_PS: Tensor, *, encoder: str, seed: int) -> Score:

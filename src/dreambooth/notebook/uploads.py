@@ -17,6 +17,7 @@ from dreambooth.files import atomic_file
 from dreambooth.notebook.markup import captioned, note, picture, table
 from dreambooth.notebook.showing import Area, find_widgets, show
 from dreambooth.pages.images import enlarged
+from dreambooth.pages.templates import Markup
 
 __all__ = ["ask_for_photos", "photo_report", "safe_name", "save_uploads"]
 
@@ -81,17 +82,17 @@ def safe_name(name: str) -> str:
     return f"{stem}.{suffix}" if suffix else stem
 
 
-def photo_report(folder: Path, *, resolution: int) -> str:
+def photo_report(folder: Path, *, resolution: int) -> Markup:
     """Thumbnails of the photos in a folder, and the table of problems that the command line shows."""
     report = scan_photos(folder, role="instance", resolution=resolution)
     shown = report.photos[:_MOST_THUMBNAILS]
-    thumbnails = "".join(
+    thumbnails = Markup("").join(
         captioned(picture(_thumbnail(photo.path)), f"{photo.path.name} {photo.width} x {photo.height}", width=_SIDE)
         for photo in shown
     )
     more = len(report.photos) - len(shown)
-    rest = note(f"and {more} more") if more else ""
-    problems = table(PROBLEM_COLUMNS, report.rows()) if report.problems else ""
+    rest = note(f"and {more} more") if more else Markup("")
+    problems = table(PROBLEM_COLUMNS, report.rows()) if report.problems else Markup("")
     return note(_summary(folder, report)) + thumbnails + rest + problems
 
 

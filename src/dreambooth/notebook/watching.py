@@ -6,7 +6,6 @@ The process writes its output to a file next to the run folder, so that problems
 from __future__ import annotations
 
 import atexit
-import html
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +13,9 @@ from pathlib import Path
 from dreambooth.display import format_duration, format_rate
 from dreambooth.errors import RunError, SettingsError, TrainingError
 from dreambooth.notebook.charts import loss_chart
-from dreambooth.notebook.markup import note, picture_rows
+from dreambooth.notebook.markup import note, picture_rows, progress_bar
 from dreambooth.notebook.showing import Area, show
+from dreambooth.pages.templates import Markup
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.process import Job, command_line, error_text
 from dreambooth.runs.progress import Progress, asked_steps, preview_pictures, read_progress
@@ -125,18 +125,17 @@ class _Screen:
             self._previews.update(_preview_rows(self._run, self._shown_steps))
 
 
-def _bar(progress: Progress, steps: int) -> str:
+def _bar(progress: Progress, steps: int) -> Markup:
     if steps == 0:
         return note("Starting...")
     text = f"step {progress.step} of {steps}"
     if progress.seconds_per_step is not None and progress.step < steps:
         left = format_duration((steps - progress.step) * progress.seconds_per_step)
         text += f", {format_rate(1, progress.seconds_per_step, 'steps')}, {left} left"
-    bar = f"<progress max='{steps}' value='{progress.step}' style='width:320px;vertical-align:middle'></progress>"
-    return f"<div>{bar} {html.escape(text)}</div>"
+    return progress_bar(progress.step, steps, text)
 
 
-def _preview_rows(run: RunFolder, steps: tuple[int, ...]) -> str:
+def _preview_rows(run: RunFolder, steps: tuple[int, ...]) -> Markup:
     chosen = steps if len(steps) <= _MOST_PREVIEWS else (steps[0], *steps[1 - _MOST_PREVIEWS :])
     rows = [(f"step {step}", preview_pictures(run, step)) for step in chosen]
     sheet = run.previews / "over-time.png"

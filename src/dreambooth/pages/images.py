@@ -5,6 +5,7 @@ Images are numpy arrays, uint8, (height, width, 3). Shapes of tensors: C channel
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ __all__ = [
     "caption_image",
     "enlarged",
     "grid_rows",
-    "png_bytes",
+    "inline_image",
     "save_picture",
     "to_image",
     "to_pil",
@@ -38,6 +39,8 @@ ImageSource = NDArray[np.uint8] | Path
 """An image, or its file, which is opened only when it is drawn."""
 
 _GAP = 4
+_SMALL = 128  # pixels
+_QUALITY = 85
 _LABEL_WIDTH = 160
 _LINE_HEIGHT = 18
 _FONT_SIZE = 14
@@ -62,14 +65,6 @@ def enlarged(image: ImageSource, side: int) -> NDArray[np.uint8]:
         return np.asarray(opened.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
 
 
-def png_bytes(image: ImageSource) -> bytes:
-    """The image as the bytes of a PNG file without text."""
-    buffer = io.BytesIO()
-    with _open(image) as opened:
-        opened.convert("RGB").save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
 def caption_image(caption: str, *, side: int) -> NDArray[np.uint8]:
     """A white square of `side` pixels with a caption, wrapped into as many lines as fit."""
     image = Image.new("RGB", (side, side), "white")
@@ -78,6 +73,17 @@ def caption_image(caption: str, *, side: int) -> NDArray[np.uint8]:
     text = _wrapped(caption, font, side - 2 * _GAP, max(1, side // line_height))
     ImageDraw.Draw(image).multiline_text((_GAP, _GAP), text, fill="black", font=font, spacing=2)
     return np.asarray(image)
+
+
+def inline_image(image: ImageSource, *, largest: int = 768) -> str:
+    """The image as a data URI: PNG up to 128 pixels, else JPEG of at most `largest` pixels, which keeps pages small."""
+    with _open(image) as opened:
+        picture = opened.convert("RGB")
+    kind = "png" if max(picture.size) <= _SMALL else "jpeg"
+    picture.thumbnail((largest, largest), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    picture.save(buffer, format=kind, quality=_QUALITY)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def save_picture(path: Path, pixels_CHW: Tensor, text: Mapping[str, str]) -> None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dreambooth.files import write_text
-from dreambooth.pages.images import ImageSource, enlarged, png_bytes, write_contact_sheet
-from dreambooth.pages.page import chart, figure, page, table
+from dreambooth.pages.chart import Line, chart
+from dreambooth.pages.images import ImageSource, enlarged, inline_image, write_contact_sheet
+from dreambooth.pages.templates import render
 
 __all__ = ["Row", "write_report", "write_sheet"]
 
 _SIDE = 128
 
 _ABOUT_LOSSES = (
-    "A rising loss on the photos means that the model is memorizing them; on the class images, that the class is drifting."
+    "Both change little in a training this short. A loss on the photos that rises for long means that the model is memorizing "
+    "them; one on the class images, that the class is drifting. The images above show more than these numbers."
 )
 
 
@@ -28,6 +29,11 @@ class Row:
     sentence: str
     images: Sequence[ImageSource]
     captions: Sequence[str] = ()
+
+    @property
+    def sources(self) -> list[str]:
+        """The images as data URIs."""
+        return [inline_image(image) for image in self.images]
 
 
 def write_sheet(path: Path, rows: Sequence[Row]) -> Path:
@@ -50,21 +56,14 @@ def write_report(
 
     `losses` maps the name of a validation loss to its value by step, `facts` names to values of a table.
     """
-    sections = "".join(_section(row) for row in rows)
-    curves = "".join(f"<h3>{html.escape(name)}</h3>{chart({name: values})}" for name, values in losses.items())
-    body = (
-        f"{sections}<h2>Loss on fixed noise and held-out views</h2><p>{_ABOUT_LOSSES}</p>{curves}"
-        f"<h2>Settings</h2>{table(list(facts.items()))}"
-        f"<h2>Next</h2><pre>{html.escape(next_commands)}</pre>"
+    page = render(
+        "story.html",
+        title=title,
+        rows=rows,
+        about_losses=_ABOUT_LOSSES,
+        losses=chart([Line(name, values) for name, values in losses.items()]),
+        facts=list(facts.items()),
+        next_commands=next_commands,
     )
-    write_text(path, page(title, body))
+    write_text(path, page)
     return path
-
-
-def _section(row: Row) -> str:
-    captions = [*row.captions, *[""] * (len(row.images) - len(row.captions))]
-    figures = "".join(
-        figure(png_bytes(image), kind="png", alternative=f"{row.title}, {number} of {len(row.images)}", caption=caption)
-        for number, (image, caption) in enumerate(zip(row.images, captions, strict=True), start=1)
-    )
-    return f'<h2>{html.escape(row.title)}</h2><p>{html.escape(row.sentence)}</p><div class="row">{figures}</div>'

@@ -19,6 +19,7 @@ from dreambooth.recipes.toybox import subject_look, write_photos
 from dreambooth.recipes.train import TrainResult, train
 from dreambooth.runs.events import read_events
 from dreambooth.runs.folder import RunFolder
+from dreambooth.runs.progress import preview_pictures, read_progress
 from dreambooth.runtime.device import choose_device
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.schema.presets import toybox_training
@@ -79,6 +80,7 @@ def demo(settings: DemoSettings, display: Display) -> DemoResult:
     after = pictures(model, "class-after", [class_prompt], _NUM_IMAGES)
     rows = [
         Row("The photos", f"All that training sees of the subject: photos of one {look.class_word}.", photos),
+        _over_steps(output, subject_prompt),
         Row(f'"{subject_prompt}"', "The prompt without a place, from five different seeds.", seen),
         Row(f'"{subject_prompt} ..."', "Some of these places appear in none of the photos.", elsewhere, _PLACES),
         Row(f'"{class_prompt}", before', "The class, as the base model draws it.", before),
@@ -104,8 +106,8 @@ def _training(settings: DemoSettings, photos: Path, class_word: str, output: Pat
         loop={"device": settings.device, **({} if settings.steps is None else {"steps": settings.steps})},
         output={"output": output},
     )
-    half, tenth = max(1, training.loop.steps // 2), max(1, training.loop.steps // 10)
-    watched = training.output.model_copy(update={"preview_steps": half, "validation_steps": tenth})
+    quarter, tenth = max(1, training.loop.steps // 4), max(1, training.loop.steps // 10)
+    watched = training.output.model_copy(update={"preview_steps": quarter, "validation_steps": tenth})
     return training.model_copy(update={"output": watched})
 
 
@@ -120,6 +122,15 @@ def _sample(prompts: Sequence[str], num_images: int, output: Path, settings: Dem
         grid=False,
         output=output,
     )
+
+
+def _over_steps(output: Path, prompt: str) -> Row:
+    """The previews of the first prompt, which is the subject's."""
+    run = RunFolder(output)
+    steps = read_progress(run).preview_steps
+    images = [preview_pictures(run, step)[0] for step in steps]
+    about = "From the same noise during training; step 0 is the base model, which does not know the word."
+    return Row(f'"{prompt}", step by step', about, images, [f"step {step}" for step in steps])
 
 
 def _validation_losses(output: Path) -> dict[str, dict[int, float]]:

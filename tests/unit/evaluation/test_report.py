@@ -12,10 +12,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dreambooth.evaluation.report import Confusion, Curve, Pictures, Report, ScoreRow, SubjectPart, report_html, score_text
+from dreambooth.evaluation.report import (
+    Confusion,
+    Curve,
+    PictureRow,
+    Pictures,
+    Report,
+    ScoreRow,
+    SubjectPart,
+    report_html,
+    score_text,
+)
 from dreambooth.measures.intervals import Score
 
-_VOID = {"meta", "img"}
+_VOID = {"meta", "img", "input"}
 
 
 class Checker(HTMLParser):
@@ -56,15 +66,16 @@ def row(name: str, value: float) -> ScoreRow:
 
 @pytest.fixture
 def part() -> SubjectPart:
-    small, large = np.full((64, 64, 3), 90, np.uint8), np.full((512, 512, 3), 200, np.uint8)
+    small, large = np.full((64, 64, 3), 90, np.uint8), np.full((1024, 1024, 3), 200, np.uint8)
     return SubjectPart(
         name="<sks> one",
+        verdict=["The subject <was> learned."],
         scores=[row("DINO", 0.668), row("PRES", 0.412), ScoreRow("drift", "Moved.", False, None, None, None)],
         alarm="Alarm: copies.",
         is_alarming=True,
         pictures=[
-            Pictures("Photos", "Small.", [("", [small, small])]),
-            Pictures("Subject", "Large.", [("a <prompt>", [large])]),
+            Pictures("Photos", "Small.", [PictureRow("", [small, small])]),
+            Pictures("Subject", "Large.", [PictureRow("a <prompt>", [large], [small])]),
         ],
         curves=[Curve("Curve", "A sentence.", {"DINO": {0: 0.1, 5: 0.4}})],
     )
@@ -99,7 +110,7 @@ def headings(markup: str) -> list[str]:
 def test_the_page_is_whole_and_loads_nothing(report: Report) -> None:
     markup = report_html(report)
     found = checked(markup)
-    assert len(found.loaded) == 3
+    assert len(found.loaded) == 4
     assert all(source.startswith("data:image/") for source in found.loaded)
     assert re.findall(r"https?:|<script|@import|url\(", markup) == []
     assert "prefers-color-scheme: dark" in markup
@@ -117,7 +128,13 @@ def test_every_number_and_word_is_there(report: Report) -> None:
 
 def test_words_of_a_person_are_not_markup(report: Report) -> None:
     markup = report_html(report)
-    assert "<sks>" not in markup and "<prompt>" not in markup and "<one>" not in markup and "<toybox>" not in markup
+    assert (
+        "<sks>" not in markup
+        and "<prompt>" not in markup
+        and "<one>" not in markup
+        and "<toybox>" not in markup
+        and "<was>" not in markup
+    )
 
 
 def test_only_an_alarm_looks_like_one(report: Report, part: SubjectPart) -> None:
@@ -127,7 +144,7 @@ def test_only_an_alarm_looks_like_one(report: Report, part: SubjectPart) -> None
 
 def test_one_subject_has_the_page_to_itself(report: Report) -> None:
     assert headings(report_html(report))[1:] == [
-        *("2 Scores", "2 Photos", "2 Subject", "3 a &lt;prompt&gt;", "2 Curve"),
+        *("2 In short", "2 Photos", "2 Subject", "3 a &lt;prompt&gt;", "2 Scores", "2 Curve"),
         *("2 Loss", "2 How often each photo was seen", "2 How it was measured"),
     ]
     assert "<section>" not in report_html(report)
@@ -136,7 +153,7 @@ def test_one_subject_has_the_page_to_itself(report: Report) -> None:
 def test_several_subjects_stand_below_each_other_and_the_run_is_told_once(joint: Report) -> None:
     markup = report_html(joint)
     checked(markup)
-    each = ["3 Scores", "3 Photos", "3 Subject", "4 a &lt;prompt&gt;"]
+    each = ["3 In short", "3 Photos", "3 Subject", "4 a &lt;prompt&gt;", "3 Scores"]
     assert headings(markup)[1:] == [
         *("2 Confusion between subjects", "2 &lt;sks&gt; one", *each, "2 mwf two", *each),
         *("2 &lt;sks&gt; one by step", "3 Curve"),
@@ -146,9 +163,20 @@ def test_several_subjects_stand_below_each_other_and_the_run_is_told_once(joint:
     assert '<p class="alarm">Alarm: copies.</p>' in markup and "<p>No alarm.</p>" in markup
 
 
+def test_the_base_models_images_stand_beside_the_models(report: Report) -> None:
+    alternatives = re.findall(r'alt="([^"]+)"', report_html(report))
+    assert alternatives[2:] == ["a &lt;prompt&gt;, base model, 1 of 1", "a &lt;prompt&gt;, this model, 1 of 1"]
+
+
+def test_every_picture_can_be_enlarged_without_a_script(report: Report) -> None:
+    markup = report_html(report)
+    assert markup.count('<input type="checkbox" aria-label="Enlarge ') == markup.count("<img") == 4
+    assert "figure input:checked + img" in markup
+
+
 def test_whose_photos_pictures_look_like_is_a_table(joint: Report) -> None:
     markup = report_html(joint)
-    rows = re.findall(r"<tr>(.*?)</tr>", markup)[:3]
+    rows = re.findall(r"<tr>(.*?)</tr>", markup, re.DOTALL)[:3]
     assert [re.findall(r">([^<]+)</t[hd]>", row) for row in rows] == [
         ["like &lt;sks&gt; one", "like mwf two"],
         ["images of &lt;sks&gt; one", "88%", "12%"],
@@ -165,12 +193,12 @@ def test_what_nobody_knows_has_no_section(report: Report) -> None:
 
 def test_large_pictures_become_smaller_and_small_ones_stay_exact(report: Report) -> None:
     found = re.findall(r"data:image/(\w+);base64,([^\"]+)", report_html(report))
-    assert [kind for kind, _ in found] == ["png", "png", "jpeg"]
+    assert [kind for kind, _ in found] == ["png", "png", "png", "jpeg"]
     sizes = []
     for _, data in found:
         with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
             sizes.append(picture.size)
-    assert sizes == [(64, 64), (64, 64), (256, 256)]
+    assert sizes == [(64, 64), (64, 64), (64, 64), (768, 768)]
 
 
 @pytest.mark.parametrize(

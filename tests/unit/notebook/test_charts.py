@@ -12,8 +12,6 @@ import pytest
 from dreambooth.notebook.charts import loss_chart
 from dreambooth.runs.progress import Curve, Progress
 
-SVG = "{http://www.w3.org/2000/svg}"
-
 
 def _progress(photos: Curve = (), class_images: Curve = (), measured: Curve = ()) -> Progress:
     return Progress(
@@ -26,18 +24,18 @@ def _progress(photos: Curve = (), class_images: Curve = (), measured: Curve = ()
 
 
 def _points(svg: str) -> list[list[tuple[float, float]]]:
-    lines = ElementTree.fromstring(svg).iter(f"{SVG}polyline")
+    lines = ElementTree.fromstring(svg).iter("polyline")
     pairs = [[point.split(",") for point in line.attrib["points"].split()] for line in lines]
     return [[(float(x), float(y)) for x, y in line] for line in pairs]
 
 
 def _texts(svg: str) -> list[str]:
-    return [element.text or "" for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+    return [element.text or "" for element in ElementTree.fromstring(svg).iter("text")]
 
 
 def _highest(svg: str) -> float:
     """The largest number at the axis."""
-    anchored = (element for element in ElementTree.fromstring(svg).iter(f"{SVG}text") if element.get("text-anchor") == "end")
+    anchored = (element for element in ElementTree.fromstring(svg).iter("text") if element.get("text-anchor") == "end")
     return max(float(element.text or "") for element in anchored if float(element.attrib["x"]) < 60)
 
 
@@ -77,7 +75,7 @@ def test_thousands_of_steps_stay_quick_to_send_and_end_where_they_end() -> None:
 
 def test_a_single_point_is_a_dot_and_no_points_are_no_chart() -> None:
     svg = loss_chart(_progress(photos=((1, 0.5),)), last_step=10)
-    assert len(list(ElementTree.fromstring(svg).iter(f"{SVG}circle"))) == 1
+    assert len(list(ElementTree.fromstring(svg).iter("circle"))) == 1
     assert loss_chart(_progress(), last_step=10) == ""
 
 
