@@ -111,7 +111,7 @@ def test_a_report_needs_nothing_from_outside_and_shows_what_it_is_given(tmp_path
     assert re.findall(r'(?:src|href)="(?!data:)', page) == []
     assert "http" not in page
     with Image.open(write_sheet(tmp_path / "s.png", rows)) as sheet:
-        assert sheet.size == (160 + 2 * 132, 132)
+        assert sheet.size == (160 + 2 * 132, 132 + 18), "a line for the captions"
 
 
 @pytest.mark.parametrize(("values", "said"), [({}, "Not measured."), ({10: 0.5}, "Measured once: 0.500 at step 10.")])

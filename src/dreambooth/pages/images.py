@@ -30,6 +30,7 @@ __all__ = [
     "save_picture",
     "to_image",
     "to_pil",
+    "with_caption",
     "write_contact_sheet",
 ]
 
@@ -43,6 +44,7 @@ _SMALL = 128  # pixels
 _QUALITY = 85
 _LABEL_WIDTH = 160
 _LINE_HEIGHT = 18
+_MOST_LINES = 6
 _FONT_SIZE = 14
 _MAX_SIDE = 16384  # viewers and JPEG converters give up above (JPEG itself at 65535)
 _MAX_PIXELS = 2**26  # PIL warns of a decompression bomb from 1.33 times as many on
@@ -86,6 +88,14 @@ def inline_image(image: ImageSource, *, largest: int = 768) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
+def with_caption(image: ImageSource, caption: str, *, side: int) -> NDArray[np.uint8]:
+    """A square image of `side` pixels with one line of text below it, which is blank without a caption."""
+    below = Image.new("RGB", (side, _LINE_HEIGHT), "white")
+    font = ImageFont.load_default(_FONT_SIZE)
+    ImageDraw.Draw(below).text((0, 0), _wrapped(caption, font, side, 1), fill="black", font=font)
+    return np.concatenate([enlarged(image, side), np.asarray(below)])
+
+
 def save_picture(path: Path, pixels_CHW: Tensor, text: Mapping[str, str]) -> None:
     """Write pixels in [0, 1] as a PNG, atomically, with `text` as its text chunks."""
     _save(path, to_pil(pixels_CHW), text)
@@ -108,13 +118,14 @@ def write_contact_sheet(
 ) -> tuple[Path, ...]:
     """Write rows of images as one PNG with labels to the left and above; the files written.
 
-    Rows may be of different lengths. A sheet that would be more than `max_side` wide or high, or hold more than
-    `max_pixels`, is cut into several: `path` is the first, and "-2", "-3" ... are added to the names of the others.
+    Labels above the columns are wrapped, into at most six lines. Rows may be of different lengths. A sheet that would be more
+    than `max_side` wide or high, or hold more than `max_pixels`, is cut into several: `path` is the first, and "-2", "-3" ...
+    are added to the names of the others.
     """
     assert any(rows), "a sheet needs an image"
     cell_width, cell_height = _cell_size(rows)
     left = _LABEL_WIDTH if row_labels else 0
-    top = _LINE_HEIGHT if column_labels else 0
+    top = _LINE_HEIGHT * _num_lines(column_labels, cell_width)
     columns_fit = max(1, (max_side - left) // (cell_width + _GAP))
     num_columns = min(columns_fit, max(len(row) for row in rows))
     sheet_width = left + num_columns * (cell_width + _GAP)
@@ -174,10 +185,16 @@ def _draw_labels(
     font = ImageFont.load_default(_FONT_SIZE)
     draw = ImageDraw.Draw(sheet)
     for across, label in enumerate(above):
-        draw.text((left + across * (width + _GAP), 0), _wrapped(label, font, width, 1), fill="black", font=font)
+        text = _wrapped(label, font, width, top // _LINE_HEIGHT)
+        draw.multiline_text((left + across * (width + _GAP), 0), text, fill="black", font=font, spacing=2)
     for down, label in enumerate(to_left):
         text = _wrapped(label, font, left - _GAP, max(1, height // _LINE_HEIGHT))
         draw.multiline_text((0, top + down * (height + _GAP)), text, fill="black", font=font, spacing=2)
+
+
+def _num_lines(labels: Sequence[str], width: int) -> int:
+    font = ImageFont.load_default(_FONT_SIZE)
+    return max((_wrapped(label, font, width, _MOST_LINES).count("\n") + 1 for label in labels), default=0)
 
 
 def _wrapped(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, max_lines: int) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dreambooth.files import write_text
 from dreambooth.pages.chart import Line, chart
-from dreambooth.pages.images import ImageSource, enlarged, inline_image, write_contact_sheet
+from dreambooth.pages.images import ImageSource, inline_image, with_caption, write_contact_sheet
 from dreambooth.pages.templates import render
 
 __all__ = ["Row", "write_report", "write_sheet"]
@@ -35,10 +35,15 @@ class Row:
         """The images as data URIs."""
         return [inline_image(image) for image in self.images]
 
+    @property
+    def captioned(self) -> list[tuple[ImageSource, str]]:
+        """The images with their captions, which are empty where there are none."""
+        return list(zip(self.images, [*self.captions, *[""] * (len(self.images) - len(self.captions))], strict=True))
+
 
 def write_sheet(path: Path, rows: Sequence[Row]) -> Path:
-    """Write all rows as one PNG, each image 128 pixels wide; returns the path."""
-    images = [[enlarged(image, _SIDE) for image in row.images] for row in rows]
+    """Write all rows as one PNG, each image 128 pixels wide with its caption below it; returns the path."""
+    images = [[with_caption(*pair, side=_SIDE) for pair in row.captioned] for row in rows]
     write_contact_sheet(path, images, row_labels=[row.title for row in rows])
     return path
 

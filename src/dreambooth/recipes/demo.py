@@ -84,7 +84,11 @@ def demo(settings: DemoSettings, display: Display) -> DemoResult:
         Row(f'"{subject_prompt}"', "The prompt without a place, from five different seeds.", seen),
         Row(f'"{subject_prompt} ..."', "Some of these places appear in none of the photos.", elsewhere, _PLACES),
         Row(f'"{class_prompt}", before', "The class, as the base model draws it.", before),
-        Row(f'"{class_prompt}", after', "The same seeds after training; class images preserved the class.", after),
+        Row(
+            f'"{class_prompt}", after',
+            "The same seeds after training, during which class images hold the class in place.",
+            after,
+        ),
     ]
     next_commands = _NEXT.format(run=quoted(model), prompt=subject_prompt)
     sheet, seconds = write_sheet(output / "story.png", rows), monotonic() - started

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dreambooth.pages import images
-from dreambooth.pages.images import grid_rows, save_picture, to_image, write_contact_sheet
+from dreambooth.pages.images import grid_rows, save_picture, to_image, with_caption, write_contact_sheet
 
 
 def plain(red: int, *, height: int = 20, width: int = 30) -> NDArray[np.uint8]:
@@ -65,14 +65,14 @@ def test_labels_stand_left_and_above_and_never_on_an_image(tmp_path: Path) -> No
         tmp_path / "sheet.png", rows, row_labels=[long, "unbreakable" * 9], column_labels=["step 100000000000", "step 2"]
     )
     pixels = read(sheet)
-    assert pixels.shape == (18 + 2 * 68, 160 + 2 * 68, 3)
+    assert pixels.shape == (36 + 2 * 68, 160 + 2 * 68, 3)
     for down in (0, 1):
         for across, red in enumerate((10, 20)):
-            cell = pixels[18 + down * 68 :, 160 + across * 68 :][:64, :64]
+            cell = pixels[36 + down * 68 :, 160 + across * 68 :][:64, :64]
             assert (cell == (red, 0, 0)).all()
-    assert (pixels[:18, 160:] < 128).any()
-    assert (pixels[18 : 18 + 64, :156] < 128).any()
-    assert (pixels[18 + 68 : 18 + 68 + 64, :156] < 128).any()
+    assert (pixels[:36, 160:] < 128).any()
+    assert (pixels[36 : 36 + 64, :156] < 128).any()
+    assert (pixels[36 + 68 : 36 + 68 + 64, :156] < 128).any()
 
 
 def test_what_exceeds_a_side_is_cut_into_sheets_that_hold_everything(tmp_path: Path) -> None:
@@ -100,3 +100,24 @@ def test_the_default_limits_hold_for_the_largest_pictures(tmp_path: Path, monkey
     write_contact_sheet(tmp_path / "sheet.png", [[plain(1, height=2048, width=2048)] * 9] * 3)
     assert len(sizes) == 4
     assert all(max(size) <= 16384 and size[0] * size[1] <= 2**26 for size in sizes)
+
+
+def test_a_long_label_above_a_column_is_wrapped_and_not_cut(tmp_path: Path) -> None:
+    image = np.full((64, 64, 3), 200, dtype=np.uint8)
+    heights = []
+    for label in ("photo", "photo of a sks vase on the moon"):
+        (path,) = write_contact_sheet(tmp_path / "sheet.png", [[image]], column_labels=[label])
+        with Image.open(path) as sheet:
+            heights.append(sheet.height - 68)
+            ink = np.asarray(sheet.convert("L"))[: heights[-1]] < 128
+        lines = [ink[top : top + 18].any() for top in range(0, heights[-1], 18)]
+        assert all(lines)
+    assert heights == [18, 4 * 18]
+
+
+def test_a_caption_is_a_line_below_its_image() -> None:
+    image = np.full((64, 64, 3), 200, dtype=np.uint8)
+    assert with_caption(image, "", side=64)[64:].min() == 255
+    named = with_caption(image, "step 100", side=64)
+    assert named.shape == (82, 64, 3)
+    assert (named[:64] == 200).all() and named[64:].min() < 128
