@@ -61,7 +61,7 @@ def _leaves(tree: object) -> list[str]:
 
 def test_code_in_the_readme_fits_eighty_columns() -> None:
     blocks = re.findall(r"^```\w*\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    assert len(blocks) >= 8
+    assert len(blocks) >= 6
     assert [line for block in blocks for line in block.splitlines() if len(line) > 80] == []
 
 

@@ -43,7 +43,7 @@ def _typed() -> list[str]:
 
 
 def test_commands_are_found() -> None:
-    assert len(_typed()) == 3
+    assert len(_typed()) == 2
 
 
 @pytest.mark.parametrize("command", _typed())

@@ -18,12 +18,10 @@ from dreambooth.cli.main import main
 ROOT = Path(__file__).parents[2]
 
 SKIPPED = {
-    r"(python3|py) -m venv \.venv": "makes an environment: .ci/run does it with make",
+    r"python3 -m venv \.venv": "makes an environment: .ci/run does it with make",
     r"source \.venv/bin/activate": "a command of the shell",
-    r"\.venv\\Scripts\\activate": "a command of PowerShell",
+    r"dreambooth demo": ".ci/run types it as make demo",
     r"pip install -c constraints\.txt -e .*": "uses the network: .ci/run does it with make",
-    r"make (demo|test)": ".ci/run types it",
-    r"python main\.py .*": "wants sd-v1-4.ckpt: typed on a miniature in test_readme_session.py",
 }
 REPLACED = {
     "--model stable-diffusion-v1-5/stable-diffusion-v1-5": "--model toybox",
@@ -36,16 +34,25 @@ SHORTENED = {
     "dreambooth generate": "--steps 2",
     "dreambooth evaluate": "--num-images 1 --num-class-images 2 --num-checkpoint-images 0 --sampling-steps 2",
 }
-MADE = ["runs/rex", "runs/face", "runs/gentle", "runs/best", "runs/unet", "runs/none", "runs/both"]
+CHANGED = "dreambooth train --preset runs/rex/config.yaml --output runs/NEW"
 
 
 def commands() -> list[str]:
-    """Each command of the README's code blocks, one line each, without comments."""
+    """Each command of the README's code blocks, one line each, without comments, and those of its table of changes."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```(?:sh|powershell)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     assert len(blocks) == text.count("\n```") // 2, "a code block is neither sh nor powershell"
     lines = [re.sub(r"(^|\s+)# .*", "", line) for block in blocks for line in re.sub(r"\\\n\s*", "", block).splitlines()]
-    return [line for line in lines if line]
+    before = lines.index("dreambooth evaluate --model runs/rex")
+    return [line for line in [*lines[:before], *changes(text), *lines[before:]] if line]
+
+
+def changes(text: str) -> list[str]:
+    """The table of changes as commands, each with an output of its own."""
+    table = text.split(f"`{CHANGED}`")[1].split("\n\n")[1]
+    flags = re.findall(r"\| `(--.*)` \|$", table, re.MULTILINE)
+    assert len(flags) == len(table.splitlines()) - 2 == 6
+    return [f"{CHANGED.replace('NEW', f'change-{number}')} {added}" for number, added in enumerate(flags, start=1)]
 
 
 def typed(command: str) -> str:
@@ -83,7 +90,8 @@ def test_the_commands_work_in_this_order(folder: Path, capsys: pytest.CaptureFix
         code = main(shlex.split(typed(command))[1:])
         said = capsys.readouterr()
         assert code == 0, f"{typed(command)}\n{said.out}\n{said.err}"
-    assert [run for run in MADE if not (folder / run / "model.safetensors").is_file()] == []
+    made = ["runs/rex", *(f"runs/change-{number}" for number in range(1, 7))]
+    assert [run for run in made if not (folder / run / "model.safetensors").is_file()] == []
     assert (folder / "rex.ckpt").is_file()
     names = [path.name for path in (folder / "pictures").glob("*.png")]
     assert len([name for name in names if "-grid-" in name]) == 2
