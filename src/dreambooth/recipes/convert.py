@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -15,6 +14,7 @@ from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.schema.verbs import ConvertSettings
 from dreambooth.weights.model_weights import ModelWeights, ReadingReport
 from dreambooth.weights.read import read_model
+from dreambooth.weights.settings import ModelForm
 from dreambooth.weights.write import SINGLE_FILE_SUFFIXES, write_diffusers_folder, write_single_file
 
 __all__ = ["Conversion", "convert"]
@@ -29,7 +29,7 @@ class Conversion:
     """The written model, and how its source was read."""
 
     destination: Path
-    form: Literal["single-file", "diffusers"]
+    form: ModelForm
     num_bytes: int
     report: ReadingReport
 
@@ -66,7 +66,7 @@ def convert(settings: ConvertSettings, display: Display) -> Conversion:
     return Conversion(destination, form, num_bytes, read.report)
 
 
-def _form(destination: Path, to: Literal["single-file", "diffusers"] | None) -> Literal["single-file", "diffusers"]:
+def _form(destination: Path, to: ModelForm | None) -> ModelForm:
     is_single = destination.suffix in SINGLE_FILE_SUFFIXES
     expected = " or ".join(SINGLE_FILE_SUFFIXES)
     if to == "diffusers" and is_single:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 from torch import nn
 
 from dreambooth.families.components import Components
+from dreambooth.sampling.settings import PicturePrecision
 
 __all__ = ["picture_dtype", "place", "visiting"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def picture_dtype(precision: Literal["fp32", "bf16", "fp16"] | None, device: torch.device) -> torch.dtype:
+def picture_dtype(precision: PicturePrecision | None, device: torch.device) -> torch.dtype:
     """The number format of a named precision; float16 on a GPU and float32 on the CPU when there is no name."""
     if precision is None:
         return torch.float32 if device.type == "cpu" else torch.float16

@@ -9,9 +9,10 @@ from pydantic import Field, model_validator
 
 from dreambooth.config import Settings
 
-__all__ = ["SampleSettings", "Sampler"]
+__all__ = ["PicturePrecision", "SampleSettings", "Sampler"]
 
 Sampler = Literal["ddim", "dpm++", "euler", "euler-a", "plms"]
+PicturePrecision = Literal["fp32", "bf16", "fp16"]
 
 
 class SampleSettings(Settings):
@@ -53,7 +54,7 @@ class SampleSettings(Settings):
     batch_size: Annotated[int, Field(ge=1)] = 4
     """Images generated at once; does not affect the result."""
 
-    precision: Literal["fp32", "bf16", "fp16"] | None = None
+    precision: PicturePrecision | None = None
     """Precision of the model; default: fp16 on a GPU, fp32 on the CPU."""
 
     device: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -15,7 +15,7 @@ from dreambooth.sampling.settings import SampleSettings
 from dreambooth.toybox.settings import PhotosSettings, SheetSettings
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.training.settings import LoopSettings, OptimizerSettings, OutputSettings, StorageDtype
-from dreambooth.weights.settings import BaseModelSettings, PlannedModelSettings, WeightsChoice
+from dreambooth.weights.settings import BaseModelSettings, ModelForm, PlannedModelSettings, WeightsChoice
 
 __all__ = [
     "BenchmarkSettings",
@@ -162,7 +162,7 @@ class ConvertSettings(Settings):
     destination: Path
     """Where to write: a .ckpt or .safetensors file, or a new diffusers folder."""
 
-    to: Literal["single-file", "diffusers"] | None = None
+    to: ModelForm | None = None
     """Format to write; default: chosen by the destination's suffix."""
 
     dtype: StorageDtype | None = None

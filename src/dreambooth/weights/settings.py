@@ -9,9 +9,10 @@ from pydantic import model_validator
 
 from dreambooth.config import Settings
 
-__all__ = ["BaseModelSettings", "PlannedModelSettings", "WeightsChoice"]
+__all__ = ["BaseModelSettings", "ModelForm", "PlannedModelSettings", "WeightsChoice"]
 
 WeightsChoice = Literal["ema", "raw"]
+ModelForm = Literal["single-file", "diffusers"]
 
 
 class BaseModelSettings(Settings):
