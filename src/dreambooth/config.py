@@ -14,18 +14,20 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from dreambooth.errors import SettingsError
 from dreambooth.files import write_text
 
 __all__ = [
     "Settings",
+    "Text",
     "differences",
     "field_sentence",
     "flat_fields",
+    "is_text",
     "nearest",
     "parse_settings",
     "read_yaml",
@@ -38,6 +40,21 @@ __all__ = [
 ]
 
 SettingsType = TypeVar("SettingsType", bound="Settings")
+
+
+def is_text(text: str) -> bool:
+    """Whether it is valid text: the odd bytes of an argument or a name that is not UTF-8 arrive as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _check_text(text: str) -> str:
+    if not is_text(text):
+        raise ValueError(f"{text!r} is not text in UTF-8; type it again, or save the file it comes from as UTF-8")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_check_text)]
+"""Text that a model reads. Unlike a path it must be valid: bytes that are not UTF-8 mean nothing to a tokenizer."""
 
 
 class Settings(BaseModel):
@@ -203,6 +220,7 @@ _EXPECTED = {
     "less_than_equal": "at most {le:g}",
     "multiple_of": "a multiple of {multiple_of}",
     "string_type": "text",
+    "string_unicode": "text in UTF-8",
     "string_too_short": "text that is not empty",
     "path_type": "a path",
     "tuple_type": "a list",

@@ -6,6 +6,7 @@ records to a program.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -57,8 +58,15 @@ class Display(Protocol):
 
 
 def quoted(word: object) -> str:
-    """A path or a prompt as it must be typed in a shell: in quotes when it has blanks or signs that mean something there."""
-    return shlex.quote(str(word))
+    """A path or a prompt as it must be typed in a shell: in quotes when it has blanks or signs that mean something there.
+
+    Bytes that are not UTF-8 are escaped as bash and zsh read them, so that the command can be copied from any console.
+    """
+    text = str(word)
+    if not any("\ud800" <= letter <= "\udfff" for letter in text):
+        return shlex.quote(text)
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+    return "$'" + re.sub("[\udc80-\udcff]", lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", escaped) + "'"
 
 
 def format_duration(seconds: float) -> str:

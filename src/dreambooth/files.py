@@ -2,6 +2,9 @@
 
 Every file is written to a temporary name in the same folder, flushed to disk and renamed; a reader sees the old file or the
 new one, never a part. Folders are published the same way.
+
+Names of files need not be UTF-8 on Linux: Python keeps the odd bytes of such a name as lone surrogates. JSON escapes them, and
+other text files get the bytes themselves.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -23,11 +27,13 @@ __all__ = [
     "is_no_room",
     "link_or_copy",
     "remove_leftovers",
+    "utf8_name",
     "write_json",
     "write_text",
 ]
 
 _MARK = ".partial-"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NO_ROOM = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)}  # Windows lacks one
 
 
@@ -151,11 +157,26 @@ def free_disk_bytes(path: Path) -> int:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` in UTF-8, atomically."""
+    """Write `text` in UTF-8, atomically. Bytes of a name that is not UTF-8 are written as they are."""
     with atomic_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON with a final newline, atomically."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write `value` as indented JSON in UTF-8 with a final newline, atomically; `json.loads` returns an equal value.
+
+    Bytes of a name that is not UTF-8 are escaped, so that every program can read the file.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    write_text(path, _SURROGATE.sub(lambda odd: f"\\u{ord(odd[0]):04x}", text) + "\n")
+
+
+@contextmanager
+def utf8_name(path: Path) -> Iterator[str]:
+    """Yield a name of an existing file for libraries that take only UTF-8: its own, or that of an open file descriptor."""
+    name = str(path)
+    if _SURROGATE.search(name) is None:
+        yield name
+        return
+    with path.open("rb") as file:
+        yield f"/dev/fd/{file.fileno()}"

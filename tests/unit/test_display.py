@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
+import subprocess
 import time
 
 import pytest
 from rich.console import Console
 
-from dreambooth.display import format_duration, format_rate
+from dreambooth.display import format_duration, format_rate, quoted
 from dreambooth.display_console import ConsoleDisplay
 
 
@@ -87,3 +90,13 @@ def test_durations(seconds: float, text: str) -> None:
 )
 def test_rates(count: float, seconds: float, text: str) -> None:
     assert format_rate(count, seconds, "images") == text
+
+
+def test_a_command_can_be_typed_again_whatever_its_names() -> None:
+    assert quoted("runs/rex") == "runs/rex"
+    assert quoted("photo of a 狗") == "'photo of a 狗'"
+    odd = "it's \udce9\\n"
+    assert quoted(odd) == r"$'it\'s \xe9\\n'"
+    if shell := shutil.which("bash"):
+        command = [shell, "-c", f"printf %s {quoted(odd)}"]
+        assert subprocess.run(command, check=True, capture_output=True).stdout == os.fsencode(odd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from dreambooth.files import (
     is_no_room,
     link_or_copy,
     remove_leftovers,
+    utf8_name,
     write_json,
     write_text,
 )
@@ -142,3 +144,23 @@ def test_where_there_are_no_second_names_a_file_is_copied(tmp_path: Path, monkey
     source.write_text("new")
     link_or_copy(source, destination)
     assert destination.read_text() == "new" and not destination.samefile(source)
+
+
+def test_bytes_of_odd_names_survive(tmp_path: Path) -> None:
+    value = {"photo \udce9 狗": ["\udc83"]}
+    write_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")  # valid UTF-8, for other programs
+    assert json.loads(text) == value and "狗" in text
+    write_text(tmp_path / "a.txt", "\udce9")
+    assert (tmp_path / "a.txt").read_bytes() == b"\xe9"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no such names")
+def test_a_name_for_libraries_that_take_only_utf8(tmp_path: Path) -> None:
+    plain, odd = tmp_path / "狗", tmp_path / "\udce9"
+    for path in (plain, odd):
+        path.write_bytes(b"content")
+        with utf8_name(path) as name:
+            name.encode()
+            assert Path(name).read_bytes() == b"content"
+            assert (name == str(path)) == (path == plain)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth import __version__
-from dreambooth.cli.terminal import hush_libraries, run_command
+from dreambooth.cli.terminal import arguments_in_utf8, hush_libraries, run_command
 from dreambooth.cli.verbs import DREAMBOOTH, Program, Verb
 
 __all__ = ["main"]
@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None, program: Program = DREAMBOOTH) -> int:
     """Run one verb of a program with `arguments` (default: sys.argv). Returns the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = arguments_in_utf8() if arguments is None else list(arguments)
     return run_command(lambda: _run(program, given))
 
 

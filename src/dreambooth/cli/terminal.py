@@ -6,6 +6,7 @@ Ctrl-C and SIGTERM. With DREAMBOOTH_DEBUG=1 an error ends in a traceback instead
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from dreambooth.errors import DreamboothError, Interrupted, SettingsError
 from dreambooth.files import is_no_room
 
-__all__ = ["ENVIRONMENT", "hush_libraries", "run_command", "set_environment"]
+__all__ = ["ENVIRONMENT", "arguments_in_utf8", "hush_libraries", "run_command", "set_environment"]
 
 ENVIRONMENT = {
     # Silence the banners, progress bars and advice of libraries.
@@ -39,6 +40,7 @@ _MAKE_ROOM = (
 def run_command(work: Callable[[], None]) -> int:
     """Run a command and show its error, if any. Returns the exit code."""
     set_environment()
+    _tolerate_odd_letters()
     try:
         work()
         if sys.stdout is not None:  # None when the process has no stdout
@@ -73,6 +75,25 @@ def set_environment() -> None:
     """Set the variables of ENVIRONMENT that are not set; call it before a library is loaded."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+
+
+def arguments_in_utf8() -> list[str]:
+    """The arguments of this process. Where names and arguments are read as ASCII, the process starts again in UTF-8 first.
+
+    In ASCII no file can get a name in another alphabet, and text arrives as single bytes. Only the locale C is concerned, with
+    Python's own remedies turned off.
+    """
+    if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1":
+        sys.stdout.flush()
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})
+    return sys.argv[1:]
+
+
+def _tolerate_odd_letters() -> None:
+    """Letters that the console's encoding lacks, and bytes of names that are not UTF-8, are shown as question marks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def hush_libraries() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from dreambooth.cli.terminal import hush_libraries, run_command
+from dreambooth.cli.terminal import arguments_in_utf8, hush_libraries, run_command
 from dreambooth.compat.arguments import Given, read_arguments
 from dreambooth.compat.earlier import earlier_job
 from dreambooth.compat.later import is_later, later_job
@@ -31,7 +31,7 @@ _DEEPEST = 3  # levels from a model up to its run folder: ckpts/trainstep_ckpts
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train with the given arguments (default: those of the process). Returns the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = arguments_in_utf8() if arguments is None else list(arguments)
     return run_command(lambda: _run(given))
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dreambooth.cli.terminal import hush_libraries, run_command
+from dreambooth.cli.terminal import arguments_in_utf8, hush_libraries, run_command
 from dreambooth.compat.arguments import Flag, read_arguments, unknown_options
 from dreambooth.config import parse_settings
 from dreambooth.display import Display
@@ -37,7 +36,7 @@ FLAGS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the script with the given arguments (default: those of the process). Returns the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = arguments_in_utf8() if arguments is None else list(arguments)
 
     def work() -> None:
         hush_libraries()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dreambooth.cli.terminal import hush_libraries, run_command
+from dreambooth.cli.terminal import arguments_in_utf8, hush_libraries, run_command
 from dreambooth.compat.arguments import Flag, Given, read_arguments, unknown_options
 from dreambooth.compat.settings import OriginalPictures
 from dreambooth.config import parse_settings, read_yaml
@@ -90,7 +89,7 @@ _PATHS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the script with the given arguments (default: those of the process). Returns the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = arguments_in_utf8() if arguments is None else list(arguments)
 
     def work() -> None:
         hush_libraries()

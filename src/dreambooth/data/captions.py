@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dreambooth.config import is_text
 from dreambooth.data.file_name_captions import (
     Words,
     caption_of_class_image,
@@ -34,6 +35,7 @@ __all__ = [
     "fixed",
     "instance_caption",
     "named_subjects",
+    "names_not_utf8",
     "prior_caption",
     "without_gaps",
 ]
@@ -105,6 +107,17 @@ def prior_caption(photo: Photo, prior: PriorSettings, subject: SubjectSettings, 
         class_word = class_of_class_image(place, class_word=class_word)
     template = prior.class_prompt if photo.caption is None else photo.caption
     return fill(template, token="", class_word=class_word)  # no {token} gets this far
+
+
+def names_not_utf8(images: Iterable[CaptionedPhoto], folder: Path) -> tuple[PhotoProblem, ...]:
+    """An error for every picture below `folder` whose name, or that of its folder, must be read as text and cannot be."""
+    advice = "Rename the file or its folder, or use --captions prompt."
+    what = "has a name that is not UTF-8, so no caption can be read from it"
+    return tuple(
+        PhotoProblem(one.photo.path, "error", what, advice)
+        for one in images
+        if not is_text(one.caption) or not all(map(is_text, _place(one.photo, folder).parts[:-1]))
+    )
 
 
 def empty_captions(images: Iterable[CaptionedPhoto], advice: str) -> tuple[PhotoProblem, ...]:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from dreambooth.data.records import Photo
 from dreambooth.data.views import View
 from dreambooth.diffusion.latents import LatentMoments
-from dreambooth.files import atomic_file
+from dreambooth.files import atomic_file, utf8_name
 
 __all__ = ["LatentCache"]
 
@@ -48,7 +48,8 @@ class LatentCache:
     def get(self, key: str) -> LatentMoments | None:
         """The moments put under `key`, float32 on the CPU; None when there are none or the file is damaged."""
         try:
-            tensors = load_file(self._path(key))
+            with utf8_name(self._path(key)) as name:
+                tensors = load_file(name)
             mean, deviation = tensors["mean"], tensors["deviation"]
         except (OSError, SafetensorError, KeyError):
             return None

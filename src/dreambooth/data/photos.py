@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ def scan_photos(folder: Path, *, role: Role, resolution: int) -> PhotoReport:
         except PhotoError as error:
             problems.append(_as_problem(path, error))
             continue
-        photos.append(dataclasses.replace(photo, caption=captions.get(path.with_suffix(""))))
+        photos.append(dataclasses.replace(photo, caption=captions.get(_stem(path))))
         fingerprints.append(fingerprint(picture.pixels))
         if picture.num_frames > 1:
             what = f"has {picture.num_frames} frames; only the first one is used"
@@ -119,18 +120,23 @@ def scan_photos(folder: Path, *, role: Role, resolution: int) -> PhotoReport:
     return PhotoReport(tuple(photos), tuple(problems))
 
 
+def _stem(path: Path) -> str:
+    """The path without its suffix, the same for composed and separate accents: systems write them differently."""
+    return unicodedata.normalize("NFC", str(path.with_suffix("")))
+
+
 def _as_problem(path: Path, error: PhotoError) -> PhotoProblem:
     return PhotoProblem(path, "error", error.problems[0], error.hint or "Remove it.")
 
 
 def _read_captions(
     files: Sequence[Path], pictures: Sequence[Path], role: Role, problems: list[PhotoProblem]
-) -> dict[Path, str | None]:
-    """Caption templates by the path of their picture without its suffix."""
-    stems = {picture.with_suffix("") for picture in pictures}
-    captions: dict[Path, str | None] = {}
+) -> dict[str, str | None]:
+    """Caption templates by the stem of their picture."""
+    stems = {_stem(picture) for picture in pictures}
+    captions: dict[str, str | None] = {}
     for path in files:
-        stem = path.with_suffix("")
+        stem = _stem(path)
         if stem not in stems:
             advice = "Give it the name of its image with the suffix .txt, or remove it."
             problems.append(PhotoProblem(path, "warning", "is a caption without an image; skipped", advice))

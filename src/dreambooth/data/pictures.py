@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreambooth.data.captions import empty_captions, instance_caption
+from dreambooth.data.captions import empty_captions, instance_caption, names_not_utf8
 from dreambooth.data.drawing import PerRole, drawing, repeats_of
 from dreambooth.data.photos import scan_photos
 from dreambooth.data.prior_folders import PriorImages, also_prior_images, prior_images_from_folder
@@ -43,6 +43,7 @@ def find_pictures(subject: SubjectSettings, prior: PriorSettings, *, resolution:
         problems=(
             *report.problems,
             *empty_captions(photos, _ADVICE[subject.captions]),
+            *(names_not_utf8(photos, subject.photos) if subject.captions == "filename" else ()),
             *(problem for images in given for problem in images.problems),
         ),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreambooth.data.captions import empty_captions, fill, prior_caption
+from dreambooth.data.captions import empty_captions, fill, names_not_utf8, prior_caption
 from dreambooth.data.listing import MANIFEST_NAME
 from dreambooth.data.photos import PhotoReport, scan_photos
 from dreambooth.data.prior_sets import prompt_of_set
@@ -46,7 +46,8 @@ def prior_images_from_folder(folder: Path, *, prior: PriorSettings, subject: Sub
         caption = prior_caption(photo, prior, subject, folder=folder) if prompt is None else prompt
         images.append(CaptionedPhoto(photo, caption))
     empty = empty_captions(images, _ADVICE[subject.captions])
-    return PriorImages(tuple(images), (*report.problems, *empty))
+    odd = names_not_utf8(images, folder) if subject.captions == "filename" else ()
+    return PriorImages(tuple(images), (*report.problems, *empty, *odd))
 
 
 def also_prior_images(folder: Path, *, resolution: int) -> PriorImages:

@@ -25,7 +25,7 @@ from dreambooth.data.listing import LATENT_SUFFIX, MANIFEST_NAME
 from dreambooth.data.photos import read_photo
 from dreambooth.data.records import CaptionedPhoto, Photo
 from dreambooth.errors import PhotoError
-from dreambooth.files import atomic_file, write_json
+from dreambooth.files import atomic_file, utf8_name, write_json
 
 __all__ = ["MadeLatent", "PriorRequest", "PriorSet", "prompt_of_set"]
 
@@ -124,7 +124,7 @@ class PriorSet:
     def latent(self, photo: Photo) -> MadeLatent | None:
         """The latent of a picture of this set; None when there is none, it is damaged or it belongs to another picture."""
         try:
-            with safe_open(photo.path.with_suffix(LATENT_SUFFIX), "pt") as file:
+            with utf8_name(photo.path.with_suffix(LATENT_SUFFIX)) as name, safe_open(name, "pt") as file:
                 metadata, x_0_CHW = file.metadata() or {}, file.get_tensor(_TENSOR)
         except (OSError, SafetensorError):
             return None

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dreambooth.config import Settings, nearest
+from dreambooth.config import Settings, Text, nearest
 from dreambooth.sampling.settings import Sampler
 
 __all__ = ["Captions", "Crop", "PriorSettings", "SubjectSettings", "ViewSettings", "check_background", "check_template"]
@@ -69,13 +69,13 @@ class SubjectSettings(Settings):
     photos: Path
     """Folder of photos of the subject, searched recursively; a .txt file with the same name is the photo's caption."""
 
-    class_word: str
+    class_word: Text
     """What kind of thing the subject is: dog, man, container; empty if the token alone names it."""
 
-    token: Annotated[str, Field(min_length=1)] = "sks"
+    token: Annotated[Text, Field(min_length=1)] = "sks"
     """Rare word that will name the subject in prompts; `dreambooth tokens` suggests others."""
 
-    instance_prompt: str = "photo of a {token} {class_word}"
+    instance_prompt: Text = "photo of a {token} {class_word}"
     """Caption of photos that have no caption file."""
 
     captions: Captions = "prompt"
@@ -137,7 +137,7 @@ class PriorSettings(Settings):
     num_prior_images: Annotated[int, Field(ge=1)] = 200
     """Number of class images to generate."""
 
-    class_prompt: str = "photo of a {class_word}"
+    class_prompt: Text = "photo of a {class_word}"
     """Prompt to generate class images with; also their caption in training."""
 
     also_prior: tuple[Path, ...] = ()

@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dreambooth.errors import ModelFileError
-from dreambooth.files import atomic_file
+from dreambooth.files import atomic_file, utf8_name
 from dreambooth.measures.encoders import ImageEncoder
 
 __all__ = ["FeatureCache", "PictureSource", "features_of"]
@@ -62,7 +62,7 @@ class FeatureCache:
     def get(self, key: str) -> Tensor | None:
         """The features stored under `key`, (D,) float32; None if there are none, or the file is damaged or foreign."""
         try:
-            with safe_open(self._path(key), "pt") as file:
+            with utf8_name(self._path(key)) as name, safe_open(name, "pt") as file:
                 width = (file.metadata() or {}).get(key)
                 features_D: Tensor = file.get_tensor("features")
         except (OSError, SafetensorError):

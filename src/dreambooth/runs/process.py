@@ -44,9 +44,9 @@ def command_line(verb: str, *places: object, **settings: object) -> list[str]:
 
 
 def command_environment() -> dict[str, str]:
-    """The environment of a command whose output is read by a program: plain lines, unbuffered, 120 columns wide."""
+    """The environment of a command whose output a program reads: plain lines in UTF-8, unbuffered, 120 columns wide."""
     kept = {name: value for name, value in os.environ.items() if name not in _COLORS}
-    return {**kept, "COLUMNS": _COLUMNS, "PYTHONUNBUFFERED": "1"}
+    return {**kept, "COLUMNS": _COLUMNS, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:replace"}
 
 
 def started_command(command: Sequence[str], *, output: int) -> subprocess.Popen[bytes]:

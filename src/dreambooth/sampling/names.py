@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ def file_stem(prompt: str, *, blank: str = "-") -> str:
     """
     words = [_safe(word) for word in unicodedata.normalize("NFC", prompt).split()]
     stem = blank.join(word for word in words if word)[:_MAX_CHARACTERS]
+    stem = stem.encode(sys.getfilesystemencoding(), "ignore").decode(sys.getfilesystemencoding())  # what the system can take
     stem = stem.encode()[:_MAX_BYTES].decode(errors="ignore").strip("- ")
     if not stem:
         return "untitled"

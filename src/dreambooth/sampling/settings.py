@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dreambooth.config import Settings
+from dreambooth.config import Settings, Text
 
 __all__ = ["PicturePrecision", "SampleSettings", "Sampler"]
 
@@ -18,13 +18,13 @@ PicturePrecision = Literal["fp32", "bf16", "fp16"]
 class SampleSettings(Settings):
     """Images to generate."""
 
-    prompt: tuple[str, ...] = ()
+    prompt: tuple[Text, ...] = ()
     """Prompts; one or more."""
 
     prompts_file: Path | None = None
     """Text file with one prompt per line, in addition to --prompt."""
 
-    negative_prompt: str = ""
+    negative_prompt: Text = ""
     """What the images should not show."""
 
     num_images: Annotated[int, Field(ge=1)] = 4

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from dreambooth.config import Settings
+from dreambooth.config import Settings, Text
 from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
 from dreambooth.measures.settings import BenchmarkSettings, EvaluationSettings, SelectionSettings
 from dreambooth.memory.settings import MemorySettings
@@ -99,7 +99,7 @@ class PriorRecipeSettings(Settings):
     base: BaseModelSettings
     """Base model to generate them with."""
 
-    class_word: Annotated[str, Field(min_length=1)]
+    class_word: Annotated[Text, Field(min_length=1)]
     """What kind of thing the images show: dog, man, container."""
 
     prior: PriorSettings = Field(default_factory=lambda: PriorSettings(prior_folder=Path("class-images")))
@@ -134,10 +134,10 @@ class EvaluateSettings(Settings):
     photos: Path | None = None
     """Folder of photos of the subject; default: the run's training photos."""
 
-    class_word: str | None = None
+    class_word: Text | None = None
     """What kind of thing the subject is; default: the run's class word. Selects a subject if the run has several."""
 
-    token: Annotated[str, Field(min_length=1)] | None = None
+    token: Annotated[Text, Field(min_length=1)] | None = None
     """Word that names the subject; default: the run's token. Selects a subject if the run has several."""
 
     base: str | None = None
@@ -181,7 +181,7 @@ class InspectSettings(Settings):
     model: str | None = None
     """Model to inspect: a .ckpt or .safetensors file, a diffusers folder, a run folder, a hub id (owner/name), or toybox."""
 
-    token: tuple[str, ...] = ()
+    token: tuple[Text, ...] = ()
     """Words to look up in the tokenizer; one or more."""
 
     weights: WeightsChoice = "ema"

@@ -27,6 +27,7 @@ from dreambooth.errors import RunError, SettingsError
 from dreambooth.evaluation.evaluator import Evaluator, Samples
 from dreambooth.evaluation.photo_squares import photo_squares
 from dreambooth.evaluation.prompt_sets import class_prompt_of, subject_prompt_set, usual_guidance_scale
+from dreambooth.files import utf8_name
 from dreambooth.measures.balance import Balance, Span, Weights, balance, spans
 from dreambooth.measures.settings import EvaluationSettings, SelectionSettings
 from dreambooth.runtime.tensor_files import write_tensors
@@ -108,8 +109,9 @@ class Scorer:
     def _before(self) -> Samples:
         """The base model's images from before the first step."""
         try:
-            parts = load_file(self._file)
-            return Samples(*(parts[name].float() / 255 for name in ("subject", "class")))
+            with utf8_name(self._file) as name:
+                parts = load_file(name)
+            return Samples(*(parts[role].float() / 255 for role in ("subject", "class")))
         except (OSError, SafetensorError, KeyError) as error:
             raise RunError(
                 f"{self._file}: cannot be read ({error}); it holds the base model's images from before the first step",

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from dreambooth import __version__
 from dreambooth.errors import RunError
-from dreambooth.files import atomic_directory, write_json
+from dreambooth.files import atomic_directory, utf8_name, write_json
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runtime.shards import distribute, gather_on_host, local_part
 from dreambooth.runtime.tensor_files import write_tensors
@@ -144,7 +144,8 @@ def restore_checkpoint(checkpoint: Checkpoint, state: TrainingState, parameters:
 
 def _load(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        with utf8_name(path) as name:
+            return load_file(name)
     except (OSError, SafetensorError) as error:
         raise RunError(
             f"{path}: cannot be read ({error})",

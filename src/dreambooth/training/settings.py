@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dreambooth.config import Settings
+from dreambooth.config import Settings, Text
 
 __all__ = ["Compilation", "FileLayout", "LoopSettings", "OptimizerName", "OptimizerSettings", "OutputSettings", "StorageDtype"]
 
@@ -122,7 +122,7 @@ class OutputSettings(Settings):
     model_dtype: StorageDtype = "float16"
     """Precision of written models."""
 
-    preview_prompts: tuple[str, ...] = ("{instance_prompt}", "{class_prompt}")
+    preview_prompts: tuple[Text, ...] = ("{instance_prompt}", "{class_prompt}")
     """Preview prompts; may contain {instance_prompt}, {class_prompt}, {token} and {class_word}."""
 
     preview_steps: Annotated[int, Field(ge=0)] = 100

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dreambooth.errors import ModelFileError
+from dreambooth.files import utf8_name
 from dreambooth.weights.pickles import TensorRecord, printable
 
 __all__ = ["Locate", "map_tensors"]
@@ -25,7 +26,8 @@ def map_tensors(path: Path, records: Mapping[str, TensorRecord], locate: Locate)
     The mapping is private: writing into a tensor changes the memory, not the file. Raises ModelFileError, naming every
     tensor that has no storage or does not lie inside it.
     """
-    mapped = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=path.stat().st_size)
+    with utf8_name(path) as readable:
+        mapped = torch.UntypedStorage.from_file(readable, shared=False, nbytes=path.stat().st_size)
     storages: dict[str, torch.UntypedStorage] = {}
     tensors: dict[str, Tensor] = {}
     problems: list[str] = []

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dreambooth.errors import ModelFileError
+from dreambooth.files import utf8_name
 
 __all__ = ["LONGEST_HEADER", "read_safetensors"]
 
@@ -21,9 +22,9 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises ModelFileError when the file is truncated, its header is damaged, or it holds an element type torch has not.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
+        with utf8_name(path) as name, safe_open(name, framework="pt") as file:
+            keys = list(file.keys())
+            return {key: file.get_tensor(key) for key in keys}, dict(file.metadata() or {})
     except (SafetensorError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise _translated(path, error) from error
 

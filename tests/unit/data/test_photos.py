@@ -187,3 +187,10 @@ def test_reading_pixels_of_a_file_that_changed_since(folder: Path) -> None:
     assert caught.value.problems == (f"{folder / '0.png'}: is empty (0 bytes)",)
     with pytest.raises(PhotoError, match="cannot be read: No such file or directory"):
         read_pixels(folder / "nowhere.png", background="white")
+
+
+def test_a_caption_is_found_however_accents_are_written(tmp_path: Path, make_photo: MakePhoto) -> None:
+    make_photo("e\u0301te\u0301.png")
+    (tmp_path / "photos" / "\u00e9t\u00e9.txt").write_text("in summer", encoding="utf-8")
+    report = scan(tmp_path / "photos")
+    assert [photo.caption for photo in report.photos] == ["in summer"]

@@ -47,6 +47,13 @@ def test_the_colours_that_a_kernel_asks_for_are_not_passed_on(monkeypatch: pytes
     assert environment["PYTHONUNBUFFERED"] == "1"
 
 
+def test_a_command_speaks_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    job = _job("print('狗')", tmp_path / "log.txt")
+    assert job.wait(30)
+    assert job.lines() == ["狗"]
+
+
 def test_the_text_of_a_mistake_begins_where_it_begins() -> None:
     lines = ["loading", "error: 2 problems", "- one", "- two", "Do this."]
     assert error_text(lines) == "error: 2 problems\n- one\n- two\nDo this."
