@@ -16,10 +16,11 @@ from dreambooth.errors import ModelFileError
 from dreambooth.families.clip_tokenizer import TOKENIZER_FOLDER
 from dreambooth.families.mapped_pages import MappedPages
 from dreambooth.families.shapes import StateDict
-from dreambooth.files import atomic_directory, atomic_file, write_json
+from dreambooth.files import atomic_directory, write_json
 from dreambooth.runtime.tensor_files import write_tensors
 from dreambooth.weights.key_map import restore_names
 from dreambooth.weights.model_weights import ModelWeights
+from dreambooth.weights.torch_archive import write_torch_archive
 
 __all__ = ["SINGLE_FILE_SUFFIXES", "WholeModel", "write_diffusers_folder", "write_single_file"]
 
@@ -53,10 +54,10 @@ def write_single_file(path: Path, weights: ModelWeights, *, dtype: torch.dtype |
     """Write the model under exactly the original's names, atomically; the suffix decides between .safetensors and .ckpt.
 
     Weights are converted to `dtype`, or keep the number format they have when it is None. The twelve buffers of the schedule
-    are recomputed in float32 and position ids are int64, as the original's strict loader wants them. A .safetensors file is
-    written tensor by tensor and carries `metadata` beside what tells other programs the family. A .ckpt is put together in
-    memory; it has the entries of a file that the original trained and pruned, and of the metadata only `global_step` and
-    `epoch`. Raises ModelFileError when the suffix is another.
+    are recomputed in float32 and position ids are int64, as the original's strict loader wants them. Both are written tensor
+    by tensor. A .safetensors file carries `metadata` beside what tells other programs the family. A .ckpt has the entries of
+    a file that the original trained and pruned, and of the metadata only `global_step` and `epoch`. Raises ModelFileError
+    when the suffix is another.
     """
     if path.suffix not in SINGLE_FILE_SUFFIXES:
         found = f"'{path.suffix}'" if path.suffix else "no suffix"
@@ -68,15 +69,8 @@ def write_single_file(path: Path, weights: ModelWeights, *, dtype: torch.dtype |
         specified = {**_model_specification(weights, path.stem), **metadata}
         write_tensors(path, {**buffers, **tensors}, dtype=dtype, unchanged=buffers, metadata=specified, after=release)
         return
-    state_dict = dict(buffers)
-    for name, tensor in tensors.items():
-        wanted = dtype or tensor.dtype
-        state_dict[name] = tensor.detach().to("cpu", wanted, copy=True, memory_format=torch.contiguous_format)
-        release(tensor)
-    checkpoint = {**{name: _whole_number(metadata.get(name, "")) for name in ("epoch", "global_step")}, **_LIGHTNING}
-    checkpoint["state_dict"] = state_dict
-    with atomic_file(path) as partial, partial.open("wb") as file:  # by name, torch would put that name into the archive
-        torch.save(checkpoint, file)
+    beside = {**{name: _whole_number(metadata.get(name, "")) for name in ("epoch", "global_step")}, **_LIGHTNING}
+    write_torch_archive(path, {**buffers, **tensors}, beside=beside, dtype=dtype, unchanged=buffers, after=release)
 
 
 def write_diffusers_folder(
