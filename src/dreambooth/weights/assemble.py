@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dreambooth.errors import ModelFileError
-from dreambooth.families.recognition import recognise
+from dreambooth.families.prediction_signs import PredictionSign, prediction_problems
+from dreambooth.families.recognition import SUPPORTED, recognise
 from dreambooth.families.shapes import shapes_of
 from dreambooth.weights.key_map import MappedPart, check_parts
 from dreambooth.weights.model_weights import ModelForm, ModelWeights, PartReport, ReadingReport, UNetWeights
@@ -31,18 +32,22 @@ class FoundModel:
     bookkeeping: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    signs: tuple[PredictionSign, ...] = ()
+    """Where the model states its prediction."""
 
 
 def assemble(found: FoundModel, *, hint: str) -> ModelWeights:
     """Recognize the family, check every tensor against its blueprint and report the rest.
 
-    Raises ModelFileError that names the family when it is another one, or lists all missing and wrongly shaped tensors;
-    `hint` is then the way out.
+    Raises ModelFileError that names the family or the prediction when it is another one, or lists all missing and wrongly
+    shaped tensors; `hint` is then the way out.
     """
     try:
         family = recognise({name: shapes_of(part.tensors) for name, part in found.parts.items()})
     except ModelFileError as error:
         raise ModelFileError([f"{found.source}: {problem}" for problem in error.problems], hint=error.hint) from error
+    if problems := prediction_problems(found.signs, supported=family.prediction):
+        raise ModelFileError([f"{found.source}: {problem}" for problem in problems], hint=SUPPORTED)
     checked = {name: (found.parts[name], part.blueprint) for name, part in family.parts.items()}
     check_parts(list(checked.values()), hint=hint)
     parts = {name: {key: part.tensors[key] for key in blueprint} for name, (part, blueprint) in checked.items()}

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dreambooth.errors import ModelFileError
 from dreambooth.families.key_pairs import same_names
+from dreambooth.families.prediction_signs import prediction_signs
 from dreambooth.families.recognition import FOLDER_STEMS, SUPPORTED
 from dreambooth.families.text_keys import POSITION_IDS, canonical_text, position_ids_note
 from dreambooth.families.vae_keys import canonical_attention, canonical_vae_keys
@@ -51,6 +52,7 @@ def read_diffusers_folder(folder: Path, *, weights: WeightsChoice) -> ModelWeigh
     if any(canonical_attention(name) != name for name in vae):
         notes.append("the VAE's attention uses old key names; they were converted")
     text_keys = same_names(map(canonical_text, text))
+    metadata = {key: value for file in files for key, value in file.metadata.items() if key != "format"}
     found = FoundModel(
         source=folder,
         form="diffusers folder",
@@ -64,7 +66,10 @@ def read_diffusers_folder(folder: Path, *, weights: WeightsChoice) -> ModelWeigh
         also_there=also_there,
         neutralised=tuple(sorted({name for file in files for name in file.neutralised})),
         notes=tuple(notes),
-        metadata={key: value for file in files for key, value in file.metadata.items() if key != "format"},
+        metadata=metadata,
+        signs=prediction_signs(
+            names=unet, metadata=metadata, scheduler=_read_json(folder / "scheduler" / "scheduler_config.json")
+        ),
     )
     weights_read = assemble(found, hint=_DAMAGED)
     return weights_read.made_for(_stated_side(folder, weights_read.family.downsampling))
@@ -72,8 +77,7 @@ def read_diffusers_folder(folder: Path, *, weights: WeightsChoice) -> ModelWeigh
 
 def _stated_side(folder: Path, downsampling: int) -> int | None:
     """The side in pixels of the pictures that the folder's UNet says it is for."""
-    config = folder / "unet" / "config.json"
-    side = _read_json(config).get("sample_size") if config.is_file() else None
+    side = _read_json(folder / "unet" / "config.json").get("sample_size")
     return side * downsampling if isinstance(side, int) else None
 
 
@@ -144,15 +148,12 @@ def _refuse_other_families(folder: Path) -> None:
     for part, kind in kinds.items():
         if (folder / part).is_dir():
             raise ModelFileError(f"{folder}: this is {kind} (it has {part})", hint=SUPPORTED)
-    scheduler = folder / "scheduler" / "scheduler_config.json"
-    prediction = _read_json(scheduler).get("prediction_type", "epsilon") if scheduler.is_file() else "epsilon"
-    if prediction != "epsilon":
-        raise ModelFileError(
-            f"{scheduler}: this model predicts {prediction}; expected one that predicts epsilon", hint=SUPPORTED
-        )
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    """Empty when there is no such file."""
+    if not path.is_file():
+        return {}
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:

@@ -10,7 +10,7 @@ from dreambooth.config import read_yaml
 from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.families.family import Family
 
-__all__ = ["check_original_config", "contradictions", "flat_entries"]
+__all__ = ["check_original_config", "config_beside", "contradictions", "flat_entries"]
 
 _UNET = "model.params.unet_config.params"
 _TEXT = "model.params.cond_stage_config.target"
@@ -30,6 +30,19 @@ def check_original_config(path: Path, family: Family) -> None:
     if problems := contradictions(entries, family):
         hint = "Give the YAML that belongs to the checkpoint, or omit --config."
         raise ModelFileError([f"{path}: {problem}" for problem in problems], hint=hint)
+
+
+def config_beside(model: Path) -> dict[str, Any]:
+    """The entries (dotted key to value) of the YAML of the model's own name beside it, where other programs look for it too;
+    empty when there is none, or when it is something else.
+    """
+    path = model.with_suffix(".yaml")
+    if path == model or not path.is_file():
+        return {}
+    try:
+        return dict(flat_entries(read_yaml(path)))
+    except SettingsError:
+        return {}
 
 
 def contradictions(entries: Mapping[str, Any], family: Family) -> list[str]:

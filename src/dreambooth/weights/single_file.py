@@ -11,14 +11,16 @@ from torch import Tensor
 
 from dreambooth.diffusion.schedule import ddpm_buffers, scaled_linear_schedule
 from dreambooth.errors import ModelFileError
+from dreambooth.families.prediction_signs import MARKERS, PredictionSign, prediction_signs
 from dreambooth.families.recognition import SUPPORTED, foreign_kind
 from dreambooth.families.text_keys import POSITION_IDS, TEXT_PREFIX, original_text, position_ids_note, text_keys, text_names
 from dreambooth.families.unet_keys import AVERAGE_PREFIX, UNET_PREFIX, average_keys, unet_keys, unet_layout
 from dreambooth.families.vae_keys import VAE_PREFIX, original_attention, vae_keys, vae_layout
 from dreambooth.weights.assemble import FoundModel, assemble
-from dreambooth.weights.containers import open_tensor_file
+from dreambooth.weights.containers import TensorFile, open_tensor_file
 from dreambooth.weights.key_map import MappedPart, find_tensors
 from dreambooth.weights.model_weights import ModelWeights, UNetWeights
+from dreambooth.weights.original_config import config_beside
 from dreambooth.weights.settings import WeightsChoice
 
 __all__ = ["read_single_file"]
@@ -28,6 +30,7 @@ _TRAINING_LOSS = f"{VAE_PREFIX}loss."  # the discriminator beside which the VAE 
 _BOOKKEEPING = ("logvar", "lvlb_weights", "scale_factor", f"{AVERAGE_PREFIX}decay", f"{AVERAGE_PREFIX}num_updates")
 _DAMAGED = "The file is damaged or was written by an unknown program: download it again, or give another one."
 _ROUNDING = 1e-6  # float32 holds alpha_bar to 1e-7; half precision is off by 1e-4
+_NO_SIGNAL = 1e-4  # alpha_bar at the end of a schedule of zero terminal SNR; the family's ends at 0.0047
 _SCHEDULE = ddpm_buffers(scaled_linear_schedule())
 
 Tensors = dict[str, Tensor]
@@ -64,10 +67,25 @@ def read_single_file(path: Path, *, weights: WeightsChoice) -> ModelWeights:
         bookkeeping=file.bookkeeping,
         notes=(*notes, *_spelling_notes(vae, text)),
         metadata=file.metadata,
+        signs=_signs(file),
     )
     is_partial = unet_weights == "ema" and len(unet.tensors) < len(raw)
     hint = "--weights raw reads the other UNet weights of this file." if is_partial else _DAMAGED
     return assemble(found, hint=hint).made_for(_stated_side(file.metadata))
+
+
+def _signs(file: TensorFile) -> tuple[PredictionSign, ...]:
+    """Where the file states its prediction; a stored schedule that ends without any signal is a sign too."""
+    signs = prediction_signs(names=file.tensors, metadata=file.metadata, original_config=config_beside(file.path))
+    stored = file.tensors.get("alphas_cumprod")
+    if stored is not None and stored.numel() and float(stored.flatten()[-1]) < _NO_SIGNAL:
+        return (
+            *signs,
+            PredictionSign(
+                f"the tensor alphas_cumprod, which ends at {float(stored.flatten()[-1]):.1g}", has_zero_terminal_snr=True
+            ),
+        )
+    return signs
 
 
 def _stated_side(metadata: Mapping[str, str]) -> int | None:
@@ -101,6 +119,8 @@ def _set_aside(tensors: Tensors) -> tuple[Tensors, list[str]]:
         if original_text(name) == TEXT_PREFIX + POSITION_IDS:
             if tensor.dtype != torch.int64:
                 notes.append(position_ids_note(tensor))
+        elif name.rpartition(".")[2] in MARKERS:
+            continue
         elif name not in _SCHEDULE and name not in _BOOKKEEPING and not name.startswith(_TRAINING_LOSS):
             rest[name] = tensor
     return rest, [*_schedule_notes(tensors), *notes]
