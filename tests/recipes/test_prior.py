@@ -143,6 +143,13 @@ def test_settings_of_training_are_refused(screen: Screen, tmp_path: Path) -> Non
         run(screen, tmp_path / "none.ckpt", tmp_path, prior_weight=0.5, also_prior=(tmp_path,))
 
 
+def test_a_class_prompt_that_is_cut_or_silent_is_told(screen: Screen, toybox_file: Path, tmp_path: Path) -> None:
+    long = "a red and blue thing on the table near the window, " * 8
+    run(screen, toybox_file, tmp_path, num_prior_images=1, class_prompt=f"{long}{{class_word}}")
+    said = screen.file.getvalue()
+    assert "does not say the class word 'dog'" in said and "this part is ignored" in said
+
+
 def test_a_set_for_training_is_the_set_of_the_command(
     screen: Screen, base: ModelWeights, components: Components, toybox_file: Path, tmp_path: Path
 ) -> None:

@@ -309,6 +309,19 @@ def test_everything_wrong_is_said_at_once_and_before_any_model_is_built(
     assert [path.name for path in full.iterdir()] == ["letter.txt"]
 
 
+def test_a_token_that_no_caption_says_is_refused_or_told(
+    run_settings: MakeSettings, display: Display, said: Callable[[], str]
+) -> None:
+    subject = {"instance_prompt": "photo of a zwx backpack"}
+    with pytest.raises(DreamboothError, match="none of the 3 captions says the token 'sks'") as caught:
+        train(run_settings(subject=subject), display)
+    assert "--token zwx" in str(caught.value) and "--allow-silent-token" in str(caught.value)
+    settings = run_settings(subject={**subject, "allow_silent_token": True}, loop={"steps": 1})
+    done = train(settings, display)
+    assert "warning: 3 of 3 captions do not say the token 'sks'" in said()
+    assert f"dreambooth generate --model {done.run} --prompt 'photo of a zwx backpack'" in said()
+
+
 def test_a_full_disk_is_seen_before_the_run(
     run_settings: MakeSettings, display: Display, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,7 @@ def settings_of(collected: Collected) -> TrainSettings:
 
     Raises SettingsError with all problems, including those of the translation.
     """
+    collected.default("subject.allow_silent_token", True)  # the original never looked; a warning remains
     given = nested(collected.values)
     where, below = read_preset("original")
     problems = list(collected.problems)

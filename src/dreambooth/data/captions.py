@@ -38,6 +38,7 @@ __all__ = [
     "names_not_utf8",
     "prior_caption",
     "without_gaps",
+    "words_for",
 ]
 
 
@@ -74,10 +75,15 @@ def default_prior_caption(prior: PriorSettings, subject: SubjectSettings) -> str
 
 def named_subjects(photos: Iterable[Photo], subject: SubjectSettings) -> tuple[Words, ...]:
     """What the subjects of the photos are called: several where names of folders say so, else the one of the settings."""
-    words = Words(subject.token, subject.class_word)
     if subject.captions == "prompt":
-        return (words,)
-    return tuple(dict.fromkeys(words_of_photo(_place(photo, subject.photos), words) for photo in photos))
+        return (Words(subject.token, subject.class_word),)
+    return tuple(dict.fromkeys(words_for(photo, subject) for photo in photos))
+
+
+def words_for(photo: Photo, subject: SubjectSettings) -> Words:
+    """What the subject of a photo is called: by its folders where captions come from names, else by the settings."""
+    words = Words(subject.token, subject.class_word)
+    return words if subject.captions == "prompt" else words_of_photo(_place(photo, subject.photos), words)
 
 
 def _place(photo: Photo, folder: Path) -> Path:

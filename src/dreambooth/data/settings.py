@@ -81,6 +81,9 @@ class SubjectSettings(Settings):
     captions: Captions = "prompt"
     """Source of captions: prompt, or filename for file and folder names, in which S is the token and C the class word."""
 
+    allow_silent_token: bool = False
+    """Train although no caption contains the token, so that it would not be learned."""
+
     @property
     def has_class(self) -> bool:
         """Whether there is a class word."""

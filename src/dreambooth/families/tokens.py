@@ -18,11 +18,12 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-__all__ = ["TokenDescription", "describe_token", "propose_tokens"]
+__all__ = ["TokenDescription", "describe_token", "is_rare", "propose_tokens", "says"]
 
 _FOLDER = Path(__file__).parent
 _END = "</w>"
 _CONTROL = ("<|startoftext|>", "<|endoftext|>")
+_MOST_READ = 75  # a text encoder reads 77 tokens, two of which mark the start and the end
 _RARE_FROM = 40_000  # the last fifth of the entries; backpack is 14894, otter 22456, corgi 31320, teapot 40749
 _PROPOSED = re.compile(r"(?!.*(.)\1\1)[b-df-hj-np-tv-xz]{3,4}")  # without a vowel it is no word and no name
 
@@ -42,6 +43,20 @@ def describe_token(word: str) -> TokenDescription:
     encoded = _tokenizer().encode(word, add_special_tokens=False)
     pieces, ids = tuple(encoded.tokens), tuple(encoded.ids)
     return TokenDescription(word, pieces, ids, tuple(_warnings(word, pieces, ids)))
+
+
+def says(text: str, word: str, *, is_cut: bool = True) -> bool:
+    """Whether `word` is in `text` as tokens of its own; `is_cut`: in the part that a text encoder reads. No word is always."""
+    valid = (either.encode(errors="replace").decode() for either in (text, word))  # names of files may have odd bytes
+    heard, named = (_tokenizer().encode(either, add_special_tokens=False).ids for either in valid)
+    heard = heard[:_MOST_READ] if is_cut else heard
+    return any(heard[start : start + len(named)] == named for start in range(len(heard) - len(named) + 1)) or not named
+
+
+def is_rare(word: str) -> bool:
+    """Whether `word` may be meant as a name: rare in the vocabulary, or no single entry of it."""
+    ids = _tokenizer().encode(word, add_special_tokens=False).ids
+    return len(ids) > 1 or (len(ids) == 1 and ids[0] >= _RARE_FROM)
 
 
 def propose_tokens(num: int) -> tuple[str, ...]:

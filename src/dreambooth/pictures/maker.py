@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from dreambooth.runtime.device import describe_device
 from dreambooth.sampling.batches import make_pictures
 from dreambooth.sampling.metadata import picture_text
 from dreambooth.sampling.placing import picture_dtype, place
-from dreambooth.sampling.prompts import cut_words
+from dreambooth.sampling.prompts import cut_warnings
 from dreambooth.sampling.records import Picture, SamplingOptions
 from dreambooth.sampling.sampler import check_size
 from dreambooth.sampling.settings import SampleSettings
@@ -76,7 +76,8 @@ def pictures_with(
     """`made_pictures` with the model that `built` returns; it is called only after the size was checked."""
     options = _options(sample, base)
     check_size(base.family.downsampling, height=options.height, width=options.width)
-    _warn_of_cut_words(dict.fromkeys((*(picture.prompt for picture in pictures), options.negative_prompt)), base, display)
+    for warning in cut_warnings(base.family.load_tokenizer(), (*(one.prompt for one in pictures), options.negative_prompt)):
+        display.warn(warning)
     model = built()
     with display.progress("images", len(pictures) * sample.steps, "steps") as advance:
         made = make_pictures(
@@ -104,14 +105,6 @@ def _options(asked: SampleSettings, base: ModelWeights) -> SamplingOptions:
         eta=asked.eta,
         negative_prompt=asked.negative_prompt,
     )
-
-
-def _warn_of_cut_words(prompts: Iterable[str], base: ModelWeights, display: Display) -> None:
-    tokenizer = base.family.load_tokenizer()
-    for prompt in prompts:
-        if cut := cut_words(tokenizer, prompt):
-            shown = cut if len(cut) <= 200 else f"{cut[:200]}..."
-            display.warn(f'"{prompt[:40]}..." is longer than the 77 tokens the model reads; this part is ignored: "{shown}"')
 
 
 def _name_of(dtype: torch.dtype) -> str:

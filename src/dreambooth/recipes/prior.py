@@ -14,8 +14,10 @@ from dreambooth.runtime.device import choose_device, describe_device
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.runtime.processes import OneProcess
 from dreambooth.sampling.placing import picture_dtype, place
+from dreambooth.sampling.prompts import cut_warnings
 from dreambooth.sampling.sampler import check_size
 from dreambooth.schema.verbs import PriorRecipeSettings
+from dreambooth.trainer.caption_checks import class_prompt_warnings
 from dreambooth.weights.read import read_model
 
 __all__ = ["PriorResult", "prior"]
@@ -48,6 +50,9 @@ def prior(settings: PriorRecipeSettings, display: Display) -> PriorResult:
         options = _options(asked, size, settings.seed)
         request = _request(settings.class_word, asked, options, base.digest())
         prior_set = PriorSet.open(asked.prior_folder or Path("class-images"), settings.class_word, request)
+        cut = cut_warnings(base.family.load_tokenizer(), [request.prompt])
+        for warning in (*class_prompt_warnings(request.prompt, settings.class_word), *cut):
+            display.warn(warning)
         missing = prior_set.missing(asked.num_prior_images)
         if missing:
             dtype = picture_dtype(None, device)

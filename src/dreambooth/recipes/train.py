@@ -23,6 +23,7 @@ from dreambooth.runs.status import recorded_status
 from dreambooth.runtime.distributed import start_processes
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.schema.verbs import TrainSettings
+from dreambooth.trainer.caption_checks import is_silent
 from dreambooth.trainer.journal import Journal, SilentJournal
 from dreambooth.trainer.material import gather_material
 from dreambooth.trainer.messages import (
@@ -220,7 +221,10 @@ def _finish(session: Session, display: Display, *, is_done: bool) -> TrainResult
         )
     if chosen := what_was_chosen(session):
         display.say(chosen["text"])
-    prompt = session.previewer.prompts[0] if session.previewer.prompts else ready.learned.subject.token
+    photos, token = ready.learned.photos, ready.learned.subject.token
+    prompt = session.previewer.prompts[0] if session.previewer.prompts else token
+    if is_silent(photos, token) and not any(caption in prompt for caption in {one.caption for one in photos}):
+        prompt = photos[0].caption
     use = f"dreambooth generate --model {quoted(model_name(run.path))} --prompt {quoted(prompt)}"
     display.say(f"The model is {run.final_model}. To use it:\n  {use}")
     return TrainResult(run.path, run.final_model, step)

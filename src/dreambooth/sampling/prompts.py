@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from dreambooth.errors import SettingsError
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
-__all__ = ["cut_words", "read_prompts"]
+__all__ = ["cut_warnings", "cut_words", "read_prompts"]
 
 
 def read_prompts(path: Path, *, name: str = "prompts_file") -> tuple[str, ...]:
@@ -28,6 +29,20 @@ def read_prompts(path: Path, *, name: str = "prompts_file") -> tuple[str, ...]:
     if not prompts:
         raise SettingsError(f"{name} is {path}: expected one prompt a line, found no prompt")
     return prompts
+
+
+def cut_warnings(tokenizer: CLIPTokenizer, prompts: Iterable[str]) -> list[str]:
+    """One sentence for each prompt that is longer than a text encoder reads, with the words that are lost."""
+    lost = ((prompt, cut_words(tokenizer, prompt)) for prompt in dict.fromkeys(prompts))
+    return [
+        f'"{prompt[:40]}..." is longer than the 77 tokens the model reads; this part is ignored: "{_shortened(cut)}"'
+        for prompt, cut in lost
+        if cut
+    ]
+
+
+def _shortened(text: str, length: int = 200) -> str:
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def cut_words(tokenizer: CLIPTokenizer, prompt: str) -> str:

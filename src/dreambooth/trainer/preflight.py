@@ -26,6 +26,7 @@ from dreambooth.runtime.processes import Processes
 from dreambooth.sampling.sampler import check_size
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainees.parts import trained_parts
+from dreambooth.trainer.caption_checks import caption_warnings, check_token_is_said
 from dreambooth.trainer.disk_space import check_disk_space, run_bytes
 from dreambooth.trainer.preflight_tables import show_captions, show_problems
 from dreambooth.trainer.problems import Problems
@@ -74,8 +75,7 @@ def check_everything(
         problems.attempt(lambda: _check_disk(settings, chosen.plan, base, run))
     pictures = find_pictures(settings.subject, settings.prior, resolution=resolution)
     show_problems(pictures, display)
-    problems.attempt(lambda: raise_if_errors(pictures.problems))
-    problems.attempt(lambda: _check_can_score(settings, pictures))
+    _check_pictures(pictures, settings, problems, is_resume=is_resume)
     trained = None if base is None or not processes.is_main else base.made_for(resolution)
     encoders = None if trained is None else problems.attempt(lambda: encoders_of_run(settings.selection, run, trained))
     problems.attempt(lambda: check_size(base.family.downsampling if base else 8, height=size.height, width=size.width))
@@ -85,7 +85,8 @@ def check_everything(
     assert base is not None
     if settings.subject.captions == "filename":
         show_captions(pictures, display)
-    for warning in dict.fromkeys((*chosen.warnings, *_warnings(settings, pictures, is_resume=is_resume))):
+    about_captions = caption_warnings(pictures, settings.subject, settings.prior, base.family.load_tokenizer())
+    for warning in dict.fromkeys((*chosen.warnings, *_warnings(settings, pictures, is_resume=is_resume), *about_captions)):
         display.warn(warning)
     return records_of_run(
         _filled_in(settings, chosen, resolution),
@@ -101,6 +102,13 @@ def check_everything(
             workload=workload,
         ),
     )
+
+
+def _check_pictures(pictures: Pictures, settings: TrainSettings, problems: Problems, *, is_resume: bool) -> None:
+    problems.attempt(lambda: raise_if_errors(pictures.problems))
+    if not is_resume:
+        problems.attempt(lambda: check_token_is_said(pictures, settings.subject))
+    problems.attempt(lambda: _check_can_score(settings, pictures))
 
 
 def _model_names(settings: TrainSettings, num_pictures: PerRole) -> ModelNames:

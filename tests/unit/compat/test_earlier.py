@@ -56,6 +56,7 @@ def test_the_command_of_the_readme_is_the_original_run() -> None:
         "subject.token": "sks",
         "subject.instance_prompt": "photo of a {token} {class_word}",
         "subject.captions": "prompt",
+        "subject.allow_silent_token": True,  # the original never looked
         "views.resolution": 512,
         "views.crop": "squash",
         "views.flip_probability": 0.5,
