@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,6 +78,13 @@ def test_it_is_kept_clean_and_valid(notebook: Any) -> None:
     assert [cell.id for cell in code if any(line.startswith(("!", "%")) for line in cell.source.splitlines())] == []
 
 
+def test_every_variable_is_a_form_in_colab(notebook: Any) -> None:
+    lines = [line for cell in notebook.cells if _is_parameters(cell) for line in cell.source.splitlines()]
+    assert len(lines) > 20
+    form = r"# @markdown .+|[A-Z_]+ = .+  # @param (\[.*\] )?\{type:\"(string|integer|boolean|raw)\"\}"
+    assert [line for line in lines if not re.fullmatch(form, line)] == []
+
+
 def test_every_section_that_asks_something_begins_with_its_variables(notebook: Any) -> None:
     """A variable in capitals is one to change: it is assigned in a parameter cell, before it is read."""
     known: set[str] = set()
@@ -91,12 +99,12 @@ def test_every_section_that_asks_something_begins_with_its_variables(notebook: A
 
 
 def test_a_machine_that_was_taken_away_needs_the_sections_that_the_last_one_names(notebook: Any) -> None:
-    """Sections 2, 3 and 12 alone, in a fresh kernel: they define every name that they use."""
+    """Sections 2, 3 and 13 alone, in a fresh kernel: they define every name that they use."""
     section, known = "", set(dir(builtins))
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             section = cell.source.partition(".")[0].removeprefix("## ")
-        elif section in ("2", "3", "12"):
+        elif section in ("2", "3", "13"):
             nodes = list(ast.walk(ast.parse(cell.source)))
             imported = [alias for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names]
             known |= {(alias.asname or alias.name).partition(".")[0] for alias in imported}
@@ -122,6 +130,8 @@ def test_it_runs_from_top_to_bottom(notebook: Any, photos: Path, tmp_path: Path,
         "PREVIEW_STEPS": 2,
         "MORE": {"preview_prompts": ["{instance_prompt}"], "validation_steps": 2},
         "STEP": 1,
+        "MEASURE": True,
+        "IMAGES_PER_PROMPT": 1,
         "NUM_PICTURES": 1,
         "HOW": {"steps": 2},
     }
@@ -134,6 +144,8 @@ def test_it_runs_from_top_to_bottom(notebook: Any, photos: Path, tmp_path: Path,
     assert not (run.parent / "class-images").exists()
     assert len(list((tmp_path / "place" / "pictures").glob("*.png"))) == 2
 
+    assert "resolution: 64" in (run / "config.yaml").read_text(encoding="utf-8")
+    assert "The subject was" in (run / "evaluation" / "report.html").read_text(encoding="utf-8")
     training = _shown(_cell_with(filled, "train(run, **settings)"))
     assert "<svg" in training and "photos on fixed noise" in training
     assert "step 2 of 2" in training

@@ -40,7 +40,7 @@ ImageSource = NDArray[np.uint8] | Path
 """An image, or its file, which is opened only when it is drawn."""
 
 _GAP = 4
-_SMALL = 128  # pixels
+_SMALL = 256  # pixels
 _QUALITY = 85
 _LABEL_WIDTH = 160
 _LINE_HEIGHT = 18
@@ -78,7 +78,7 @@ def caption_image(caption: str, *, side: int) -> NDArray[np.uint8]:
 
 
 def inline_image(image: ImageSource, *, largest: int = 768) -> str:
-    """The image as a data URI: PNG up to 128 pixels, else JPEG of at most `largest` pixels, which keeps pages small."""
+    """The image as a data URI: PNG up to 256 pixels, else JPEG of at most `largest` pixels, which keeps pages small."""
     with _open(image) as opened:
         picture = opened.convert("RGB")
     kind = "png" if max(picture.size) <= _SMALL else "jpeg"
