@@ -47,8 +47,13 @@ class Display(Protocol):
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Show rows of cells under column names."""
 
-    def progress(self, description: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]:
-        """Show how far a job of `total` things (plural name `unit`) is; call the yielded `advance(n)` after every n of them."""
+    def progress(
+        self, description: str, total: int, unit: str, *, parts: int = 1
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Show how far a job of `total` things (plural name `unit`) is, each of which is done in `parts`.
+
+        Call the yielded `advance(n)` after every n parts.
+        """
 
     def training(self, *, first_step: int, last_step: int) -> AbstractContextManager[Callable[[TrainingStatus], None]]:
         """Show a training that goes from the state after `first_step` to `last_step`; call what is yielded after each step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,37 +46,38 @@ class ConsoleDisplay:
         self.console.print(table)
 
     @contextmanager
-    def progress(self, description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    def progress(self, description: str, total: int, unit: str, *, parts: int = 1) -> Iterator[Callable[[int], None]]:
         """A bar, or a line now and then, with the rate and the time left."""
         draw = self._bar if self.console.is_terminal else self._lines
         with draw(description, total, unit) as show:
-            start, done = time.monotonic(), 0
+            start, done_parts = time.monotonic(), 0
 
             def advance(count: int) -> None:
-                nonlocal done
-                done += count
+                nonlocal done_parts
+                done_parts += count
+                done = done_parts / parts
                 seconds = time.monotonic() - start
-                left = f"{format_duration((total - done) * seconds / max(done, 1))} left"
+                left = f"{format_duration((total - done) * seconds / max(done, 1 / parts))} left"
                 show(done, f"{format_rate(done, seconds, unit)}, {left if done < total else format_duration(seconds)}")
 
             yield advance
 
     @contextmanager
-    def _bar(self, description: str, total: int, unit: str) -> Iterator[Callable[[int, str], None]]:
+    def _bar(self, description: str, total: int, unit: str) -> Iterator[Callable[[float, str], None]]:
         name, pace = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[pace]}")
-        with Progress(name, BarColumn(), MofNCompleteColumn(), pace, console=self.console) as bar:
+        with _unechoed(), Progress(name, BarColumn(), MofNCompleteColumn(), pace, console=self.console) as bar:
             task = bar.add_task(description, total=total, pace=unit)
             yield lambda done, pace: bar.update(task, completed=done, pace=pace)
 
     @contextmanager
-    def _lines(self, description: str, total: int, unit: str) -> Iterator[Callable[[int, str], None]]:
+    def _lines(self, description: str, total: int, unit: str) -> Iterator[Callable[[float, str], None]]:
         last = time.monotonic()
 
-        def show(done: int, pace: str) -> None:
+        def show(done: float, pace: str) -> None:
             nonlocal last
             if done >= total or time.monotonic() - last >= _PLAIN_SECONDS:
                 last = time.monotonic()
-                self.say(f"{description}: {done}/{total} {unit}, {pace}")
+                self.say(f"{description}: {int(done)}/{total} {unit}, {pace}")
 
         yield show
 
@@ -90,7 +92,7 @@ class ConsoleDisplay:
         columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
         progress = Progress(*columns, TimeElapsedColumn(), console=self.console)
         task = progress.add_task("training", total=last_step, completed=first_step, left="")
-        with Live(console=self.console, refresh_per_second=4, transient=False) as live:
+        with _unechoed(), Live(console=self.console, refresh_per_second=4, transient=False) as live:
 
             def show(status: TrainingStatus) -> None:
                 progress.update(task, completed=status.step, left=f"{status.time_left} left")
@@ -117,3 +119,22 @@ class ConsoleDisplay:
 
     def event(self, kind: str, values: Mapping[str, Any]) -> None:
         """Not shown: a person reads the table and the sentences."""
+
+
+@contextmanager
+def _unechoed() -> Iterator[None]:
+    """Inside, the terminal does not print ^C, which would break the line of a bar in two so that it is drawn twice."""
+    try:
+        import termios
+
+        terminal = sys.stdin.fileno()
+        before = termios.tcgetattr(terminal)
+    except (ImportError, OSError, ValueError, AttributeError, termios.error):  # Windows, or no terminal to read from
+        yield
+        return
+    *first, local_modes, speed_in, speed_out, characters = before
+    termios.tcsetattr(terminal, termios.TCSADRAIN, [*first, local_modes & ~termios.ECHOCTL, speed_in, speed_out, characters])
+    try:
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)

@@ -36,14 +36,14 @@ class EventsDisplay:
         self._listen({"event": "table", "title": title, "columns": list(columns), "rows": [list(row) for row in rows]})
 
     @contextmanager
-    def progress(self, description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        """A record at the beginning, with 0 done, and one after each advance."""
+    def progress(self, description: str, total: int, unit: str, *, parts: int = 1) -> Iterator[Callable[[int], None]]:
+        """A record at the beginning, with 0 done, and one after each advance; `done` counts whole things."""
         done = 0
 
         def advance(count: int) -> None:
             nonlocal done
             done += count
-            self._listen({"event": "progress", "description": description, "done": done, "total": total, "unit": unit})
+            self._listen({"event": "progress", "description": description, "done": done // parts, "total": total, "unit": unit})
 
         advance(0)
         yield advance

@@ -24,7 +24,7 @@ class SilentDisplay:
         """Nothing."""
 
     @contextmanager
-    def progress(self, description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    def progress(self, description: str, total: int, unit: str, *, parts: int = 1) -> Iterator[Callable[[int], None]]:
         """Nothing."""
         yield lambda count: None
 

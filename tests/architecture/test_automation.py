@@ -78,11 +78,17 @@ def _pytest_problem(arguments: list[str]) -> str | None:
     return f"no such tests: {absent}" if absent else None
 
 
+def _make_problem(arguments: list[str]) -> str | None:
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    return None if set(arguments) <= set(targets) else f"no such target: {arguments}"
+
+
 def _mkdocs_problem(_: list[str]) -> str | None:
     return None if (ROOT / "mkdocs.yml").is_file() and EXTRAS["docs"] else "no pages"
 
 
 _CHECKS = {
+    "make": _make_problem,
     "pip": _pip_problem,
     "dreambooth": _dreambooth_problem,
     "python": _python_problem,

@@ -66,7 +66,7 @@ def test_the_pictures_asked_for_are_written_with_their_settings_and_grids(
     assert pixels(result.grids[0]).shape == (2 * 132, 2 * 68, 3)
     shown = screen.file.getvalue()
     assert f"Stable Diffusion 1 from {golden_checkpoint} (EMA weights) on cpu" in shown
-    assert "images: 18/18 steps" in shown
+    assert "images: 6/6 images" in shown
     assert f"Wrote to {tmp_path / 'a' / 'b'}: {dogs[0]} to {cats[-1]}" in shown
 
 
@@ -144,5 +144,5 @@ def test_the_installed_command(tmp_path: Path) -> None:
     done = subprocess.run([command, *arguments, *where], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert "4/4 steps" in done.stdout
+    assert "1/1 images" in done.stdout
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["00000-a-dog.png"]

@@ -156,7 +156,7 @@ def test_a_set_for_training_is_the_set_of_the_command(
     made = run(screen, toybox_file, tmp_path, num_prior_images=2)
     prior_set = make(screen, base, components, tmp_path, num_prior_images=3, prior_batch_size=1)
     assert prior_set.folder == made.folder
-    assert "class images: 2/2 steps" in screen.file.getvalue()  # two steps of the one picture that was missing
+    assert "class images: 1/1 images" in screen.file.getvalue(), "the one that was missing"
     assert prior_set.missing(3) == []
     assert [image.caption for image in prior_set.images(3)] == ["photo of a dog"] * 3
 

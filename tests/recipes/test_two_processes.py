@@ -90,8 +90,8 @@ def test_the_class_images_are_the_same_pictures(runs: dict[int, tuple[Path, str]
 
 @pytest.mark.slow
 def test_each_process_makes_its_share_of_the_class_images(runs: dict[int, tuple[Path, str]]) -> None:
-    assert "class images: 8/8 steps" in runs[1][1]  # four pictures of two steps
-    assert "class images: 4/4 steps" in runs[2][1]
+    assert "class images: 4/4 images" in runs[1][1]
+    assert "class images: 2/2 images" in runs[2][1]
 
 
 @pytest.mark.slow

@@ -6,13 +6,16 @@ import io
 import os
 import shutil
 import subprocess
+import sys
 import time
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from dreambooth.display import format_duration, format_rate, quoted
 from dreambooth.display_console import ConsoleDisplay
+from dreambooth.display_events import EventsDisplay
 
 
 def _display(*, is_terminal: bool = False, width: int = 80) -> tuple[ConsoleDisplay, io.StringIO]:
@@ -100,3 +103,43 @@ def test_a_command_can_be_typed_again_whatever_its_names() -> None:
     if shell := shutil.which("bash"):
         command = [shell, "-c", f"printf %s {quoted(odd)}"]
         assert subprocess.run(command, check=True, capture_output=True).stdout == os.fsencode(odd)
+
+
+def test_things_that_are_done_in_parts_are_counted_whole(clock: list[float]) -> None:
+    display, out = _display()
+    with display.progress("class images", 2, "images", parts=50) as advance:
+        for count in (25, 50, 25):
+            clock[0] += 10.0
+            advance(count)
+    assert out.getvalue().splitlines() == [
+        "class images: 0/2 images, 20.00 s/image, 30 s left",
+        "class images: 1/2 images, 13.33 s/image, 7 s left",
+        "class images: 2/2 images, 15.00 s/image, 30 s",
+    ]
+
+
+def test_an_event_counts_whole_things_as_well() -> None:
+    records: list[Any] = []
+    with EventsDisplay(records.append).progress("class images", 2, "images", parts=4) as advance:
+        advance(6)
+        advance(2)
+    assert [(record["done"], record["total"]) for record in records] == [(0, 2), (1, 2), (2, 2)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no termios")
+def test_a_bar_keeps_the_terminal_from_printing_ctrl_c_into_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pty
+    import termios
+
+    main, second = pty.openpty()
+
+    def prints_control() -> bool:
+        return bool(termios.tcgetattr(second)[3] & termios.ECHOCTL)
+
+    with os.fdopen(main), os.fdopen(second) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        assert prints_control()
+        with pytest.raises(KeyboardInterrupt), _display(is_terminal=True)[0].progress("images", 2, "images"):
+            assert not prints_control()
+            raise KeyboardInterrupt
+        assert prints_control(), "as it was before"

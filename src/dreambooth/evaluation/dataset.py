@@ -13,6 +13,7 @@ from pathlib import Path
 from dreambooth.config import nearest
 from dreambooth.data.listing import list_folder
 from dreambooth.data.photos import MIN_PHOTOS
+from dreambooth.display import counted
 from dreambooth.errors import SettingsError
 from dreambooth.toybox.subjects import SUBJECTS
 from dreambooth.toybox.world import PLACES
@@ -175,4 +176,4 @@ def _photo_problems(subject: BenchmarkSubject) -> list[str]:
     if not subject.photos.is_dir():
         return [f"{subject.photos}: no such folder; expected the photos of {subject.name}"]
     num = len(list_folder(subject.photos).pictures)
-    return [] if num >= MIN_PHOTOS else [f"{subject.photos}: {num} photos; expected at least {MIN_PHOTOS}"]
+    return [] if num >= MIN_PHOTOS else [f"{subject.photos}: {counted(num, 'photo')}; expected at least {MIN_PHOTOS}"]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from dreambooth.display import counted
 from dreambooth.errors import ModelFileError
 from dreambooth.families.clip_tokenizer import load_clip_tokenizer
 from dreambooth.families.quiet_import import quiet_import
@@ -204,7 +205,9 @@ def _load(load: Any, folder: Path) -> Any:
         raise ModelFileError(f"{folder}: cannot be loaded ({type(error).__name__}: {error})", hint=hint) from error
     if missing := sorted(report["missing_keys"]):
         shown = ", ".join(missing[:3])
-        raise ModelFileError(f"{folder}: {len(missing)} tensors of the model are missing from its weights: {shown}", hint=hint)
+        raise ModelFileError(
+            f"{folder}: {counted(len(missing), 'tensor')} missing from the model's weights: {shown}", hint=hint
+        )
     return model.eval().requires_grad_(False)
 
 

@@ -121,7 +121,7 @@ def _fill(
     request = prior_set.request
     blocks = {*processes.share(sorted({index // batch_size for index in missing}))}
     pictures = [Picture(request.prompt, index) for index in range(num) if index // batch_size in blocks]
-    with display.progress("class images", len(pictures) * options.steps, "steps") as advance:
+    with display.progress("class images", len(pictures), "images", parts=options.steps) as advance:
         made = make_pictures(components, pictures, options, batch_size=batch_size, device=device, dtype=dtype, advance=advance)
         for one in made:
             index = one.picture.index

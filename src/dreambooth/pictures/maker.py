@@ -79,7 +79,7 @@ def pictures_with(
     for warning in cut_warnings(base.family.load_tokenizer(), (*(one.prompt for one in pictures), options.negative_prompt)):
         display.warn(warning)
     model = built()
-    with display.progress("images", len(pictures) * sample.steps, "steps") as advance:
+    with display.progress("images", len(pictures), "images", parts=sample.steps) as advance:
         made = make_pictures(
             model.components,
             pictures,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from dreambooth.display import Display
+from dreambooth.display import Display, counted
 from dreambooth.errors import ModelFileError
 from dreambooth.files import free_disk_bytes
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
@@ -52,7 +52,7 @@ def convert(settings: ConvertSettings, display: Display) -> Conversion:
         display.say(f"UNet weights: {_UNET_WEIGHTS[read.report.unet_weights]}; the file also holds {read.report.also_there}.")
     if read.report.leftover:
         some = ", ".join(read.report.leftover[:5]) + (", ..." if len(read.report.leftover) > 5 else "")
-        display.warn(f"Skipped {len(read.report.leftover)} tensors that belong to no part of the model ({some}).")
+        display.warn(f"Skipped {counted(len(read.report.leftover), 'tensor')} outside all parts of the model ({some}).")
     if destination.suffix == ".ckpt" and (side := read.family.resolution) != read.family.usual_resolution:
         display.warn(
             f"A .ckpt file cannot record the model's resolution of {side} px: generate with --width {side} --height {side}, "

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dreambooth.display import Display
+from dreambooth.display import Display, counted
 from dreambooth.families.tokens import TokenDescription, describe_token
 from dreambooth.schema.verbs import InspectSettings
 
@@ -66,7 +66,7 @@ def _show_model(read: ModelWeights, display: Display) -> None:
     if report.leftover:
         names = ", ".join(report.leftover[:_MOST_NAMES])
         more = f", and {len(report.leftover) - _MOST_NAMES} more" if len(report.leftover) > _MOST_NAMES else ""
-        display.say(f"Ignored {len(report.leftover)} tensors that are not part of the model: {names}{more}")
+        display.say(f"Ignored {counted(len(report.leftover), 'tensor')} not part of the model: {names}{more}")
 
 
 def _show_values(title: str, items: Iterable[tuple[str, str]], display: Display) -> None:

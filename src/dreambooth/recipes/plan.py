@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from dreambooth.data.size import Size
-from dreambooth.display import Display
+from dreambooth.display import Display, counted
 from dreambooth.errors import SettingsError
 from dreambooth.estimate.choice import USABLE, first_that_fits, possible_plan
 from dreambooth.estimate.peak import WORKSPACE, MemoryEstimate, describe_estimate, estimate_memory, gib
@@ -80,7 +80,7 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
     if not estimates:
         raise SettingsError(list(dict.fromkeys(problems.values())))
     trained = " and ".join(family.parts[name].title for name in trained_parts(workload.trainee, family))
-    display.say(f"{family.title}: {trained}, {workload.num_examples} images of {workload.size} px per forward pass")
+    display.say(f"{family.title}: {trained}, {counted(workload.num_examples, 'image')} of {workload.size} px per forward pass")
     display.table("Peak memory in GiB", _COMPONENTS, [_row(preset, one, place) for preset, one in estimates.items()])
     _show_phases(estimates, display)
     for preset, problem in problems.items():

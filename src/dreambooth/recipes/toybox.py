@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dreambooth.display import Display, quoted
+from dreambooth.display import Display, counted, quoted
 from dreambooth.errors import SettingsError
 from dreambooth.pages.images import save_picture, write_contact_sheet
 from dreambooth.schema.verbs import PhotosSettings, SheetSettings
@@ -40,7 +40,7 @@ def render_photos(settings: PhotosSettings, display: Display) -> tuple[Path, ...
     look = subject_look(settings.subject)
     folder = settings.output or Path("photos") / settings.subject
     paths = write_photos(settings.subject, folder, num=settings.num_photos, side=settings.side, seed=settings.seed)
-    display.say(f"Wrote {len(paths)} photos of a {look.class_word} to {folder}. To train on them:")
+    display.say(f"Wrote {counted(len(paths), 'photo')} of a {look.class_word} to {folder}. To train on them:")
     display.say(f"  dreambooth train --preset toybox --photos {quoted(folder)} --class-word {look.class_word}")
     return paths
 

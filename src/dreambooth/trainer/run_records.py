@@ -9,6 +9,7 @@ import torch
 from dreambooth.data.captions import named_subjects
 from dreambooth.data.pictures import Pictures
 from dreambooth.data.size import Size
+from dreambooth.display import counted
 from dreambooth.estimate.choice import ChosenPlan
 from dreambooth.estimate.workload import Workload
 from dreambooth.evaluation.evaluator import Encoders
@@ -130,7 +131,8 @@ def _announcement(settings: TrainSettings, found: Found, learned: Learned) -> tu
     if found.chosen.predicted is not None:
         lines.append(found.chosen.predicted)
     seen = "less than once" if each < 1 else f"about {times_text(round(each))}"
-    return (*lines, f"{len(learned.photos)} photos of {_subjects(learned)}, {loop.steps} steps: each photo is seen {seen}")
+    photos = f"{counted(len(learned.photos), 'photo')} of {_subjects(learned)}"
+    return (*lines, f"{photos}, {counted(loop.steps, 'step')}: each photo is seen {seen}")
 
 
 def _subjects(learned: Learned) -> str:

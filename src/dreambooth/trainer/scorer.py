@@ -22,7 +22,7 @@ from torch import Tensor
 from dreambooth.data.captions import named_subjects
 from dreambooth.data.records import Photo
 from dreambooth.data.settings import SubjectSettings
-from dreambooth.display import Display, format_duration
+from dreambooth.display import Display, counted, format_duration
 from dreambooth.errors import RunError, SettingsError
 from dreambooth.evaluation.evaluator import Evaluator, Samples
 from dreambooth.evaluation.photo_squares import photo_squares
@@ -72,10 +72,11 @@ class Scorer:
         scorer = cls(session, evaluator, display, is_toybox)
         if session.state.step > 0:
             _ = scorer._before
-        chosen, num = ready.measured.selection, len(prompt_set.pictures())
+        chosen, images = ready.measured.selection, counted(len(prompt_set.pictures()), "image")
+        times = f"{counted(scorer._num_left, 'time')}{' and once before training' if session.state.step == 0 else ''}"
         display.say(
-            f"Scoring every {chosen.evaluate_every} steps: {num} images with {chosen.evaluation_sampling_steps} denoising "
-            f"steps each time, {scorer._num_left} times{' and once before training' if session.state.step == 0 else ''}"
+            f"Scoring every {chosen.evaluate_every} steps: {images} with {chosen.evaluation_sampling_steps} denoising steps "
+            f"each time, {times}"
         )
         return scorer
 

@@ -184,7 +184,7 @@ def test_a_model_that_is_not_whole_is_refused_and_not_filled_with_random_numbers
     tensors = load_file(broken / "model.safetensors")
     del tensors["layernorm.weight"]
     save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelFileError, match=r"1 tensors of the model are missing from its weights: layernorm\.weight"):
+    with pytest.raises(ModelFileError, match=r"1 tensor missing from the model's weights: layernorm\.weight"):
         load_vit(broken, name="", device=CPU)
     (broken / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(ModelFileError, match="cannot be loaded"):
