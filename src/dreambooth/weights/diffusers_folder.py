@@ -101,7 +101,7 @@ def _choose_files(folder: Path, weights: WeightsChoice) -> tuple[dict[str, Path]
     if last is not None and (weights == "raw" or chosen["unet"] is None):
         chosen["unet"] = last
     problems = [
-        f"{folder / part}: no weights here; expected {FOLDER_STEMS[part][0]}.safetensors, or .bin, or a variant (.fp16, .bf16)"
+        f"{folder / part}: no weights here; expected {FOLDER_STEMS[part][0]}.safetensors, .bin, or a variant (.fp16, .bf16)"
         for part, path in chosen.items()
         if path is None
     ]

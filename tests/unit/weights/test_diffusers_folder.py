@@ -184,8 +184,8 @@ def test_missing_parts_are_told_together(folder: Path) -> None:
     with pytest.raises(ModelFileError) as caught:
         read_model(str(folder))
     assert caught.value.problems == (
-        f"{folder / 'vae'}: no weights here; expected diffusion_pytorch_model.safetensors, or .bin, or a variant (.fp16, .bf16)",
-        f"{folder / 'text_encoder'}: no weights here; expected model.safetensors, or .bin, or a variant (.fp16, .bf16)",
+        f"{folder / 'vae'}: no weights here; expected diffusion_pytorch_model.safetensors, .bin, or a variant (.fp16, .bf16)",
+        f"{folder / 'text_encoder'}: no weights here; expected model.safetensors, .bin, or a variant (.fp16, .bf16)",
     )
 
 
