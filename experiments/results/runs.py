@@ -5,6 +5,7 @@ Every command is one that goes on where it was stopped or has nothing left to do
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,18 @@ from dreambooth.errors import RunError
 from dreambooth.recipes.toybox import subject_look, write_photos
 from dreambooth.runs.folder import RunFolder
 
-__all__ = ["FULL", "PRESET_RATE", "TOKENS", "Pair", "Place", "Scale", "learn_at_rates", "learn_pair", "learn_with_prior"]
+__all__ = [
+    "FULL",
+    "PRESET_RATE",
+    "TOKENS",
+    "Pair",
+    "Place",
+    "Scale",
+    "learn_at_rates",
+    "learn_pair",
+    "learn_with_prior",
+    "train_at",
+]
 
 PRESET_RATE = 2e-4
 """Learning rate of the preset `toybox`."""
@@ -151,19 +163,24 @@ def learn_pair(place: Place, scale: Scale, pair: Pair) -> None:
     _train(place, scale, pair.first, RunFolder(folder / "joint"), *named, "--steps", 2 * scale.steps)
 
 
+def train_at(place: Place, scale: Scale, name: str, folder: Path, *flags: object) -> None:
+    """A run with the preset and more flags in `folder`, unless it is there."""
+    _train(place, scale, name, RunFolder(folder), *flags)
+
+
 def _train(place: Place, scale: Scale, name: str, run: RunFolder, *flags: object) -> None:
     """A run with the preset, unless it is there."""
     if run.final_model.exists():
         return
     photos = () if "--photos" in flags else ("--photos", place.photos(name))
     kept = () if "--prior-folder" in flags else ("--prior-folder", place.class_images)
+    is_made = "photos" not in flags and ("--prior-weight", "0") not in itertools.pairwise(flags)
     made = ("--num-prior-images", scale.num_prior_images, "--prior-sampling-steps", scale.prior_sampling_steps)
     fixed = (
         "--class-word",
         subject_look(name).class_word,
         *photos,
-        *kept,
-        *made,
+        *((*kept, *made) if is_made else ()),
         "--preview-steps",
         0,
         "--validation-steps",

@@ -23,7 +23,7 @@ from experiments.results.looking import Gallery, judges_in, number, photo_pixels
 from experiments.results.runs import TOKENS, Place, Scale
 from experiments.toybox.count import answers_about
 
-__all__ = ["BASE", "WITH", "WITHOUT", "Shown", "measure_subject", "models_of", "show"]
+__all__ = ["BASE", "WITH", "WITHOUT", "Shown", "measure_subject", "models_of", "show", "values_of"]
 
 BASE, WITH, WITHOUT = "base model", "prior weight 1", "prior weight 0"
 _SEED = 42  # the benchmark's, so its pictures serve here as well
@@ -49,7 +49,7 @@ def measure_subject(place: Place, scale: Scale, name: str) -> dict[str, Any]:
     photos_NCHW = photo_pixels(place.photos(name))
     models = models_of(place, name)
     shown = {kind: show(place, scale, model, word, "" if kind == BASE else TOKENS[0]) for kind, model in models.items()}
-    values = {kind: _values(encoders, one, shown[BASE], photos_NCHW, word) for kind, one in shown.items()}
+    values = {kind: values_of(encoders, one, shown[BASE], photos_NCHW, word) for kind, one in shown.items()}
     return {
         "subject": name,
         "class_word": word,
@@ -86,8 +86,8 @@ def show(place: Place, scale: Scale, model: str, class_word: str, token: str) ->
     )
 
 
-def _values(encoders: Encoders, shown: Shown, base: Shown, photos_NCHW: Tensor, word: str) -> dict[str, Tensor]:
-    """Every measure picture by picture, (prompts, pictures of each)."""
+def values_of(encoders: Encoders, shown: Shown, base: Shown, photos_NCHW: Tensor, word: str) -> dict[str, Tensor]:
+    """Every measure picture by picture, (prompts, pictures of each); `base` are the base model's pictures of the class."""
     dino, clip = encoders.dino, encoders.clip
     dino_photos, clip_photos = encoders.features(dino, photos_NCHW), encoders.features(clip, photos_NCHW)
     places_NCHW = shown.places_PSCHW.flatten(0, 1)

@@ -67,7 +67,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False, defer_build=True)
 
     off_switches: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Maps a field that 0 turns off to the fields that then have no effect."""
+    """Maps a field that 0 turns off, or `field=value`, to the fields that then have no effect."""
 
     replaces: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Maps a field to the fields (`name`, or `section.name`) that have no effect when it is given."""
@@ -80,8 +80,9 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _nothing_is_set_that_is_off(self: SettingsType) -> SettingsType:
         for switch, silenced in self.off_switches.items():
-            if getattr(self, switch) == 0 and (useless := self.is_changed(*silenced)):
-                raise ValueError(f"{switch} is 0, so {', '.join(useless)} would have no effect; use only one of them")
+            field, value = _switch(switch)
+            if str(getattr(self, field)) in value and (useless := self.is_changed(*silenced)):
+                raise ValueError(f"{field} is {value[0]}, so {', '.join(useless)} would have no effect; use only one of them")
         return self
 
 
@@ -97,7 +98,8 @@ def without_silenced(settings: type[Settings], low: Mapping[str, Any], high: Map
         if section is not None and isinstance(above, Mapping) and isinstance(kept.get(name), Mapping):
             kept[name] = without_silenced(section, kept[name], above)
     for switch, silenced in settings.off_switches.items():
-        if str(high.get(switch)) in ("0", "0.0"):
+        field, value = _switch(switch)
+        if str(high.get(field)) in value:
             kept = {name: value for name, value in kept.items() if name not in silenced or name in high}
     for field, others in settings.replaces.items():
         if high.get(field) is not None:
@@ -106,6 +108,12 @@ def without_silenced(settings: type[Settings], low: Mapping[str, Any], high: Map
                 if isinstance(kept.get(place), Mapping) and inner not in high.get(place, {}):
                     kept[place] = {name: value for name, value in kept[place].items() if name != inner}
     return kept
+
+
+def _switch(switch: str) -> tuple[str, tuple[str, ...]]:
+    """The field of a switch, and the texts of the values that turn it off."""
+    field, _, value = switch.partition("=")
+    return field, (value,) if value else ("0", "0.0")
 
 
 def section_of(settings: type[Settings], name: str) -> type[Settings] | None:

@@ -28,14 +28,20 @@ STEPS = 10
 
 
 def settings(model: str, photos: str, output: Path) -> TrainSettings:
-    """A short run with everything on that has state: class images, average, warm-up, clipping, micro-batches, rotation."""
+    """A short run with everything on that has state: class images, predictions, average, warm-up, micro-batches, rotation."""
     return parse_settings(
         TrainSettings,
         {
             "base": {"model": model},
             "subject": {"photos": photos, "class_word": "backpack"},
             "views": {"resolution": 64},
-            "prior": {"num_prior_images": 4, "prior_sampling_steps": 2, "prior_batch_size": 2},
+            "prior": {
+                "num_prior_images": 4,
+                "prior_sampling_steps": 2,
+                "prior_batch_size": 2,
+                "prior_target": "prediction",
+                "prior_examples": "both",
+            },
             "optimizer": {"learning_rate": 1e-4, "warmup_steps": 5, "max_gradient_norm": 1.0},
             "loop": {"steps": STEPS, "ema_decay": 0.9, "gradient_accumulation": 2},
             "output": {

@@ -22,7 +22,7 @@ from dreambooth.data.size import Size
 from dreambooth.display_console import ConsoleDisplay
 from dreambooth.errors import SettingsError
 from dreambooth.families.components import Components
-from dreambooth.pictures.class_images import make_prior_set
+from dreambooth.pictures.class_images import make_prior_set, prompts_and_numbers
 from dreambooth.recipes.prior import PriorResult, prior
 from dreambooth.runtime.processes import OneProcess
 from dreambooth.schema.verbs import PriorRecipeSettings
@@ -101,12 +101,15 @@ def test_a_set_is_made_grown_and_mended_and_never_made_twice(screen: Screen, toy
 
 
 def make(screen: Screen, base: ModelWeights, components: Components, folder: Path, **changes: Any) -> PriorSet:
-    words = {"class_word": "dog", "size": Size.square(64), "seed": 23, "model_digest": base.digest()}
+    words: dict[str, Any] = {"class_word": "dog", "size": Size.square(64), "seed": 23, "model_digest": base.digest()}
     words |= {name: changes.pop(name) for name in list(changes) if name in words}
     asked = PriorSettings(**{"num_prior_images": 1, "prior_sampling_steps": 2} | changes)
     cpu = torch.device("cpu")
+    ((prompt, num),) = prompts_and_numbers(asked, words["class_word"]).items()
     return make_prior_set(
         components,
+        prompt=prompt,
+        num=num,
         prior=asked,
         folder=folder,
         display=screen.display,
@@ -177,3 +180,28 @@ def test_killed_at_any_moment_it_goes_on_with_what_is_missing(screen: Screen, to
     finished = run(screen, toybox_file, tmp_path, num_prior_images=len(kept) + 2, prior_batch_size=1)
     assert (finished.folder, finished.num_made) == (folder, 2)
     assert all(path.read_bytes() == content for path, content in kept.items())
+
+
+def test_several_prompts_share_the_images_among_them(screen: Screen, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text('photo of a {class_word}\na red {class_word}\n""\n', encoding="utf-8")
+    settings = PriorRecipeSettings(
+        base=BaseModelSettings(model="toybox"),
+        class_word="mug",
+        prior=PriorSettings(
+            prior_prompts=str(file), num_prior_images=4, prior_sampling_steps=1, prior_folder=tmp_path / "class-images"
+        ),
+    )
+    made = prior(settings, screen.display)
+    assert (made.folder, made.num_made, len(made.images)) == (tmp_path / "class-images", 4, 4)
+    prompts = [json.loads((path.parent / "manifest.json").read_text())["request"]["prompt"] for path in made.images]
+    assert prompts == ["photo of a mug", "photo of a mug", "a red mug", ""]
+    assert prior(settings, screen.display).num_made == 0
+
+
+@pytest.mark.parametrize(("num", "numbers"), [(6, [2, 2, 2]), (5, [2, 2, 1]), (2, [1, 1])])
+def test_images_are_shared_out_evenly(num: int, numbers: list[int], tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("a {class_word}\nb {class_word}\nc {class_word}\n", encoding="utf-8")
+    found = prompts_and_numbers(PriorSettings(prior_prompts=str(file), num_prior_images=num), "mug")
+    assert [*found.values()] == numbers and next(iter(found)) == "a mug"

@@ -128,8 +128,15 @@ class ViewSettings(Settings):
 class PriorSettings(Settings):
     """Class images for prior preservation."""
 
-    off_switches = {"prior_weight": ("prior_images", "also_prior", "prior_latents", *_MAKING, *_PAIRING)}
-    replaces = {"prior_images": ("prior_latents", *_MAKING)}
+    off_switches = {
+        "prior_weight": (
+            *("prior_images", "also_prior", "prior_latents", "prior_target", "prior_examples", "prior_prompts"),
+            *("keep_predictions", *_MAKING, *_PAIRING),
+        ),
+        "prior_examples=photos": ("prior_images", "prior_latents", *_MAKING, *_PAIRING),
+        "prior_examples=both": _PAIRING,
+    }
+    replaces = {"prior_images": ("prior_latents", *_MAKING), "prior_prompts": ("class_prompt",)}
 
     prior_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the prior-preservation loss; 0 trains without class images."""
@@ -142,6 +149,18 @@ class PriorSettings(Settings):
 
     class_prompt: Text = "photo of a {class_word}"
     """Prompt to generate class images with; also their caption in training."""
+
+    prior_prompts: str | None = None
+    """Several class prompts in place of one: a text file, one per line ("" is the empty one), or varied for a bundled list."""
+
+    prior_target: Literal["noise", "prediction"] = "noise"
+    """What training compares class examples with: the noise, as in the paper, or the base model's prediction of it."""
+
+    prior_examples: Literal["images", "photos", "both"] = "images"
+    """Class examples: class images, the photos under class captions (no class images are generated), or both."""
+
+    keep_predictions: bool = True
+    """With --prior-target prediction: keep the predictions on disk after training, for other runs on the same examples."""
 
     also_prior: tuple[Path, ...] = ()
     """Additional class images, e.g. of an earlier subject's class: generated sets, or folders with a .txt for each image."""
@@ -175,8 +194,9 @@ class PriorSettings(Settings):
 
     @property
     def num_made(self) -> int:
-        """Number of class images to generate: 0 if their weight is 0 or a folder of them is given."""
-        return 0 if self.prior_weight == 0 or self.prior_images is not None else self.num_prior_images
+        """Number of class images to generate: 0 without weight, with a folder of them, or with the photos in their place."""
+        is_off = self.prior_weight == 0 or self.prior_images is not None or self.prior_examples == "photos"
+        return 0 if is_off else self.num_prior_images
 
     @field_validator("class_prompt")
     @classmethod
@@ -189,6 +209,15 @@ class PriorSettings(Settings):
             raise ValueError(
                 f"prior_images uses a folder as is, so {', '.join(making)} would have no effect; use only one of them"
             )
+        if self.prior_target == "noise" and self.prior_examples != "images":
+            raise ValueError(
+                f"prior_examples is {self.prior_examples}: with prior_target noise the photos would teach the class "
+                "to look like the subject; use prior_target prediction"
+            )
+        if self.prior_target == "noise" and not self.keep_predictions:
+            raise ValueError("keep_predictions would have no effect with prior_target noise; omit it")
+        if self.prior_prompts is not None and self.is_changed("class_prompt"):
+            raise ValueError("prior_prompts takes the place of class_prompt; use only one of them")
         if not self.original_pairing and (useless := self.is_changed("photo_repeats", "prior_repeats")):
             raise ValueError(f"{', '.join(useless)} would have no effect without original_pairing; add it or omit them")
         return self

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from dreambooth.data.captions import fill
+from dreambooth.data.prior_prompts import class_prompts
 from dreambooth.data.prior_sets import PriorRequest, PriorSet
 from dreambooth.data.settings import PriorSettings
 from dreambooth.data.size import Size
@@ -27,7 +28,7 @@ from dreambooth.sampling.batches import make_pictures
 from dreambooth.sampling.metadata import picture_text
 from dreambooth.sampling.records import Picture, SamplingOptions
 
-__all__ = ["make_prior_set"]
+__all__ = ["make_prior_set", "prompts_and_numbers"]
 
 
 def make_prior_set(
@@ -35,6 +36,8 @@ def make_prior_set(
     *,
     model_digest: str,
     class_word: str,
+    prompt: str,
+    num: int,
     prior: PriorSettings,
     size: Size,
     seed: int,
@@ -44,7 +47,7 @@ def make_prior_set(
     device: torch.device,
     dtype: torch.dtype,
 ) -> PriorSet:
-    """The set of class images that `prior` describes, in `folder`, with missing images generated.
+    """The set of `num` class images of one `prompt`, made as `prior` says, in `folder`, with missing images generated.
 
     Each process generates its share of the batches.
 
@@ -52,10 +55,10 @@ def make_prior_set(
     and is written as soon as its batch is done, so a killed process loses one batch at most.
     """
     options = _options(prior, size, seed)
-    request = _request(class_word, prior, options, model_digest)
+    request = _request(prompt, options, model_digest)
     with processes.main_first():
         prior_set = PriorSet.open(folder, class_word, request)
-    num, batch_size = prior.num_prior_images, prior.prior_batch_size
+    batch_size = prior.prior_batch_size
     with processes.together():  # all have listed the folder before any process writes
         missing = prior_set.missing(num)
     with processes.together():
@@ -75,6 +78,16 @@ def make_prior_set(
     return prior_set
 
 
+def prompts_and_numbers(prior: PriorSettings, class_word: str) -> dict[str, int]:
+    """Each class prompt with its number of images: `num_prior_images` shared out evenly, the first prompts taking the rest.
+
+    Raises SettingsError for a file of prompts that cannot be read.
+    """
+    prompts = [fill(template, token="", class_word=class_word) for template in class_prompts(prior)]
+    each, rest = divmod(prior.num_prior_images, len(prompts))
+    return {prompt: num for number, prompt in enumerate(prompts) if (num := each + (number < rest)) > 0}
+
+
 def _options(prior: PriorSettings, size: Size, seed: int) -> SamplingOptions:
     return SamplingOptions(
         sampler=prior.prior_sampler,
@@ -86,9 +99,9 @@ def _options(prior: PriorSettings, size: Size, seed: int) -> SamplingOptions:
     )
 
 
-def _request(class_word: str, prior: PriorSettings, options: SamplingOptions, model_digest: str) -> PriorRequest:
+def _request(prompt: str, options: SamplingOptions, model_digest: str) -> PriorRequest:
     return PriorRequest(
-        prompt=fill(prior.class_prompt, token="", class_word=class_word),
+        prompt=prompt,
         model_digest=model_digest,
         sampler=options.sampler,
         sampling_steps=options.steps,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from dreambooth.data.prior_sets import PriorSet
 from dreambooth.data.size import Size
 from dreambooth.display import Display
 from dreambooth.errors import SettingsError
-from dreambooth.pictures.class_images import _fill, _options, _request
+from dreambooth.pictures.class_images import _fill, _options, _request, prompts_and_numbers
 from dreambooth.runtime.device import choose_device, describe_device
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.runtime.processes import OneProcess
@@ -18,16 +19,23 @@ from dreambooth.sampling.prompts import cut_warnings
 from dreambooth.sampling.sampler import check_size
 from dreambooth.schema.verbs import PriorRecipeSettings
 from dreambooth.trainer.caption_checks import class_prompt_warnings
+from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import read_model
 
 __all__ = ["PriorResult", "prior"]
 
+_OF_TRAINING = (
+    *("prior_weight", "prior_images", "also_prior", "prior_latents", "prior_target", "prior_examples", "keep_predictions"),
+    *("original_pairing", "photo_repeats", "prior_repeats"),
+)
+
 
 @dataclass(frozen=True)
 class PriorResult:
-    """A complete set of class images."""
+    """Complete sets of class images, one for each class prompt."""
 
     folder: Path
+    """The set's folder, or the folder of the sets if there are several."""
     images: tuple[Path, ...]
     num_made: int
     """How many of them were generated now."""
@@ -36,40 +44,48 @@ class PriorResult:
 def prior(settings: PriorRecipeSettings, display: Display) -> PriorResult:
     """Generate the missing images of a set of class images; the model is built only if there are any.
 
-    Raises SettingsError when a setting would have no effect or the size is impossible, PhotoError when the set's folder
-    holds something else, and ModelFileError when the model cannot be read or returns values that are not finite.
+    Raises SettingsError when a setting would have no effect, prompts cannot be read or the size is impossible, PhotoError when
+    a set's folder holds something else, and ModelFileError when the model cannot be read or returns values that are not finite.
     """
     asked, device = settings.prior, choose_device(settings.device)
-    of_training = ("prior_weight", "prior_images", "also_prior", "prior_latents")
-    if useless := asked.is_changed(*of_training, "original_pairing", "photo_repeats", "prior_repeats"):
+    if useless := asked.is_changed(*_OF_TRAINING):
         raise SettingsError(f"{', '.join(useless)}: no effect when only class images are generated; remove")
     with Interrupts(lambda: "Stopped. The class images generated so far are kept; run the same command to resume."):
         base = read_model(settings.base.model, config=settings.base.config, weights=settings.base.weights)
         size = Size.square(base.family.resolution if settings.resolution is None else settings.resolution)
         check_size(base.family.downsampling, height=size.height, width=size.width)
-        options = _options(asked, size, settings.seed)
-        request = _request(settings.class_word, asked, options, base.digest())
-        prior_set = PriorSet.open(asked.prior_folder or Path("class-images"), settings.class_word, request)
-        cut = cut_warnings(base.family.load_tokenizer(), [request.prompt])
-        for warning in (*class_prompt_warnings(request.prompt, settings.class_word), *cut):
+        options, folder = _options(asked, size, settings.seed), asked.prior_folder or Path("class-images")
+        numbers = prompts_and_numbers(asked, settings.class_word)
+        requests = [_request(prompt, options, base.digest()) for prompt in numbers]
+        sets = [PriorSet.open(folder, settings.class_word, request) for request in requests]
+        for warning in dict.fromkeys(_warnings(base, numbers, settings.class_word)):
             display.warn(warning)
-        missing = prior_set.missing(asked.num_prior_images)
-        if missing:
+        missing = [one.missing(num) for one, num in zip(sets, numbers.values(), strict=True)]
+        if any(missing):
             dtype = picture_dtype(None, device)
             display.say(f"{base.report.title} from {settings.base.model} on {describe_device(device)}")
             components = place(base.build(dtype=dtype), device)
-            _fill(
-                prior_set,
-                missing,
-                options,
-                components,
-                display,
-                processes=OneProcess(),
-                num=asked.num_prior_images,
-                batch_size=asked.prior_batch_size,
-                device=device,
-                dtype=dtype,
-            )
-    images = tuple(prior_set.path(index) for index in range(asked.num_prior_images))
-    display.say(f'Class images "{request.prompt}" in {prior_set.folder}: {len(images)}, {len(missing)} of them new')
-    return PriorResult(prior_set.folder, images, len(missing))
+            for prior_set, num, indices in zip(sets, numbers.values(), missing, strict=True):
+                _fill(
+                    prior_set,
+                    indices,
+                    options,
+                    components,
+                    display,
+                    processes=OneProcess(),
+                    num=num,
+                    batch_size=asked.prior_batch_size,
+                    device=device,
+                    dtype=dtype,
+                )
+    for prior_set, num, indices in zip(sets, numbers.values(), missing, strict=True):
+        display.say(f'Class images "{prior_set.request.prompt}" in {prior_set.folder}: {num}, {len(indices)} of them new')
+    images = tuple(one.path(index) for one, num in zip(sets, numbers.values(), strict=True) for index in range(num))
+    return PriorResult(sets[0].folder if len(sets) == 1 else folder, images, sum(map(len, missing)))
+
+
+def _warnings(base: ModelWeights, prompts: Iterable[str], class_word: str) -> Iterator[str]:
+    tokenizer = base.family.load_tokenizer()
+    for prompt in prompts:
+        yield from class_prompt_warnings(prompt, class_word)
+        yield from cut_warnings(tokenizer, [prompt])

@@ -204,12 +204,16 @@ def deadline_of(max_train_hours: float | None, *, now: float) -> float:
 def _finish(session: Session, display: Display, *, is_done: bool) -> TrainResult:
     """Report what was written and how to use it."""
     ready, run, step = session.ready, session.ready.run, session.state.step
-    whats: dict[Role, str] = {"instance": "photo", "prior": "class image"}
+    has_photos = ready.learned.prior.prior_examples != "images"
+    whats: dict[Role, str] = {"instance": "photo", "prior": "class example" if has_photos else "class image"}
     for role, what in whats.items():
         if counts := session.material.source.exposures(role, step):
             fewest, most = min(counts), max(counts)
             times = times_text(most) if fewest == most else f"{fewest} to {times_text(most)}"
             display.say(f"Each of the {len(counts)} {what}s was seen {times}")
+    predictions = session.material.predictions
+    if predictions is not None and is_done and ready.processes.is_main and not ready.learned.prior.keep_predictions:
+        predictions.remove()
     if not is_done:
         display.say(f"Time limit reached. {resume_hint(run, ready.outputs.layout)}")
         return TrainResult(run.path, None, step)

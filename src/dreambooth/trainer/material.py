@@ -1,4 +1,4 @@
-"""The training data of a run: class images, examples, latents, texts. Prepared before training, after all checks.
+"""The training data of a run: class images, examples, latents, texts, predictions. Prepared before training, after all checks.
 
 A class image generated here, whole and not mirrored, is trained on with the sampler's own latent; its posterior is that one
 latent. Everything else is encoded: photos, mirrored and held-out views, class images from given folders, and those without a
@@ -8,6 +8,7 @@ runs change nothing.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 from dreambooth.data.drawing import repeats_of
 from dreambooth.data.examples import ExampleSource
 from dreambooth.data.latent_cache import LatentCache
+from dreambooth.data.prior_prompts import photos_as_class_examples
 from dreambooth.data.prior_sets import MadeLatent
 from dreambooth.data.records import CaptionedPhoto
 from dreambooth.data.size import Size
@@ -25,13 +27,16 @@ from dreambooth.data.views import View, held_out_view
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.display import Display
 from dreambooth.families.components import Components
-from dreambooth.pictures.class_images import make_prior_set
+from dreambooth.pictures.class_images import make_prior_set, prompts_and_numbers
 from dreambooth.runtime.device import release_memory
 from dreambooth.trainer.assembly import Placed, place_for_training
 from dreambooth.trainer.encode import ViewEncoder, encode_captions
 from dreambooth.trainer.ready import Ready
+from dreambooth.training.base_predictions import BasePredictions, Questions
 from dreambooth.training.batches import Encoded, ViewKey
-from dreambooth.training.validation import ValidationItem
+from dreambooth.training.checkpoints import find_checkpoints
+from dreambooth.training.denoiser import Denoiser
+from dreambooth.training.validation import ValidationItem, with_predicted_targets
 
 __all__ = ["Material", "gather_material"]
 
@@ -47,6 +52,8 @@ class Material:
     source: ExampleSource
     encoded: Encoded
     validation: tuple[ValidationItem, ...]
+    predictions: BasePredictions | None
+    """What class examples are compared with; None if it is their noise."""
     made_of: dict[str, str]
     """Name to digest of everything besides the settings that decides the result."""
 
@@ -57,7 +64,7 @@ def gather_material(ready: Ready, display: Display) -> Material:
     placed = place_for_training(ready.base.build(dtype=torch.float32), ready.setup, device)
     components = placed.components
     made, latents = _made_priors(ready, components, display)
-    priors = (*made, *learned.given_priors)
+    priors = _class_examples(ready, (*made, *learned.given_priors))
     source = ExampleSource(
         instances=learned.photos,
         priors=priors,
@@ -91,7 +98,43 @@ def gather_material(ready: Ready, display: Display) -> Material:
     release_memory(device)
     encoded = Encoded(moments, text, components.family.scaling_factor)
     validation = tuple(_validation_item(one, ready, source, encoded) for one in held_out)
-    return Material(placed, source, encoded, validation, _made_of(ready, priors, latents))
+    predictions = None
+    if learned.prior.prior_target == "prediction" and priors:
+        denoiser = Denoiser(components, ready.policy)
+        validation = with_predicted_targets(validation, denoiser, device=device)
+        predictions = _predictions(ready, source, encoded, denoiser, display)
+    return Material(placed, source, encoded, validation, predictions, _made_of(ready, priors, latents))
+
+
+def _class_examples(ready: Ready, images: tuple[CaptionedPhoto, ...]) -> tuple[CaptionedPhoto, ...]:
+    """Class images, photos under class captions, or as many of each."""
+    learned = ready.learned
+    if learned.prior.prior_weight == 0 or learned.prior.prior_examples == "images":
+        return images
+    photos = photos_as_class_examples(learned.photos, learned.prior, learned.subject)
+    if not images:
+        return photos
+    longest = max(len(images), len(photos))
+    return tuple(one for kind in (images, photos) for one in itertools.islice(itertools.cycle(kind), longest))
+
+
+def _predictions(
+    ready: Ready, source: ExampleSource, encoded: Encoded, denoiser: Denoiser, display: Display
+) -> BasePredictions:
+    """The base model's predictions for every class example that is still to come."""
+    saved = find_checkpoints(ready.run)
+    questions = Questions(
+        source.examples_at,
+        encoded,
+        seed=ready.loop.seed,
+        num_timesteps=denoiser.components.family.schedule.num_timesteps,
+        asked_of=f"{ready.base.digest()} {ready.policy.name}",
+    )
+    folder = ready.run.path.absolute().parent / "prior-predictions"
+    first_step = saved[-1].step + 1 if saved else 1
+    predictions = BasePredictions.of_steps(folder, questions, first_step=first_step, last_step=ready.loop.steps)
+    predictions.compute(questions, denoiser, ready.processes, display)
+    return predictions
 
 
 def _made_priors(
@@ -108,26 +151,33 @@ def _made_priors(
     is_exact = ready.device.type == "cpu" and ready.policy.weight_dtype == torch.float32
     dtype = torch.float32 if is_exact else ready.policy.compute_dtype
     components.vae.to(ready.device)
-    prior_set = make_prior_set(
-        components,
-        model_digest=ready.base.digest(),
-        class_word=ready.learned.subject.class_word,
-        prior=prior,
-        size=ready.size,
-        seed=loop.seed,
-        folder=prior.prior_folder,
-        display=display,
-        processes=ready.processes,
-        device=ready.device,
-        dtype=dtype,
-    )
+    class_word = ready.learned.subject.class_word
+    images: list[CaptionedPhoto] = []
+    latents: dict[str, MadeLatent] = {}
+    for prompt, num in prompts_and_numbers(prior, class_word).items():
+        prior_set = make_prior_set(
+            components,
+            model_digest=ready.base.digest(),
+            class_word=class_word,
+            prompt=prompt,
+            num=num,
+            prior=prior,
+            size=ready.size,
+            seed=loop.seed,
+            folder=prior.prior_folder,
+            display=display,
+            processes=ready.processes,
+            device=ready.device,
+            dtype=dtype,
+        )
+        display.say(f"Class images: {num} in {prior_set.folder}")
+        found = prior_set.images(num)
+        images += found
+        if prior.prior_latents == "sampler":
+            stored = {one.photo.digest: prior_set.latent(one.photo) for one in found}
+            latents |= {digest: latent for digest, latent in stored.items() if latent is not None}
     components.vae.to("cpu")
-    display.say(f"Class images: {prior.num_prior_images} in {prior_set.folder}")
-    images = prior_set.images(prior.num_prior_images)
-    if prior.prior_latents == "encoder":
-        return images, {}
-    found = {one.photo.digest: prior_set.latent(one.photo) for one in images}
-    return images, {digest: latent for digest, latent in found.items() if latent is not None}
+    return tuple(images), latents
 
 
 def _known_moments(latents: Mapping[str, MadeLatent], size: Size, scaling_factor: float) -> dict[ViewKey, LatentMoments]:

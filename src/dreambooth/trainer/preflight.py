@@ -9,8 +9,8 @@ import torch
 
 from dreambooth.data.captions import named_subjects
 from dreambooth.data.drawing import PerRole, num_entries
-from dreambooth.data.folder_layouts import layout_warnings
 from dreambooth.data.pictures import Pictures, check_apart, find_pictures, same_picture_warnings, unseen_warnings
+from dreambooth.data.prior_prompts import class_prompts, photos_as_class_examples
 from dreambooth.data.problems import raise_if_errors
 from dreambooth.data.size import Size
 from dreambooth.display import Display, quoted
@@ -35,6 +35,7 @@ from dreambooth.trainer.ready import Ready
 from dreambooth.trainer.run_records import Found, intervals_of, records_of_run, stored_of
 from dreambooth.trainer.scoring_checks import check_can_score, encoders_of_run
 from dreambooth.trainer.workload import workload_of
+from dreambooth.training.base_predictions import prediction_bytes
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import is_embedded, read_model
 
@@ -56,7 +57,8 @@ def check_everything(
     problems.attempt(lambda: _check_all_have_work(settings, processes))
     problems.attempt(lambda: _check_can_shard(settings, processes))
     if not is_resume:
-        _check_folders(settings, problems)
+        problems.attempt(lambda: _check_output_is_free(run.path))
+        problems.attempt(lambda: check_apart(run.path, settings.subject.photos))
     if settings.output.tensorboard:
         problems.attempt(check_tensorboard)
     base_settings = settings.base
@@ -72,7 +74,7 @@ def check_everything(
 
     chosen = None if device is None else problems.attempt(choose)
     if base is not None and chosen is not None:
-        problems.attempt(lambda: _check_disk(settings, chosen.plan, base, run))
+        problems.attempt(lambda: _check_disk(settings, chosen.plan, base, run, size))
     pictures = find_pictures(settings.subject, settings.prior, resolution=resolution)
     show_problems(pictures, display)
     _check_pictures(pictures, settings, problems, is_resume=is_resume)
@@ -104,15 +106,9 @@ def check_everything(
     )
 
 
-def _check_folders(settings: TrainSettings, problems: Problems) -> None:
-    photos, output, made = settings.subject.photos, settings.output.output, settings.prior.prior_folder
-    problems.attempt(lambda: _check_output_is_free(output))
-    problems.attempt(lambda: check_apart(output, photos))
-    problems.attempt(lambda: None if made is None else check_apart(made, photos, name="prior_folder"))
-
-
 def _check_pictures(pictures: Pictures, settings: TrainSettings, problems: Problems, *, is_resume: bool) -> None:
     problems.attempt(lambda: raise_if_errors(pictures.problems))
+    problems.attempt(lambda: class_prompts(settings.prior))
     if not is_resume:
         problems.attempt(lambda: check_token_is_said(pictures, settings.subject))
     problems.attempt(lambda: _check_can_score(settings, pictures))
@@ -130,8 +126,12 @@ def _model_names(settings: TrainSettings, num_pictures: PerRole) -> ModelNames:
 
 
 def _num_pictures(settings: TrainSettings, pictures: Pictures) -> PerRole:
-    """Number of photos and class images of a run, including class images still to generate."""
-    return PerRole(len(pictures.photos), settings.prior.num_made + len(pictures.given_priors))
+    """Number of photos and class examples of a run, including class images still to generate."""
+    images, prior = settings.prior.num_made + len(pictures.given_priors), settings.prior
+    if prior.prior_weight == 0 or prior.prior_examples == "images":
+        return PerRole(len(pictures.photos), images)
+    of_photos = len(photos_as_class_examples(pictures.photos, prior, settings.subject))
+    return PerRole(len(pictures.photos), 2 * max(images, of_photos) if images else of_photos)
 
 
 def least_free_memory(settings: TrainSettings, processes: Processes) -> int | None:
@@ -203,7 +203,6 @@ def _warnings(settings: TrainSettings, pictures: Pictures, *, is_resume: bool) -
     return [
         *(warning for words in named for warning in describe_token(words.token).warnings),
         *same_picture_warnings(pictures),
-        *layout_warnings(pictures, settings.subject, settings.prior),
         *unseen_warnings(settings.prior, _num_pictures(settings, pictures)),
         *([] if is_resume else _rate_warnings(settings)),
     ]
@@ -228,11 +227,13 @@ def _check_output_is_free(folder: Path) -> None:
         raise RunError(f"{folder}: expected a folder, found a file", hint="Choose another --output.")
 
 
-def _check_disk(settings: TrainSettings, plan: MemoryPlan, base: ModelWeights, run: RunFolder) -> None:
+def _check_disk(settings: TrainSettings, plan: MemoryPlan, base: ModelWeights, run: RunFolder, size: Size) -> None:
     counts = {name: sum(tensor.numel() for tensor in part.values()) for name, part in base.parts.items()}
     trained = sum(counts[name] for name in trained_parts(settings.trainee, base.family))
     stored = stored_of(settings, num_trained=trained, num_parameters=sum(counts.values()))
     needed = run_bytes(stored, intervals_of(settings), plan)
+    if settings.prior.prior_target == "prediction":
+        needed += prediction_bytes(settings.loop.steps * settings.loop.examples_per_step, base.family, size)
     check_disk_space(run.path, needed)
 
 

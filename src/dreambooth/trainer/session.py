@@ -54,7 +54,7 @@ class Session:
 
     def batches_at(self, step: int) -> Iterator[Batch]:
         """The micro-batches of a step."""
-        loop = self.ready.loop
+        loop, predictions = self.ready.loop, self.material.predictions
         return micro_batches(
             self.material.source.examples_at(step),
             self.material.encoded,
@@ -64,6 +64,7 @@ class Session:
             prior_weight=self.ready.learned.prior.prior_weight,
             num_timesteps=self.components.family.schedule.num_timesteps,
             device=self.ready.device,
+            prior_targets=None if predictions is None else predictions.at(step),
         )
 
     def write_model(self, path: Path) -> None:

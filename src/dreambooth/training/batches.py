@@ -18,7 +18,7 @@ from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.diffusion.objective import example_coefficients
 from dreambooth.diffusion.randomness import normal, uniform_integer
 
-__all__ = ["Batch", "Cut", "Encoded", "ViewKey", "micro_batches"]
+__all__ = ["Batch", "Cut", "Drawn", "Encoded", "ViewKey", "draw", "micro_batches"]
 
 ViewKey = tuple[str, View]
 """A photo's digest and a view of it."""
@@ -55,21 +55,26 @@ class Batch:
     """Weight of each example's loss in the update's loss."""
     names: tuple[str, ...]
     """File name of each example, for messages."""
+    prior_target: Tensor | None = None
+    """What class examples are compared with (B, C, H, W), with zeros for photos; None for their noise."""
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class Drawn:
+    """The random numbers of one example: its latent (C, H, W), its noise (C, H, W) and its timestep."""
+
     x_0: Tensor
     eps: Tensor
     t: int
 
 
-def _draw(example: Example, encoded: Encoded, *, seed: int, step: int, num_timesteps: int) -> _Drawn:
+def draw(example: Example, encoded: Encoded, *, seed: int, step: int, num_timesteps: int) -> Drawn:
+    """The randomness of an example, which depends on (seed, step, role, slot) alone."""
     moments = encoded.moments[example.photo.digest, example.view]
     key = (step, example.role, example.slot)
     latent = moments.sample(normal(moments.mean.shape, seed, "posterior", *key)) * encoded.scaling_factor
     eps = normal(moments.mean.shape, seed, "noise", *key)
-    return _Drawn(latent, eps, uniform_integer(num_timesteps, seed, "timestep", *key))
+    return Drawn(latent, eps, uniform_integer(num_timesteps, seed, "timestep", *key))
 
 
 @dataclass(frozen=True)
@@ -107,14 +112,15 @@ def micro_batches(
     prior_weight: float,
     num_timesteps: int,
     device: torch.device,
+    prior_targets: Tensor | None = None,
 ) -> Iterator[Batch]:
-    """The batches of one step.
+    """The batches of one step. `prior_targets` (slots, C, H, W) are what its class images are compared with; None: the noise.
 
     Every number drawn depends on (seed, step, role, slot) alone: a different `cut` gives the same examples the same noise.
     """
     num_priors = sum(example.role == "prior" for example in examples)
     for chosen in cut(examples):
-        drawn = [_draw(example, encoded, seed=seed, step=step, num_timesteps=num_timesteps) for example in chosen]
+        drawn = [draw(example, encoded, seed=seed, step=step, num_timesteps=num_timesteps) for example in chosen]
         is_prior_B = torch.tensor([example.role == "prior" for example in chosen])
         coefficient_B = example_coefficients(
             is_prior_B, num_instances=len(examples) - num_priors, num_priors=num_priors, prior_weight=prior_weight
@@ -125,9 +131,15 @@ def micro_batches(
             t_B=_send(torch.tensor([one.t for one in drawn]), device),
             text=_send_text(stack_texts([encoded.text[example.caption] for example in chosen]), device),
             is_prior_B=_send(is_prior_B, device),
+            prior_target=None if prior_targets is None else _send(_targets_of(chosen, prior_targets), device),
             coefficient_B=_send(coefficient_B, device),
             names=tuple(example.photo.path.name for example in chosen),
         )
+
+
+def _targets_of(examples: Sequence[Example], prior_targets: Tensor) -> Tensor:
+    zero_CHW = torch.zeros(prior_targets.shape[1:])
+    return torch.stack([prior_targets[one.slot].float() if one.role == "prior" else zero_CHW for one in examples])
 
 
 def _send_text(text: Text, device: torch.device) -> Text:

@@ -1,0 +1,26 @@
+"""The variants that are compared: flags of `dreambooth train` on top of the toybox preset."""
+
+from __future__ import annotations
+
+__all__ = ["VARIANTS"]
+
+_PREDICTION = ("--prior-target", "prediction")
+_VARIED = ("--prior-prompts", "varied")
+_PHOTOS = (*_PREDICTION, "--prior-examples", "photos")
+_BOTH = (*_PREDICTION, "--prior-examples", "both")
+
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "noise": (),
+    "none": ("--prior-weight", "0"),
+    "prediction": _PREDICTION,
+    "photos": _PHOTOS,
+    "photos-varied": (*_PHOTOS, *_VARIED),
+    "both": _BOTH,
+    "both-varied": (*_BOTH, *_VARIED),
+    "images-varied": (*_PREDICTION, *_VARIED),
+    "noise-1e-4": ("--learning-rate", "1e-4"),
+    "both-varied-1e-4": (*_BOTH, *_VARIED, "--learning-rate", "1e-4"),
+    "photos-varied-1e-4": (*_PHOTOS, *_VARIED, "--learning-rate", "1e-4"),
+    "both-varied-w2": (*_BOTH, *_VARIED, "--prior-weight", "2"),
+    "photos-varied-w2": (*_PHOTOS, *_VARIED, "--prior-weight", "2"),
+}

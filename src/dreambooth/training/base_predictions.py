@@ -1,0 +1,173 @@
+"""The base model's predictions for the class examples of every step, computed before the first update and kept on disk.
+
+With `prior_target` prediction, a class example is compared not with its noise but with what the base model predicts for the
+same noisy latent, timestep and caption, so that nothing but a change of the model costs anything (learning without forgetting,
+Li and Hoiem, arXiv 1606.09282, applied to the denoiser). All randomness is counted, so the examples of every step are known
+beforehand, and no second model is in memory while training.
+
+A file holds the predictions of up to 16 steps in float16, (N, C, H, W), in the order of the steps and their slots. Its name is
+the digest of everything that decides them: the base model, the arithmetic, and each example's latent, noise, timestep and
+caption. Shapes: N examples, C latent channels, H and W latent height and width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from dreambooth.data.examples import Example
+from dreambooth.data.size import Size
+from dreambooth.diffusion.conditioning import stack_texts
+from dreambooth.diffusion.schedule import add_noise
+from dreambooth.display import Display
+from dreambooth.errors import RunError
+from dreambooth.families.family import Family
+from dreambooth.files import atomic_file, utf8_name
+from dreambooth.runtime.processes import Processes
+from dreambooth.training.batches import Drawn, Encoded, draw
+from dreambooth.training.denoiser import Denoiser
+
+__all__ = ["BasePredictions", "Questions", "prediction_bytes"]
+
+_VERSION = 1
+_STEPS_PER_FILE = 16
+_BATCH_SIZE = 4  # of every forward pass, the last one of a file included, because rounding depends on it
+_TENSOR = "predictions"
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What the base model is asked: the class examples of every step, with the randomness of training."""
+
+    examples_at: Callable[[int], Sequence[Example]]
+    encoded: Encoded
+    seed: int
+    num_timesteps: int
+    asked_of: str
+    """What answers, as text: the base model's digest and the arithmetic."""
+
+    def drawn(self, step: int) -> list[tuple[Drawn, str]]:
+        """Latent, noise, timestep and caption of each class example of a step."""
+        return [
+            (draw(example, self.encoded, seed=self.seed, step=step, num_timesteps=self.num_timesteps), example.caption)
+            for example in self.examples_at(step)
+            if example.role == "prior"
+        ]
+
+    def num_at(self, step: int) -> int:
+        """Number of class examples of a step."""
+        return sum(example.role == "prior" for example in self.examples_at(step))
+
+    def key(self, steps: range) -> str:
+        """SHA-256, in hex, of everything that decides the predictions of some steps."""
+        digest = hashlib.sha256(f"{_VERSION} {_BATCH_SIZE} {self.asked_of}".encode())
+        for step in steps:
+            for drawn, caption in self.drawn(step):
+                digest.update(f"|{step} {drawn.t} {caption!r}|".encode())
+                digest.update(drawn.x_0.contiguous().numpy().tobytes())
+                digest.update(drawn.eps.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+@dataclass
+class BasePredictions:
+    """The files of a run's steps, of which the one in use is in memory."""
+
+    folder: Path
+    files: dict[range, Path]
+    """Steps to the file that holds their predictions."""
+    _open: tuple[range, Tensor] | None = field(default=None, repr=False)
+
+    @classmethod
+    def of_steps(cls, folder: Path, questions: Questions, *, first_step: int, last_step: int) -> BasePredictions:
+        """The files for steps `first_step` to `last_step`; which of them exist is not checked."""
+        blocks = _blocks(first_step, last_step)
+        return cls(folder, {steps: folder / f"{questions.key(steps)}.safetensors" for steps in blocks})
+
+    def compute(self, questions: Questions, denoiser: Denoiser, processes: Processes, display: Display) -> int:
+        """Ask the base model whatever no file answers; each process takes its share. Returns the number of predictions made."""
+        missing = [steps for steps, path in self.files.items() if not path.is_file()]
+        with processes.together():  # all have looked before any process writes
+            pass
+        with processes.together():
+            mine = processes.share(missing)
+            total = sum(questions.num_at(step) for steps in mine for step in steps)
+            if total:
+                with display.progress("base model's predictions", total, "examples") as advance:
+                    for steps in mine:
+                        examples = [one for step in steps for one in questions.drawn(step)]
+                        self._write(self.files[steps], _answers(examples, questions.encoded, denoiser, advance))
+        return total
+
+    def at(self, step: int) -> Tensor:
+        """The predictions for the class examples of a step in the order of their slots, (slots, C, H, W) float16.
+
+        Raises RunError when the file that holds them has disappeared or is damaged.
+        """
+        if self._open is None or step not in self._open[0]:
+            steps = next(steps for steps in self.files if step in steps)
+            self._open = steps, self._read(self.files[steps])
+        steps, predictions_NCHW = self._open
+        num_slots = len(predictions_NCHW) // len(steps)
+        start = steps.index(step) * num_slots
+        return predictions_NCHW[start : start + num_slots]
+
+    def remove(self) -> None:
+        """Delete the files."""
+        for path in self.files.values():
+            path.unlink(missing_ok=True)
+
+    def _read(self, path: Path) -> Tensor:
+        try:
+            with utf8_name(path) as name:
+                return load_file(name)[_TENSOR]
+        except (OSError, SafetensorError, KeyError) as error:
+            raise RunError(
+                f"{path}: the base model's predictions cannot be read ({error})",
+                hint="Remove the file if it exists, then resume the run: they are computed again.",
+            ) from error
+
+    def _write(self, path: Path, predictions_NCHW: Tensor) -> None:
+        with atomic_file(path) as partial:
+            partial.write_bytes(save({_TENSOR: predictions_NCHW}))
+
+
+def prediction_bytes(num: int, family: Family, size: Size) -> int:
+    """Bytes on the disk of `num` predictions for images of `size`."""
+    height, width = (side // family.downsampling for side in (size.height, size.width))
+    return num * family.latent_channels * height * width * torch.float16.itemsize
+
+
+def _blocks(first_step: int, last_step: int) -> list[range]:
+    """Steps in blocks that begin at multiples of their size, wherever a run begins; only the last block may be shorter."""
+    first = (first_step - 1) // _STEPS_PER_FILE * _STEPS_PER_FILE
+    return [range(start + 1, min(start + _STEPS_PER_FILE, last_step) + 1) for start in range(first, last_step, _STEPS_PER_FILE)]
+
+
+@torch.no_grad()
+def _answers(
+    examples: Sequence[tuple[Drawn, str]], encoded: Encoded, denoiser: Denoiser, advance: Callable[[int], None]
+) -> Tensor:
+    family = denoiser.components.family
+    device = next(denoiser.components.denoiser.parameters()).device
+    outputs: list[Tensor] = []
+    for batch in _batches(examples):
+        padded = [*batch, *[batch[-1]] * (_BATCH_SIZE - len(batch))]
+        x_0, eps = (torch.stack([getattr(one, name) for one, _ in padded]).to(device) for name in ("x_0", "eps"))
+        t_B = torch.tensor([one.t for one, _ in padded], device=device)
+        text = stack_texts([encoded.text[caption] for _, caption in padded]).to(device)
+        output = denoiser(add_noise(family.schedule, x_0, eps, t_B), t_B, text)
+        outputs.append(output[: len(batch)].to("cpu", torch.float16))
+        advance(len(batch))
+    return torch.cat(outputs)
+
+
+def _batches(examples: Sequence[tuple[Drawn, str]]) -> Iterator[Sequence[tuple[Drawn, str]]]:
+    return (examples[start : start + _BATCH_SIZE] for start in range(0, len(examples), _BATCH_SIZE))
