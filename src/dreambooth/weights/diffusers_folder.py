@@ -1,15 +1,13 @@
 """A model as a diffusers folder: `unet`, `vae` and `text_encoder`, each with its weights.
 
-Widths are read from the tensors; of the configuration files only the UNet's is looked at, for the size of its pictures. Full
-precision is preferred to its half-precision variant, safetensors to pickles.
+Widths are read from the tensors; what the configuration files say otherwise is refused, and the UNet's tells the size of its
+pictures. Full precision is preferred to half-precision variants, safetensors to pickles.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +20,7 @@ from dreambooth.families.text_keys import POSITION_IDS, canonical_text, position
 from dreambooth.families.vae_keys import canonical_attention, canonical_vae_keys
 from dreambooth.weights.assemble import FoundModel, assemble
 from dreambooth.weights.containers import TensorFile, open_tensor_file
+from dreambooth.weights.folder_configuration import configuration_problems, read_json
 from dreambooth.weights.key_map import find_tensors
 from dreambooth.weights.model_weights import ModelWeights, UNetWeights
 from dreambooth.weights.settings import WeightsChoice
@@ -29,6 +28,11 @@ from dreambooth.weights.settings import WeightsChoice
 __all__ = ["is_diffusers_folder", "read_diffusers_folder"]
 
 _DAMAGED = "The folder is damaged or was written by an unknown program: download it again, or give another one."
+_OTHERWISE_MEANT = (
+    "Use a model without these peculiarities. If the files are wrong about this model, correct them and try again."
+)
+_VARIANTS = ("", ".fp32", ".fp16", ".bf16")
+_AVERAGE = "unet_ema"  # the folder in which training programs of diffusers keep the moving average
 _LAST_WEIGHTS = ".non_ema"  # the variant in which folders keep the UNet before averaging
 
 
@@ -40,7 +44,8 @@ def is_diffusers_folder(folder: Path) -> bool:
 def read_diffusers_folder(folder: Path, *, weights: WeightsChoice) -> ModelWeights:
     """Read a diffusers folder.
 
-    Raises ModelFileError when it is of another family or lacks a part, or with all missing and wrongly shaped tensors.
+    Raises ModelFileError when it is of another family or lacks a part, with all missing and wrongly shaped tensors, or with
+    all statements of its configuration files that cannot be followed.
     """
     _refuse_other_families(folder)
     chosen, unet_weights, also_there = _choose_files(folder, weights)
@@ -68,32 +73,35 @@ def read_diffusers_folder(folder: Path, *, weights: WeightsChoice) -> ModelWeigh
         notes=tuple(notes),
         metadata=metadata,
         signs=prediction_signs(
-            names=unet, metadata=metadata, scheduler=_read_json(folder / "scheduler" / "scheduler_config.json")
+            names=unet, metadata=metadata, scheduler=read_json(folder / "scheduler" / "scheduler_config.json")
         ),
     )
     weights_read = assemble(found, hint=_DAMAGED)
+    if problems := configuration_problems(folder, weights_read.family):
+        raise ModelFileError(problems, hint=_OTHERWISE_MEANT)
     return weights_read.made_for(_stated_side(folder, weights_read.family.downsampling))
 
 
 def _stated_side(folder: Path, downsampling: int) -> int | None:
     """The side in pixels of the pictures that the folder's UNet says it is for."""
-    side = _read_json(folder / "unet" / "config.json").get("sample_size")
+    side = read_json(folder / "unet" / "config.json").get("sample_size")
     return side * downsampling if isinstance(side, int) else None
 
 
 def _choose_files(folder: Path, weights: WeightsChoice) -> tuple[dict[str, Path], UNetWeights, str | None]:
-    chosen = {part: _first_file(folder / part, ("", ".fp16")) for part in FOLDER_STEMS}
-    last = _first_file(folder / "unet", (_LAST_WEIGHTS,))
+    chosen = {part: _first_file(folder / part, _VARIANTS) for part in FOLDER_STEMS}
+    chosen["unet"], last = _unet_files(folder)
     unet_weights: UNetWeights = "only"
     also_there = None
     if last is not None and chosen["unet"] is not None:
         unet_weights = weights
         other = chosen["unet"] if weights == "raw" else last
-        also_there = f"{other.name}; --weights {'ema' if weights == 'raw' else 'raw'} reads it"
+        name = other.name if other.parent.name == "unet" else f"{other.parent.name}/{other.name}"
+        also_there = f"{name}; --weights {'ema' if weights == 'raw' else 'raw'} reads it"
     if last is not None and (weights == "raw" or chosen["unet"] is None):
         chosen["unet"] = last
     problems = [
-        f"{folder / part}: no weights here; expected {FOLDER_STEMS[part][0]}.safetensors, or .bin, or their .fp16 variants"
+        f"{folder / part}: no weights here; expected {FOLDER_STEMS[part][0]}.safetensors, .bin, or a variant (.fp16, .bf16)"
         for part, path in chosen.items()
         if path is None
     ]
@@ -102,13 +110,19 @@ def _choose_files(folder: Path, weights: WeightsChoice) -> tuple[dict[str, Path]
     return {part: path for part, path in chosen.items() if path is not None}, unet_weights, also_there
 
 
+def _unet_files(folder: Path) -> tuple[Path | None, Path | None]:
+    """The moving average of the UNet, or its only weights, and the weights before averaging."""
+    unet, average = _first_file(folder / "unet", _VARIANTS), _first_file(folder / _AVERAGE, _VARIANTS)
+    return (unet, _first_file(folder / "unet", (_LAST_WEIGHTS,))) if average is None else (average, unet)
+
+
 def _first_file(folder: Path, variants: Sequence[str]) -> Path | None:
     """The first file of weights that exists: by variant, then safetensors before pickle, then whole before in pieces."""
     names = [
         name
         for variant in variants
         for ending in ("safetensors", "bin")
-        for stem in FOLDER_STEMS[folder.name]
+        for stem in FOLDER_STEMS[folder.name.removesuffix("_ema")]
         for name in (
             f"{stem}{variant}.{ending}",
             f"{stem}.{ending}.index{variant}.json",
@@ -122,7 +136,7 @@ def _open(path: Path) -> list[TensorFile]:
     """The file, or all the files that an index names."""
     if path.suffix != ".json":
         return [open_tensor_file(path)]
-    shards = _read_json(path).get("weight_map")
+    shards = read_json(path).get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise ModelFileError(f"{path}: expected a weight_map from names to files", hint=SUPPORTED)
     files = sorted({path.parent / Path(name).name for name in shards.values()})
@@ -148,16 +162,3 @@ def _refuse_other_families(folder: Path) -> None:
     for part, kind in kinds.items():
         if (folder / part).is_dir():
             raise ModelFileError(f"{folder}: this is {kind} (it has {part})", hint=SUPPORTED)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Empty when there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelFileError(f"{path}: not a JSON file: {error}", hint="Download the folder again.") from error
-    if not isinstance(value, dict):
-        raise ModelFileError(f"{path}: expected a JSON object, found {type(value).__name__}", hint="Download the folder again.")
-    return value

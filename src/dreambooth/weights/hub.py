@@ -14,7 +14,7 @@ __all__ = ["fetch", "fetch_encoder"]
 
 _FOLDERS = (*FOLDER_STEMS, "tokenizer", "scheduler")
 # Full precision before half: training goes on from these weights. Then safetensors before pickles.
-_PREFERENCE = (("", "safetensors"), ("", "bin"), ("fp16", "safetensors"), ("fp16", "bin"))
+_PREFERENCE = tuple((variant, ending) for variant in ("", "fp32", "fp16", "bf16") for ending in ("safetensors", "bin"))
 _OTHER_FAMILIES = ("text_encoder_2/", "transformer/")
 _ENCODER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _ENCODER_TEXTS = ("config.json", "preprocessor_config.json")

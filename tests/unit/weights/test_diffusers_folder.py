@@ -97,6 +97,30 @@ def test_last_weights_beside_the_average(tiny: ModelWeights, folder: Path) -> No
     assert torch.equal(raw.parts["unet"]["conv_in.bias"], last["conv_in.bias"])
 
 
+def test_a_folder_of_the_average_beside_the_unet(tiny: ModelWeights, folder: Path) -> None:
+    average = {name: tensor - 1 for name, tensor in tiny.parts["unet"].items()}
+    (folder / "unet_ema").mkdir()
+    change(folder / "unet_ema" / "diffusion_pytorch_model.safetensors", average)
+    averaged = read_model(str(folder))
+    assert (averaged.report.unet_weights, averaged.report.also_there) == (
+        "ema",
+        "diffusion_pytorch_model.safetensors; --weights raw reads it",
+    )
+    assert torch.equal(averaged.parts["unet"]["conv_in.bias"], average["conv_in.bias"])
+    raw = read_model(str(folder), weights="raw")
+    assert raw.report.also_there == "unet_ema/diffusion_pytorch_model.safetensors; --weights ema reads it"
+    assert_same(raw, tiny)
+
+
+def test_bfloat16_variants(tiny: ModelWeights, folder: Path) -> None:
+    for part, stem in PARTS.items():
+        halves = {name: tensor.bfloat16() for name, tensor in load_file(weights_file(folder, part)).items()}
+        change(folder / part / f"{stem}.bf16.safetensors", halves)
+        weights_file(folder, part).unlink()
+    found = read_model(str(folder))
+    assert {name for part in found.report.parts for name in part.dtypes} == {"bfloat16"}
+
+
 def test_weights_in_several_files(tiny: ModelWeights, folder: Path) -> None:
     whole = weights_file(folder, "unet")
     tensors = load_file(whole)
@@ -160,8 +184,8 @@ def test_missing_parts_are_told_together(folder: Path) -> None:
     with pytest.raises(ModelFileError) as caught:
         read_model(str(folder))
     assert caught.value.problems == (
-        f"{folder / 'vae'}: no weights here; expected diffusion_pytorch_model.safetensors, or .bin, or their .fp16 variants",
-        f"{folder / 'text_encoder'}: no weights here; expected model.safetensors, or .bin, or their .fp16 variants",
+        f"{folder / 'vae'}: no weights here; expected diffusion_pytorch_model.safetensors, .bin, or a variant (.fp16, .bf16)",
+        f"{folder / 'text_encoder'}: no weights here; expected model.safetensors, .bin, or a variant (.fp16, .bf16)",
     )
 
 

@@ -73,6 +73,8 @@ class Hub:
         (["bin", "fp16.safetensors", "fp16.bin"], "bin"),
         (["fp16.bin", "fp16.safetensors"], "fp16.safetensors"),
         (["fp16.bin"], "fp16.bin"),
+        (["bf16.safetensors", "fp16.bin"], "fp16.bin"),
+        (["bf16.bin", "bf16.safetensors"], "bf16.safetensors"),
     ],
 )
 def test_of_a_folder_one_form_of_the_weights_is_taken(monkeypatch, tmp_path, offered, taken):
