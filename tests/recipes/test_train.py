@@ -296,7 +296,7 @@ def test_everything_wrong_is_said_at_once_and_before_any_model_is_built(
     settings = run_settings(
         base={"model": str(tmp_path / "no.ckpt")},
         subject={"photos": str(tmp_path / "photos")},
-        prior={"also_prior": [str(tmp_path / "nowhere")]},
+        prior={"also_prior": [str(tmp_path / "nowhere")], "prior_folder": str(tmp_path / "photos" / "made")},
         loop={"device": "cuda:77"},
         output={"output": str(full)},
     )
@@ -306,6 +306,7 @@ def test_everything_wrong_is_said_at_once_and_before_any_model_is_built(
     for part in ("device is 'cuda:77'", "full: already holds other files", "no.ckpt: no such file", "a.jpg: ", "nowhere: "):
         assert part in text, text
     assert f"output is {full}: it is inside the photo folder" in text
+    assert f"prior_folder is {tmp_path / 'photos' / 'made'}: it is inside the photo folder" in text
     assert [path.name for path in full.iterdir()] == ["letter.txt"]
 
 

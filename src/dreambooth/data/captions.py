@@ -36,6 +36,7 @@ __all__ = [
     "instance_caption",
     "named_subjects",
     "names_not_utf8",
+    "place_in",
     "prior_caption",
     "without_gaps",
     "words_for",
@@ -83,10 +84,10 @@ def named_subjects(photos: Iterable[Photo], subject: SubjectSettings) -> tuple[W
 def words_for(photo: Photo, subject: SubjectSettings) -> Words:
     """What the subject of a photo is called: by its folders where captions come from names, else by the settings."""
     words = Words(subject.token, subject.class_word)
-    return words if subject.captions == "prompt" else words_of_photo(_place(photo, subject.photos), words)
+    return words if subject.captions == "prompt" else words_of_photo(place_in(subject.photos, photo), words)
 
 
-def _place(photo: Photo, folder: Path) -> Path:
+def place_in(folder: Path, photo: Photo) -> Path:
     """Where a picture is within its folder, whichever of the two is given from where the program runs."""
     return photo.path.absolute().relative_to(folder.absolute())
 
@@ -95,7 +96,7 @@ def instance_caption(photo: Photo, subject: SubjectSettings) -> str:
     """The caption of a photo of the subject: its own where it has one, else its name or the instance prompt."""
     words = Words(subject.token, subject.class_word)
     if subject.captions == "filename":
-        place = _place(photo, subject.photos)
+        place = place_in(subject.photos, photo)
         if photo.caption is None:
             return caption_of_photo(place, words)
         words = words_of_photo(place, words)
@@ -107,7 +108,7 @@ def prior_caption(photo: Photo, prior: PriorSettings, subject: SubjectSettings, 
     """The caption of a class image below `folder`: its own where it has one, else its name or the class prompt."""
     class_word = subject.class_word
     if subject.captions == "filename":
-        place = _place(photo, folder)
+        place = place_in(folder, photo)
         if photo.caption is None:
             return caption_of_class_image(place, class_word=class_word)
         class_word = class_of_class_image(place, class_word=class_word)
@@ -122,7 +123,7 @@ def names_not_utf8(images: Iterable[CaptionedPhoto], folder: Path) -> tuple[Phot
     return tuple(
         PhotoProblem(one.photo.path, "error", what, advice)
         for one in images
-        if not is_text(one.caption) or not all(map(is_text, _place(one.photo, folder).parts[:-1]))
+        if not is_text(one.caption) or not all(map(is_text, place_in(folder, one.photo).parts[:-1]))
     )
 
 

@@ -4,6 +4,8 @@ The first folder names the subject in the place of the token, the second its cla
 images, which have no token, the first names the class. Deeper folders begin the caption. What stands behind the first @ of a
 file's name is the rest of it; without an @ that is "S C", or "C" for class images, unless a folder has said one of these words.
 
+A folder named as kohya's trainer names them, `10_sks golden retriever`, says both words at once; those above it say nothing.
+
 The words S and C, as they are or beside signs ("S, asleep", "S's"), stand for the token and the class. Blanks and underscores
 part words; the name of a folder that stands for S or C is taken as it is. Without a class word C is left out.
 
@@ -17,6 +19,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
+
+from dreambooth.data.repeat_folders import repeat_folder, without_parents
 
 __all__ = ["Words", "caption_of_class_image", "caption_of_photo", "class_of_class_image", "words_of_photo"]
 
@@ -34,30 +38,40 @@ class Words:
 
 def words_of_photo(place: PurePath, default: Words) -> Words:
     """The words for a photo at `place`, relative to the folder of the photos: those of its folders, else the default."""
-    match place.parts[:-1]:
-        case (token, class_word, *_):
-            return Words(token, class_word)
-        case (token,):
-            return Words(token, default.class_word)
-    return default
+    return _folders_of_photo(place, default)[0]
+
+
+def _folders_of_photo(place: PurePath, default: Words) -> tuple[Words, tuple[str, ...]]:
+    """The words that the folders of a photo say, and the folders that begin its caption."""
+    folders = without_parents(place.parts[:-1])
+    if not folders:
+        return default, ()
+    named = repeat_folder(folders[0])
+    if named is not None and named.class_word:
+        return Words(named.token, named.class_word), folders[1:]
+    token = folders[0] if named is None else named.token
+    return Words(token, folders[1] if len(folders) > 1 else default.class_word), folders[2:]
 
 
 def class_of_class_image(place: PurePath, *, class_word: str) -> str:
     """The class of a class image at `place`, relative to the folder of the class images: its folder's, else the default."""
-    folders = place.parts[:-1]
-    return folders[0] if folders else class_word
+    folders = without_parents(place.parts[:-1])
+    if not folders:
+        return class_word
+    named = repeat_folder(folders[0])
+    return folders[0] if named is None else " ".join(named.words)
 
 
 def caption_of_photo(place: PurePath, default: Words) -> str:
     """The caption of a photo at `place`, relative to the folder of the photos; empty when its name says nothing."""
-    words = words_of_photo(place, default)
-    return _caption(place.parts[2:-1], place.stem, {"S": words.token, "C": words.class_word}, default="S C")
+    words, folders = _folders_of_photo(place, default)
+    return _caption(folders, place.stem, {"S": words.token, "C": words.class_word}, default="S C")
 
 
 def caption_of_class_image(place: PurePath, *, class_word: str) -> str:
     """The caption of a class image at `place`, relative to the folder of the class images; empty when nothing is said."""
     meanings = {"C": class_of_class_image(place, class_word=class_word)}
-    return _caption(place.parts[1:-1], place.stem, meanings, default="C")
+    return _caption(without_parents(place.parts[:-1])[1:], place.stem, meanings, default="C")
 
 
 def _caption(folders: Sequence[str], stem: str, meanings: Mapping[str, str], *, default: str) -> str:

@@ -10,7 +10,10 @@ from pathlib import Path
 from dreambooth.data.decoding import SIGNATURE_BYTES, signature
 from dreambooth.data.problems import PhotoProblem
 
-__all__ = ["LATENT_SUFFIX", "MANIFEST_NAME", "FolderListing", "list_folder"]
+__all__ = ["CAPTION_SUFFIXES", "LATENT_SUFFIX", "MANIFEST_NAME", "FolderListing", "list_folder"]
+
+CAPTION_SUFFIXES = (".txt", ".caption")
+"""Of the text files beside pictures, in the order in which they are preferred; kohya's trainer writes .caption."""
 
 MANIFEST_NAME = "manifest.json"
 """The file that says how a set of class images was made; see `prior_sets`."""
@@ -21,6 +24,7 @@ LATENT_SUFFIX = ".safetensors"
 _USUAL = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 _PICTURES = _USUAL | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".heic", ".heif", ".hif", ".jxl"}
 _RAW = frozenset({".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw"})
+_CAPTION_TABLES = frozenset({"metadata.jsonl", "metadata.csv", "metadata.parquet", "meta_cap.json", "meta_lat.json"})
 _IGNORED = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", MANIFEST_NAME})
 
 
@@ -49,7 +53,7 @@ def list_folder(folder: Path) -> FolderListing:
     problems: list[PhotoProblem] = []
     for path in _walk(folder, problems):
         suffix = path.suffix.lower()
-        if suffix == ".txt":
+        if suffix in CAPTION_SUFFIXES:
             captions.append(path)
         elif suffix == LATENT_SUFFIX and path.with_name(MANIFEST_NAME).is_file():
             continue
@@ -97,4 +101,7 @@ def _looks_like_picture(path: Path) -> bool:
 def _skipped(path: Path, *, raw: bool) -> PhotoProblem:
     if raw:
         return PhotoProblem(path, "warning", "is a camera raw file; skipped", "Develop it to JPEG or PNG to use it.")
+    if path.name.lower() in _CAPTION_TABLES:
+        advice = "Write each caption into a .txt file with the name of its image."
+        return PhotoProblem(path, "warning", "is a table of captions for another program; skipped", advice)
     return PhotoProblem(path, "warning", "is not an image; skipped", "Nothing, or move it to another folder.")

@@ -12,7 +12,7 @@ from pathlib import Path
 from dreambooth.data.caption_files import read_caption
 from dreambooth.data.decoding import DecodedPicture, Pixels, decode, flatten
 from dreambooth.data.duplicates import Fingerprint, find_duplicates, fingerprint
-from dreambooth.data.listing import list_folder
+from dreambooth.data.listing import CAPTION_SUFFIXES, list_folder
 from dreambooth.data.problems import PhotoProblem, problem_rows, raise_if_errors
 from dreambooth.data.records import Photo, Role
 from dreambooth.errors import PhotoError
@@ -90,9 +90,9 @@ def _read(path: Path) -> bytes:
 def scan_photos(folder: Path, *, role: Role, resolution: int) -> PhotoReport:
     """Look at every file below `folder` and report everything at once; nothing is raised for what is found.
 
-    Every picture is decoded to its last pixel. Its caption is the .txt of the same name beside it. The number of photos, a
-    shorter side below `resolution` and nearly equal photos are looked at for photos of the subject only: class images are
-    many, and may be made small and alike.
+    Every picture is decoded to its last pixel. Its caption is the .txt or .caption of the same name beside it. The number of
+    photos, a shorter side below `resolution` and nearly equal photos are looked at for photos of the subject only: class images
+    are many, and may be made small and alike.
     """
     listing = list_folder(folder)
     problems = list(listing.problems)
@@ -122,7 +122,11 @@ def scan_photos(folder: Path, *, role: Role, resolution: int) -> PhotoReport:
 
 def _stem(path: Path) -> str:
     """The path without its suffix, the same for composed and separate accents: systems write them differently."""
-    return unicodedata.normalize("NFC", str(path.with_suffix("")))
+    return _composed(path.with_suffix(""))
+
+
+def _composed(path: Path) -> str:
+    return unicodedata.normalize("NFC", str(path))
 
 
 def _as_problem(path: Path, error: PhotoError) -> PhotoProblem:
@@ -133,13 +137,18 @@ def _read_captions(
     files: Sequence[Path], pictures: Sequence[Path], role: Role, problems: list[PhotoProblem]
 ) -> dict[str, str | None]:
     """Caption templates by the stem of their picture."""
-    stems = {_stem(picture) for picture in pictures}
+    stems = {_stem(picture): _stem(picture) for picture in pictures}
+    stems |= {_composed(picture): _stem(picture) for picture in pictures}  # photo.png.txt is the caption of photo.png as well
     captions: dict[str, str | None] = {}
-    for path in files:
-        stem = _stem(path)
-        if stem not in stems:
+    for path in sorted(files, key=lambda file: CAPTION_SUFFIXES.index(file.suffix.lower())):
+        stem = stems.get(_stem(path))
+        if stem is None:
             advice = "Give it the name of its image with the suffix .txt, or remove it."
             problems.append(PhotoProblem(path, "warning", "is a caption without an image; skipped", advice))
+            continue
+        if stem in captions:
+            advice = "Keep the caption that you want, and remove the other."
+            problems.append(PhotoProblem(path, "warning", "is a second caption of its image; skipped", advice))
             continue
         try:
             captions[stem] = read_caption(path, role=role)

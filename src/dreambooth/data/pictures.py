@@ -91,10 +91,10 @@ def unseen_warnings(prior: PriorSettings, num_pictures: PerRole) -> list[str]:
     return warnings
 
 
-def check_apart(output: Path, photos: Path) -> None:
+def check_apart(output: Path, photos: Path, *, name: str = "output") -> None:
     """Raise SettingsError when pictures would be written where photos are looked for, which is in all folders below as well."""
     if output.resolve().is_relative_to(photos.resolve()):
         raise SettingsError(
-            f"output is {output}: it is inside the photo folder {photos}, so its images would be used as photos next time",
-            hint="Choose another --output.",
+            f"{name} is {output}: it is inside the photo folder {photos}, so its images would be used as photos next time",
+            hint=f"Choose another --{name.replace('_', '-')}.",
         )

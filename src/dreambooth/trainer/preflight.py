@@ -9,6 +9,7 @@ import torch
 
 from dreambooth.data.captions import named_subjects
 from dreambooth.data.drawing import PerRole, num_entries
+from dreambooth.data.folder_layouts import layout_warnings
 from dreambooth.data.pictures import Pictures, check_apart, find_pictures, same_picture_warnings, unseen_warnings
 from dreambooth.data.prior_prompts import class_prompts, photos_as_class_examples
 from dreambooth.data.problems import raise_if_errors
@@ -57,8 +58,7 @@ def check_everything(
     problems.attempt(lambda: _check_all_have_work(settings, processes))
     problems.attempt(lambda: _check_can_shard(settings, processes))
     if not is_resume:
-        problems.attempt(lambda: _check_output_is_free(run.path))
-        problems.attempt(lambda: check_apart(run.path, settings.subject.photos))
+        _check_folders(settings, problems)
     if settings.output.tensorboard:
         problems.attempt(check_tensorboard)
     base_settings = settings.base
@@ -104,6 +104,13 @@ def check_everything(
             workload=workload,
         ),
     )
+
+
+def _check_folders(settings: TrainSettings, problems: Problems) -> None:
+    photos, output, made = settings.subject.photos, settings.output.output, settings.prior.prior_folder
+    problems.attempt(lambda: _check_output_is_free(output))
+    problems.attempt(lambda: check_apart(output, photos))
+    problems.attempt(lambda: None if made is None else check_apart(made, photos, name="prior_folder"))
 
 
 def _check_pictures(pictures: Pictures, settings: TrainSettings, problems: Problems, *, is_resume: bool) -> None:
@@ -203,6 +210,7 @@ def _warnings(settings: TrainSettings, pictures: Pictures, *, is_resume: bool) -
     return [
         *(warning for words in named for warning in describe_token(words.token).warnings),
         *same_picture_warnings(pictures),
+        *layout_warnings(pictures, settings.subject, settings.prior),
         *unseen_warnings(settings.prior, _num_pictures(settings, pictures)),
         *([] if is_resume else _rate_warnings(settings)),
     ]

@@ -194,3 +194,17 @@ def test_a_caption_is_found_however_accents_are_written(tmp_path: Path, make_pho
     (tmp_path / "photos" / "\u00e9t\u00e9.txt").write_text("in summer", encoding="utf-8")
     report = scan(tmp_path / "photos")
     assert [photo.caption for photo in report.photos] == ["in summer"]
+
+
+def test_captions_under_the_names_that_other_programs_give(folder: Path) -> None:
+    (folder / "0.caption").write_text("by kohya", encoding="utf-8")
+    (folder / "1.png.txt").write_text("with both suffixes", encoding="utf-8")
+    (folder / "2.TXT").write_text("the first", encoding="utf-8")
+    (folder / "2.caption").write_text("the second", encoding="utf-8")
+    (folder / "metadata.jsonl").write_text("{}", encoding="utf-8")
+    report = scan(folder)
+    assert [photo.caption for photo in report.photos] == ["by kohya", "with both suffixes", "the first"]
+    assert found(report) == [
+        ("metadata.jsonl", "warning", "is a table of captions for another program; skipped"),
+        ("2.caption", "warning", "is a second caption of its image; skipped"),
+    ]

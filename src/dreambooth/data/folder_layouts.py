@@ -1,0 +1,123 @@
+"""What the folders of a run say about what their person meant: several subjects, class images, another trainer's layout."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from dreambooth.data.captions import place_in
+from dreambooth.data.pictures import Pictures
+from dreambooth.data.records import Photo
+from dreambooth.data.repeat_folders import RepeatFolder, repeat_folder, without_parents
+from dreambooth.data.settings import PriorSettings, SubjectSettings
+from dreambooth.display import counted, quoted
+
+__all__ = ["layout_warnings"]
+
+_CLASS_IMAGES = frozenset(
+    ("reg", "regs", "reg_images", "regularization", "regularisation", "regularization_images", "class", "class_images")
+)
+_MOST_NAMED = 4
+
+
+def layout_warnings(pictures: Pictures, subject: SubjectSettings, prior: PriorSettings) -> list[str]:
+    """Sentences about folders that hardly mean what they would be taken for."""
+    given = [folder for folder in (prior.prior_images, *prior.also_prior) if folder is not None]
+    return [
+        *_repeats(pictures, subject, given),
+        *_class_images_among_photos(pictures, subject, given),
+        *_several_subjects(pictures, subject, given),
+    ]
+
+
+def _repeats(pictures: Pictures, subject: SubjectSettings, given: list[Path]) -> Iterator[str]:
+    photos = _repeat_folders(pictures, subject.photos, is_prior=False)
+    found = dict.fromkeys((*photos, *(one for folder in given for one in _repeat_folders(pictures, folder, is_prior=True))))
+    if not found:
+        return
+    names = _listed([f"'{one.name}'" for one in found])
+    repeats = ", ".join(str(number) for number in dict.fromkeys(one.repeats for one in found))
+    has_captions = any(one.photo.path.with_suffix(".caption").is_file() for one in pictures.photos)
+    yield (
+        f"{names} {'is' if len(found) == 1 else 'are'} named as kohya's trainer names folders. The repeats ({repeats}) are not "
+        "needed: each photo is seen equally often, and --steps decides how often"
+        + (". Its .caption files are read like .txt files" if has_captions else "")
+    )
+    others = [one for one in photos if one.token != subject.token and " ".join(one.words) != subject.class_word]
+    if others and subject.captions == "prompt" and any(one.photo.caption is None for one in pictures.photos):
+        first = others[0]
+        words = f"--token {quoted(first.token)}" + (f" --class-word {quoted(first.class_word)}" if first.class_word else "")
+        yield (
+            f"the name '{first.name}' is not read as a caption, and the token is '{subject.token}'. To use the name: {words}, "
+            "or --captions filename"
+        )
+
+
+def _repeat_folders(pictures: Pictures, folder: Path, *, is_prior: bool) -> list[RepeatFolder]:
+    images = pictures.given_priors if is_prior else pictures.photos
+    found = []
+    for one in images:
+        if one.photo.path.absolute().is_relative_to(folder.absolute()):
+            parts = (folder.absolute().name, *place_in(folder, one.photo).parts[:-1])
+            first = without_parents(parts)[0]
+            if (named := repeat_folder(first)) is not None:
+                found.append(named)
+    return list(dict.fromkeys(found))
+
+
+def _class_images_among_photos(pictures: Pictures, subject: SubjectSettings, given: list[Path]) -> Iterator[str]:
+    below = [folder for folder in given if _is_below(folder, subject.photos)]
+    for folder in below:
+        num = sum(_is_below(one.photo.path, folder) for one in pictures.photos)
+        yield (
+            f"the class images in {folder} lie below the photos in {subject.photos}, so {_trained(num)}: move that folder out "
+            "of it"
+        )
+    places = Counter(place for one in pictures.photos if (place := _class_folder(one.photo, subject)) is not None)
+    for folder, num in places.items():
+        if not any(folder.absolute() == one.absolute() for one in below):
+            advice = f"give the folder of the photos alone to --photos, and --prior-images {quoted(folder)}"
+            yield f"{folder} is named like class images, and {_trained(num)}: {advice}"
+
+
+def _class_folder(photo: Photo, subject: SubjectSettings) -> Path | None:
+    """The folder below the photos that holds a photo and is named like class images."""
+    for parent in place_in(subject.photos, photo).parents:
+        if parent.name.lower().replace("-", "_").replace(" ", "_") in _CLASS_IMAGES:
+            return subject.photos / parent
+    return None
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return path.absolute() != folder.absolute() and path.absolute().is_relative_to(folder.absolute())
+
+
+def _trained(num: int) -> str:
+    return f"{counted(num, 'picture')} in it {'is' if num == 1 else 'are'} trained as photos of the subject"
+
+
+def _several_subjects(pictures: Pictures, subject: SubjectSettings, given: list[Path]) -> Iterator[str]:
+    """Photos of several folders under one name, without those that are meant to be class images."""
+    if subject.captions != "prompt":
+        return
+    unnamed = [
+        one
+        for one in pictures.photos
+        if one.photo.caption is None
+        and _class_folder(one.photo, subject) is None
+        and not any(_is_below(one.photo.path, folder) for folder in given if _is_below(folder, subject.photos))
+    ]
+    folders = dict.fromkeys(place_in(subject.photos, one.photo).parent for one in unnamed)
+    if len(folders) > 1:
+        names = _listed([str(folder) for folder in folders])
+        yield (
+            f"the photos lie in {len(folders)} folders ({names}), and all are captioned '{unnamed[0].caption}'. If they show "
+            "different subjects, name each folder after its token, with a folder of its class inside, and use "
+            "--captions filename"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
