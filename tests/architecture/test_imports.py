@@ -36,6 +36,7 @@ FENCES = {
     "ipywidgets": ["notebook/*"],
     "numpy": ["*"],
     "PIL": ["data/*", "pages/images.py"],
+    "pillow_heif": ["data/decoding.py"],
     "psutil": ["runs/status.py", "runtime/free_memory.py"],
     "pydantic": ["config.py", "*/settings.py", "schema/verbs.py"],
     "ray": ["runtime/workers.py"],

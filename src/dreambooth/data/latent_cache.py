@@ -22,7 +22,7 @@ from dreambooth.files import atomic_file, utf8_name
 
 __all__ = ["LatentCache"]
 
-_VERSION = 1
+_VERSION = 2
 """Goes up when rendering a view or encoding it comes to mean something else."""
 
 

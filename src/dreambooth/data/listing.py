@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,16 @@ LATENT_SUFFIX = ".safetensors"
 
 _USUAL = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 _PICTURES = _USUAL | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".heic", ".heif", ".hif", ".jxl"}
+_CLOUD_SUFFIX = ".icloud"  # of the hidden files that macOS leaves where a photo was not downloaded
 _RAW = frozenset({".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw"})
+_OTHER_FORMATS = {
+    **{".tga": "TGA", ".ico": "ICO", ".icns": "ICNS", ".pcx": "PCX", ".dds": "DDS", ".exr": "OpenEXR", ".hdr": "Radiance HDR"},
+    **{".psd": "Photoshop", ".psb": "Photoshop", ".xcf": "GIMP", ".kra": "Krita", ".svg": "SVG", ".eps": "EPS", ".pdf": "PDF"},
+}
 _CAPTION_TABLES = frozenset({"metadata.jsonl", "metadata.csv", "metadata.parquet", "meta_cap.json", "meta_lat.json"})
+_HEAD_BYTES = 1 << 16
+_SHEET_MARK = b"dreambooth\0sheet"  # see write_contact_sheet
+_GRID_NAME = re.compile(r"\d{5,}-grid-")
 _IGNORED = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", MANIFEST_NAME})
 
 
@@ -53,10 +62,17 @@ def list_folder(folder: Path) -> FolderListing:
     problems: list[PhotoProblem] = []
     for path in _walk(folder, problems):
         suffix = path.suffix.lower()
-        if suffix in CAPTION_SUFFIXES:
+        if suffix == _CLOUD_SUFFIX:
+            problems.append(_not_here(path))
+        elif suffix in CAPTION_SUFFIXES:
             captions.append(path)
         elif suffix == LATENT_SUFFIX and path.with_name(MANIFEST_NAME).is_file():
             continue
+        elif suffix == ".png" and _is_sheet(path):
+            advice = "Nothing, or move it to another folder."
+            problems.append(
+                PhotoProblem(path, "warning", "is a sheet of several images that this program wrote; skipped", advice)
+            )
         elif suffix in _PICTURES or (suffix not in _RAW and _looks_like_picture(path)):  # raw files look like TIFF
             pictures.append(path)
         else:
@@ -85,7 +101,24 @@ def _order(name: str) -> tuple[str, str]:
 
 
 def _is_ignored(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _IGNORED
+    is_hidden = name.startswith(".") and not name.lower().endswith(_CLOUD_SUFFIX)
+    return is_hidden or name.lower() in _IGNORED
+
+
+def _not_here(path: Path) -> PhotoProblem:
+    name = path.name.removeprefix(".")[: -len(_CLOUD_SUFFIX)]
+    advice = "Open the folder in Finder and choose Download Now, then run the same command again."
+    return PhotoProblem(path, "warning", f"stands for {name}, which is still in iCloud; skipped", advice)
+
+
+def _is_sheet(path: Path) -> bool:
+    """Whether it is a grid or a contact sheet: by its mark, or by the name and the missing settings of those without one."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return False
+    return _SHEET_MARK in head or (_GRID_NAME.match(path.name) is not None and b"dreambooth\0" not in head)
 
 
 def _looks_like_picture(path: Path) -> bool:
@@ -101,6 +134,9 @@ def _looks_like_picture(path: Path) -> bool:
 def _skipped(path: Path, *, raw: bool) -> PhotoProblem:
     if raw:
         return PhotoProblem(path, "warning", "is a camera raw file; skipped", "Develop it to JPEG or PNG to use it.")
+    if (form := _OTHER_FORMATS.get(path.suffix.lower())) is not None:
+        what = f"is in the {form} format, which is not supported; skipped"
+        return PhotoProblem(path, "warning", what, "Convert it to JPEG or PNG to use it.")
     if path.name.lower() in _CAPTION_TABLES:
         advice = "Write each caption into a .txt file with the name of its image."
         return PhotoProblem(path, "warning", "is a table of captions for another program; skipped", advice)

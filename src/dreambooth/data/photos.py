@@ -26,6 +26,9 @@ MAX_PHOTOS = 100
 """Photos of a subject outside of these numbers work, but a warning is given."""
 
 
+_DARK = 8  # of 255: compression does not make black lighter than that
+_LONGEST = 3  # times the shorter side
+
 MIN_SIDE = 16
 """A picture whose shorter side has fewer pixels is refused."""
 
@@ -107,11 +110,12 @@ def scan_photos(folder: Path, *, role: Role, resolution: int) -> PhotoReport:
             continue
         photos.append(dataclasses.replace(photo, caption=captions.get(_stem(path))))
         fingerprints.append(fingerprint(picture.pixels))
+        problems += _about_the_content(photo, picture.pixels)
         if picture.num_frames > 1:
             what = f"has {picture.num_frames} frames; only the first one is used"
             problems.append(PhotoProblem(path, "warning", what, "Save the frame you want as a separate image."))
-        if role == "instance" and min(photo.width, photo.height) < resolution:
-            problems.append(_too_small(photo, resolution))
+        if role == "instance":
+            problems += _about_the_size(photo, resolution)
     for duplicate in find_duplicates(fingerprints, near=role == "instance"):
         what = f"is {duplicate.kind} {photos[duplicate.original].path}"
         advice = "Remove one of them: a duplicate counts twice."
@@ -161,10 +165,26 @@ def _read_captions(
     return captions
 
 
-def _too_small(photo: Photo, resolution: int) -> PhotoProblem:
-    what = f"is {photo.width} x {photo.height} pixels, smaller than the training size of {resolution}"
-    advice = "Upscaling blurs it: use a larger original, or train at a smaller --resolution."
-    return PhotoProblem(photo.path, "warning", what, advice)
+def _about_the_content(photo: Photo, pixels: Pixels) -> Iterator[PhotoProblem]:
+    """A warning about a picture that shows nothing, as a failed export leaves it."""
+    what, least_alpha = None, 255 if pixels.shape[2] == 3 else pixels[:, :, 3].min()
+    if pixels.shape[2] == 4 and not pixels[:, :, 3].any():
+        what = "is completely transparent: only the background color can be seen"
+    elif least_alpha == 255 and pixels[:, :, :3].max() <= _DARK:  # a black shape on a clear ground shows something
+        what = "is completely black"
+    if what is not None:
+        yield PhotoProblem(photo.path, "warning", what, "Look at it, and remove it if it shows nothing.")
+
+
+def _about_the_size(photo: Photo, resolution: int) -> Iterator[PhotoProblem]:
+    shorter, longer = sorted((photo.width, photo.height))
+    size = f"is {photo.width} x {photo.height} pixels"
+    if shorter < resolution:
+        advice = "Upscaling blurs it: use a larger original, or train at a smaller --resolution."
+        yield PhotoProblem(photo.path, "warning", f"{size}, smaller than the training size of {resolution}", advice)
+    if longer > _LONGEST * shorter:
+        what = f"{size}: a square of it shows at most {100 * shorter / longer:.2g}% of the picture"
+        yield PhotoProblem(photo.path, "warning", what, "Crop it to the subject.")
 
 
 def _about_the_number(folder: Path, num_photos: int, role: Role, *, has_errors: bool) -> Iterator[PhotoProblem]:

@@ -142,7 +142,7 @@ def write_contact_sheet(
             labels_above = column_labels[first_column : first_column + num_columns]
             _draw_labels(sheet, labels_left, labels_above, left=left, top=top, width=cell_width, height=cell_height)
             written.append(path if not written else path.with_name(f"{path.stem}-{len(written) + 1}{path.suffix}"))
-            _save(written[-1], sheet, {})
+            _save(written[-1], sheet, {"dreambooth": "sheet"})  # so that it is never taken for a picture
     return tuple(written)
 
 

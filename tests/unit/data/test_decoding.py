@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from typing import Any
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image, features
+from PIL.PngImagePlugin import PngInfo
 
 from dreambooth.data import decoding
 from dreambooth.data.decoding import decode, flatten, signature
+from dreambooth.data.png_chunks import without_texts
 from dreambooth.errors import PhotoError
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -157,12 +161,14 @@ def test_what_is_no_picture(data: bytes) -> None:
     assert caught.value.problems == ("is not an image, or its header is damaged",)
 
 
-def test_formats_that_need_converting_are_named() -> None:
+def test_formats_that_need_converting_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "_FORMATS", ("JPEG", "PNG"))  # as without pillow-heif
     heic = b"\0\0\0\x24ftypheic\0\0\0\0mif1heic" + b"\0" * 100
     with pytest.raises(PhotoError) as caught:
         decode(heic)
     assert caught.value.problems == ("is in the HEIC format, which is not supported",)
-    assert caught.value.hint is not None and "Convert it to JPEG or PNG" in caught.value.hint
+    assert caught.value.hint is not None and "onvert it to JPEG or PNG" in caught.value.hint
+    assert caught.value.hint.startswith("Type: pip install pillow-heif, or ")
     with pytest.raises(PhotoError, match="is in the JPEG XL format"):
         decode(b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0" * 100)
 
@@ -175,11 +181,68 @@ def test_avif_without_the_decoder_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("factor", [1, 3])
 def test_a_picture_too_large_to_open(monkeypatch: pytest.MonkeyPatch, factor: int) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 250_000)
     with pytest.raises(PhotoError) as caught:
         decode(saved(Image.new("L", (1000 * factor, 1001)), "PNG"))
     assert caught.value.problems == ("has more than 1 megapixels",)
     assert caught.value.hint == "Downscale it: 4096 pixels per side are more than any training size needs."
+    assert Image.MAX_IMAGE_PIXELS == 250_000
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P"])
+def test_a_large_picture_is_decoded_smaller(monkeypatch: pytest.MonkeyPatch, form: str, mode: str) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    half = Image.new("L", (200, 190))
+    half.paste(255, (100, 0, 200, 190))
+    image = half.convert("RGB").quantize(4) if mode == "P" and form in ("PNG", "TIFF") else half.convert("RGB")
+    pixels = decode(saved(image if mode != "L" or form == "WEBP" else half, form, exif=exif)).pixels
+    assert pixels.shape == (100, 95, 3)
+    assert pixels[:45].max() <= 4 and pixels[55:].min() >= 251
+    assert decode(saved(half.crop((0, 0, 100, 100)), "PNG")).pixels.shape == (100, 100, 3)
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+@pytest.mark.parametrize("add", ["add_text", "add_itxt"])
+def test_long_texts_do_not_lose_the_picture(add: str, is_packed: bool) -> None:
+    texts = PngInfo()
+    getattr(texts, add)("workflow", "x" * 5_000_000, zip=is_packed)
+    assert np.array_equal(decode(saved(corner(), "PNG", pnginfo=texts)).pixels, np.asarray(corner()))
+
+
+def test_an_orientation_that_stands_in_a_text_is_kept() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    raw = exif.tobytes().removeprefix(b"Exif\0\0")
+    texts = PngInfo()
+    texts.add_text("Raw profile type exif", f"\nexif\n{len(raw) + 6:8}\n{(b'Exif' + bytes(2) + raw).hex()}\n", zip=True)
+    texts.add_text("comment", "left out")
+    data = saved(corner(), "PNG", pnginfo=texts)
+    assert b"left out" not in without_texts(data) and b"Raw profile type exif" in without_texts(data)
+    width, height = corner().size
+    assert decode(data).pixels.shape == (width, height, 3)
+
+
+def test_photos_of_an_iphone_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    pillow_heif.register_heif_opener()
+    data = saved(corner(), "HEIF", quality=100)
+    monkeypatch.delitem(Image.OPEN, "HEIF")
+    picture = decode(data)
+    assert picture.num_frames == 1
+    assert np.abs(picture.pixels.astype(int) - np.asarray(corner()).astype(int)).max() <= 16
+    with pytest.raises(PhotoError, match=r"cannot be decoded completely|is a damaged HEIC file"):
+        decode(data[: len(data) // 2])
+
+
+def test_other_kinds_of_tiff_are_named() -> None:
+    # width, height, bits, compression, RGB, place, channels, rows, bytes, floating point
+    entries = [(256, 8), (257, 8), (258, 32), (259, 1), (262, 2), (273, 200), (277, 3), (278, 8), (279, 768), (339, 3)]
+    table = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in entries)
+    data = b"II*\0" + struct.pack("<IH", 8, len(entries)) + table
+    with pytest.raises(PhotoError, match="is a kind of TIFF that is not supported, such as floating-point RGB"):
+        decode(data.ljust(200, b"\0") + bytes(768))
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000"])

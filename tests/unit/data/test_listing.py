@@ -4,10 +4,13 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dreambooth.data.listing import list_folder
+from dreambooth.pages.images import save_picture, write_contact_sheet
 
 
 def touch(folder: Path, *names: str, data: bytes = b"x") -> None:
@@ -65,6 +68,38 @@ def test_other_files_are_skipped_with_a_warning(tmp_path: Path) -> None:
         ("raw.NEF", "warning", "is a camera raw file; skipped"),
         ("video.mp4", "warning", "is not an image; skipped"),
     ]
+
+
+def test_formats_that_are_not_read_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, "a.TGA", "b.ico", "c.psd", "d.svg")
+    assert [(problem.path.name, problem.message) for problem in list_folder(tmp_path).problems] == [
+        ("a.TGA", "is in the TGA format, which is not supported; skipped"),
+        ("b.ico", "is in the ICO format, which is not supported; skipped"),
+        ("c.psd", "is in the Photoshop format, which is not supported; skipped"),
+        ("d.svg", "is in the SVG format, which is not supported; skipped"),
+    ]
+
+
+def test_photos_that_are_still_in_the_cloud_are_told(tmp_path: Path) -> None:
+    touch(tmp_path, ".IMG_1.HEIC.icloud", "a.jpg", ".hidden")
+    listing = list_folder(tmp_path)
+    assert names(listing.pictures, tmp_path) == ["a.jpg"]
+    (problem,) = listing.problems
+    assert problem.message == "stands for IMG_1.HEIC, which is still in iCloud; skipped" and "Download Now" in problem.advice
+
+
+def test_grids_are_no_pictures_of_a_set(tmp_path: Path) -> None:
+    one = np.zeros((16, 16, 3), dtype=np.uint8)
+    save_picture(tmp_path / "00000-grid-paper.png", torch.zeros(3, 16, 16), {"parameters": "", "dreambooth": "{}"})
+    write_contact_sheet(tmp_path / "00000-grid-a-dog.png", [[one, one]])
+    write_contact_sheet(tmp_path / "a-title-0000.png", [[one]])
+    Image.new("RGB", (20, 20)).save(tmp_path / "00004-grid-of-an-earlier-version.png")
+    Image.new("RGB", (20, 20)).save(tmp_path / "grid.png")
+    listing = list_folder(tmp_path)
+    assert names(listing.pictures, tmp_path) == ["00000-grid-paper.png", "grid.png"]
+    assert {problem.message for problem in listing.problems} == {
+        "is a sheet of several images that this program wrote; skipped"
+    }
 
 
 def test_a_picture_is_known_by_its_first_bytes(tmp_path: Path) -> None:

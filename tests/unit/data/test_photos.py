@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dreambooth.data import decoding
 from dreambooth.data.photos import MAX_PHOTOS, PhotoReport, read_pixels, scan_photos
 from dreambooth.errors import PhotoError
 
@@ -58,7 +59,8 @@ def test_size_is_that_of_the_upright_picture(folder: Path) -> None:
     assert read_pixels(photo.path, background="white").shape == (100, 70, 3)
 
 
-def test_every_problem_is_found_at_once(folder: Path) -> None:
+def test_every_problem_is_found_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "_FORMATS", tuple(form for form in decoding._FORMATS if form != "HEIF"))
     whole = (folder / "0.png").read_bytes()
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
@@ -175,7 +177,9 @@ def test_an_animation_is_used_with_a_warning(folder: Path) -> None:
 
 
 def test_transparent_photos_lie_on_the_background(folder: Path) -> None:
-    Image.new("RGBA", (80, 80), (255, 0, 0, 0)).save(folder / "clear.png")
+    image = Image.new("RGBA", (80, 80), (255, 0, 0, 0))
+    image.putpixel((79, 79), (255, 0, 0, 255))
+    image.save(folder / "clear.png")
     assert scan(folder).problems == ()
     assert read_pixels(folder / "clear.png", background="#0000ff")[0, 0].tolist() == [0, 0, 255]
 
@@ -187,6 +191,28 @@ def test_reading_pixels_of_a_file_that_changed_since(folder: Path) -> None:
     assert caught.value.problems == (f"{folder / '0.png'}: is empty (0 bytes)",)
     with pytest.raises(PhotoError, match="cannot be read: No such file or directory"):
         read_pixels(folder / "nowhere.png", background="white")
+
+
+def test_pictures_that_show_nothing_are_told(folder: Path) -> None:
+    Image.new("RGB", (96, 80)).save(folder / "black.jpg")
+    Image.new("RGBA", (96, 80), (9, 9, 9, 0)).save(folder / "clear.png")
+    shape = Image.new("RGBA", (96, 80), (0, 0, 0, 0))
+    shape.paste((0, 0, 0, 255), (20, 20, 60, 60))
+    shape.save(folder / "shape.png")
+    told = [(name, what) for name, _, what in found(scan(folder)) if "identical" not in what]
+    assert told == [
+        ("black.jpg", "is completely black"),
+        ("clear.png", "is completely transparent: only the background color can be seen"),
+    ]
+    assert scan(folder).errors == ()
+
+
+def test_a_panorama_is_told(folder: Path, make_photo: MakePhoto) -> None:
+    make_photo("wide.png", width=3000, height=64, seed=9)
+    make_photo("banner.png", width=240, height=80, seed=10)
+    assert found(scan(folder)) == [
+        ("wide.png", "warning", "is 3000 x 64 pixels: a square of it shows at most 2.1% of the picture")
+    ]
 
 
 def test_a_caption_is_found_however_accents_are_written(tmp_path: Path, make_photo: MakePhoto) -> None:

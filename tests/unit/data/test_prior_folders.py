@@ -40,7 +40,7 @@ def made_set(tmp_path: Path) -> Path:
     request = PriorRequest("photo of a {dog}", "ab" * 32, "ddim", 50, 10.0, 64, 64, 23)
     prior_set = PriorSet.open(tmp_path / "class-images", "dog", request)
     for index in range(2):
-        Image.new("RGB", (64, 64), (index, 0, 0)).save(prior_set.path(index))
+        Image.new("RGB", (64, 64), (200, index, 0)).save(prior_set.path(index))
     return prior_set.folder
 
 
