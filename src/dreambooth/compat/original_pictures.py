@@ -40,6 +40,8 @@ def make_original_pictures(asked: OriginalPictures, prompts: Sequence[str], disp
     files = PictureFiles(output, is_numbered=not asked.skip_save)
     with Interrupts(lambda: f"Stopped. The images made so far are in {output}."):
         base = read_model(asked.base.model, config=asked.base.config, weights=asked.base.weights)
+        for warning in base.report.all_warnings:
+            display.warn(warning)
         _check_latents(asked, base.family)
         pictures = [
             Picture(prompt, iteration * len(prompts) + number, start=number if asked.fixed_code else None)

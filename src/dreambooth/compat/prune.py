@@ -74,7 +74,7 @@ def _convert(source: Path, destination: Path, *, has_fp32: bool, is_average: boo
     from dreambooth.weights.read import model_name, read_model
 
     model = model_name(source)
-    if is_average and read_model(model).report.unet_weights != "ema":
+    if is_average and read_model(model, weights="ema").report.unet_weights != "ema":
         raise ModelFileError(
             f"{source}: has no averaged weights (model_ema.*), so --keep_only_ema would keep nothing",
             hint="Omit --keep_only_ema.",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from dreambooth.display import Display, counted
+from dreambooth.display import Display
 from dreambooth.errors import ModelFileError
 from dreambooth.files import free_disk_bytes
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
@@ -21,7 +21,6 @@ __all__ = ["Conversion", "convert"]
 
 _OTHER_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".safetensor", ".yaml", ".json", ".zip")
 _OF_THE_OLD_BYTES = ("modelspec.hash", "sshs_")  # metadata that holds hashes of the source file
-_UNET_WEIGHTS = {"ema": "the EMA weights", "raw": "the raw weights of the last step, not the EMA weights"}
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,10 @@ def convert(settings: ConvertSettings, display: Display) -> Conversion:
     dtype = None if settings.dtype is None else STORAGE_DTYPES[settings.dtype]
     _check_room(destination, _num_bytes(read, dtype))
     display.say(f"Read {read.report.source} ({read.report.form}, {read.report.title}).")
-    if read.report.unet_weights in _UNET_WEIGHTS:
-        display.say(f"UNet weights: {_UNET_WEIGHTS[read.report.unet_weights]}; the file also holds {read.report.also_there}.")
-    if read.report.leftover:
-        some = ", ".join(read.report.leftover[:5]) + (", ..." if len(read.report.leftover) > 5 else "")
-        display.warn(f"Skipped {counted(len(read.report.leftover), 'tensor')} outside all parts of the model ({some}).")
+    if read.report.which_weights is not None:
+        display.say(read.report.which_weights)
+    for warning in read.report.all_warnings:
+        display.warn(warning)
     if destination.suffix == ".ckpt" and (side := read.family.resolution) != read.family.usual_resolution:
         display.warn(
             f"A .ckpt file cannot record the model's resolution of {side} px: generate with --width {side} --height {side}, "

@@ -44,6 +44,8 @@ def generate(settings: GenerateSettings, display: Display) -> GenerateResult:
     prompts, device = check_request(asked)
     with Interrupts(lambda: f"Stopped. The images generated so far are in {asked.output}."):
         base = read_model(settings.base.model, config=settings.base.config, weights=settings.base.weights)
+        for warning in base.report.all_warnings:
+            display.warn(warning)
         pictures = pictures_of(prompts, asked.num_images)
         first, files = next_number(asked.output), list[Path]()
         with closing(made_pictures(asked, base, pictures, display, name=settings.base.model, device=device)) as made:

@@ -58,6 +58,8 @@ def _show_model(read: ModelWeights, display: Display) -> None:
     display.table("Parts", ("part", "parameters", "tensors", "precision", "widths"), rows)
     also_there = "" if report.also_there is None else f"; the file also holds {report.also_there}"
     display.say(f"UNet weights: {_UNET_WEIGHTS[report.unet_weights]}{also_there}.")
+    for warning in report.warnings:
+        display.warn(warning)
     for note in report.notes:
         display.say(f"Note: {note}.")
     _show_values("Written by the training program", report.bookkeeping.items(), display)

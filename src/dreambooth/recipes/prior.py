@@ -58,7 +58,7 @@ def prior(settings: PriorRecipeSettings, display: Display) -> PriorResult:
         numbers = prompts_and_numbers(asked, settings.class_word)
         requests = [_request(prompt, options, base.digest()) for prompt in numbers]
         sets = [PriorSet.open(folder, settings.class_word, request) for request in requests]
-        for warning in dict.fromkeys(_warnings(base, numbers, settings.class_word)):
+        for warning in dict.fromkeys((*base.report.all_warnings, *_warnings(base, numbers, settings.class_word))):
             display.warn(warning)
         missing = [one.missing(num) for one, num in zip(sets, numbers.values(), strict=True)]
         if any(missing):

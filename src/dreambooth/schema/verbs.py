@@ -168,8 +168,9 @@ class ConvertSettings(Settings):
     dtype: StorageDtype | None = None
     """Precision of the written weights; default: unchanged."""
 
-    weights: WeightsChoice = "ema"
-    """UNet weights to read when a file contains both: the moving average (ema) or the last weights (raw)."""
+    weights: WeightsChoice = "auto"
+    """UNet weights to read when a file contains both: the moving average (ema), the last weights (raw), or the average
+    unless it belongs to another model (auto)."""
 
     config: Path | None = None
     """The source model's YAML file in the format of the original code; it must match the tensors."""
@@ -184,8 +185,9 @@ class InspectSettings(Settings):
     token: tuple[Text, ...] = ()
     """Words to look up in the tokenizer; one or more."""
 
-    weights: WeightsChoice = "ema"
-    """UNet weights to read when a file contains both: the moving average (ema) or the last weights (raw)."""
+    weights: WeightsChoice = "auto"
+    """UNet weights to read when a file contains both: the moving average (ema), the last weights (raw), or the average
+    unless it belongs to another model (auto)."""
 
     config: Path | None = None
     """The model's YAML file in the format of the original code; it must match the tensors."""

@@ -88,7 +88,8 @@ def check_everything(
     if settings.subject.captions == "filename":
         show_captions(pictures, display)
     about_captions = caption_warnings(pictures, settings.subject, settings.prior, base.family.load_tokenizer())
-    for warning in dict.fromkeys((*chosen.warnings, *_warnings(settings, pictures, is_resume=is_resume), *about_captions)):
+    about_run = (*chosen.warnings, *_warnings(settings, pictures, is_resume=is_resume), *about_captions)
+    for warning in dict.fromkeys((*base.report.all_warnings, *about_run)):
         display.warn(warning)
     return records_of_run(
         _filled_in(settings, chosen, resolution),

@@ -13,6 +13,7 @@ from dreambooth.families.shapes import shapes_of
 from dreambooth.weights.key_map import MappedPart, check_parts
 from dreambooth.weights.model_weights import ModelForm, ModelWeights, PartReport, ReadingReport, UNetWeights
 from dreambooth.weights.pickles import printable
+from dreambooth.weights.quantized import quantization_problems
 
 __all__ = ["FoundModel", "assemble"]
 
@@ -31,6 +32,7 @@ class FoundModel:
     leftover: tuple[str, ...] = ()
     bookkeeping: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     signs: tuple[PredictionSign, ...] = ()
     """Where the model states its prediction."""
@@ -39,9 +41,10 @@ class FoundModel:
 def assemble(found: FoundModel, *, hint: str) -> ModelWeights:
     """Recognize the family, check every tensor against its blueprint and report the rest.
 
-    Raises ModelFileError that names the family or the prediction when it is another one, or lists all missing and wrongly
-    shaped tensors; `hint` is then the way out.
+    Raises ModelFileError when the weights are quantized, when the family or the prediction is another one, or with all missing
+    and wrongly shaped tensors; `hint` is then the way out.
     """
+    _refuse_quantized(found)
     try:
         family = recognise({name: shapes_of(part.tensors) for name, part in found.parts.items()})
     except ModelFileError as error:
@@ -65,5 +68,16 @@ def assemble(found: FoundModel, *, hint: str) -> ModelWeights:
         leftover=tuple(sorted(map(printable, {*found.leftover, *beyond, *not_mapped}))),
         bookkeeping=found.bookkeeping,
         notes=found.notes,
+        warnings=found.warnings,
     )
     return ModelWeights(family, parts, report, found.metadata)
+
+
+def _refuse_quantized(found: FoundModel) -> None:
+    dtypes = {part.names[key]: tensor.dtype for part in found.parts.values() for key, tensor in part.tensors.items()}
+    others = [*found.leftover, *(name for part in found.parts.values() for name in part.leftover)]
+    if problems := quantization_problems(dtypes, others):
+        raise ModelFileError(
+            [f"{found.source}: a quantized model, which cannot be used: {problem}" for problem in problems],
+            hint="Give the model in float32, float16, bfloat16 or plain float8; quantized files are made from one of these.",
+        )

@@ -94,7 +94,7 @@ def _choose_files(folder: Path, weights: WeightsChoice) -> tuple[dict[str, Path]
     unet_weights: UNetWeights = "only"
     also_there = None
     if last is not None and chosen["unet"] is not None:
-        unet_weights = weights
+        unet_weights = "raw" if weights == "raw" else "ema"
         other = chosen["unet"] if weights == "raw" else last
         name = other.name if other.parent.name == "unet" else f"{other.parent.name}/{other.name}"
         also_there = f"{name}; --weights {'ema' if weights == 'raw' else 'raw'} reads it"

@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 
+from dreambooth.display import counted
 from dreambooth.families.components import Components
 from dreambooth.families.family import Family
 from dreambooth.families.mapped_pages import MappedPages
@@ -22,6 +23,8 @@ __all__ = ["ModelForm", "ModelWeights", "PartReport", "ReadingReport", "UNetWeig
 ModelForm = Literal["single file", "diffusers folder", "run folder"]
 UNetWeights = Literal["ema", "raw", "only"]
 
+_UNET_WEIGHTS = {"ema": "the EMA weights", "raw": "the raw weights of the last step, not the EMA weights"}
+_NAMED_TENSORS = 5  # in a warning; `inspect` names more
 _SMALLEST, _LARGEST = 64, 2048  # sides of pictures that a person may ask for
 
 
@@ -68,6 +71,24 @@ class ReadingReport:
     """Training metadata in the file, such as global_step."""
     notes: tuple[str, ...] = ()
     """Irregularities that were corrected while reading, one sentence each."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know before using the model, whole sentences."""
+
+    @property
+    def all_warnings(self) -> tuple[str, ...]:
+        """The warnings, and one that names the tensors left out."""
+        if not self.leftover:
+            return self.warnings
+        some = ", ".join(self.leftover[:_NAMED_TENSORS]) + (", ..." if len(self.leftover) > _NAMED_TENSORS else "")
+        tensors = counted(len(self.leftover), "tensor")
+        return (*self.warnings, f"Skipped {tensors} outside all parts of the model ({some}).")
+
+    @property
+    def which_weights(self) -> str | None:
+        """A sentence that says which of the UNet's two sets of weights was read; None when there is only one."""
+        if self.unet_weights == "only":
+            return None
+        return f"UNet weights: {_UNET_WEIGHTS[self.unet_weights]}; the file also holds {self.also_there}."
 
 
 @dataclass(frozen=True)

@@ -37,12 +37,13 @@ def model_name(path: Path) -> str:
     return f"./{path}" if is_embedded(str(path)) else str(path)
 
 
-def read_model(model: str, *, config: Path | None = None, weights: WeightsChoice = "ema") -> ModelWeights:
+def read_model(model: str, *, config: Path | None = None, weights: WeightsChoice = "auto") -> ModelWeights:
     """Read a model: a .ckpt or .safetensors file, a diffusers folder, a run folder, `toybox` for the bundled one,
     or a hub id if no such path exists.
 
     `config` is the model's YAML in the original configuration language, which must agree with the tensors. `weights`
-    chooses between the running average and the last weights of the UNet where both are there. The tensors stay in the
+    chooses between the running average and the last weights of the UNet where both are there; "auto" takes the average
+    unless it belongs to another model. The tensors stay in the
     mapped file until they are used.
 
     Raises ModelFileError that says what was found instead, or lists every missing or wrongly shaped tensor.

@@ -11,7 +11,7 @@ from dreambooth.config import Settings
 
 __all__ = ["BaseModelSettings", "ModelForm", "PlannedModelSettings", "WeightsChoice"]
 
-WeightsChoice = Literal["ema", "raw"]
+WeightsChoice = Literal["auto", "ema", "raw"]
 ModelForm = Literal["single-file", "diffusers"]
 
 
@@ -24,8 +24,9 @@ class BaseModelSettings(Settings):
     config: Path | None = None
     """The model's YAML file in the format of the original code; it must match the tensors."""
 
-    weights: WeightsChoice = "ema"
-    """UNet weights to read when a file contains both: the moving average (ema) or the last weights (raw)."""
+    weights: WeightsChoice = "auto"
+    """UNet weights to read when a file contains both: the moving average (ema), the last weights (raw), or the average
+    unless it belongs to another model (auto)."""
 
 
 class PlannedModelSettings(BaseModelSettings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from dreambooth.families.text_keys import POSITION_IDS, TEXT_PREFIX, original_te
 from dreambooth.families.unet_keys import AVERAGE_PREFIX, UNET_PREFIX, average_keys, unet_keys, unet_layout
 from dreambooth.families.vae_keys import VAE_PREFIX, original_attention, vae_keys, vae_layout
 from dreambooth.weights.assemble import FoundModel, assemble
+from dreambooth.weights.average import average_doubt
 from dreambooth.weights.containers import TensorFile, open_tensor_file
 from dreambooth.weights.key_map import MappedPart, find_tensors
 from dreambooth.weights.model_weights import ModelWeights, UNetWeights
@@ -50,18 +52,19 @@ def read_single_file(path: Path, *, weights: WeightsChoice) -> ModelWeights:
     raw, rest = _split(rest, UNET_PREFIX)
     vae, rest = _split(rest, VAE_PREFIX)
     text, rest = _split(rest, _TEXT_STAGE)
-    unet, unet_weights, also_there = _choose_unet(path, raw, averages, weights)
+    unet = _choose_unet(file, raw, averages, weights)
     found = FoundModel(
         source=path,
         form="single file",
         formats=(file.format,),
         parts={
-            "unet": unet,
+            "unet": unet.part,
             "vae": find_tensors("VAE", path, vae, vae_keys(vae_layout(vae)), spelling=original_attention),
             "text_encoder": find_tensors("text encoder", path, text, text_keys(text_names(text)), spelling=original_text),
         },
-        unet_weights=unet_weights,
-        also_there=also_there,
+        unet_weights=unet.weights,
+        also_there=unet.also_there,
+        warnings=unet.warnings,
         neutralised=file.neutralised,
         leftover=tuple(rest),
         bookkeeping=file.bookkeeping,
@@ -69,7 +72,7 @@ def read_single_file(path: Path, *, weights: WeightsChoice) -> ModelWeights:
         metadata=file.metadata,
         signs=_signs(file),
     )
-    is_partial = unet_weights == "ema" and len(unet.tensors) < len(raw)
+    is_partial = unet.weights == "ema" and len(unet.part.tensors) < len(raw)
     hint = "--weights raw reads the other UNet weights of this file." if is_partial else _DAMAGED
     return assemble(found, hint=hint).made_for(_stated_side(file.metadata))
 
@@ -99,17 +102,28 @@ def _split(tensors: Tensors, prefix: str) -> tuple[Tensors, Tensors]:
     return inside, {name: tensor for name, tensor in tensors.items() if name not in inside}
 
 
-def _choose_unet(
-    path: Path, raw: Tensors, averages: Tensors, weights: WeightsChoice
-) -> tuple[MappedPart, UNetWeights, str | None]:
+@dataclass(frozen=True)
+class _ChosenUNet:
+    part: MappedPart
+    weights: UNetWeights
+    also_there: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def _choose_unet(file: TensorFile, raw: Tensors, averages: Tensors, weights: WeightsChoice) -> _ChosenUNet:
     pairs = unet_keys(unet_layout(raw))
+    last = find_tensors("UNet", file.path, raw, pairs)
     if not averages:
-        return find_tensors("UNet", path, raw, pairs), "only", None
-    if weights == "ema":
-        also = f"the last weights ({UNET_PREFIX}*); --weights raw reads them"
-        return find_tensors("UNet", path, averages, average_keys(pairs)), "ema", also
-    also = f"their moving average ({AVERAGE_PREFIX}*); --weights ema reads it"
-    return find_tensors("UNet", path, raw, pairs), "raw", also
+        return _ChosenUNet(last, "only")
+    average = find_tensors("UNet", file.path, averages, average_keys(pairs))
+    doubt = None if weights == "raw" else average_doubt(last.tensors, average.tensors, file.metadata)
+    if weights == "raw" or (weights == "auto" and doubt is not None):
+        also = f"their moving average ({AVERAGE_PREFIX}*); --weights ema reads it"
+        used = f"{doubt}: the weights themselves are used, not the average. --weights ema reads the average."
+        return _ChosenUNet(last, "raw", also, () if doubt is None else (used,))
+    also = f"the last weights ({UNET_PREFIX}*); --weights raw reads them"
+    used = f"{doubt}: the average may belong to another model. --weights raw reads the weights themselves."
+    return _ChosenUNet(average, "ema", also, () if doubt is None else (used,))
 
 
 def _set_aside(tensors: Tensors) -> tuple[Tensors, list[str]]:
