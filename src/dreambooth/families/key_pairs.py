@@ -8,10 +8,10 @@ from typing import Literal
 
 __all__ = ["KeyPair", "Transform", "packed", "same_names"]
 
-Transform = Literal["same", "convolution to linear", "transpose"]
+Transform = Literal["same", "convolution to linear", "flat", "transpose"]
 """What happens to a tensor on the way from the original to the canonical name: nothing; a 1x1 convolution of (out, in, 1, 1)
-becomes a linear layer of (out, in); or a matrix of (in, out) becomes one of (out, in). Both directions are views: no bit
-changes."""
+becomes a linear layer of (out, in); axes of length one behind the first, which some programs write, are dropped, and are not
+written again; or a matrix of (in, out) becomes one of (out, in). All are views: no bit changes."""
 
 
 @dataclass(frozen=True)

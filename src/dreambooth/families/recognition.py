@@ -42,7 +42,6 @@ _BARE_PARTS = (
     (r"^down_blocks\.|^input_blocks\.|^output_blocks\.", "a bare UNet"),
     (r"^(first_stage_model\.)?(encoder|decoder)\.(conv_in|mid|mid_block)\b", "a bare VAE"),
     (r"^(\w+\.)*(text_model\.)?embeddings\.token_embedding\.", "a bare text encoder"),
-    (r"^model_ema\.", "a file with only averaged weights"),
 )
 
 
@@ -54,6 +53,11 @@ def foreign_kind(names: Iterable[str]) -> str | None:
             return kind
     if any(name.startswith("model.diffusion_model.") for name in listed):
         return None
+    if any(name.startswith("model_ema.") for name in listed):
+        return "a file with only averaged weights of the UNet (model_ema.*), not those that were averaged"
+    vae, text = (any(name.startswith(prefix) for name in listed) for prefix in ("first_stage_model.", "cond_stage_model."))
+    if vae and text:
+        return "a checkpoint without a UNet (it has a VAE and a text encoder)"
     for pattern, kind in _BARE_PARTS:
         if any(re.search(pattern, name) for name in listed):
             return kind

@@ -19,6 +19,7 @@ __all__ = [
     "POSITION_IDS",
     "TEXT_LEVEL",
     "TEXT_PREFIX",
+    "UNUSED_TEXT",
     "canonical_text",
     "original_text",
     "position_ids_note",
@@ -31,6 +32,11 @@ TEXT_PREFIX = f"cond_stage_model.transformer.{TEXT_LEVEL}"
 POSITION_IDS = "embeddings.position_ids"
 
 _WITHOUT_LEVEL = TEXT_PREFIX.removesuffix(TEXT_LEVEL)
+_LEFT_OUT_BY_NOVELAI = tuple(f"{_WITHOUT_LEVEL}{module}." for module in ("embeddings", "encoder", "final_layer_norm"))
+UNUSED_TEXT = tuple(
+    f"{_WITHOUT_LEVEL}{name}" for name in ("text_projection.weight", "logit_scale", "text_model.text_projection.weight")
+)
+"""Tensors of a whole CLIP that no Stable Diffusion 1 uses; ComfyUI writes the first."""
 
 
 def text_names(names: Iterable[str]) -> tuple[str, ...]:
@@ -46,7 +52,7 @@ def text_keys(names: Iterable[str]) -> tuple[KeyPair, ...]:
 
 def original_text(name: str) -> str:
     """`name` with the level that NovelAI's files leave out."""
-    if name.startswith(_WITHOUT_LEVEL) and not name.startswith(TEXT_PREFIX):
+    if name.startswith(_LEFT_OUT_BY_NOVELAI):
         return TEXT_PREFIX + name.removeprefix(_WITHOUT_LEVEL)
     return name
 

@@ -90,10 +90,11 @@ def _pairs(layout: VaeLayout) -> Iterator[KeyPair]:
 
 
 def _transform(canonical: str) -> Transform:
-    """The original enters and leaves the VAE's attention through 1x1 convolutions."""
+    """The original enters and leaves the VAE's attention through 1x1 convolutions; some files give their biases axes too."""
     found = _ATTENTION_NAME.fullmatch(canonical)
-    is_projection = found is not None and found["leaf"] != "group_norm" and found["kind"] == "weight"
-    return "convolution to linear" if is_projection else "same"
+    if found is None or found["leaf"] == "group_norm":
+        return "same"
+    return "convolution to linear" if found["kind"] == "weight" else "flat"
 
 
 def _modules(layout: VaeLayout) -> Iterator[tuple[str, str]]:

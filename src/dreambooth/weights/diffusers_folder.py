@@ -24,6 +24,7 @@ from dreambooth.weights.folder_configuration import configuration_problems, read
 from dreambooth.weights.key_map import find_tensors
 from dreambooth.weights.model_weights import ModelWeights, UNetWeights
 from dreambooth.weights.settings import WeightsChoice
+from dreambooth.weights.spelling import plain_names
 
 __all__ = ["is_diffusers_folder", "read_diffusers_folder"]
 
@@ -51,9 +52,13 @@ def read_diffusers_folder(folder: Path, *, weights: WeightsChoice) -> ModelWeigh
     chosen, unet_weights, also_there = _choose_files(folder, weights)
     opened = {part: _open(path) for part, path in chosen.items()}
     files = [file for part_files in opened.values() for file in part_files]
-    parts = {part: {name: tensor for file in opened[part] for name, tensor in file.tensors.items()} for part in opened}
+    named = {
+        part: plain_names({name: tensor for file in opened[part] for name, tensor in file.tensors.items()}) for part in opened
+    }
+    parts = {part: tensors for part, (tensors, _) in named.items()}
     unet, vae = parts["unet"], parts["vae"]
     text, notes = _without_position_ids(parts["text_encoder"])
+    notes += dict.fromkeys(note for _, wrapped in named.values() for note in wrapped)
     if any(canonical_attention(name) != name for name in vae):
         notes.append("the VAE's attention uses old key names; they were converted")
     text_keys = same_names(map(canonical_text, text))

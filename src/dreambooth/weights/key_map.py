@@ -134,6 +134,8 @@ def _joined(pieces: Sequence[Tensor]) -> Tensor:
 def _to_canonical(tensor: Tensor, transform: Transform) -> Tensor:
     if transform == "convolution to linear" and tensor.ndim == 4 and tensor.shape[2:] == (1, 1):
         return tensor[:, :, 0, 0]
+    if transform == "flat" and tensor.ndim > 1 and tensor.shape[0] == tensor.numel():
+        return tensor.reshape(-1)
     return _transposed(tensor) if transform == "transpose" else tensor
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from dreambooth.errors import ModelFileError
 from dreambooth.files import utf8_name
 from dreambooth.weights.pickles import TensorRecord, printable
 
-__all__ = ["Locate", "map_tensors"]
+__all__ = ["Locate", "contiguous_stride", "map_tensors"]
 
 Locate = Callable[[str], tuple[int, int]]  # a storage's key to its (first byte, number of bytes); KeyError when there is none
 
@@ -48,6 +48,15 @@ def map_tensors(path: Path, records: Mapping[str, TensorRecord], locate: Locate)
     if problems:
         raise ModelFileError(problems, hint="Download or copy the file again and compare its size with the source.")
     return tensors
+
+
+def contiguous_stride(size: Sequence[int]) -> tuple[int, ...]:
+    """The stride, in elements, of a tensor of this size whose elements follow each other."""
+    strides, step = [], 1
+    for length in reversed(size):
+        strides.append(step)
+        step *= max(length, 1)
+    return tuple(reversed(strides))
 
 
 def _first(record: TensorRecord) -> int:

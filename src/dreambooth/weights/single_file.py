@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,15 @@ from dreambooth.diffusion.schedule import ddpm_buffers, scaled_linear_schedule
 from dreambooth.errors import ModelFileError
 from dreambooth.families.prediction_signs import MARKERS, PredictionSign, prediction_signs
 from dreambooth.families.recognition import SUPPORTED, foreign_kind
-from dreambooth.families.text_keys import POSITION_IDS, TEXT_PREFIX, original_text, position_ids_note, text_keys, text_names
+from dreambooth.families.text_keys import (
+    POSITION_IDS,
+    TEXT_PREFIX,
+    UNUSED_TEXT,
+    original_text,
+    position_ids_note,
+    text_keys,
+    text_names,
+)
 from dreambooth.families.unet_keys import AVERAGE_PREFIX, UNET_PREFIX, average_keys, unet_keys, unet_layout
 from dreambooth.families.vae_keys import VAE_PREFIX, original_attention, vae_keys, vae_layout
 from dreambooth.weights.assemble import FoundModel, assemble
@@ -24,6 +32,7 @@ from dreambooth.weights.key_map import MappedPart, find_tensors
 from dreambooth.weights.model_weights import ModelWeights, UNetWeights
 from dreambooth.weights.original_config import config_beside
 from dreambooth.weights.settings import WeightsChoice
+from dreambooth.weights.spelling import plain_names
 
 __all__ = ["read_single_file"]
 
@@ -32,6 +41,7 @@ _TRAINING_LOSS = f"{VAE_PREFIX}loss."  # the discriminator beside which the VAE 
 _BOOKKEEPING = ("logvar", "lvlb_weights", "scale_factor", f"{AVERAGE_PREFIX}decay", f"{AVERAGE_PREFIX}num_updates")
 _DAMAGED = "The file is damaged or was written by an unknown program: download it again, or give another one."
 _ROUNDING = 1e-6  # float32 holds alpha_bar to 1e-7; half precision is off by 1e-4
+_WHOLE_FILE = "Give a checkpoint with all its parts: UNet, VAE and text encoder."
 _NO_SIGNAL = 1e-4  # alpha_bar at the end of a schedule of zero terminal SNR; the family's ends at 0.0047
 _SCHEDULE = ddpm_buffers(scaled_linear_schedule())
 
@@ -43,7 +53,9 @@ def read_single_file(path: Path, *, weights: WeightsChoice) -> ModelWeights:
 
     Raises ModelFileError when it is something else, or with all missing and wrongly shaped tensors.
     """
-    file = open_tensor_file(path)
+    opened = open_tensor_file(path)
+    tensors, wrapped = plain_names(opened.tensors)
+    file = replace(opened, tensors=tensors)
     kind = foreign_kind(file.tensors)
     if kind is not None:
         raise ModelFileError(f"{path}: this is {kind}", hint=SUPPORTED)
@@ -52,6 +64,7 @@ def read_single_file(path: Path, *, weights: WeightsChoice) -> ModelWeights:
     raw, rest = _split(rest, UNET_PREFIX)
     vae, rest = _split(rest, VAE_PREFIX)
     text, rest = _split(rest, _TEXT_STAGE)
+    _check_parts_are_there(path, vae=vae, text=text)
     unet = _choose_unet(file, raw, averages, weights)
     found = FoundModel(
         source=path,
@@ -68,13 +81,23 @@ def read_single_file(path: Path, *, weights: WeightsChoice) -> ModelWeights:
         neutralised=file.neutralised,
         leftover=tuple(rest),
         bookkeeping=file.bookkeeping,
-        notes=(*notes, *_spelling_notes(vae, text)),
+        notes=(*notes, *wrapped, *_spelling_notes(vae, text)),
         metadata=file.metadata,
         signs=_signs(file),
     )
     is_partial = unet.weights == "ema" and len(unet.part.tensors) < len(raw)
     hint = "--weights raw reads the other UNet weights of this file." if is_partial else _DAMAGED
     return assemble(found, hint=hint).made_for(_stated_side(file.metadata))
+
+
+def _check_parts_are_there(path: Path, *, vae: Tensors, text: Tensors) -> None:
+    problems = []
+    if not vae:
+        problems.append(f"{path}: the file has no VAE (no tensors {VAE_PREFIX}*)")
+    if not text:
+        problems.append(f"{path}: the file has no text encoder (no tensors {_TEXT_STAGE}*)")
+    if problems:
+        raise ModelFileError(problems, hint=_WHOLE_FILE)
 
 
 def _signs(file: TensorFile) -> tuple[PredictionSign, ...]:
@@ -133,6 +156,8 @@ def _set_aside(tensors: Tensors) -> tuple[Tensors, list[str]]:
         if original_text(name) == TEXT_PREFIX + POSITION_IDS:
             if tensor.dtype != torch.int64:
                 notes.append(position_ids_note(tensor))
+        elif name in UNUSED_TEXT:
+            notes.append(f"{name} is not used by Stable Diffusion 1 and was left out")
         elif name.rpartition(".")[2] in MARKERS:
             continue
         elif name not in _SCHEDULE and name not in _BOOKKEEPING and not name.startswith(_TRAINING_LOSS):

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from dreambooth.files import atomic_file
+from dreambooth.weights.mapped_tensors import contiguous_stride
 
 __all__ = ["write_torch_archive"]
 
@@ -74,7 +75,7 @@ class _Pickler(pickle.Pickler):
             return NotImplemented
         storage = value.storage
         hooks: OrderedDict[str, Any] = OrderedDict()
-        arguments = (storage, 0, value.size, _strides(value.size), False, hooks)
+        arguments = (storage, 0, value.size, contiguous_stride(value.size), False, hooks)
         if storage.dtype in _STORAGES:
             return torch._utils._rebuild_tensor_v2, arguments
         return torch._utils._rebuild_tensor_v3, (*arguments, storage.dtype)
@@ -124,12 +125,3 @@ def _add(archive: zipfile.ZipFile, file: BinaryIO, name: str, content: memoryvie
     entry.extra = _PADDING_MARK + padding.to_bytes(2, "little") + b"Z" * padding
     with archive.open(entry, "w", force_zip64=is_large) as stream:
         stream.write(content)
-
-
-def _strides(size: tuple[int, ...]) -> tuple[int, ...]:
-    """Of a contiguous tensor."""
-    strides, step = [], 1
-    for length in reversed(size):
-        strides.append(step)
-        step *= max(length, 1)
-    return tuple(reversed(strides))

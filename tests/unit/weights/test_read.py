@@ -200,7 +200,7 @@ def test_missing_and_wrong_tensors_of_all_parts_are_told_together(checkpoint: Te
 
 def test_a_missing_part_is_named(checkpoint: Tensors, save: Save) -> None:
     without_text = {name: tensor for name, tensor in checkpoint.items() if not name.startswith("cond_stage_model.")}
-    with pytest.raises(ModelFileError, match="the text encoder has no tensor"):
+    with pytest.raises(ModelFileError, match="the file has no text encoder"):
         read_model(str(save(without_text)))
 
 
