@@ -9,12 +9,12 @@ import torch
 
 from dreambooth.display import Display
 from dreambooth.errors import ModelFileError
+from dreambooth.evaluation.blended import model_at_strength
 from dreambooth.files import free_disk_bytes
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.schema.verbs import ConvertSettings
 from dreambooth.weights.model_weights import ModelWeights, ReadingReport
-from dreambooth.weights.read import read_model
-from dreambooth.weights.settings import ModelForm
+from dreambooth.weights.settings import BaseModelSettings, ModelForm
 from dreambooth.weights.write import SINGLE_FILE_SUFFIXES, write_diffusers_folder, write_single_file
 
 __all__ = ["Conversion", "convert"]
@@ -43,7 +43,8 @@ def convert(settings: ConvertSettings, display: Display) -> Conversion:
     form = _form(destination, settings.to)
     if destination.exists():
         raise ModelFileError(f"{destination}: already exists", hint="Choose another name, or remove it first.")
-    read = read_model(settings.source, config=settings.config, weights=settings.weights)
+    source = BaseModelSettings(model=settings.source, config=settings.config, weights=settings.weights)
+    read = model_at_strength(source, settings.blend)
     dtype = None if settings.dtype is None else STORAGE_DTYPES[settings.dtype]
     _check_room(destination, _num_bytes(read, dtype))
     display.say(f"Read {read.report.source} ({read.report.form}, {read.report.title}).")

@@ -11,6 +11,7 @@ import torch
 
 from dreambooth.display import Display
 from dreambooth.errors import SettingsError
+from dreambooth.evaluation.blended import model_at_strength
 from dreambooth.pages.images import grid_rows, save_picture, write_contact_sheet
 from dreambooth.pictures.maker import made_pictures
 from dreambooth.runtime.device import choose_device
@@ -20,7 +21,6 @@ from dreambooth.sampling.prompts import read_prompts
 from dreambooth.sampling.records import Picture
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.schema.verbs import GenerateSettings
-from dreambooth.weights.read import read_model
 
 __all__ = ["GenerateResult", "check_request", "generate", "pictures_of"]
 
@@ -43,7 +43,7 @@ def generate(settings: GenerateSettings, display: Display) -> GenerateResult:
     asked = settings.sample
     prompts, device = check_request(asked)
     with Interrupts(lambda: f"Stopped. The images generated so far are in {asked.output}."):
-        base = read_model(settings.base.model, config=settings.base.config, weights=settings.base.weights)
+        base = model_at_strength(settings.base, settings.blend)
         for warning in base.report.all_warnings:
             display.warn(warning)
         pictures = pictures_of(prompts, asked.num_images)

@@ -15,7 +15,7 @@ from dreambooth.sampling.settings import SampleSettings
 from dreambooth.toybox.settings import PhotosSettings, SheetSettings
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.training.settings import LoopSettings, OptimizerSettings, OutputSettings, StorageDtype
-from dreambooth.weights.settings import BaseModelSettings, ModelForm, PlannedModelSettings, WeightsChoice
+from dreambooth.weights.settings import BaseModelSettings, ModelForm, PlannedModelSettings, StrengthSettings, WeightsChoice
 
 __all__ = [
     "BenchmarkSettings",
@@ -121,6 +121,9 @@ class GenerateSettings(Settings):
     base: BaseModelSettings
     """Model to generate with."""
 
+    blend: StrengthSettings = Field(default_factory=StrengthSettings)
+    """How much of the training is used."""
+
     sample: SampleSettings = Field(default_factory=SampleSettings)
     """Images to generate."""
 
@@ -167,6 +170,9 @@ class ConvertSettings(Settings):
 
     dtype: StorageDtype | None = None
     """Precision of the written weights; default: unchanged."""
+
+    blend: StrengthSettings = Field(default_factory=StrengthSettings)
+    """How much of the training is used."""
 
     weights: WeightsChoice = "auto"
     """UNet weights to read when a file contains both: the moving average (ema), the last weights (raw), or the average

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from dreambooth.config import Settings
 
-__all__ = ["BaseModelSettings", "ModelForm", "PlannedModelSettings", "WeightsChoice"]
+__all__ = ["BaseModelSettings", "ModelForm", "PlannedModelSettings", "StrengthSettings", "WeightsChoice"]
 
 WeightsChoice = Literal["auto", "ema", "raw"]
 ModelForm = Literal["single-file", "diffusers"]
@@ -27,6 +27,22 @@ class BaseModelSettings(Settings):
     weights: WeightsChoice = "auto"
     """UNet weights to read when a file contains both: the moving average (ema), the last weights (raw), or the average
     unless it belongs to another model (auto)."""
+
+
+class StrengthSettings(Settings):
+    """How much of the training is used."""
+
+    strength: Annotated[float, Field(ge=0, le=2)] = 1.0
+    """How much of the training to use: 1 all of it, 0.8 less, 0 the base model; above 1 exaggerates what was learned."""
+
+    base: str | None = None
+    """With --strength: the model that was trained from, in the same forms; default: the run's own base model."""
+
+    @model_validator(mode="after")
+    def _options_have_effect(self) -> StrengthSettings:
+        if self.strength == 1 and self.base is not None:
+            raise ValueError("base would have no effect with strength 1; omit it or give another strength")
+        return self
 
 
 class PlannedModelSettings(BaseModelSettings):

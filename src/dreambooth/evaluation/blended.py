@@ -1,0 +1,40 @@
+"""A model at a strength, with the base model that its run remembers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dreambooth.errors import SettingsError
+from dreambooth.evaluation.remembered_run import read_remembered_run
+from dreambooth.weights.model_weights import ModelWeights
+from dreambooth.weights.read import read_model
+from dreambooth.weights.settings import BaseModelSettings, StrengthSettings
+from dreambooth.weights.strength import at_strength
+
+__all__ = ["model_at_strength"]
+
+
+def model_at_strength(asked: BaseModelSettings, blend: StrengthSettings) -> ModelWeights:
+    """Read a model, and unless the strength is 1 its base model as well, and return the model between the two.
+
+    Raises SettingsError when no base model is given or remembered, and ModelFileError when a model cannot be read or the base
+    model is another.
+    """
+    if blend.strength == 1:
+        return read_model(asked.model, config=asked.config, weights=asked.weights)
+    base = _base_of(asked, blend)
+    trained = read_model(asked.model, config=asked.config, weights=asked.weights)
+    return at_strength(trained, read_model(base.model, config=base.config, weights=base.weights), blend.strength)
+
+
+def _base_of(asked: BaseModelSettings, blend: StrengthSettings) -> BaseModelSettings:
+    if blend.base is not None:
+        return BaseModelSettings(model=blend.base, weights=asked.weights)
+    path = Path(asked.model).expanduser()
+    for folder in (path, path.parent, path.parent.parent):  # the run, a model in it, one of its models/
+        if (run := read_remembered_run(folder)) is not None:
+            return run.base
+    raise SettingsError(
+        f"strength is {blend.strength:g}, which is counted from the base model, and {asked.model} is not in a run folder",
+        hint=f"Name the model that it was trained from: --strength {blend.strength:g} --base MODEL",
+    )
