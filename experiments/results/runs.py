@@ -154,7 +154,8 @@ def learn_pair(place: Place, scale: Scale, pair: Pair) -> None:
     for number, name in enumerate(pair.subjects):
         _train(place, scale, name, RunFolder(folder / f"alone-{number + 1}"), "--token", TOKENS[number], "--steps", scale.steps)
     first, second = (subject_look(name).class_word for name in pair.subjects)
-    base = ("--model", folder / "alone-1", "--token", TOKENS[1], "--prior-folder", folder / "class-images")
+    alone = ("--model", folder / "alone-1", "--no-replay")
+    base = (*alone, "--token", TOKENS[1], "--prior-folder", folder / "class-images")
     earlier = () if first == second else ("--also-prior", _class_images(place, first))
     _train(place, scale, pair.second, RunFolder(folder / "consecutive"), *base, *earlier, "--steps", scale.steps)
     _write_joint_photos(place, pair, folder / "photos")

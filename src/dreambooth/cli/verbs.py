@@ -57,7 +57,7 @@ class Program:
 _WITHOUT_EFFECT_ON_MEMORY = (
     *("crop", "flip_probability", "prior_flip_probability", "background"),
     *("num_prior_images", "class_prompt", "also_prior", "prior_sampler", "prior_sampling_steps", "prior_latents"),
-    *("prior_prompts", "prior_target", "keep_predictions"),
+    *("prior_prompts", "prior_target", "keep_predictions", "replay", "replay_images"),
     *("prior_folder", "original_pairing", "photo_repeats", "prior_repeats"),
     *("text_encoder_learning_rate", "learning_rate", "learning_rate_schedule", "warmup_steps"),
     *("adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "max_gradient_norm"),
@@ -124,7 +124,7 @@ _ALL = (
         examples=("dreambooth prior --model sd-v1-4.ckpt --class-word dog --num-prior-images 200",),
         without=(
             *("prior_weight", "prior_images", "also_prior", "prior_latents", "prior_target", "prior_examples"),
-            *("keep_predictions",),
+            *("keep_predictions", "replay", "replay_images"),
             *("original_pairing", "photo_repeats", "prior_repeats"),
         ),
     ),

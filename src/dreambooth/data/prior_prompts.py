@@ -14,7 +14,7 @@ from dreambooth.data.records import CaptionedPhoto
 from dreambooth.data.settings import PriorSettings, SubjectSettings, check_template
 from dreambooth.errors import SettingsError
 
-__all__ = ["class_prompts", "photos_as_class_examples"]
+__all__ = ["class_prompts", "photos_as_class_examples", "subject_prompts"]
 
 _BUNDLED = "varied"
 _EMPTY = '""'
@@ -38,6 +38,12 @@ def class_prompts(prior: PriorSettings) -> tuple[str, ...]:
     prompts = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     _check(prompts, path)
     return tuple(dict.fromkeys("" if prompt == _EMPTY else prompt for prompt in prompts))
+
+
+def subject_prompts(prompt: str, name: str) -> tuple[str, ...]:
+    """Prompts for images of a subject that a model knows: the one it was trained with, and the bundled list with its name."""
+    varied = (template.format(class_word=name) for template in class_prompts(PriorSettings(prior_prompts=_BUNDLED)) if template)
+    return tuple(dict.fromkeys((prompt, *varied)))
 
 
 def _check(prompts: list[str], path: Path) -> None:

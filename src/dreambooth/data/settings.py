@@ -11,9 +11,19 @@ from pydantic import Field, field_validator, model_validator
 from dreambooth.config import Settings, Text, nearest
 from dreambooth.sampling.settings import Sampler
 
-__all__ = ["Captions", "Crop", "PriorSettings", "SubjectSettings", "ViewSettings", "check_background", "check_template"]
+__all__ = [
+    "Captions",
+    "Crop",
+    "PriorSettings",
+    "PriorTarget",
+    "SubjectSettings",
+    "ViewSettings",
+    "check_background",
+    "check_template",
+]
 
 Captions = Literal["prompt", "filename"]
+PriorTarget = Literal["noise", "prediction"]
 Crop = Literal["center", "random", "squash"]
 
 
@@ -131,7 +141,7 @@ class PriorSettings(Settings):
     off_switches = {
         "prior_weight": (
             *("prior_images", "also_prior", "prior_latents", "prior_target", "prior_examples", "prior_prompts"),
-            *("keep_predictions", *_MAKING, *_PAIRING),
+            *("keep_predictions", "replay_images", *_MAKING, *_PAIRING),
         ),
         "prior_examples=photos": ("prior_images", "prior_latents", *_MAKING, *_PAIRING),
         "prior_examples=both": _PAIRING,
@@ -153,8 +163,8 @@ class PriorSettings(Settings):
     prior_prompts: str | None = None
     """Several class prompts in place of one: a text file, one per line ("" is the empty one), or varied for a bundled list."""
 
-    prior_target: Literal["noise", "prediction"] = "noise"
-    """What training compares class examples with: the noise, as in the paper, or the base model's prediction of it."""
+    prior_target: PriorTarget | None = None
+    """Target of class examples: the noise, as in the paper, or the base model's prediction; default: noise for images."""
 
     prior_examples: Literal["images", "photos", "both"] = "images"
     """Class examples: class images, the photos under class captions (no class images are generated), or both."""
@@ -164,6 +174,12 @@ class PriorSettings(Settings):
 
     also_prior: tuple[Path, ...] = ()
     """Additional class images, e.g. of an earlier subject's class: generated sets, or folders with a .txt for each image."""
+
+    replay: bool = True
+    """If the base model was trained on other subjects: generate images of them and mix them in, so that training keeps them."""
+
+    replay_images: Annotated[int, Field(ge=1)] = 48
+    """Images of each earlier subject."""
 
     prior_sampler: Sampler = "ddim"
     """Sampler for class images."""
@@ -216,6 +232,8 @@ class PriorSettings(Settings):
             )
         if self.prior_target == "noise" and not self.keep_predictions:
             raise ValueError("keep_predictions would have no effect with prior_target noise; omit it")
+        if not self.replay and self.is_changed("replay_images"):
+            raise ValueError("replay_images would have no effect without replay; use only one of them")
         if self.prior_prompts is not None and self.is_changed("class_prompt"):
             raise ValueError("prior_prompts takes the place of class_prompt; use only one of them")
         if not self.original_pairing and (useless := self.is_changed("photo_repeats", "prior_repeats")):

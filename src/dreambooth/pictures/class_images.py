@@ -28,7 +28,7 @@ from dreambooth.sampling.batches import make_pictures
 from dreambooth.sampling.metadata import picture_text
 from dreambooth.sampling.records import Picture, SamplingOptions
 
-__all__ = ["make_prior_set", "prompts_and_numbers"]
+__all__ = ["make_prior_set", "prompts_and_numbers", "shared_out"]
 
 
 def make_prior_set(
@@ -83,9 +83,13 @@ def prompts_and_numbers(prior: PriorSettings, class_word: str) -> dict[str, int]
 
     Raises SettingsError for a file of prompts that cannot be read.
     """
-    prompts = [fill(template, token="", class_word=class_word) for template in class_prompts(prior)]
-    each, rest = divmod(prior.num_prior_images, len(prompts))
-    return {prompt: num for number, prompt in enumerate(prompts) if (num := each + (number < rest)) > 0}
+    return shared_out(prior.num_prior_images, [fill(one, token="", class_word=class_word) for one in class_prompts(prior)])
+
+
+def shared_out(num: int, prompts: Sequence[str]) -> dict[str, int]:
+    """Each prompt with its number of `num` images: the same for all, and one more for the first where it does not divide."""
+    each, rest = divmod(num, len(prompts))
+    return {prompt: count for number, prompt in enumerate(prompts) if (count := each + (number < rest)) > 0}
 
 
 def _options(prior: PriorSettings, size: Size, seed: int) -> SamplingOptions:

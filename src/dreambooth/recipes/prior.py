@@ -26,6 +26,7 @@ __all__ = ["PriorResult", "prior"]
 
 _OF_TRAINING = (
     *("prior_weight", "prior_images", "also_prior", "prior_latents", "prior_target", "prior_examples", "keep_predictions"),
+    *("replay", "replay_images"),
     *("original_pairing", "photo_repeats", "prior_repeats"),
 )
 

@@ -8,8 +8,7 @@ runs change nothing.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from torch import Tensor
 from dreambooth.data.drawing import repeats_of
 from dreambooth.data.examples import ExampleSource
 from dreambooth.data.latent_cache import LatentCache
-from dreambooth.data.prior_prompts import photos_as_class_examples
+from dreambooth.data.prior_prompts import photos_as_class_examples, subject_prompts
 from dreambooth.data.prior_sets import MadeLatent
 from dreambooth.data.records import CaptionedPhoto
 from dreambooth.data.size import Size
@@ -27,9 +26,10 @@ from dreambooth.data.views import View, held_out_view
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.display import Display
 from dreambooth.families.components import Components
-from dreambooth.pictures.class_images import make_prior_set, prompts_and_numbers
+from dreambooth.pictures.class_images import make_prior_set, prompts_and_numbers, shared_out
 from dreambooth.runtime.device import release_memory
 from dreambooth.trainer.assembly import Placed, place_for_training
+from dreambooth.trainer.class_examples import balanced, replayed
 from dreambooth.trainer.encode import ViewEncoder, encode_captions
 from dreambooth.trainer.ready import Ready
 from dreambooth.training.base_predictions import BasePredictions, Questions
@@ -63,8 +63,7 @@ def gather_material(ready: Ready, display: Display) -> Material:
     learned, loop, device = ready.learned, ready.loop, ready.device
     placed = place_for_training(ready.base.build(dtype=torch.float32), ready.setup, device)
     components = placed.components
-    made, latents = _made_priors(ready, components, display)
-    priors = _class_examples(ready, (*made, *learned.given_priors))
+    priors, latents = _class_examples(ready, components, display)
     source = ExampleSource(
         instances=learned.photos,
         priors=priors,
@@ -106,18 +105,6 @@ def gather_material(ready: Ready, display: Display) -> Material:
     return Material(placed, source, encoded, validation, predictions, _made_of(ready, priors, latents))
 
 
-def _class_examples(ready: Ready, images: tuple[CaptionedPhoto, ...]) -> tuple[CaptionedPhoto, ...]:
-    """Class images, photos under class captions, or as many of each."""
-    learned = ready.learned
-    if learned.prior.prior_weight == 0 or learned.prior.prior_examples == "images":
-        return images
-    photos = photos_as_class_examples(learned.photos, learned.prior, learned.subject)
-    if not images:
-        return photos
-    longest = max(len(images), len(photos))
-    return tuple(one for kind in (images, photos) for one in itertools.islice(itertools.cycle(kind), longest))
-
-
 def _predictions(
     ready: Ready, source: ExampleSource, encoded: Encoded, denoiser: Denoiser, display: Display
 ) -> BasePredictions:
@@ -137,47 +124,69 @@ def _predictions(
     return predictions
 
 
-def _made_priors(
+def _class_examples(
     ready: Ready, components: Components, display: Display
 ) -> tuple[tuple[CaptionedPhoto, ...], dict[str, MadeLatent]]:
-    """The generated class images, and the latents that are used without encoding, by image digest.
-
-    Both empty if the prior has no weight or a folder was given.
-    """
-    prior, loop = ready.learned.prior, ready.loop
-    if not prior.num_made:
+    """All class examples, and the latents that are used without encoding, by image digest; both empty without a prior."""
+    learned, prior = ready.learned, ready.learned.prior
+    if prior.prior_weight == 0:
         return (), {}
-    assert prior.prior_folder is not None, "filled in by preflight"
+    requests = [(learned.subject.class_word, prompts_and_numbers(prior, learned.subject.class_word) if prior.num_made else {})]
+    requests += [
+        (one.name, shared_out(prior.replay_images, subject_prompts(one.prompt, one.name)))
+        for one in replayed(learned.earlier, prior)
+    ]
+    made = _made_images(ready, components, requests, display)
+    latents: dict[str, MadeLatent] = {}
+    for _, found in made:
+        latents |= found
+    (images, _), *replays = made
+    photos = photos_as_class_examples(learned.photos, prior, learned.subject) if prior.prior_examples != "images" else ()
+    return balanced([(*images, *learned.given_priors), photos, *(images for images, _ in replays)], prior), latents
+
+
+def _made_images(
+    ready: Ready, components: Components, requests: Sequence[tuple[str, Mapping[str, int]]], display: Display
+) -> list[tuple[tuple[CaptionedPhoto, ...], dict[str, MadeLatent]]]:
+    """For each request, which is a name with prompts and their numbers of images: the base model's images and their latents."""
+    prior = ready.learned.prior
     is_exact = ready.device.type == "cpu" and ready.policy.weight_dtype == torch.float32
     dtype = torch.float32 if is_exact else ready.policy.compute_dtype
-    components.vae.to(ready.device)
-    class_word = ready.learned.subject.class_word
-    images: list[CaptionedPhoto] = []
-    latents: dict[str, MadeLatent] = {}
-    for prompt, num in prompts_and_numbers(prior, class_word).items():
-        prior_set = make_prior_set(
-            components,
-            model_digest=ready.base.digest(),
-            class_word=class_word,
-            prompt=prompt,
-            num=num,
-            prior=prior,
-            size=ready.size,
-            seed=loop.seed,
-            folder=prior.prior_folder,
-            display=display,
-            processes=ready.processes,
-            device=ready.device,
-            dtype=dtype,
-        )
-        display.say(f"Class images: {num} in {prior_set.folder}")
-        found = prior_set.images(num)
-        images += found
-        if prior.prior_latents == "sampler":
-            stored = {one.photo.digest: prior_set.latent(one.photo) for one in found}
-            latents |= {digest: latent for digest, latent in stored.items() if latent is not None}
+    if any(numbers for _, numbers in requests):
+        components.vae.to(ready.device)
+    made = []
+    for name, numbers in requests:
+        images: list[CaptionedPhoto] = []
+        latents: dict[str, MadeLatent] = {}
+        for prompt, num in numbers.items():
+            assert prior.prior_folder is not None, "filled in by preflight"
+            prior_set = make_prior_set(
+                components,
+                model_digest=ready.base.digest(),
+                class_word=name,
+                prompt=prompt,
+                num=num,
+                prior=prior,
+                size=ready.size,
+                seed=ready.loop.seed,
+                folder=prior.prior_folder,
+                display=display,
+                processes=ready.processes,
+                device=ready.device,
+                dtype=dtype,
+            )
+            found = prior_set.images(num)
+            images += found
+            if prior.prior_latents == "sampler":
+                stored = {one.photo.digest: prior_set.latent(one.photo) for one in found}
+                latents |= {digest: latent for digest, latent in stored.items() if latent is not None}
+            if len(numbers) == 1:
+                display.say(f"Class images: {num} in {prior_set.folder}")
+        if len(numbers) > 1:
+            display.say(f"Images of {name!r}: {len(images)} of {len(numbers)} prompts in {prior.prior_folder}")
+        made.append((tuple(images), latents))
     components.vae.to("cpu")
-    return tuple(images), latents
+    return made
 
 
 def _known_moments(latents: Mapping[str, MadeLatent], size: Size, scaling_factor: float) -> dict[ViewKey, LatentMoments]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from dreambooth.data.captions import named_subjects
 from dreambooth.data.drawing import PerRole, num_entries
 from dreambooth.data.folder_layouts import layout_warnings
 from dreambooth.data.pictures import Pictures, check_apart, find_pictures, same_picture_warnings, unseen_warnings
-from dreambooth.data.prior_prompts import class_prompts, photos_as_class_examples
+from dreambooth.data.prior_prompts import class_prompts
 from dreambooth.data.problems import raise_if_errors
 from dreambooth.data.size import Size
 from dreambooth.display import Display, quoted
@@ -29,6 +30,14 @@ from dreambooth.sampling.sampler import check_size
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainees.parts import trained_parts
 from dreambooth.trainer.caption_checks import caption_warnings, check_token_is_said
+from dreambooth.trainer.class_examples import (
+    earlier_subjects,
+    num_class_examples,
+    own_subjects,
+    prior_target,
+    replayed,
+    same_token_warnings,
+)
 from dreambooth.trainer.disk_space import check_disk_space, run_bytes
 from dreambooth.trainer.preflight_tables import show_captions, show_problems
 from dreambooth.trainer.problems import Problems
@@ -39,6 +48,7 @@ from dreambooth.trainer.workload import workload_of
 from dreambooth.training.base_predictions import prediction_bytes
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import is_embedded, read_model
+from dreambooth.weights.subjects import LearnedSubject
 
 __all__ = ["check_everything", "least_free_memory"]
 
@@ -85,16 +95,18 @@ def check_everything(
     assert device is not None
     assert chosen is not None
     assert base is not None
+    earlier = earlier_subjects(base, pictures, settings.subject)
+    num_pictures = _num_pictures(settings, pictures, earlier)
     if settings.subject.captions == "filename":
         show_captions(pictures, display)
+    warnings = _warnings(settings, pictures, earlier, num_pictures, is_resume=is_resume)
     about_captions = caption_warnings(pictures, settings.subject, settings.prior, base.family.load_tokenizer())
-    about_run = (*chosen.warnings, *_warnings(settings, pictures, is_resume=is_resume), *about_captions)
-    for warning in dict.fromkeys((*base.report.all_warnings, *about_run)):
+    for warning in dict.fromkeys((*base.report.all_warnings, *chosen.warnings, *warnings, *about_captions)):
         display.warn(warning)
     return records_of_run(
-        _filled_in(settings, chosen, resolution),
+        _filled_in(settings, chosen, resolution, earlier),
         Found(
-            run=RunFolder(run.path, _model_names(settings, _num_pictures(settings, pictures))),
+            run=RunFolder(run.path, _model_names(settings, num_pictures)),
             device=device,
             processes=processes,
             chosen=chosen,
@@ -103,6 +115,7 @@ def check_everything(
             encoders=encoders,
             size=size,
             workload=workload,
+            earlier=earlier,
         ),
     )
 
@@ -133,13 +146,11 @@ def _model_names(settings: TrainSettings, num_pictures: PerRole) -> ModelNames:
     )
 
 
-def _num_pictures(settings: TrainSettings, pictures: Pictures) -> PerRole:
+def _num_pictures(settings: TrainSettings, pictures: Pictures, earlier: Sequence[LearnedSubject]) -> PerRole:
     """Number of photos and class examples of a run, including class images still to generate."""
-    images, prior = settings.prior.num_made + len(pictures.given_priors), settings.prior
-    if prior.prior_weight == 0 or prior.prior_examples == "images":
-        return PerRole(len(pictures.photos), images)
-    of_photos = len(photos_as_class_examples(pictures.photos, prior, settings.subject))
-    return PerRole(len(pictures.photos), 2 * max(images, of_photos) if images else of_photos)
+    num_replayed = len(replayed(earlier, settings.prior))
+    num_priors = num_class_examples(pictures, settings.prior, settings.subject, num_replayed=num_replayed)
+    return PerRole(len(pictures.photos), num_priors)
 
 
 def least_free_memory(settings: TrainSettings, processes: Processes) -> int | None:
@@ -205,14 +216,22 @@ def _check_all_have_work(settings: TrainSettings, processes: Processes) -> None:
         )
 
 
-def _warnings(settings: TrainSettings, pictures: Pictures, *, is_resume: bool) -> list[str]:
+def _warnings(
+    settings: TrainSettings,
+    pictures: Pictures,
+    earlier: Sequence[LearnedSubject],
+    num_pictures: PerRole,
+    *,
+    is_resume: bool,
+) -> list[str]:
     """Warnings about settings that work but were probably not intended."""
     named = named_subjects((one.photo for one in pictures.photos), settings.subject)
     return [
         *(warning for words in named for warning in describe_token(words.token).warnings),
         *same_picture_warnings(pictures),
         *layout_warnings(pictures, settings.subject, settings.prior),
-        *unseen_warnings(settings.prior, _num_pictures(settings, pictures)),
+        *unseen_warnings(settings.prior, num_pictures),
+        *same_token_warnings(earlier, own_subjects(pictures.photos, settings.subject)),
         *([] if is_resume else _rate_warnings(settings)),
     ]
 
@@ -241,12 +260,14 @@ def _check_disk(settings: TrainSettings, plan: MemoryPlan, base: ModelWeights, r
     trained = sum(counts[name] for name in trained_parts(settings.trainee, base.family))
     stored = stored_of(settings, num_trained=trained, num_parameters=sum(counts.values()))
     needed = run_bytes(stored, intervals_of(settings), plan)
-    if settings.prior.prior_target == "prediction":
+    if settings.prior.prior_target != "noise":  # what the default is depends on the base model
         needed += prediction_bytes(settings.loop.steps * settings.loop.examples_per_step, base.family, size)
     check_disk_space(run.path, needed)
 
 
-def _filled_in(settings: TrainSettings, chosen: ChosenPlan, resolution: int) -> TrainSettings:
+def _filled_in(
+    settings: TrainSettings, chosen: ChosenPlan, resolution: int, earlier: Sequence[LearnedSubject]
+) -> TrainSettings:
     """The settings with automatic choices filled in and paths made absolute, so that they repeat the run anywhere."""
     base, prior = settings.base, settings.prior
     is_path = Path(base.model).exists() and not is_embedded(base.model)
@@ -255,7 +276,9 @@ def _filled_in(settings: TrainSettings, chosen: ChosenPlan, resolution: int) -> 
         "prior_images": None if prior.prior_images is None else prior.prior_images.absolute(),
         "also_prior": tuple(folder.absolute() for folder in prior.also_prior),
     }
-    if prior.num_made:
+    if prior.prior_weight > 0:
+        folders["prior_target"] = prior_target(prior, earlier)
+    if prior.num_made or replayed(earlier, prior):
         folders["prior_folder"] = (prior.prior_folder or settings.output.output.parent / "class-images").absolute()
     return settings.model_copy(
         update={

@@ -22,6 +22,7 @@ from dreambooth.trainer.assembly import TrainingSetup
 from dreambooth.trainer.due import Intervals
 from dreambooth.training.settings import FileLayout, LoopSettings, StorageDtype
 from dreambooth.weights.model_weights import ModelWeights
+from dreambooth.weights.subjects import LearnedSubject
 
 __all__ = ["Learned", "Measured", "Outputs", "Previewed", "Ready"]
 
@@ -34,6 +35,8 @@ class Learned:
     given_priors: tuple[CaptionedPhoto, ...]
     """Class images from the given folders; generated ones are added to these."""
     subject: SubjectSettings
+    earlier: tuple[LearnedSubject, ...]
+    """Subjects that the base model knows, besides the run's own."""
     prior: PriorSettings
     views: ViewSettings
     size: Size

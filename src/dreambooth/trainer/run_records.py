@@ -21,6 +21,7 @@ from dreambooth.runtime.processes import Processes
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainees.parts import trained_parts
 from dreambooth.trainer.assembly import TrainingSetup
+from dreambooth.trainer.class_examples import replay_text
 from dreambooth.trainer.disk_space import Stored
 from dreambooth.trainer.due import Intervals
 from dreambooth.trainer.messages import times_text
@@ -28,6 +29,7 @@ from dreambooth.trainer.preview_prompts import preview_prompts
 from dreambooth.trainer.ready import Learned, Measured, Outputs, Previewed, Ready
 from dreambooth.trainer.workload import levers_to_pull
 from dreambooth.weights.model_weights import ModelWeights
+from dreambooth.weights.subjects import LearnedSubject
 
 __all__ = ["Found", "intervals_of", "records_of_run", "stored_of"]
 
@@ -46,6 +48,8 @@ class Found:
     size: Size
     """Size of the training images."""
     workload: Workload
+    earlier: tuple[LearnedSubject, ...]
+    """Subjects that the base model knows, besides the run's own."""
 
 
 def records_of_run(settings: TrainSettings, found: Found) -> Ready:
@@ -55,6 +59,7 @@ def records_of_run(settings: TrainSettings, found: Found) -> Ready:
         photos=found.pictures.photos,
         given_priors=found.pictures.given_priors,
         subject=settings.subject,
+        earlier=found.earlier,
         prior=settings.prior,
         views=settings.views,
         size=found.size,
@@ -132,6 +137,8 @@ def _announcement(settings: TrainSettings, found: Found, learned: Learned) -> tu
         lines.append(f"During training, {describe_compilation(loop.compile)}")
     if found.chosen.predicted is not None:
         lines.append(found.chosen.predicted)
+    if found.earlier:
+        lines.append(replay_text(found.earlier, settings.prior))
     seen = "less than once" if each < 1 else f"about {times_text(round(each))}"
     photos = f"{counted(len(learned.photos), 'photo')} of {_subjects(learned)}"
     return (*lines, f"{photos}, {counted(loop.steps, 'step')}: each photo is seen {seen}")

@@ -18,6 +18,7 @@ from dreambooth.runtime.shards import gather_on_host
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.trainees.trainee import Trainee
 from dreambooth.trainer.assembly import assemble
+from dreambooth.trainer.class_examples import own_subjects, replayed
 from dreambooth.trainer.due import Due
 from dreambooth.trainer.material import Material
 from dreambooth.trainer.previews import Previewer
@@ -26,6 +27,7 @@ from dreambooth.training.batches import Batch, Cut, micro_batches
 from dreambooth.training.loop import TrainingState
 from dreambooth.training.validation import validation_losses
 from dreambooth.weights.bundled import inherited_metadata
+from dreambooth.weights.subjects import SUBJECTS, subjects_text
 from dreambooth.weights.write import WholeModel
 
 __all__ = ["Session", "start_session"]
@@ -105,7 +107,7 @@ class Session:
             return self.previewer.latents()
 
     def _metadata(self) -> dict[str, str]:
-        subject = self.ready.learned.subject
+        learned, subject = self.ready.learned, self.ready.learned.subject
         words = {"token": subject.token, "class_word": subject.class_word}
         return {
             "global_step": str(self.state.step),
@@ -114,6 +116,7 @@ class Session:
             "dreambooth.config": json.dumps(self.ready.outputs.dump()),
             **inherited_metadata(self.ready.base),
             "dreambooth.made_of": json.dumps(self.material.made_of),
+            SUBJECTS: subjects_text(replayed(learned.earlier, learned.prior), own_subjects(learned.photos, learned.subject)),
             "modelspec.trigger_phrase": fill("{token} {class_word}", **words),
         }
 

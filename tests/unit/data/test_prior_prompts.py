@@ -72,9 +72,12 @@ def _photo(path: Path) -> Any:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"prior_examples": "photos"}, "prior_examples is photos: with prior_target noise the photos would teach the class"),
-        ({"prior_examples": "both"}, "prior_examples is both: with prior_target noise"),
-        ({"keep_predictions": False}, "keep_predictions would have no effect with prior_target noise"),
+        (
+            {"prior_target": "noise", "prior_examples": "photos"},
+            "prior_examples is photos: with prior_target noise the photos would teach the class",
+        ),
+        ({"prior_target": "noise", "prior_examples": "both"}, "prior_examples is both: with prior_target noise"),
+        ({"prior_target": "noise", "keep_predictions": False}, "keep_predictions would have no effect with prior_target noise"),
         ({"prior_prompts": "varied", "class_prompt": "a {class_word}"}, "prior_prompts takes the place of class_prompt"),
         (
             {"prior_target": "prediction", "prior_examples": "photos", "num_prior_images": 9},

@@ -1,0 +1,94 @@
+"""What holds the model in place: class images, the photos under class prompts, and images of subjects learned earlier.
+
+Kinds of class examples are drawn equally often, however many examples each has, so that a kind with few is not drowned.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from dreambooth.data.captions import named_subjects
+from dreambooth.data.pictures import Pictures
+from dreambooth.data.prior_prompts import photos_as_class_examples
+from dreambooth.data.records import CaptionedPhoto
+from dreambooth.data.settings import PriorSettings, PriorTarget, SubjectSettings
+from dreambooth.weights.model_weights import ModelWeights
+from dreambooth.weights.subjects import LearnedSubject, learned_subjects
+
+__all__ = [
+    "balanced",
+    "earlier_subjects",
+    "num_class_examples",
+    "own_subjects",
+    "prior_target",
+    "replay_text",
+    "replayed",
+    "same_token_warnings",
+]
+
+
+def own_subjects(photos: Sequence[CaptionedPhoto], subject: SubjectSettings) -> tuple[LearnedSubject, ...]:
+    """The subjects that a run learns."""
+    words = named_subjects((one.photo for one in photos), subject)
+    prompt = subject.instance_prompt if subject.captions == "prompt" else "photo of a {token} {class_word}"
+    return tuple(
+        LearnedSubject(one.token, one.class_word, prompt.format(token=one.token, class_word=one.class_word)) for one in words
+    )
+
+
+def earlier_subjects(base: ModelWeights, pictures: Pictures, subject: SubjectSettings) -> tuple[LearnedSubject, ...]:
+    """The subjects that the base model knows and that this run does not learn itself."""
+    own = {one.name for one in own_subjects(pictures.photos, subject)}
+    return tuple(one for one in learned_subjects(base) if one.name not in own)
+
+
+def replayed(earlier: Sequence[LearnedSubject], prior: PriorSettings) -> tuple[LearnedSubject, ...]:
+    """The earlier subjects whose images are mixed in."""
+    return () if not prior.replay or prior.prior_weight == 0 or prior.original_pairing else tuple(earlier)
+
+
+def prior_target(prior: PriorSettings, earlier: Sequence[LearnedSubject]) -> PriorTarget:
+    """What class examples are compared with: as the settings say, else by what holds best."""
+    if prior.prior_target is not None:
+        return prior.prior_target
+    return "prediction" if prior.prior_examples != "images" or replayed(earlier, prior) else "noise"
+
+
+def balanced(kinds: Sequence[Sequence[CaptionedPhoto]], prior: PriorSettings) -> tuple[CaptionedPhoto, ...]:
+    """All kinds of class examples, each repeated until all have as many; in the original's pairs just one after the other."""
+    there = [kind for kind in kinds if kind]
+    longest = None if prior.original_pairing else max(map(len, there), default=0)
+    return tuple(
+        one for kind in there for one in (kind if longest is None else itertools.islice(itertools.cycle(kind), longest))
+    )
+
+
+def num_class_examples(pictures: Pictures, prior: PriorSettings, subject: SubjectSettings, *, num_replayed: int) -> int:
+    """How many `balanced` will return, with images still to be generated."""
+    has_photos = prior.prior_weight > 0 and prior.prior_examples != "images"
+    photos = len(photos_as_class_examples(pictures.photos, prior, subject)) if has_photos else 0
+    counts = [prior.num_made + len(pictures.given_priors), photos, *[prior.replay_images] * num_replayed]
+    there = [count for count in counts if count]
+    return sum(there) if prior.original_pairing else len(there) * max(there, default=0)
+
+
+def replay_text(earlier: Sequence[LearnedSubject], prior: PriorSettings) -> str:
+    """What happens to subjects that the base model knows, as a sentence."""
+    names = ", ".join(repr(one.name) for one in earlier)
+    if replayed(earlier, prior):
+        return (
+            f"The base model knows {names}: {prior.replay_images} images of each are generated and mixed in, so that training "
+            "keeps it (--no-replay turns this off)"
+        )
+    return f"The base model knows {names}, which this training does not keep"
+
+
+def same_token_warnings(earlier: Sequence[LearnedSubject], own: Sequence[LearnedSubject]) -> list[str]:
+    """One word for two subjects of one model."""
+    known = {one.token: one.name for one in earlier}
+    return [
+        f"{one.token!r} already names a subject of the base model ({known[one.token]!r}): choose another --token, or both mix"
+        for one in own
+        if one.token in known
+    ]
