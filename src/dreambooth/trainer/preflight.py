@@ -99,9 +99,8 @@ def check_everything(
     num_pictures = _num_pictures(settings, pictures, earlier)
     if settings.subject.captions == "filename":
         show_captions(pictures, display)
-    warnings = _warnings(settings, pictures, earlier, num_pictures, is_resume=is_resume)
-    about_captions = caption_warnings(pictures, settings.subject, settings.prior, base.family.load_tokenizer())
-    for warning in dict.fromkeys((*base.report.all_warnings, *chosen.warnings, *warnings, *about_captions)):
+    warnings = _warnings(settings, pictures, base, num_pictures, is_resume=is_resume)
+    for warning in dict.fromkeys((*base.report.all_warnings, *chosen.warnings, *warnings)):
         display.warn(warning)
     return records_of_run(
         _filled_in(settings, chosen, resolution, earlier),
@@ -219,7 +218,7 @@ def _check_all_have_work(settings: TrainSettings, processes: Processes) -> None:
 def _warnings(
     settings: TrainSettings,
     pictures: Pictures,
-    earlier: Sequence[LearnedSubject],
+    base: ModelWeights,
     num_pictures: PerRole,
     *,
     is_resume: bool,
@@ -231,8 +230,11 @@ def _warnings(
         *same_picture_warnings(pictures),
         *layout_warnings(pictures, settings.subject, settings.prior),
         *unseen_warnings(settings.prior, num_pictures),
-        *same_token_warnings(earlier, own_subjects(pictures.photos, settings.subject)),
+        *same_token_warnings(
+            earlier_subjects(base, pictures, settings.subject), own_subjects(pictures.photos, settings.subject)
+        ),
         *([] if is_resume else _rate_warnings(settings)),
+        *caption_warnings(pictures, settings.subject, settings.prior, base.family.load_tokenizer()),
     ]
 
 
