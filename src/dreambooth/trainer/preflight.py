@@ -97,11 +97,8 @@ def check_everything(
     assert base is not None
     earlier = earlier_subjects(base, pictures, settings.subject)
     num_pictures = _num_pictures(settings, pictures, earlier)
-    if settings.subject.captions == "filename":
-        show_captions(pictures, display)
     warnings = _warnings(settings, pictures, base, num_pictures, is_resume=is_resume)
-    for warning in dict.fromkeys((*base.report.all_warnings, *chosen.warnings, *warnings)):
-        display.warn(warning)
+    _show(pictures, (*base.report.all_warnings, *chosen.warnings, *warnings), settings, display)
     return records_of_run(
         _filled_in(settings, chosen, resolution, earlier),
         Found(
@@ -117,6 +114,13 @@ def check_everything(
             earlier=earlier,
         ),
     )
+
+
+def _show(pictures: Pictures, warnings: Sequence[str], settings: TrainSettings, display: Display) -> None:
+    if settings.subject.captions == "filename":
+        show_captions(pictures, display)
+    for warning in dict.fromkeys(warnings):
+        display.warn(warning)
 
 
 def _check_folders(settings: TrainSettings, problems: Problems) -> None:
