@@ -12,6 +12,7 @@ from dreambooth.toybox.files import EMBEDDED_MODEL, EMBEDDED_MODEL_FILE
 from dreambooth.weights.diffusers_folder import is_diffusers_folder, read_diffusers_folder
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.original_config import check_original_config
+from dreambooth.weights.other_folders import in_hub_cache, is_training_checkpoint, refuse_other_folder
 from dreambooth.weights.settings import WeightsChoice
 from dreambooth.weights.single_file import read_single_file
 
@@ -60,7 +61,7 @@ def read_model(model: str, *, config: Path | None = None, weights: WeightsChoice
         from dreambooth.weights.hub import fetch  # loads huggingface_hub, which nothing else here needs
 
         path = fetch(model)
-    read = _read_folder(path, weights) if path.is_dir() else read_single_file(path, weights=weights)
+    read = _read_folder(in_hub_cache(path), weights) if path.is_dir() else read_single_file(path, weights=weights)
     if config is not None:
         check_original_config(config, read.family)
     return read
@@ -73,13 +74,14 @@ def _read_folder(folder: Path, weights: WeightsChoice) -> ModelWeights:
         read = read_single_file(models[0], weights=weights)
         read = read.made_for(_training_size(folder)) if models[0].suffix == ".ckpt" else read
         return replace(read, report=replace(read.report, source=folder, form="run folder"))
-    if is_diffusers_folder(folder):
+    if is_diffusers_folder(folder) and not is_training_checkpoint(folder):
         return read_diffusers_folder(folder, weights=weights)
     if is_run and (folder / "checkpoints").is_dir():
         raise ModelFileError(
             f"{folder}: this run has not written its final model yet",
             hint=f"Finish it (dreambooth train --resume {folder}) or give one of the model files in it.",
         )
+    refuse_other_folder(folder)
     inside = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
     raise ModelFileError(
         f"{folder}: not a model folder: expected unet, vae and text_encoder, or a run's config.yaml and model.safetensors; "
