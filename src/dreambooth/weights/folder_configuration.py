@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from dreambooth.display import counted
 from dreambooth.errors import ModelFileError
 from dreambooth.families.clip_tokenizer import TOKENIZER_FOLDER
 from dreambooth.families.family import Family
@@ -119,7 +120,7 @@ def configuration_problems(folder: Path, family: Family) -> list[str]:
 def _differences(path: Path, stated: Mapping[str, Any], expected: Mapping[str, Any]) -> Iterator[str]:
     for key, value in expected.items():
         if key in stated and key not in _UNCHECKED and not key.startswith("_") and not _is_same(stated[key], value):
-            meaning = f" ({_MEANINGS[key]})" if key in _MEANINGS else ""
+            meaning = f": {_MEANINGS[key]}" if key in _MEANINGS else ""
             yield f"{path}: {key} is {_short(stated[key])}; this model is used with {_short(value)}{meaning}"
 
 
@@ -157,7 +158,7 @@ def _tokenizer_problems(folder: Path) -> Iterator[str]:
         yield f"{folder}: the vocabulary has {len(vocabulary)} words and is not that of CLIP's tokenizer ({len(known)} words)"
     if added := {word: index for word, index in _added_words(folder).items() if known.get(word) != index}:
         some = ", ".join(f"{_short(word)} ({index})" for word, index in list(added.items())[:5])
-        yield f"{folder}: the tokenizer has {len(added)} added words that CLIP's tokenizer does not know: {some}"
+        yield f"{folder}: the tokenizer has {counted(len(added), 'added word')} that CLIP's tokenizer does not know: {some}"
 
 
 def _added_words(folder: Path) -> dict[str, Any]:

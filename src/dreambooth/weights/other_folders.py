@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dreambooth.display import counted
 from dreambooth.errors import ModelFileError
 from dreambooth.families.recognition import FOLDER_STEMS, SUPPORTED
 from dreambooth.weights.folder_configuration import read_json
@@ -24,8 +25,8 @@ def in_hub_cache(folder: Path) -> Path:
     if models := sorted(folder.glob("models--*/snapshots")):
         names = ", ".join(path.parent.name for path in models[:_NAMED]) + (", ..." if len(models) > _NAMED else "")
         raise ModelFileError(
-            f"{folder}: the hub's cache, with {len(models)} downloaded models: {names}",
-            hint=f"Give {models[0].parent} or another.",
+            f"{folder}: the hub's cache with {counted(len(models), 'downloaded model')}: {names}",
+            hint=f"Give the folder of one, for example {models[0].parent}",
         )
     repository = folder.parent if folder.name == "snapshots" else folder
     if not repository.name.startswith("models--") or not (repository / "snapshots").is_dir():
@@ -39,7 +40,7 @@ def in_hub_cache(folder: Path) -> Path:
         return snapshots[0]
     found = ", ".join(path.name for path in snapshots[:_NAMED]) or "nothing"
     raise ModelFileError(
-        f"{folder}: a model in the hub's cache with {len(snapshots)} snapshots and no current one: {found}",
+        f"{folder}: a model in the hub's cache with {counted(len(snapshots), 'snapshot')} and no current one: {found}",
         hint=f"Give one of the folders in {repository / 'snapshots'}, or download the model again.",
     )
 

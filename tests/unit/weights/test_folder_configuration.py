@@ -116,7 +116,7 @@ def test_trained_betas_are_compared(tiny: ModelWeights, folder: Path) -> None:
 )
 def test_added_words_are_refused(folder: Path, file: str, values: dict[str, Any]) -> None:
     state(folder, f"tokenizer/{file}", **values)
-    with pytest.raises(ModelFileError, match=r"1 added words that CLIP's tokenizer does not know: <cat-toy> \(49408\)"):
+    with pytest.raises(ModelFileError, match=r"1 added word that CLIP's tokenizer does not know: <cat-toy> \(49408\)"):
         read_model(str(folder))
 
 
