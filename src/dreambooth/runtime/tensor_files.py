@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dreambooth.errors import ModelFileError
 from dreambooth.files import atomic_file
 
-__all__ = ["STORAGE_DTYPES", "write_tensors"]
+__all__ = ["STORAGE_DTYPES", "converted", "write_tensors"]
 
 STORAGE_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 """Number formats that a person may ask for, by name."""
@@ -26,6 +27,8 @@ _FORMAT_NAMES = {
     torch.float32: "F32",
     torch.float16: "F16",
     torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
     torch.int64: "I64",
     torch.int32: "I32",
     torch.int16: "I16",
@@ -33,6 +36,7 @@ _FORMAT_NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+_NARROW = (torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)  # formats of a smaller range than the others
 
 
 def write_tensors(
@@ -48,7 +52,7 @@ def write_tensors(
 
     Tensors may be on any device and of any layout; those named in `unchanged` keep their number format. `after` is called
     with each tensor when it is written, for example to let go of its memory. The header is padded with spaces so that the
-    data is aligned to 8 bytes.
+    data is aligned to 8 bytes. Raises ModelFileError as `converted` does.
     """
 
     def stored(name: str, tensor: Tensor) -> torch.dtype:
@@ -73,8 +77,25 @@ def write_tensors(
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for name, tensor in tensors.items():
-            plain = tensor.detach().to(device="cpu", dtype=stored(name, tensor)).contiguous()
+            plain = converted(path, name, tensor, stored(name, tensor))
             if plain.numel():
                 file.write(plain.reshape(-1).view(torch.uint8).numpy().data)
             if after is not None:
                 after(tensor)
+
+
+def converted(path: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor as it is written into the file at `path`: on the CPU, contiguous, in `dtype`.
+
+    Raises ModelFileError when a finite number is beyond the range of `dtype`: it would become infinite, and the model useless.
+    """
+    plain = tensor.detach().to(device="cpu")
+    if dtype in _NARROW and plain.dtype not in _NARROW and plain.numel():
+        largest = max(abs(float(extreme)) for extreme in torch.aminmax(plain))
+        if torch.finfo(dtype).max < largest < float("inf"):
+            kind = str(dtype).removeprefix("torch.")
+            raise ModelFileError(
+                f"{path}: not written: {name} holds the value {largest:.4g}, and {kind} ends at {torch.finfo(dtype).max:,.0f}",
+                hint="Write the model in bfloat16 or float32 instead: convert takes --dtype, training takes --model-dtype.",
+            )
+    return plain.to(dtype=dtype).contiguous()

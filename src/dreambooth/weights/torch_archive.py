@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from dreambooth.files import atomic_file
+from dreambooth.runtime.tensor_files import converted
 from dreambooth.weights.mapped_tensors import contiguous_stride
 
 __all__ = ["write_torch_archive"]
@@ -94,7 +95,7 @@ def write_torch_archive(
 
     Floating-point tensors are converted to `dtype` when it is given, except those named in `unchanged`. Each tensor is
     converted and written before the next, so that the peak is one tensor; `after` is called with each when it is written.
-    The same contents always give the same bytes.
+    The same contents always give the same bytes. Raises ModelFileError when a number is beyond the range of `dtype`.
     """
     descriptions = {}
     for index, (name, tensor) in enumerate(tensors.items()):
@@ -107,7 +108,7 @@ def write_torch_archive(
         _add(archive, file, "data.pkl", pickled.getbuffer())
         for name, tensor in tensors.items():
             storage = descriptions[name].storage
-            plain = tensor.detach().to(device="cpu", dtype=storage.dtype).contiguous()
+            plain = converted(path, name, tensor, storage.dtype)
             numbers = plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else memoryview(b"")
             _add(archive, file, f"data/{storage.key}", numbers)
             if after is not None:

@@ -97,6 +97,32 @@ def test_safetensors_carry_metadata(tiny: ModelWeights, tmp_path: Path) -> None:
     assert read_model(str(path)).metadata == metadata
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "model.ckpt", "folder"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_values_beyond_float16_do_not_become_infinite(
+    tiny: ModelWeights, tmp_path: Path, name: str, dtype: torch.dtype
+) -> None:
+    unet = {key: tensor.to(dtype) for key, tensor in tiny.parts["unet"].items()}
+    unet["conv_out.weight"] = unet["conv_out.weight"].clone()
+    unet["conv_out.weight"].view(-1)[3] = -1e6
+    large = replace(tiny, parts={**tiny.parts, "unet": unet})
+    path = tmp_path / name
+    write = write_single_file if path.suffix else write_diffusers_folder
+    with pytest.raises(ModelFileError, match=r"holds the value (1e\+06|9\.994e\+05), and float16 ends at 65,504") as caught:
+        write(path, large, dtype=torch.float16, metadata={})
+    assert caught.value.hint is not None and "--dtype" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+    write(path, large, dtype=torch.bfloat16, metadata={})
+    assert read_model(str(path)).parts["unet"]["conv_out.weight"].abs().max() > 9e5
+
+
+def test_plain_float8_is_written_as_it_is(tiny: ModelWeights, tmp_path: Path) -> None:
+    unet = {key: tensor.to(torch.float8_e4m3fn) for key, tensor in tiny.parts["unet"].items()}
+    for name in ("model.safetensors", "model.ckpt"):
+        write_single_file(tmp_path / name, replace(tiny, parts={**tiny.parts, "unet": unet}), dtype=None, metadata={})
+        assert read_model(str(tmp_path / name)).report.parts[0].dtypes == {"float8_e4m3fn": len(unet)}
+
+
 @pytest.mark.parametrize("name", ["model.bin", "model"])
 def test_another_suffix_is_refused(tiny: ModelWeights, tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelFileError, match=r"expected the suffix \.safetensors or \.ckpt, found") as caught:
