@@ -212,6 +212,13 @@ def test_long_texts_do_not_lose_the_picture(add: str, is_packed: bool) -> None:
     assert np.array_equal(decode(saved(corner(), "PNG", pnginfo=texts)).pixels, np.asarray(corner()))
 
 
+def test_an_overlong_profile_does_not_lose_the_picture() -> None:
+    data = saved(corner(), "PNG", icc_profile=bytes(2_000_000))
+    assert np.array_equal(decode(data).pixels, np.asarray(corner()))
+    for short in (saved(corner(), "PNG", icc_profile=b"x" * 1000), saved(corner(), "PNG")):
+        assert without_texts(short) == short
+
+
 def test_an_orientation_that_stands_in_a_text_is_kept() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
