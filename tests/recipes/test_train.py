@@ -317,9 +317,12 @@ def test_a_token_that_no_caption_says_is_refused_or_told(
     with pytest.raises(DreamboothError, match="none of the 3 captions says the token 'sks'") as caught:
         train(run_settings(subject=subject), display)
     assert "--token zwx" in str(caught.value) and "--allow-silent-token" in str(caught.value)
-    settings = run_settings(subject={**subject, "allow_silent_token": True}, loop={"steps": 1})
+    long = "a backpack, " * 30
+    output = {"preview_steps": 1, "preview_prompts": [f"{long}at night"]}
+    settings = run_settings(subject={**subject, "allow_silent_token": True}, loop={"steps": 1}, output=output)
     done = train(settings, display)
     assert "warning: 3 of 3 captions do not say the token 'sks'" in said()
+    assert 'is longer than the 77 tokens the model reads; this part is ignored: "' in said()
     assert f"dreambooth generate --model {done.run} --prompt 'photo of a zwx backpack'" in said()
 
 

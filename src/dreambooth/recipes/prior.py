@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +14,9 @@ from dreambooth.runtime.device import choose_device, describe_device
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.runtime.processes import OneProcess
 from dreambooth.sampling.placing import picture_dtype, place
-from dreambooth.sampling.prompts import cut_warnings
 from dreambooth.sampling.sampler import check_size
 from dreambooth.schema.verbs import PriorRecipeSettings
 from dreambooth.trainer.caption_checks import class_prompt_warnings
-from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import read_model
 
 __all__ = ["PriorResult", "prior"]
@@ -59,7 +56,8 @@ def prior(settings: PriorRecipeSettings, display: Display) -> PriorResult:
         numbers = prompts_and_numbers(asked, settings.class_word)
         requests = [_request(prompt, options, base.digest()) for prompt in numbers]
         sets = [PriorSet.open(folder, settings.class_word, request) for request in requests]
-        for warning in dict.fromkeys((*base.report.all_warnings, *_warnings(base, numbers, settings.class_word))):
+        about_prompts = class_prompt_warnings(numbers, settings.class_word, base.family.load_tokenizer())
+        for warning in dict.fromkeys((*base.report.all_warnings, *about_prompts)):
             display.warn(warning)
         missing = [one.missing(num) for one, num in zip(sets, numbers.values(), strict=True)]
         if any(missing):
@@ -83,10 +81,3 @@ def prior(settings: PriorRecipeSettings, display: Display) -> PriorResult:
         display.say(f'Class images "{prior_set.request.prompt}" in {prior_set.folder}: {num}, {len(indices)} of them new')
     images = tuple(one.path(index) for one, num in zip(sets, numbers.values(), strict=True) for index in range(num))
     return PriorResult(sets[0].folder if len(sets) == 1 else folder, images, sum(map(len, missing)))
-
-
-def _warnings(base: ModelWeights, prompts: Iterable[str], class_word: str) -> Iterator[str]:
-    tokenizer = base.family.load_tokenizer()
-    for prompt in prompts:
-        yield from class_prompt_warnings(prompt, class_word)
-        yield from cut_warnings(tokenizer, [prompt])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dreambooth.data.captions import default_prior_caption, named_subjects, words_for
+from dreambooth.data.captions import fill, named_subjects, words_for
 from dreambooth.data.file_name_captions import Words
 from dreambooth.data.pictures import Pictures
+from dreambooth.data.prior_prompts import class_prompts
 from dreambooth.data.records import CaptionedPhoto
 from dreambooth.data.settings import PriorSettings, SubjectSettings
 from dreambooth.display import counted, quoted
@@ -98,24 +99,36 @@ def caption_warnings(pictures: Pictures, subject: SubjectSettings, prior: PriorS
                 f"the captions of {len(telling)} of {num} say the token '{token}', which teaches it as the name of the class: "
                 f"that of {first.photo.path.name} is '{_shortened(first.caption)}'"
             )
-    captions = [one.caption for one in (*pictures.photos, *pictures.given_priors)]
-    if prior.num_made:
-        captions.append(default_prior_caption(prior, subject))
-        warnings += class_prompt_warnings(captions[-1], subject.class_word)
-    cut = cut_warnings(tokenizer, captions)
-    if more := cut[_MOST_CUT:]:
-        cut = [*cut[:_MOST_CUT], f"{counted(len(more), 'more caption')} {'is' if len(more) == 1 else 'are'} cut as well"]
-    return [*warnings, *cut]
+    warnings += _cut(tokenizer, [one.caption for one in (*pictures.photos, *pictures.given_priors)])
+    if prior.prior_weight > 0 and prior.prior_images is None:
+        prompts = [fill(template, token="", class_word=subject.class_word) for template in class_prompts(prior)]
+        warnings += class_prompt_warnings(prompts, subject.class_word, tokenizer)
+    return warnings
 
 
-def class_prompt_warnings(prompt: str, class_word: str) -> list[str]:
-    """A sentence when the prompt of class images does not say what they should show."""
-    if says(prompt, class_word):
-        return []
-    return [
-        f"the class prompt '{_shortened(prompt)}' does not say the class word '{class_word}', "
-        "so the class images will show something else"
-    ]
+def class_prompt_warnings(prompts: Iterable[str], class_word: str, tokenizer: Any) -> list[str]:
+    """Sentences about class prompts that do not say what class images should show, and about words that are not read.
+
+    The empty prompt is left out: it is meant to say nothing.
+    """
+    said = [prompt for prompt in prompts if prompt]
+    silent = [prompt for prompt in said if not says(prompt, class_word)]
+    warnings = []
+    if silent:
+        first = f"'{_shortened(silent[0])}'"
+        which = f"the class prompt {first} does not" if len(said) == 1 else f"{len(silent)} of {len(said)} class prompts do not"
+        example = "" if len(said) == 1 else f" (the first: {first})"
+        warnings.append(f"{which} say the class word '{class_word}'{example}, so the class images will show something else")
+    return [*warnings, *_cut(tokenizer, said)]
+
+
+def _cut(tokenizer: Any, prompts: Iterable[str]) -> list[str]:
+    """The sentences about words that the model does not read, at most a few of them."""
+    cut = cut_warnings(tokenizer, prompts)
+    more = len(cut) - _MOST_CUT
+    if more <= 0:
+        return cut
+    return [*cut[:_MOST_CUT], f"{counted(more, 'more text')} {'is' if more == 1 else 'are'} cut as well"]
 
 
 def _shortened(text: str, length: int = 80) -> str:

@@ -26,6 +26,7 @@ from dreambooth.runs.lock import LOCK_NAME
 from dreambooth.runs.model_names import ModelNames, model_names
 from dreambooth.runtime.free_memory import free_memory_bytes
 from dreambooth.runtime.processes import Processes
+from dreambooth.sampling.prompts import cut_warnings
 from dreambooth.sampling.sampler import check_size
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainees.parts import trained_parts
@@ -97,9 +98,7 @@ def check_everything(
     assert base is not None
     earlier = earlier_subjects(base, pictures, settings.subject)
     num_pictures = _num_pictures(settings, pictures, earlier)
-    warnings = _warnings(settings, pictures, base, num_pictures, is_resume=is_resume)
-    _show(pictures, (*base.report.all_warnings, *chosen.warnings, *warnings), settings, display)
-    return records_of_run(
+    ready = records_of_run(
         _filled_in(settings, chosen, resolution, earlier),
         Found(
             run=RunFolder(run.path, _model_names(settings, num_pictures)),
@@ -114,6 +113,9 @@ def check_everything(
             earlier=earlier,
         ),
     )
+    warnings = _warnings(settings, pictures, ready, num_pictures, is_resume=is_resume)
+    _show(pictures, (*base.report.all_warnings, *chosen.warnings, *warnings), settings, display)
+    return ready
 
 
 def _show(pictures: Pictures, warnings: Sequence[str], settings: TrainSettings, display: Display) -> None:
@@ -220,25 +222,22 @@ def _check_all_have_work(settings: TrainSettings, processes: Processes) -> None:
 
 
 def _warnings(
-    settings: TrainSettings,
-    pictures: Pictures,
-    base: ModelWeights,
-    num_pictures: PerRole,
-    *,
-    is_resume: bool,
+    settings: TrainSettings, pictures: Pictures, ready: Ready, num_pictures: PerRole, *, is_resume: bool
 ) -> list[str]:
     """Warnings about settings that work but were probably not intended."""
     named = named_subjects((one.photo for one in pictures.photos), settings.subject)
+    tokenizer = ready.base.family.load_tokenizer()
     return [
         *(warning for words in named for warning in describe_token(words.token).warnings),
         *same_picture_warnings(pictures),
         *layout_warnings(pictures, settings.subject, settings.prior),
         *unseen_warnings(settings.prior, num_pictures),
         *same_token_warnings(
-            earlier_subjects(base, pictures, settings.subject), own_subjects(pictures.photos, settings.subject)
+            earlier_subjects(ready.base, pictures, settings.subject), own_subjects(pictures.photos, settings.subject)
         ),
         *([] if is_resume else _rate_warnings(settings)),
-        *caption_warnings(pictures, settings.subject, settings.prior, base.family.load_tokenizer()),
+        *caption_warnings(pictures, settings.subject, settings.prior, tokenizer),
+        *cut_warnings(tokenizer, ready.previewed.prompts),
     ]
 
 

@@ -89,7 +89,7 @@ def test_a_token_that_is_cut_off_is_told_with_the_words_that_are_lost() -> None:
 
 def test_long_captions_are_told_up_to_a_number() -> None:
     told = warnings(*(f"sks {index} {LONG}" for index in range(8)))
-    assert len(told) == 6 and told[-1] == "3 more captions are cut as well"
+    assert len(told) == 6 and told[-1] == "3 more texts are cut as well"
 
 
 def test_every_subject_needs_its_own_token() -> None:
@@ -110,7 +110,12 @@ def test_class_images_must_not_say_the_token() -> None:
 
 
 def test_a_class_prompt_says_its_class_and_is_read_to_its_end() -> None:
-    assert class_prompt_warnings("photo of a vase", "vase") == []
+    tokenizer = StableDiffusion1.load_tokenizer()
+    assert class_prompt_warnings(["photo of a vase", ""], "vase", tokenizer) == []
+    assert class_prompt_warnings(["a vase", "", "a picture"], "vase", tokenizer) == [
+        "1 of 2 class prompts do not say the class word 'vase' (the first: 'a picture'), "
+        "so the class images will show something else"
+    ]
     (told,) = warnings("a sks vase", prior=PriorSettings(class_prompt="a picture"))
     assert told.startswith("the class prompt 'a picture' does not say the class word 'vase'")
     first, second = warnings("a sks vase", prior=PriorSettings(class_prompt=f"{LONG}{{class_word}}"))
