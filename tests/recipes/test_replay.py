@@ -54,6 +54,13 @@ def test_the_first_subject_is_drawn_by_its_own_model_and_predicted(folder: Path,
     assert read_yaml(run / "config.yaml")["prior"]["prior_target"] == "prediction"
     assert [one.name for one in learned_subjects(read_model(str(run)))] == ["sks ball", "zwx vase"]
 
+    fewer = ["--num-images", "1", "--num-class-images", "2", "--num-checkpoint-images", "0", "--sampling-steps", "1"]
+    assert main(["evaluate", "--model", str(run), *fewer]) == 0
+    found = json.loads((run / "evaluation" / "scores.json").read_text())
+    assert [*found["subjects"]] == ["zwx vase", "sks ball"]
+    assert found["confusion"]["shares"]["sks ball"].keys() == {"zwx vase", "sks ball"}
+    assert "The earlier subject was" in (run / "evaluation" / "report.html").read_text(encoding="utf-8")
+
 
 @pytest.mark.slow
 def test_without_replay_the_first_subject_is_left_to_its_fate(folder: Path, capsys: Capture) -> None:

@@ -66,7 +66,7 @@ def _part(result: SubjectResults) -> SubjectPart:
     base = {} if found.base is None else found.base.scores
     return SubjectPart(
         name=result.asked.name,
-        verdict=verdict(found),
+        verdict=verdict(found, is_earlier=result.asked.is_earlier),
         scores=[
             ScoreRow(
                 name=one.name,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -48,6 +49,8 @@ class EvaluationTarget:
     """All photos of a run with several subjects, some of which show this one; None if a folder shows only this one."""
     among_warnings: tuple[PhotoProblem, ...] = ()
     """Problems of these photos."""
+    is_earlier: bool = False
+    """Whether an earlier run taught it, which `run` is then; the model's own run was meant to keep it."""
 
     @property
     def name(self) -> str:
@@ -89,7 +92,7 @@ class EvaluationTarget:
 
     def exposures(self, steps: int, resolution: int) -> list[tuple[str, int]]:
         """Each photo's name and how often the run showed it within `steps`; empty if these are not the run's photos."""
-        if self.run is None or not self.has_own_photos:
+        if self.run is None or not self.has_own_photos or self.is_earlier:
             return []
         prior, loop = self.run.prior, self.run.loop
         repeats = repeats_of(prior)
@@ -106,6 +109,8 @@ class EvaluationTarget:
 def evaluation_targets(request: EvaluationRequest) -> tuple[EvaluationTarget, ...]:
     """The target of every evaluated subject; given values override those recorded in the run.
 
+    Without given values, subjects follow that the run kept from an earlier one, as long as their photos are where they were.
+
     Raises SettingsError with everything that is missing, and PhotoError for broken photos of several subjects.
     """
     folder = Path(request.model).expanduser()
@@ -115,7 +120,7 @@ def evaluation_targets(request: EvaluationRequest) -> tuple[EvaluationTarget, ..
         raise SettingsError("class_word is empty, so num_class_images would have no effect; remove it")
     base = None if request.base is None else BaseModelSettings(model=request.base)
     prior, views = (PriorSettings(), ViewSettings()) if run is None else (run.prior, run.views)
-    return tuple(
+    targets = tuple(
         EvaluationTarget(
             model=request.model,
             base=base or (None if run is None else run.base),
@@ -130,3 +135,25 @@ def evaluation_targets(request: EvaluationRequest) -> tuple[EvaluationTarget, ..
         )
         for subject in chosen.subjects
     )
+    if run is None or (request.photos, request.class_word, request.token) != (None, None, None):
+        return targets
+    return (*targets, *_earlier_targets(targets, run, request))
+
+
+def _earlier_targets(
+    own: Sequence[EvaluationTarget], run: RememberedRun, request: EvaluationRequest
+) -> Iterator[EvaluationTarget]:
+    prior, folder = run.prior, Path(run.base.model).expanduser()
+    before = read_remembered_run(folder)
+    if (
+        before is None
+        or not prior.replay
+        or prior.prior_weight == 0
+        or prior.original_pairing
+        or not before.subject.photos.is_dir()
+    ):
+        return
+    names = {one.name for one in own}
+    for one in evaluation_targets(EvaluationRequest(model=str(folder), evaluation=request.evaluation)):
+        if one.name not in names:
+            yield replace(one, model=own[0].model, base=own[0].base, output=own[0].output, is_earlier=True)

@@ -15,13 +15,18 @@ __all__ = ["verdict"]
 _MOST_OF_THE_WAY = 0.7
 
 
-def verdict(found: ModelScores) -> list[str]:
-    """One sentence each on the subject (DINO), the prompts (CLIP-T) and the class (PRES and drift), as far as measured."""
+def verdict(found: ModelScores, *, is_earlier: bool = False) -> list[str]:
+    """One sentence each on the subject (DINO), the prompts (CLIP-T) and the class (PRES and drift), as far as measured.
+
+    Of a subject that `is_earlier`, the base model is the one that learned it.
+    """
     if found.base is None:
         return []
     model, base = found.model.scores, found.base.scores
     sentences = [
-        _subject(model.get("DINO"), base.get("DINO"), found.photos.get("DINO")),
+        _kept(model.get("DINO"), base.get("DINO"))
+        if is_earlier
+        else _subject(model.get("DINO"), base.get("DINO"), found.photos.get("DINO")),
         _prompts(model.get("CLIP-T"), base.get("CLIP-T")),
         _class(model.get("PRES"), base.get("PRES"), model.get("drift")),
     ]
@@ -44,6 +49,15 @@ def _subject(model: Score | None, base: Score | None, photos: Score | None) -> s
         return f"The subject was learned: its images are as close to the photos as the photos are to each other ({compared})."
     how = "was learned" if way >= _MOST_OF_THE_WAY else "was learned in part"
     return f"The subject {how}: {way:.0%} of the way from the base model's images to the photos ({compared})."
+
+
+def _kept(model: Score | None, before: Score | None) -> str:
+    if model is None or before is None:
+        return ""
+    compared = f"(DINO {format_score(model.value)}, before this training {format_score(before.value)})"
+    if _is_above(before, model):
+        return f"The earlier subject was forgotten in part: its images are less close to the photos {compared}."
+    return f"The earlier subject was kept: its images are about as close to the photos as before {compared}."
 
 
 def _prompts(model: Score | None, base: Score | None) -> str:

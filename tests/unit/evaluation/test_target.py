@@ -250,3 +250,33 @@ def test_photos_were_seen_as_often_as_training_showed_them(
             counts[example.photo.path.name] += example.role == "instance"
     assert dict(found) == counts
     assert sum(counts.values()) == 14
+
+
+def _second_run(run_settings: Make, tmp_path: Path, first: Path, **prior: Any) -> Path:
+    folder = tmp_path / "second"
+    settings = run_settings(base={"model": str(first)}, subject={"token": "zwx", "class_word": "bag"}, prior=prior)
+    write_yaml(folder / "config.yaml", settings, comment="")
+    return folder
+
+
+def test_a_subject_that_a_run_kept_from_an_earlier_one_is_evaluated_as_well(
+    run: Callable[..., Path], run_settings: Make, tmp_path: Path
+) -> None:
+    second = _second_run(run_settings, tmp_path, run())
+    own, earlier = evaluation_targets(EvaluationRequest(model=str(second)))
+    assert (own.name, own.is_earlier) == ("zwx bag", False)
+    assert (earlier.name, earlier.is_earlier, earlier.class_prompt) == ("sks backpack", True, "photo of a backpack")
+    assert (earlier.model, earlier.base, earlier.output) == (own.model, own.base, own.output)
+    assert earlier.exposures(10, 64) == [], "this run did not show its photos"
+
+
+def test_a_subject_that_was_not_kept_or_is_not_asked_for_or_has_no_photos_is_not(
+    run: Callable[..., Path], run_settings: Make, tmp_path: Path, photos: Path
+) -> None:
+    first = run()
+    left = _second_run(run_settings, tmp_path, first, replay=False)
+    assert [one.name for one in evaluation_targets(EvaluationRequest(model=str(left)))] == ["zwx bag"]
+    second = _second_run(run_settings, tmp_path, first)
+    assert [one.name for one in evaluation_targets(EvaluationRequest(model=str(second), token="zwx"))] == ["zwx bag"]
+    write_yaml(first / "config.yaml", run_settings(subject={"photos": str(tmp_path / "moved")}), comment="")
+    assert [one.name for one in evaluation_targets(EvaluationRequest(model=str(second)))] == ["zwx bag"]

@@ -69,3 +69,19 @@ def test_without_intervals_the_values_decide() -> None:
     samples = Samples(torch.empty(0), torch.empty(0))
     found = ModelScores(measured({"CLIP-T": 0.31}, None), measured({"CLIP-T": 0.30}, None), {}, {}, samples, None, 1)
     assert "more closely than" in verdict(found)[0]
+
+
+@pytest.mark.parametrize(
+    ("dino", "said"),
+    [
+        (0.79, "The earlier subject was kept: "),
+        (0.90, "The earlier subject was kept: "),
+        (0.5, "The earlier subject was forgotten"),
+    ],
+)
+def test_an_earlier_subject_is_compared_with_the_model_that_learned_it(dino: float, said: str) -> None:
+    samples = Samples(torch.empty(0), torch.empty(0))
+    found = ModelScores(measured({"DINO": dino}), measured({"DINO": 0.8}), {}, {}, samples, None, 10)
+    (sentence,) = verdict(found, is_earlier=True)
+    assert sentence.startswith(said)
+    assert f"(DINO {dino:.3f}, before this training 0.800)" in sentence
