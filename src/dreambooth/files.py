@@ -15,9 +15,9 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "link_or_copy",
     "remove_leftovers",
     "utf8_name",
+    "without_paths",
     "write_json",
     "write_text",
 ]
@@ -154,6 +155,24 @@ def free_disk_bytes(path: Path) -> int:
     """Bytes that are free on the disk where `path` is, or will be."""
     existing = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
     return shutil.disk_usage(existing).free
+
+
+def without_paths(value: Any) -> Any:
+    """A tree of plain values whose paths, and texts that are absolute paths of any system, are cut to the last name.
+
+    What is published says nothing about the folders of the machine that made it.
+    """
+    if isinstance(value, Mapping):
+        return {key: without_paths(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_paths(inner) for inner in value]
+    if isinstance(value, PurePath):
+        return value.name
+    if isinstance(value, str):
+        for path in (PurePosixPath(value), PureWindowsPath(value)):
+            if path.is_absolute() or (value.startswith("~") and len(path.parts) > 1):
+                return path.name
+    return value
 
 
 def write_text(path: Path, text: str) -> None:

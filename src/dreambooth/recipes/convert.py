@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import torch
 from dreambooth.display import Display
 from dreambooth.errors import ModelFileError
 from dreambooth.evaluation.blended import model_at_strength
-from dreambooth.files import free_disk_bytes
+from dreambooth.files import free_disk_bytes, without_paths
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.schema.verbs import ConvertSettings
 from dreambooth.weights.model_weights import ModelWeights, ReadingReport
@@ -20,6 +22,8 @@ from dreambooth.weights.write import SINGLE_FILE_SUFFIXES, write_diffusers_folde
 __all__ = ["Conversion", "convert"]
 
 _OTHER_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".safetensor", ".yaml", ".json", ".zip")
+_SETTINGS = "dreambooth.config"
+_MERGED = ("primary", "secondary", "tertiary")
 _OF_THE_OLD_BYTES = ("modelspec.hash", "sshs_")  # metadata that holds hashes of the source file
 
 
@@ -96,4 +100,28 @@ def _metadata(read: ModelWeights) -> dict[str, str]:
     """The source's metadata without hashes of the old file, plus the source's name."""
     kept = {key: value for key, value in read.metadata.items() if not key.startswith(_OF_THE_OLD_BYTES)}
     steps = {"global_step": step} if (step := read.report.bookkeeping.get("global_step")) is not None else {}
+    if merged := _merged_from(kept):
+        kept["modelspec.merged_from"] = merged
+    if _SETTINGS in kept:
+        kept[_SETTINGS] = _without_paths(kept[_SETTINGS])
     return {**kept, **steps, "dreambooth.converted_from": read.report.source.name}
+
+
+def _without_paths(settings: str) -> str:
+    """Settings of a run as a model holds them, without the paths that earlier versions wrote."""
+    try:
+        return json.dumps(without_paths(json.loads(settings)))
+    except ValueError:
+        return settings
+
+
+def _merged_from(metadata: Mapping[str, str]) -> str | None:
+    """The names of the models that stable-diffusion-webui merged; None when the source says nothing of a merge."""
+    if "modelspec.merged_from" in metadata:
+        return metadata["modelspec.merged_from"]
+    try:
+        recipe = json.loads(metadata.get("sd_merge_recipe", "{}"))
+    except ValueError:
+        return None
+    names = [recipe.get(f"{which}_model_name") for which in _MERGED] if isinstance(recipe, dict) else []
+    return ", ".join(without_paths(str(name)) for name in names if name) or None

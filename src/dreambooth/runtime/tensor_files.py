@@ -7,6 +7,7 @@ peak is one tensor. The layout is that of the safetensors format: an 8-byte litt
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -17,10 +18,13 @@ from torch import Tensor
 from dreambooth.errors import ModelFileError
 from dreambooth.files import atomic_file
 
-__all__ = ["STORAGE_DTYPES", "converted", "write_tensors"]
+__all__ = ["CONTENT_HASH", "STORAGE_DTYPES", "converted", "write_tensors"]
 
 STORAGE_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 """Number formats that a person may ask for, by name."""
+
+CONTENT_HASH = "modelspec.hash_sha256"
+"""Metadata key of the SHA-256 of everything behind a file's header, as Stability AI's ModelSpec defines it."""
 
 _FORMAT_NAMES = {
     torch.float64: "F64",
@@ -52,7 +56,8 @@ def write_tensors(
 
     Tensors may be on any device and of any layout; those named in `unchanged` keep their number format. `after` is called
     with each tensor when it is written, for example to let go of its memory. The header is padded with spaces so that the
-    data is aligned to 8 bytes. Raises ModelFileError as `converted` does.
+    data is aligned to 8 bytes. Where the metadata have the key `CONTENT_HASH`, whatever its value, the hash is filled in.
+    Raises ModelFileError as `converted` does.
     """
 
     def stored(name: str, tensor: Tensor) -> torch.dtype:
@@ -60,7 +65,11 @@ def write_tensors(
             return tensor.dtype
         return dtype
 
-    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    texts = dict(metadata or {})
+    is_hashed = CONTENT_HASH in texts
+    if is_hashed:
+        texts[CONTENT_HASH] = _hash_text(hashlib.sha256())
+    header: dict[str, object] = {"__metadata__": texts} if texts else {}
     offset = 0
     for name, tensor in tensors.items():
         size = tensor.numel() * stored(name, tensor).itemsize
@@ -71,17 +80,32 @@ def write_tensors(
         }
         header[name] = entry
         offset += size
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text, content = _header_text(header), hashlib.sha256()
     with atomic_file(path) as partial, partial.open("wb") as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for name, tensor in tensors.items():
             plain = converted(path, name, tensor, stored(name, tensor))
             if plain.numel():
-                file.write(plain.reshape(-1).view(torch.uint8).numpy().data)
+                numbers = plain.reshape(-1).view(torch.uint8).numpy().data
+                file.write(numbers)
+                if is_hashed:
+                    content.update(numbers)
             if after is not None:
                 after(tensor)
+        if is_hashed:  # every hash has the same length, so the header keeps its own
+            texts[CONTENT_HASH] = _hash_text(content)
+            file.seek(8)
+            file.write(_header_text(header))
+
+
+def _header_text(header: Mapping[str, object]) -> bytes:
+    text = json.dumps(header, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % 8)
+
+
+def _hash_text(content: hashlib._Hash) -> str:
+    return f"0x{content.hexdigest()}"
 
 
 def converted(path: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -13,6 +13,7 @@ from dreambooth.data.records import CaptionedPhoto
 from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
 from dreambooth.data.size import Size
 from dreambooth.evaluation.evaluator import Encoders
+from dreambooth.files import without_paths
 from dreambooth.measures.settings import SelectionSettings
 from dreambooth.memory.plan import MemoryPlan
 from dreambooth.runs.folder import RunFolder
@@ -80,8 +81,9 @@ class Outputs:
     """All settings with choices that depend on the machine and the model filled in; only written, never read here."""
 
     def dump(self) -> Mapping[str, Any]:
-        """The settings as plain values, for the metadata of a model."""
-        return self.settings.model_dump(mode="json")
+        """The settings as plain values, for the metadata of a model: of paths only the last name."""
+        dumped: Mapping[str, Any] = without_paths(self.settings.model_dump())
+        return dumped
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,7 @@ class Session:
         return {
             "global_step": str(self.state.step),
             "epoch": str(epoch_of(self.state.step, self.ready.run.names.steps_per_epoch)[0]),
+            "modelspec.title": self.ready.run.path.absolute().name,
             "modelspec.resolution": f"{self.ready.size.width}x{self.ready.size.height}",
             "dreambooth.config": json.dumps(self.ready.outputs.dump()),
             **inherited_metadata(self.ready.base),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import torch
 from torch import Tensor
 
 from dreambooth import __version__
+from dreambooth.diffusion.prediction import Prediction
 from dreambooth.errors import ModelFileError
 from dreambooth.families.clip_tokenizer import TOKENIZER_FOLDER
 from dreambooth.families.mapped_pages import MappedPages
 from dreambooth.families.shapes import StateDict
 from dreambooth.files import atomic_directory, write_json
-from dreambooth.runtime.tensor_files import write_tensors
+from dreambooth.runtime.tensor_files import CONTENT_HASH, write_tensors
 from dreambooth.weights.key_map import restore_names
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.torch_archive import write_torch_archive
@@ -25,6 +27,8 @@ from dreambooth.weights.torch_archive import write_torch_archive
 __all__ = ["SINGLE_FILE_SUFFIXES", "WholeModel", "write_diffusers_folder", "write_single_file"]
 
 SINGLE_FILE_SUFFIXES = (".safetensors", ".ckpt")
+
+_PREDICTIONS: Mapping[Prediction, str] = {"epsilon": "epsilon", "velocity": "v"}  # in ModelSpec's words
 
 # What the library behind the original expects beside the weights; it looks at the version before anything else.
 _LIGHTNING: dict[str, Any] = {"pytorch-lightning_version": "1.5.9", "callbacks": {}, "lr_schedulers": []}
@@ -66,8 +70,15 @@ def write_single_file(path: Path, weights: ModelWeights, *, dtype: torch.dtype |
     buffers, tensors = weights.family.file_buffers(), _original_weights(weights)
     release = MappedPages().release
     if path.suffix == ".safetensors":
-        specified = {**_model_specification(weights, path.stem), **metadata}
-        write_tensors(path, {**buffers, **tensors}, dtype=dtype, unchanged=buffers, metadata=specified, after=release)
+        specified = {**_model_specification(weights, path.stem), **metadata, CONTENT_HASH: ""}
+        write_tensors(
+            path,
+            {**buffers, **tensors},
+            dtype=dtype,
+            unchanged=buffers,
+            metadata=specified,
+            after=release,
+        )
         return
     beside = {**{name: _whole_number(metadata.get(name, "")) for name in ("epoch", "global_step")}, **_LIGHTNING}
     write_torch_archive(path, {**buffers, **tensors}, beside=beside, dtype=dtype, unchanged=buffers, after=release)
@@ -113,7 +124,8 @@ def _model_specification(weights: ModelWeights, title: str) -> dict[str, str]:
         "modelspec.implementation": "https://github.com/CompVis/stable-diffusion",
         "modelspec.title": title,
         "modelspec.resolution": f"{side}x{side}",
-        "modelspec.prediction_type": weights.family.prediction,
+        "modelspec.prediction_type": _PREDICTIONS[weights.family.prediction],
+        "modelspec.date": datetime.now(UTC).date().isoformat(),
         "dreambooth.version": __version__,
         "torch.version": str(torch.__version__),
     }
