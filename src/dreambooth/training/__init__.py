@@ -1,1 +1,1 @@
-"""The training loop and what belongs to it: optimizer, average of weights, checkpoints, validation, events."""
+"""The training loop and its parts: optimizers, weight averaging, checkpoints and validation."""

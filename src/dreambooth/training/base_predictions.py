@@ -1,13 +1,13 @@
 """The base model's predictions for the class examples of every step, computed before the first update and kept on disk.
 
-With `prior_target` prediction, a class example is compared not with its noise but with what the base model predicts for the
-same noisy latent, timestep and caption, so that nothing but a change of the model costs anything (learning without forgetting,
-Li and Hoiem, arXiv 1606.09282, applied to the denoiser). All randomness is counted, so the examples of every step are known
-beforehand, and no second model is in memory while training.
+With `prior_target` prediction, a class example's target is not its noise but the base model's prediction for the same noisy
+latent, timestep and caption, so only a change of the model is penalized (learning without forgetting, Li and Hoiem, arXiv
+1606.09282, applied to the denoiser). All randomness is counter-based, so the examples of every step are known in advance, and
+training needs no second model in memory.
 
-A file holds the predictions of up to 16 steps in float16, (N, C, H, W), in the order of the steps and their slots. Its name is
-the digest of everything that decides them: the base model, the arithmetic, and each example's latent, noise, timestep and
-caption. Shapes: N examples, C latent channels, H and W latent height and width.
+A file holds the predictions of up to 16 steps in float16, (N, C, H, W), ordered by step and slot. Its name is the digest of
+everything that determines them: the base model, the arithmetic, and each example's latent, noise, timestep and caption.
+Shapes: N examples, C latent channels, H and W latent height and width.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ __all__ = ["BasePredictions", "Questions", "prediction_bytes"]
 
 _VERSION = 1
 _STEPS_PER_FILE = 16
-_BATCH_SIZE = 4  # of every forward pass, the last one of a file included, because rounding depends on it
+_BATCH_SIZE = 4  # of every forward pass, including the last one of a file, because rounding depends on it
 _TENSOR = "predictions"
 
 
 @dataclass(frozen=True)
 class Questions:
-    """What the base model is asked: the class examples of every step, with the randomness of training."""
+    """The inputs to the base model: the class examples of every step, with the random numbers that training draws."""
 
     examples_at: Callable[[int], Sequence[Example]]
     encoded: Encoded
     seed: int
     num_timesteps: int
     asked_of: str
-    """What answers, as text: the base model's digest and the arithmetic."""
+    """Identifies the source of the predictions: the base model's digest and the arithmetic."""
 
     def drawn(self, step: int) -> list[tuple[Drawn, str]]:
         """Latent, noise, timestep and caption of each class example of a step."""
@@ -66,7 +66,7 @@ class Questions:
         return sum(example.role == "prior" for example in self.examples_at(step))
 
     def key(self, steps: range) -> str:
-        """SHA-256, in hex, of everything that decides the predictions of some steps."""
+        """SHA-256, in hex, of everything that determines the predictions of `steps`."""
         digest = hashlib.sha256(f"{_VERSION} {_BATCH_SIZE} {self.asked_of}".encode())
         for step in steps:
             for drawn, caption in self.drawn(step):
@@ -78,21 +78,21 @@ class Questions:
 
 @dataclass
 class BasePredictions:
-    """The files of a run's steps, of which the one in use is in memory."""
+    """The prediction files of a run; only the file in use is in memory."""
 
     folder: Path
     files: dict[range, Path]
-    """Steps to the file that holds their predictions."""
+    """Maps steps to the file that holds their predictions."""
     _open: tuple[range, Tensor] | None = field(default=None, repr=False)
 
     @classmethod
     def of_steps(cls, folder: Path, questions: Questions, *, first_step: int, last_step: int) -> BasePredictions:
-        """The files for steps `first_step` to `last_step`; which of them exist is not checked."""
+        """The files for steps `first_step` to `last_step`; does not check which of them exist."""
         blocks = _blocks(first_step, last_step)
         return cls(folder, {steps: folder / f"{questions.key(steps)}.safetensors" for steps in blocks})
 
     def compute(self, questions: Questions, denoiser: Denoiser, processes: Processes, display: Display) -> int:
-        """Ask the base model whatever no file answers; each process takes its share. Returns the number of predictions made."""
+        """Compute all missing predictions, divided among the processes. Returns the number of predictions computed."""
         missing = [steps for steps, path in self.files.items() if not path.is_file()]
         with processes.together():  # all have looked before any process writes
             pass
@@ -102,14 +102,14 @@ class BasePredictions:
             if total:
                 with display.progress("base model's predictions", total, "examples") as advance:
                     for steps in mine:
-                        examples = [one for step in steps for one in questions.drawn(step)]
+                        examples = [example for step in steps for example in questions.drawn(step)]
                         self._write(self.files[steps], _answers(examples, questions.encoded, denoiser, advance))
         return total
 
     def at(self, step: int) -> Tensor:
-        """The predictions for the class examples of a step in the order of their slots, (slots, C, H, W) float16.
+        """The predictions for the class examples of a step, ordered by slot, (slots, C, H, W) float16.
 
-        Raises RunError when the file that holds them has disappeared or is damaged.
+        Raises RunError if the file is missing or damaged.
         """
         if self._open is None or step not in self._open[0]:
             steps = next(steps for steps in self.files if step in steps)
@@ -146,7 +146,7 @@ def prediction_bytes(num: int, family: Family, size: Size) -> int:
 
 
 def _blocks(first_step: int, last_step: int) -> list[range]:
-    """Steps in blocks that begin at multiples of their size, wherever a run begins; only the last block may be shorter."""
+    """Steps in blocks that begin at multiples of the block size, wherever a run begins; only the last one may be shorter."""
     first = (first_step - 1) // _STEPS_PER_FILE * _STEPS_PER_FILE
     return [range(start + 1, min(start + _STEPS_PER_FILE, last_step) + 1) for start in range(first, last_step, _STEPS_PER_FILE)]
 
@@ -160,8 +160,8 @@ def _answers(
     outputs: list[Tensor] = []
     for batch in _batches(examples):
         padded = [*batch, *[batch[-1]] * (_BATCH_SIZE - len(batch))]
-        x_0, eps = (torch.stack([getattr(one, name) for one, _ in padded]).to(device) for name in ("x_0", "eps"))
-        t_B = torch.tensor([one.t for one, _ in padded], device=device)
+        x_0, eps = (torch.stack([getattr(drawn, name) for drawn, _ in padded]).to(device) for name in ("x_0", "eps"))
+        t_B = torch.tensor([drawn.t for drawn, _ in padded], device=device)
         text = stack_texts([encoded.text[caption] for _, caption in padded]).to(device)
         output = denoiser(add_noise(family.schedule, x_0, eps, t_B), t_B, text)
         outputs.append(output[: len(batch)].to("cpu", torch.float16))

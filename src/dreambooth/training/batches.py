@@ -1,4 +1,4 @@
-"""From the examples of a step to tensors on the device.
+"""Assembles the examples of a step into tensors on the device.
 
 Shapes: B examples of both roles together, C latent channels, H and W latent height and width, L tokens.
 """
@@ -26,7 +26,7 @@ ViewKey = tuple[str, View]
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the frozen encoders made of every view and caption, once, before training.
+    """Outputs of the frozen encoders for every view and caption, computed once before training.
 
     `text` holds token ids (L,) when the text encoder learns and its conditioning when it is frozen. Moments are
     unscaled: a latent is `scaling_factor * (mean + deviation * eps)`.
@@ -54,9 +54,9 @@ class Batch:
     coefficient_B: Tensor
     """Weight of each example's loss in the update's loss."""
     names: tuple[str, ...]
-    """File name of each example, for messages."""
+    """File name of each example, used in messages."""
     prior_target: Tensor | None = None
-    """What class examples are compared with (B, C, H, W), with zeros for photos; None for their noise."""
+    """Targets of the class examples (B, C, H, W), with zeros for photos; None: the noise is the target."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Drawn:
 
 
 def draw(example: Example, encoded: Encoded, *, seed: int, step: int, num_timesteps: int) -> Drawn:
-    """The randomness of an example, which depends on (seed, step, role, slot) alone."""
+    """The random numbers of an example, which depend only on (seed, step, role, slot)."""
     moments = encoded.moments[example.photo.digest, example.view]
     key = (step, example.role, example.slot)
     latent = moments.sample(normal(moments.mean.shape, seed, "posterior", *key)) * encoded.scaling_factor
@@ -79,14 +79,14 @@ def draw(example: Example, encoded: Encoded, *, seed: int, step: int, num_timest
 
 @dataclass(frozen=True)
 class Cut:
-    """How the examples of a step become forward passes; no number depends on it beyond rounding."""
+    """How the examples of a step are split into forward passes; the split changes results only by rounding."""
 
     batch_size: int
-    """Photos in one forward pass, with as many class images."""
+    """Photos in one forward pass, plus the same number of class images."""
     micro_batch_size: int | None = None
-    """Examples in one forward pass, if fewer than these."""
+    """Maximum number of examples in one forward pass, if smaller than the batch."""
     share: Callable[[Sequence[Example]], Sequence[Example]] = tuple
-    """The part of a step's examples that this process takes."""
+    """Selects the part of a step's examples that this process handles."""
 
     def __call__(self, examples: Sequence[Example]) -> Iterator[Sequence[Example]]:
         """The examples of each forward pass."""
@@ -114,9 +114,9 @@ def micro_batches(
     device: torch.device,
     prior_targets: Tensor | None = None,
 ) -> Iterator[Batch]:
-    """The batches of one step. `prior_targets` (slots, C, H, W) are what its class images are compared with; None: the noise.
+    """The batches of one step. `prior_targets` (slots, C, H, W) are the targets of its class images; None: the noise.
 
-    Every number drawn depends on (seed, step, role, slot) alone: a different `cut` gives the same examples the same noise.
+    Random numbers depend only on (seed, step, role, slot): a different `cut` gives the same examples the same noise.
     """
     num_priors = sum(example.role == "prior" for example in examples)
     for chosen in cut(examples):
@@ -126,9 +126,9 @@ def micro_batches(
             is_prior_B, num_instances=len(examples) - num_priors, num_priors=num_priors, prior_weight=prior_weight
         )
         yield Batch(
-            x_0=_send(torch.stack([one.x_0 for one in drawn]), device),
-            eps=_send(torch.stack([one.eps for one in drawn]), device),
-            t_B=_send(torch.tensor([one.t for one in drawn]), device),
+            x_0=_send(torch.stack([numbers.x_0 for numbers in drawn]), device),
+            eps=_send(torch.stack([numbers.eps for numbers in drawn]), device),
+            t_B=_send(torch.tensor([numbers.t for numbers in drawn]), device),
             text=_send_text(stack_texts([encoded.text[example.caption] for example in chosen]), device),
             is_prior_B=_send(is_prior_B, device),
             prior_target=None if prior_targets is None else _send(_targets_of(chosen, prior_targets), device),
@@ -139,7 +139,7 @@ def micro_batches(
 
 def _targets_of(examples: Sequence[Example], prior_targets: Tensor) -> Tensor:
     zero_CHW = torch.zeros(prior_targets.shape[1:])
-    return torch.stack([prior_targets[one.slot].float() if one.role == "prior" else zero_CHW for one in examples])
+    return torch.stack([prior_targets[example.slot].float() if example.role == "prior" else zero_CHW for example in examples])
 
 
 def _send_text(text: Text, device: torch.device) -> Text:
@@ -147,5 +147,5 @@ def _send_text(text: Text, device: torch.device) -> Text:
 
 
 def _send(tensor: Tensor, device: torch.device) -> Tensor:
-    """To the device without a wait, which for a CUDA device takes page-locked memory."""
+    """Copy to the device without blocking; for a CUDA device this requires pinned memory."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -1,13 +1,13 @@
-"""Checkpoints: everything needed to go on bit for bit, in a folder that is complete or not there.
+"""Checkpoints: everything needed to resume with bit-identical results, in a folder that is either complete or absent.
 
     step-000500/
-      weights.safetensors     trained parameters in the number format in which they are trained
-      optimizer.safetensors   the optimizer's means of every parameter, as the memory plan keeps them
-      average.safetensors     the running average of the weights, when one is kept
-      state.json              step, loss scale, versions, and what the run was made of
+      weights.safetensors     trained parameters in their training precision
+      optimizer.safetensors   optimizer states of every parameter, in the format of the memory plan
+      average.safetensors     moving average of the weights, if enabled
+      state.json              step, loss scale, versions, and digests of the run's inputs
 
-Randomness and the order of examples are functions of the step and need no state. Tensors are whole in the files, also those
-that are spread over several processes, so a run can go on in any number of them.
+Random numbers and the order of examples are functions of the step and need no state. Files hold whole tensors, even where
+training shards them across processes, so a run can resume with any number of processes.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Checkpoint:
     path: Path
     step: int
     is_scheduled: bool
-    """False for one that was only written because the run was stopped there."""
+    """False if it was written only because the run was stopped at this step."""
     made_of: dict[str, str]
-    """What the run was made of: name to digest, for example the base model's and every photo's."""
+    """The run's inputs: maps names to digests, for example those of the base model and of every photo."""
     loss_scale: dict[str, float]
 
 
@@ -59,10 +59,10 @@ def save_checkpoint(
     made_of: Mapping[str, str],
     is_scheduled: bool,
 ) -> Path:
-    """Write the state beside its place, flush it, rename it; a checkpoint that already stands for this step is kept.
+    """Write the state to a temporary folder, flush and rename it; an existing checkpoint for this step is kept.
 
-    All processes call this together, and the main one writes. Tensors that are spread over them come together in its host
-    memory first, since a process that fails to write can no longer be waited for.
+    All processes call this together, and the main process writes. It first gathers sharded tensors in its host memory,
+    because once it fails to write, the other processes cannot wait for it.
     """
     path, processes = run.checkpoint_at(state.step), state.processes
     if processes.any(path.exists()):
@@ -105,7 +105,7 @@ def _write(
 
 
 def find_checkpoints(run: RunFolder) -> list[Checkpoint]:
-    """The run's complete checkpoints, oldest first. Any process may look, while another one is writing."""
+    """The run's complete checkpoints, oldest first. Any process may call this while another one is writing."""
     folders = run.checkpoints.glob("step-*") if run.checkpoints.is_dir() else ()
     return [_describe(folder) for folder in sorted(folders) if re.fullmatch(r"step-\d{6,}", folder.name)]
 
@@ -124,13 +124,13 @@ def _describe(folder: Path) -> Checkpoint:
 
 
 def restore_checkpoint(checkpoint: Checkpoint, state: TrainingState, parameters: Mapping[str, nn.Parameter]) -> None:
-    """Put the checkpoint's numbers into `state` and `parameters`; every process reads them and takes its parts.
+    """Load the checkpoint into `state` and `parameters`; every process reads the files and keeps its shards.
 
-    Raises RunError naming the file when one is damaged or does not fit the model.
+    Raises RunError, naming the file, if one is damaged or does not fit the model.
     """
     weights = _load(checkpoint.path / "weights.safetensors")
     if weights.keys() != parameters.keys():
-        raise RunError(f"{checkpoint.path}: its weights are not those of this model and trainee")
+        raise RunError(f"{checkpoint.path}: its weights do not match this model and the parts being trained")
     with torch.no_grad():
         for name, parameter in parameters.items():
             local_part(parameter).copy_(local_part(distribute(weights[name], parameter)))
@@ -154,16 +154,16 @@ def _load(path: Path) -> dict[str, Tensor]:
 
 
 def remove_old_checkpoints(run: RunFolder, *, keep: int | None) -> list[Path]:
-    """Remove checkpoints that newer ones made superfluous; the removed folders.
+    """Remove checkpoints that newer ones replace. Returns the removed folders.
 
-    Of the scheduled ones the newest `keep` stay (all when None). One that only marks where a run was stopped goes as soon
-    as a newer checkpoint stands.
+    Of the scheduled checkpoints the newest `keep` remain (all if None). One that was written only because the run was
+    stopped is removed as soon as a newer checkpoint exists.
     """
-    found = find_checkpoints(run)
-    scheduled = [checkpoint.step for checkpoint in found if checkpoint.is_scheduled]
-    newest = [checkpoint.step for checkpoint in found[-1:]]
+    checkpoints = find_checkpoints(run)
+    scheduled = [checkpoint.step for checkpoint in checkpoints if checkpoint.is_scheduled]
+    newest = [checkpoint.step for checkpoint in checkpoints[-1:]]
     kept = {*(scheduled if keep is None else scheduled[-keep:]), *newest}
-    removed = [checkpoint.path for checkpoint in found if checkpoint.step not in kept]
+    removed = [checkpoint.path for checkpoint in checkpoints if checkpoint.step not in kept]
     for path in removed:
         shutil.rmtree(path)
     return removed

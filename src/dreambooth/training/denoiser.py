@@ -1,4 +1,4 @@
-"""The model as training sees it: noisy latents, timesteps and text in, its prediction out."""
+"""The denoiser for training: takes noisy latents, timesteps and text; returns the prediction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Denoiser"]
 
 @dataclass(frozen=True)
 class Denoiser:
-    """Components under a precision policy.
+    """The model's components with a precision policy.
 
     Text that arrives as token ids is encoded here, so that gradients reach the text encoders.
     """
@@ -25,10 +25,10 @@ class Denoiser:
     policy: PrecisionPolicy
 
     def __call__(self, x_t_BCHW: Tensor, t_B: Tensor, text: Text) -> Tensor:
-        """What the family predicts of x_t, (B, C, H, W)."""
+        """The model's prediction for x_t, (B, C, H, W)."""
         family, parts = self.components.family, self.components.parts
         with self.policy.autocast():
             conditioning = family.encode_text(parts, text) if isinstance(text, Tensor) else text
-            if self.policy.weight_dtype != torch.float32:  # no autocast then, which would convert what comes in
+            if self.policy.weight_dtype != torch.float32:  # no autocast in this case, so inputs must be cast here
                 x_t_BCHW, conditioning = x_t_BCHW.to(self.policy.weight_dtype), conditioning.to(dtype=self.policy.weight_dtype)
             return family.predict(self.components.denoiser, x_t_BCHW, t_B, conditioning)

@@ -1,6 +1,6 @@
-"""AdamW over all tensors at once, in float32, by torch's own fused kernels.
+"""AdamW over all tensors at once, in float32, with torch's fused kernels.
 
-AdamW treats every number apart, so each process moves its own part of tensors that are spread over all of them.
+AdamW is elementwise, so each process updates its own shard of tensors that are sharded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STATE_NAMES = ("exp_avg", "exp_avg_sq")
 class FusedAdamW:
     """AdamW (Loshchilov and Hutter, arXiv 1711.05101) over a trainee's groups, in float32.
 
-    All parameters are spread over the processes, or none is.
+    Either all parameters are sharded across the processes, or none is.
     """
 
     def __init__(self, trainee: Trainee, settings: OptimizerSettings, *, total_steps: int, processes: Processes) -> None:
@@ -53,48 +53,48 @@ class FusedAdamW:
         return self._rates.at(step)
 
     def collect(self, scale: float) -> None:
-        """Sum the gradients of all processes, and divide them by the scale of the loss that made them."""
+        """Sum the gradients over all processes and divide them by the loss scale."""
         parameters = list(self._trainee.parameters.values())
         self._processes.sum_gradients(parameters)
-        if self._is_sharded:  # else the parts are the parameters
+        if self._is_sharded:  # otherwise the local parts are the parameters themselves
             for parameter, part in zip(parameters, self._parts.values(), strict=True):
                 part.grad = None if parameter.grad is None else local_part(parameter.grad)
         if scale != 1:
             torch._foreach_div_(self._gradients(), scale)
 
     def gradient_norm(self) -> Tensor:
-        """Global norm of all gradients; they are scaled down to the largest norm allowed when one is set. A scalar, float32."""
+        """Global norm of all gradients, a float32 scalar; clips them to the maximum norm if one is set."""
         norm = torch.nn.utils.get_total_norm(self._gradients())
         if self._is_sharded:
             norm = self._processes.sum(norm.double().square()).sqrt().float()
-        if self._limit is not None:  # without one, multiplying with 1 would read and write every gradient
+        if self._limit is not None:  # without a limit, multiplying by 1 would still read and write every gradient
             torch.nn.utils.clip_grads_with_norm_(self._parts.values(), self._limit, norm)
         return norm
 
     def stop_unless(self, is_finite: Tensor) -> None:
-        """From the first time that the boolean scalar is false, no step moves anything; decided on the device."""
+        """Once the boolean scalar is false, no later step changes anything; decided on the device."""
         self._is_stopped = torch.maximum(self._is_stopped, (~is_finite).to(self._is_stopped))
 
     def step(self, step: int, backward_again: Callable[[], None]) -> None:
-        """Move the weights by the gradients that stand, then drop the gradients; they are not needed again."""
+        """Update the weights from the current gradients, then drop the gradients, which are not needed again."""
         for group, rate in zip(self._adamw.param_groups, self.learning_rates(step).values(), strict=True):
             group["lr"] = rate
         if self._is_fused:
-            self._adamw.found_inf = self._is_stopped  # type: ignore[attr-defined]  # the kernels look at it
+            self._adamw.found_inf = self._is_stopped  # type: ignore[attr-defined]  # read by the fused kernels
             self._adamw.step()
         elif not bool(self._is_stopped):
             self._adamw.step()
         self.drop_gradients()
 
     def drop_gradients(self) -> None:
-        """Forget the gradients and free their memory."""
+        """Discard the gradients and free their memory."""
         self._adamw.zero_grad(set_to_none=True)
         if self._is_sharded:
             for parameter in self._trainee.parameters.values():
                 parameter.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        """Both means of every parameter, as "exp_avg/unet.conv_in.weight"; empty before the first step."""
+        """Both moments of every parameter, as "exp_avg/unet.conv_in.weight"; empty before the first step."""
         return {
             f"{key}/{name}": with_local_part(self._adamw.state[part][key], self._trainee.parameters[name])
             for name, part in self._parts.items()
@@ -103,11 +103,11 @@ class FusedAdamW:
         }
 
     def load_state(self, state: Mapping[str, Tensor], *, step: int) -> None:
-        """Take over what `state` gave after `step`; the tensors are copied to the parameters' devices."""
+        """Load what `state` returned after `step`; the tensors are copied to the parameters' devices."""
         for name, part in self._parts.items():
             if f"exp_avg/{name}" in state:
                 parameter = self._trainee.parameters[name]
-                # The kernels go through memory, not through indices: means must lie as their parameter does.
+                # The kernels follow memory order, not indices: moments need the same memory layout as their parameter.
                 means = {key: torch.empty_like(part) for key in _STATE_NAMES}
                 for key, mean in means.items():
                     mean.copy_(local_part(distribute(state[f"{key}/{name}"].reshape(parameter.shape), parameter)))

@@ -11,10 +11,10 @@ __all__ = ["LearningRates", "learning_rate_factor"]
 
 
 def learning_rate_factor(step: int, settings: OptimizerSettings, total_steps: int) -> float:
-    """What the learning rate of `step` (1-based) is multiplied with, in [0, 1].
+    """The factor applied to the learning rate at `step` (1-based), in [0, 1].
 
-    It rises along a line to 1 at the last warm-up step, then stays, or falls along a line or half a cosine, reaching zero
-    just after the last step, so that every step moves the weights.
+    It rises linearly to 1 at the last warmup step, then stays constant, or decays linearly or along half a cosine and reaches
+    zero just after the last step, so that every step changes the weights.
     """
     if step <= settings.warmup_steps:
         return step / settings.warmup_steps

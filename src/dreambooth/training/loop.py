@@ -1,4 +1,4 @@
-"""The training loop: a generator that makes one optimizer update for each result it yields."""
+"""The training loop: a generator that runs one optimizer update per result."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ __all__ = ["StepResult", "TrainingState", "training_steps"]
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one update did. Its losses stay on the device until they are looked at, for which the host waits."""
+    """Result of one update. Losses stay on the device until they are read, which makes the host wait."""
 
     step: int
     """1-based number of the update."""
     on_device: Tensor
-    """Loss, loss of the photos, loss of the class images and norm of the gradient, (4,) float32."""
+    """Total loss, loss of the photos, loss of the class images, and gradient norm, (4,) float32."""
     learning_rates: dict[str, float]
     """Learning rate of every group."""
     num_images: int
-    """Photos and class images seen by this process."""
+    """Photos and class images processed by this process."""
     seen: tuple[tuple[str, ...], tuple[Tensor, ...]]
-    """File names, and timesteps on the device, for messages."""
+    """File names, and timesteps on the device, used in messages."""
 
     @cached_property
     def numbers(self) -> tuple[float, float, float, float]:
@@ -57,16 +57,16 @@ class StepResult:
 
     @property
     def prior_loss(self) -> float | None:
-        """Mean loss of the update's class images, without the prior weight; None when there were none."""
+        """Mean loss of the update's class images, without the prior weight; None if there were none."""
         return None if math.isnan(self.numbers[2]) else self.numbers[2]
 
     @property
     def gradient_norm(self) -> float:
-        """Global norm of the gradient before it was limited."""
+        """Global norm of the gradient before clipping."""
         return self.numbers[3]
 
     def check(self) -> None:
-        """Raise TrainingError when the loss or the gradient was not finite; this step and later ones moved no weight then."""
+        """Raise TrainingError if the loss or gradient was not finite; then neither this step nor later ones changed weights."""
         if math.isfinite(self.loss) and math.isfinite(self.gradient_norm):
             return
         is_loss = not math.isfinite(self.loss)
@@ -95,9 +95,9 @@ def training_steps(
 ) -> Iterator[StepResult]:
     """Update the weights once per result, from the step after `state.step` to `last_step`.
 
-    `batches_at(step)` gives the micro-batches of a step and may be asked for the same step twice. From a step on whose loss or
-    gradient is not finite no weight moves: the device decides this itself, so that the host need not wait in every step.
-    Whoever takes the results must call `check` on each, at the latest before anything is saved.
+    `batches_at(step)` gives the micro-batches of a step and may be called twice for the same step. If a step's loss or gradient
+    is not finite, neither it nor any later step changes the weights; the device enforces this, so that the host need not wait
+    at every step. Callers must call `check` on each result, at the latest before saving anything.
     """
     while state.step < last_step:
         result = _update(state, batches_at, state.step + 1, min_snr_gamma)
@@ -109,9 +109,9 @@ def _update(
     state: TrainingState, batches_at: Callable[[int], Iterable[Batch]], step: int, min_snr_gamma: float | None
 ) -> StepResult:
     while True:
-        seen = [_backward(state, batch, min_snr_gamma) for batch in batches_at(step)]
+        batches = [_backward(state, batch, min_snr_gamma) for batch in batches_at(step)]
         state.optimizer.collect(state.loss_scale.value)
-        on_device = _numbers(seen, state.optimizer.gradient_norm(), state.processes)
+        on_device = _numbers(batches, state.optimizer.gradient_norm(), state.processes)
         if not state.loss_scale.can_overflow or math.isfinite(float(on_device[3])):
             break
         if not math.isfinite(float(on_device[0])) or not state.loss_scale.overflowed():
@@ -130,8 +130,8 @@ def _update(
         step=step,
         on_device=on_device,
         learning_rates=state.optimizer.learning_rates(step),
-        num_images=sum(len(one.loss_B) for one in seen),
-        seen=(tuple(name for one in seen for name in one.batch.names), tuple(one.batch.t_B for one in seen)),
+        num_images=sum(len(losses.loss_B) for losses in batches),
+        seen=(tuple(name for losses in batches for name in losses.batch.names), tuple(losses.batch.t_B for losses in batches)),
     )
 
 
@@ -157,11 +157,11 @@ def _backward(state: TrainingState, batch: Batch, min_snr_gamma: float | None) -
     return _BatchLosses(batch, loss_B.detach(), total.detach())
 
 
-def _numbers(seen: Sequence[_BatchLosses], gradient_norm: Tensor, processes: Processes) -> Tensor:
-    """The four numbers of a step's result over all processes, without a wait; the mean over no class images is nan."""
-    losses_N = torch.cat([one.loss_B for one in seen])
-    is_prior_N = torch.cat([one.batch.is_prior_B for one in seen])
-    sums = [torch.stack([one.total for one in seen]).sum()]
+def _numbers(batches: Sequence[_BatchLosses], gradient_norm: Tensor, processes: Processes) -> Tensor:
+    """The four numbers of a step's result over all processes, without blocking; the mean of no class images is nan."""
+    losses_N = torch.cat([losses.loss_B for losses in batches])
+    is_prior_N = torch.cat([losses.batch.is_prior_B for losses in batches])
+    sums = [torch.stack([losses.total for losses in batches]).sum()]
     for chosen_N in (~is_prior_N, is_prior_N):
         sums += [torch.where(chosen_N, losses_N, 0).sum(), chosen_N.sum().to(losses_N)]
     loss, instance_sum, num_instances, prior_sum, num_priors = processes.sum(torch.stack(sums))

@@ -11,8 +11,8 @@ _SMALLEST = 1.0
 class LossScale:
     """A power of two that is halved when gradients overflow and doubled after 2000 steps without overflow.
 
-    (Micikevicius et al., arXiv 1710.03740, section 3.2.) An overflowing step is computed again with the smaller scale, so
-    that a step always is one update; counted randomness gives it the same noise.
+    (Micikevicius et al., arXiv 1710.03740, section 3.2.) A step that overflows is computed again with the smaller scale, so
+    every step is exactly one update; counter-based randomness gives the retry the same noise.
     """
 
     can_overflow = True
@@ -22,43 +22,43 @@ class LossScale:
         self._good_steps = 0
 
     def overflowed(self) -> bool:
-        """Halve the scale; whether the step is worth trying again."""
+        """Halve the scale; returns whether the step should be retried."""
         self._good_steps = 0
         self.value /= 2
         return self.value >= _SMALLEST
 
     def succeeded(self) -> None:
-        """Count a good step."""
+        """Count a step without overflow."""
         self._good_steps += 1
         if self._good_steps == _GROWTH_INTERVAL:
             self._good_steps = 0
             self.value *= 2
 
     def state(self) -> dict[str, float]:
-        """What a checkpoint keeps."""
+        """State to save in a checkpoint."""
         return {"value": self.value, "good_steps": self._good_steps}
 
     def load_state(self, state: dict[str, float]) -> None:
-        """Take over what `state` gave."""
+        """Load what `state` returned."""
         self.value, self._good_steps = float(state["value"]), int(state["good_steps"])
 
 
 class FixedLossScale:
-    """Stands where gradients do not vanish: the loss is not scaled and an overflow is an error."""
+    """No scaling, for precisions in which gradients do not vanish: an overflow is an error."""
 
     can_overflow = False
     value = 1.0
 
     def overflowed(self) -> bool:
-        """A smaller scale would not help."""
+        """Returns False: a smaller scale would not help."""
         return False
 
     def succeeded(self) -> None:
-        """Nothing to count."""
+        """Does nothing."""
 
     def state(self) -> dict[str, float]:
-        """Nothing to keep."""
+        """Empty: there is nothing to save."""
         return {}
 
     def load_state(self, state: dict[str, float]) -> None:
-        """Nothing to take over."""
+        """Does nothing."""

@@ -1,4 +1,4 @@
-"""Which optimizer serves a memory plan."""
+"""Chooses the optimizer for a memory plan."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ __all__ = ["Optimizer", "make_optimizer", "works_by_tensor"]
 
 
 class Optimizer(Protocol):
-    """Moves a trainee's parameters by their gradients. In a step: `collect`, `gradient_norm`, `stop_unless`, `step`."""
+    """Updates a trainee's parameters from their gradients. A step calls `collect`, `gradient_norm`, `stop_unless`, `step`."""
 
     def learning_rates(self, step: int) -> dict[str, float]:
         """Learning rate of every group at `step` (1-based)."""
         ...
 
     def collect(self, scale: float) -> None:
-        """Sum the gradients of all processes, and divide them by the scale of the loss that made them."""
+        """Sum the gradients over all processes and divide them by the loss scale."""
         ...
 
     def gradient_norm(self) -> Tensor:
-        """Global norm of all gradients before they are limited, a scalar in float32 on the device."""
+        """Global norm of all gradients before clipping, a float32 scalar on the device."""
         ...
 
     def stop_unless(self, is_finite: Tensor) -> None:
-        """From the first time that the boolean scalar is false, no step moves anything; decided on the device."""
+        """Once the boolean scalar is false, no later step changes anything; decided on the device."""
         ...
 
     def step(self, step: int, backward_again: Callable[[], None]) -> None:
-        """Move the weights; gradients that were not kept are made again by `backward_again`. Drops the gradients."""
+        """Update the weights; `backward_again` recomputes gradients that were not kept. Drops the gradients."""
         ...
 
     def drop_gradients(self) -> None:
-        """Forget the gradients and free their memory."""
+        """Discard the gradients and free their memory."""
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps; empty before the first step."""
+        """State to save in a checkpoint; empty before the first step."""
         ...
 
     def load_state(self, state: Mapping[str, Tensor], *, step: int) -> None:
-        """Take over what `state` gave after `step`."""
+        """Load what `state` returned after `step`."""
         ...
 
 
 def works_by_tensor(optimizer: OptimizerName, plan: MemoryPlan) -> bool:
-    """Whether the optimizer takes one tensor after the other, whose numbers must then lie in the usual order."""
+    """Whether the optimizer updates one tensor at a time, which requires tensors in the usual memory layout."""
     return optimizer == "adafactor" or plan.saves_in_optimizer
 
 
@@ -67,9 +67,9 @@ def make_optimizer(
     processes: Processes,
     seed: int,
 ) -> Optimizer:
-    """The fused AdamW of torch where everything is float32 and on the device; else the optimizer that works by tensors.
+    """The fused AdamW of torch if everything is float32 and on the device; otherwise the tensor-by-tensor optimizer.
 
-    `seed` decides the rounding of bfloat16 weights.
+    `seed` determines the rounding of bfloat16 weights.
     """
     if not works_by_tensor(settings.optimizer, plan):
         return FusedAdamW(trainee, settings, total_steps=total_steps, processes=processes)

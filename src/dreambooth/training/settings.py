@@ -29,7 +29,7 @@ class OptimizerSettings(Settings):
     """Optimizer: adamw, or adafactor, which has almost no state and scales updates relative to each tensor."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 1e-6
-    """Learning rate of the UNet, and of the text encoder unless --text-encoder-learning-rate is given."""
+    """Learning rate of the UNet, and of the text encoder unless --text-encoder-learning-rate is set."""
 
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Learning rate after warmup: constant, or linear or cosine decay to zero at the last step."""

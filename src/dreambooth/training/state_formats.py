@@ -1,6 +1,6 @@
-"""How an optimizer's means are kept: in float32, or in blocks of 8-bit or 4-bit codes with a scale for each block.
+"""Storage formats of optimizer states: float32, or blocks of 8-bit or 4-bit codes with one scale per block.
 
-The codes are those of Dettmers et al., arXiv 2110.02861, section 2, as torchao has them.
+The codes are those of Dettmers et al., arXiv 2110.02861, section 2, as implemented in torchao.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from dreambooth.memory.settings import StateFormat
 
 __all__ = ["BlockFormat", "Float32Format", "KeptFormat", "check_state_format", "format_for"]
 
-_BLOCK_SIZES = {8: 256, 4: 128}  # those of torchao
-_SMALLEST_CODED = 4096  # a norm's few numbers are not worth the loss
+_BLOCK_SIZES = {8: 256, 4: 128}  # as in torchao
+_SMALLEST_CODED = 4096  # smaller tensors, such as those of a norm, save too little to justify the loss of precision
 
 
 class KeptFormat(Protocol):
-    """Between float32 numbers and the tensors in which they are kept. A piece begins and ends at a multiple of 256."""
+    """Converts between float32 numbers and their stored tensors. Pieces begin and end at multiples of 256."""
 
     def zeros(self, count: int, *, is_signed: bool, device: torch.device) -> dict[str, Tensor]:
-        """The tensors that keep `count` zeros."""
+        """Stored tensors for `count` zeros."""
         ...
 
     def decode(self, kept: Mapping[str, Tensor], start: int, stop: int, *, is_signed: bool, device: torch.device) -> Tensor:
@@ -39,19 +39,19 @@ class KeptFormat(Protocol):
         ...
 
     def encode(self, kept: Mapping[str, Tensor], start: int, stop: int, x_N: Tensor, *, is_signed: bool) -> None:
-        """Keep the float32 numbers `x_N` from `start` to `stop`."""
+        """Store the float32 numbers `x_N` at positions `start` to `stop`."""
         ...
 
 
 class Float32Format:
-    """The numbers as they are."""
+    """Plain float32 storage."""
 
     def zeros(self, count: int, *, is_signed: bool, device: torch.device) -> dict[str, Tensor]:
         """One float32 tensor."""
         return {"": torch.zeros(count, device=device)}
 
     def decode(self, kept: Mapping[str, Tensor], start: int, stop: int, *, is_signed: bool, device: torch.device) -> Tensor:
-        """A copy, which may be written to."""
+        """The numbers as a copy, which may be modified."""
         return kept[""][start:stop].to(device, copy=True, non_blocking=True)
 
     def encode(self, kept: Mapping[str, Tensor], start: int, stop: int, x_N: Tensor, *, is_signed: bool) -> None:
@@ -61,13 +61,13 @@ class Float32Format:
 
 @dataclass(frozen=True)
 class BlockFormat:
-    """Codes of 8 or 4 bits; each block's largest number is its scale, and two codes of 4 bits share a byte."""
+    """Codes of 8 or 4 bits; the largest number of each block is its scale, and two 4-bit codes share a byte."""
 
     bits: int
 
     @property
     def block_size(self) -> int:
-        """Numbers that share a scale."""
+        """Numbers per scale."""
         return _BLOCK_SIZES[self.bits]
 
     def zeros(self, count: int, *, is_signed: bool, device: torch.device) -> dict[str, Tensor]:
@@ -78,7 +78,7 @@ class BlockFormat:
         }
 
     def decode(self, kept: Mapping[str, Tensor], start: int, stop: int, *, is_signed: bool, device: torch.device) -> Tensor:
-        """The numbers that the codes stand for."""
+        """The numbers that the codes represent."""
         codes = kept["codes"][start * self.bits // 8 : stop * self.bits // 8].to(device, non_blocking=True)
         scale = kept["scale"][start // self.block_size : stop // self.block_size].to(device, non_blocking=True)
         if self.bits == 4:
@@ -86,7 +86,7 @@ class BlockFormat:
         return _torchao().dequant_with_qmap(codes, _code_values(self.bits, is_signed, device), scale)  # type: ignore[no-any-return]
 
     def encode(self, kept: Mapping[str, Tensor], start: int, stop: int, x_N: Tensor, *, is_signed: bool) -> None:
-        """The nearest codes under a scale of each block's own."""
+        """Store the nearest codes, with one scale per block."""
         values = _code_values(self.bits, is_signed, x_N.device)
         scaled_N, scale = _torchao().scale_tensor(x_N, self.block_size)
         quantize = _torchao().quantize_8bit_with_qmap if self.bits == 8 else _torchao().quantize_4bit_with_qmap
@@ -98,7 +98,7 @@ class BlockFormat:
 
 
 def format_for(name: StateFormat, count: int) -> KeptFormat:
-    """How a mean of `count` numbers is kept: small ones, and those that are no whole blocks, stay in float32."""
+    """The format of a moment of `count` numbers: small tensors, and those that do not fill whole blocks, stay in float32."""
     if name == "float32":
         return Float32Format()
     coded = BlockFormat(8 if name == "8bit" else 4)
@@ -106,7 +106,7 @@ def format_for(name: StateFormat, count: int) -> KeptFormat:
 
 
 def check_state_format(name: StateFormat) -> None:
-    """Raise SettingsError when the format needs torchao and it is not installed."""
+    """Raise SettingsError if the format needs torchao and it is not installed."""
     if name != "float32" and importlib.util.find_spec("torchao") is None:
         raise SettingsError(
             f"optimizer_states is {name}, which needs torchao, and it is not installed",
@@ -116,7 +116,7 @@ def check_state_format(name: StateFormat) -> None:
 
 @cache
 def _torchao() -> ModuleType:
-    """The quantiser of torchao, which talks while it is loaded about kernels that it has not."""
+    """The quantizer of torchao; importing it prints messages about kernels that are not available."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -129,7 +129,7 @@ def _torchao() -> ModuleType:
 
 @cache
 def _code_values(bits: int, is_signed: bool, device: torch.device) -> Tensor:
-    """What each code stands for, rising, in [-1, 1]; without a sign the 4-bit ones begin above zero, as in torchao."""
+    """The value of each code, ascending, in [-1, 1]; unsigned 4-bit values begin above zero, as in torchao."""
     if bits == 8:
         values = _torchao().create_dynamic_map(is_signed)
     else:

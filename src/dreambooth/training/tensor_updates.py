@@ -1,4 +1,4 @@
-"""Updates of single tensors: how the formulas of `update_rules.py` meet kept means, pieces and rounding."""
+"""Updates of single tensors: applies the formulas of `update_rules.py` to stored moments, in pieces and with rounding."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from dreambooth.training.update_rules import AdamWNumbers, adafactor, adamw
 __all__ = ["PIECE", "AdafactorUpdate", "AdamWUpdate", "Moment"]
 
 PIECE = 2**20
-"""Numbers of a tensor that are worked on at once; with 8-bit means and their float32 copies about 77 MB."""
+"""Elements processed at a time; with 8-bit moments and their float32 copies about 77 MB."""
 
-_MEANS = {"exp_avg": True, "exp_avg_sq": False}  # name to whether it has a sign
+_MEANS = {"exp_avg": True, "exp_avg_sq": False}  # maps each moment to whether it is signed
 Key = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What all tensors of one step share."""
+    """Values shared by all tensors of one step."""
 
     step: int
     is_stopped: Tensor
-    """Boolean scalar on the device: true leaves everything as it is."""
+    """Boolean scalar on the device; if true, nothing changes."""
     gradient_factor: Tensor
-    """What gradients are multiplied with, a scalar on the device."""
+    """Factor applied to gradients, a scalar on the device."""
 
 
 class AdamWUpdate:
-    """AdamW, with its two means kept as the plan says."""
+    """AdamW, with both moments stored in the format of the memory plan."""
 
     def __init__(self, settings: OptimizerSettings, states: StateFormat, device: torch.device, *, on_host: bool) -> None:
         self._numbers = AdamWNumbers(settings.adam_beta1, settings.adam_beta2, settings.adam_epsilon, settings.weight_decay)
         self._states = states
         self._device = device
         self._on_host = on_host
-        self._kept: dict[str, dict[str, dict[str, Tensor]]] = {}  # parameter, mean, part
+        self._kept: dict[str, dict[str, dict[str, Tensor]]] = {}  # parameter, moment, part
 
     def move(self, name: str, parameter: nn.Parameter, rate: float, moment: Moment, key: Key) -> None:
         """Update one parameter from its gradient, piece by piece."""
@@ -69,7 +69,7 @@ class AdamWUpdate:
             _write(weights, start, torch.where(moment.is_stopped, before, weight_N), key_2)
 
     def state(self) -> dict[str, Tensor]:
-        """Kept tensors as "exp_avg/NAME", or "exp_avg.codes/NAME" and "exp_avg.scale/NAME"."""
+        """Stored tensors as "exp_avg/NAME", or "exp_avg.codes/NAME" and "exp_avg.scale/NAME"."""
         return {
             f"{mean}{'.' if part else ''}{part}/{name}": tensor
             for name, kept in self._kept.items()
@@ -78,7 +78,7 @@ class AdamWUpdate:
         }
 
     def load(self, name: str, parameter: nn.Parameter, state: Mapping[str, Tensor]) -> None:
-        """Take over the means of one parameter; nothing when `state` has none."""
+        """Load the moments of one parameter; does nothing if `state` has none."""
         if f"exp_avg/{name}" not in state and f"exp_avg.codes/{name}" not in state:
             return
         for mean, parts in self._begin(name, parameter).items():
@@ -89,14 +89,14 @@ class AdamWUpdate:
         kind, count = format_for(self._states, parameter.numel()), parameter.numel()
         device = torch.device("cpu") if self._on_host else self._device
         self._kept[name] = {mean: kind.zeros(count, is_signed=signed, device=device) for mean, signed in _MEANS.items()}
-        if self._on_host and self._device.type == "cuda":  # pinned memory is copied without a wait
+        if self._on_host and self._device.type == "cuda":  # pinned memory can be copied without blocking
             for parts in self._kept[name].values():
                 parts.update({part: tensor.pin_memory() for part, tensor in parts.items()})
         return self._kept[name]
 
 
 class AdafactorUpdate:
-    """Adafactor; its means are so small that they are always float32."""
+    """Adafactor; its moments are so small that they are always float32."""
 
     def __init__(self, settings: OptimizerSettings, device: torch.device) -> None:
         self._weight_decay = settings.weight_decay
@@ -118,11 +118,11 @@ class AdafactorUpdate:
         _write(parameter.data.view(-1), 0, torch.where(moment.is_stopped, before, weight).reshape(-1), key_2)
 
     def state(self) -> dict[str, Tensor]:
-        """Kept tensors as "square/NAME", or "square.row/NAME" and "square.column/NAME"."""
+        """Stored tensors as "square/NAME", or "square.row/NAME" and "square.column/NAME"."""
         return {f"{part}/{name}": tensor for name, parts in self._kept.items() for part, tensor in parts.items()}
 
     def load(self, name: str, parameter: nn.Parameter, state: Mapping[str, Tensor]) -> None:
-        """Take over the means of one parameter; nothing when `state` has none."""
+        """Load the moments of one parameter; does nothing if `state` has none."""
         parts = self._begin(name, parameter)
         if any(f"{part}/{name}" not in state for part in parts):
             del self._kept[name]

@@ -1,8 +1,8 @@
-"""An optimizer that works on one tensor after the other, for plans that save memory.
+"""An optimizer that updates one tensor at a time, for plans that save memory.
 
-Its means may be kept in few bits or in host memory, its weights in bfloat16, and it can use each gradient up as soon as the
-backward pass has made it. Arithmetic is always float32; large tensors are worked through in pieces, so that float32 copies
-of them never exist whole.
+Its moments may be stored in few bits or in host memory, its weights in bfloat16, and it can consume each gradient as soon as
+the backward pass has computed it. Arithmetic is always float32; large tensors are processed in pieces, so that no complete
+float32 copy of them ever exists.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Tensorwise", "TensorwiseChoices"]
 
 @dataclass(frozen=True)
 class TensorwiseChoices:
-    """What the memory plan asks of the optimizer."""
+    """The memory plan's choices for the optimizer."""
 
     states: StateFormat
     on_host: bool
@@ -38,9 +38,9 @@ class TensorwiseChoices:
 class Tensorwise:
     """AdamW or Adafactor, tensor by tensor.
 
-    With `in_backward` a step takes two backward passes: the first measures the gradient of each tensor and lets it go, so
-    that the global norm and any number that is not finite are known before anything moves; the second makes each gradient
-    again, from the same counted noise, and uses it up. The numbers are those of an update with all gradients at hand.
+    With `in_backward`, a step takes two backward passes: the first measures the gradient of each tensor and discards it, so
+    that the global norm and any non-finite number are known before any weight changes; the second recomputes each gradient,
+    from the same counter-based noise, and consumes it. The result equals that of an update with all gradients in memory.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Tensorwise:
         processes: Processes,
         seed: int,
     ) -> None:
-        """The trainee must stand on its device; a first parameter that is not streamed tells which one that is."""
+        """The trainee must already be on its device, which is read from the first parameter that is not streamed."""
         self._parameters = trainee.parameters
         self._group_of = {name: group.name for group in trainee.groups for name in group.parameters}
         self._rates = LearningRates(trainee, settings, total_steps=total_steps)
@@ -81,19 +81,19 @@ class Tensorwise:
 
     @property
     def is_moving(self) -> bool:
-        """Whether weights are moved now; in the measuring pass they are not."""
+        """Whether weights are being updated; false in the measuring pass."""
         return self._moment is not None
 
     def collect(self, scale: float) -> None:
-        """Sum the gradients of all processes, and divide them by the scale of the loss that made them."""
-        if self._in_backward:  # each was summed when it was made
+        """Sum the gradients over all processes and divide them by the loss scale."""
+        if self._in_backward:  # each gradient was summed when it was computed
             return
         self._processes.sum_gradients(list(self._parameters.values()))
         if scale != 1:
             torch._foreach_div_([p.grad for p in self._parameters.values() if p.grad is not None], scale)
 
     def gradient_norm(self) -> Tensor:
-        """Global norm of all gradients, a scalar in float32; the step will scale them down to the largest norm allowed."""
+        """Global norm of all gradients, a float32 scalar; `step` clips them to the maximum norm."""
         if not self._in_backward:
             self._norms = {name: _norm(p.grad) for name, p in self._parameters.items() if p.grad is not None}
         norms = [self._norms[name] for name in self._parameters if name in self._norms]
@@ -104,11 +104,11 @@ class Tensorwise:
         return norm
 
     def stop_unless(self, is_finite: Tensor) -> None:
-        """From the first time that the boolean scalar is false, no step moves anything; decided on the device."""
+        """Once the boolean scalar is false, no later step changes anything; decided on the device."""
         self._is_stopped = self._is_stopped | ~is_finite
 
     def step(self, step: int, backward_again: Callable[[], None]) -> None:
-        """Move the weights by the gradients; where they were let go, `backward_again` makes them again."""
+        """Update the weights from the gradients; `backward_again` recomputes gradients that were discarded."""
         self._moment = Moment(step, self._is_stopped, self._gradient_factor)
         try:
             if self._in_backward:
@@ -121,22 +121,22 @@ class Tensorwise:
             self.drop_gradients()
 
     def drop_gradients(self) -> None:
-        """Forget the gradients and what was measured of them."""
+        """Discard the gradients and their measurements."""
         self._norms = {}
         for parameter in self._parameters.values():
             parameter.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        """Every kept tensor, as "exp_avg/unet.conv_in.weight"; empty before the first step."""
+        """Every stored tensor, as "exp_avg/unet.conv_in.weight"; empty before the first step."""
         return self._update.state()
 
     def load_state(self, state: Mapping[str, Tensor], *, step: int) -> None:
-        """Take over what `state` gave after `step`."""
+        """Load what `state` returned after `step`."""
         for name, parameter in self._parameters.items():
             self._update.load(name, parameter, state)
 
     def gradient_is_made(self, name: str, parameter: nn.Parameter) -> None:
-        """Measure the gradient and let it go, or use it up: what the hook of each parameter calls in the backward pass."""
+        """Measure the gradient and discard it, or consume it; called by each parameter's hook in the backward pass."""
         self._processes.sum_gradients([parameter])
         if self._moment is not None:
             self._move(name, parameter)
@@ -156,7 +156,7 @@ class Tensorwise:
 
 
 def _tell(optimizer: weakref.ref[Tensorwise], name: str, parameter: nn.Parameter) -> None:
-    """A hook that does not hold the optimizer: Python's collector sees no circle through torch's hooks, so both would stay."""
+    """A hook with a weak reference: Python's collector sees no cycle through torch's hooks, so both objects would leak."""
     if (alive := optimizer()) is not None:
         alive.gradient_is_made(name, parameter)
 

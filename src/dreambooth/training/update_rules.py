@@ -1,4 +1,4 @@
-"""What a step does to one tensor, as functions of float32 tensors."""
+"""The update of one tensor in one step, as functions of float32 tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["AdamWNumbers", "adafactor", "adamw"]
 
 @dataclass(frozen=True)
 class AdamWNumbers:
-    """AdamW's constants."""
+    """AdamW's hyperparameters."""
 
     beta1: float
     beta2: float
@@ -24,10 +24,10 @@ class AdamWNumbers:
 def adamw(
     weight_N: Tensor, gradient_N: Tensor, means: tuple[Tensor, Tensor], rates_3: Tensor, numbers: AdamWNumbers
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """New weight, and new means m and v (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2).
+    """New weight, and new moments m and v (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2).
 
     `rates_3` holds the learning rate, 1 - beta1^t and sqrt(1 - beta2^t), on the device, so that they may change from step to
-    step without a wait.
+    step without blocking.
     """
     rate, correction1, root_correction2 = rates_3
     m_N, v_N = means
@@ -45,11 +45,12 @@ _LARGEST_STEP = 1.0  # d, the largest root mean square of an update
 def adafactor(
     weight: Tensor, gradient: Tensor, squares: tuple[Tensor, ...], rate: float, *, step: int, weight_decay: float
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """New weight and means of squares (Shazeer and Stern, arXiv 1804.04235, algorithms 4 and 5), without a first mean.
+    """New weight and second moments (Shazeer and Stern, arXiv 1804.04235, algorithms 4 and 5), without a first moment.
 
-    `squares` is one mean for each number, of the weight's shape, for a weight of one dimension; for others it is the means
-    over each row, (rows, 1), and each column, (1, columns), of the weight as a matrix, whose product stands for all
-    (section 3). The step is relative to the weight's own size (section 8), at most `rate`, and falls with 1 / sqrt(step).
+    For a one-dimensional weight, `squares` is one second moment per element, of the weight's shape. For others it is the
+    mean square of each row, (rows, 1), and each column, (1, columns), of the weight as a matrix; their product approximates
+    the second moment of every element (section 3). The step is relative to the root mean square of the weight (section 8), at
+    most `rate`, and decreases with 1 / sqrt(step).
     """
     decay = 1 - math.pow(step, -0.8)  # section 7.2
     matrix = weight.reshape(weight.shape[0], -1)

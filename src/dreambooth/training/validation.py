@@ -1,7 +1,7 @@
-"""A loss that can be compared from step to step and from run to run.
+"""A validation loss that is comparable between steps and between runs.
 
-The training loss jumps with the timestep and the noise of the moment. This one is measured on views that training never
-uses, without a draw from the posterior, on fixed noise and a fixed grid of timesteps.
+The training loss varies with each step's timesteps and noise. This one is measured on views that training never uses, on the
+mean of the posterior, with fixed noise and a fixed grid of timesteps.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from dreambooth.training.denoiser import Denoiser
 __all__ = ["VALIDATION_TIMESTEPS", "ValidationItem", "validation_losses", "with_predicted_targets"]
 
 VALIDATION_TIMESTEPS = (100, 300, 500, 700, 900)
-_SEED = 0  # the same noise in every run, so that runs compare
+_SEED = 0  # the same noise in every run, so that runs are comparable
 
 
 @dataclass(frozen=True)
 class ValidationItem:
-    """One held-out view: its role, latent (C, H, W), text (token ids (L,) or conditioning), and what it is compared with."""
+    """One held-out view: its role, latent (C, H, W), text (token ids (L,) or conditioning), and its targets."""
 
     role: Role
     x_0: Tensor
     text: Text
     target_TCHW: Tensor | None = None
-    """For each of VALIDATION_TIMESTEPS; None: the noise."""
+    """One target for each of VALIDATION_TIMESTEPS; None: the noise is the target."""
 
 
 @torch.no_grad()
 def validation_losses(items: Sequence[ValidationItem], denoiser: Denoiser, *, device: torch.device) -> dict[str, float]:
-    """Mean squared error of the prediction for each role that has items, over items and timesteps."""
+    """Mean squared error of the prediction, over items and timesteps, for each role that has items."""
     losses: dict[str, list[Tensor]] = {}
     for index, item in enumerate(items):
         output, target = _output_and_target(item, index, denoiser, device)
@@ -51,14 +51,14 @@ def validation_losses(items: Sequence[ValidationItem], denoiser: Denoiser, *, de
 def with_predicted_targets(
     items: Sequence[ValidationItem], denoiser: Denoiser, *, device: torch.device
 ) -> tuple[ValidationItem, ...]:
-    """The items with `denoiser`'s own predictions as the targets of class examples."""
+    """The items, with `denoiser`'s own predictions as the targets of class examples."""
     outputs = [_output_and_target(item, index, denoiser, device)[0] for index, item in enumerate(items) if item.role == "prior"]
     predicted = iter(output.float().cpu() for output in outputs)
     return tuple(replace(item, target_TCHW=next(predicted)) if item.role == "prior" else item for item in items)
 
 
 def _output_and_target(item: ValidationItem, index: int, denoiser: Denoiser, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The prediction for item number `index` at every timestep, and what it is compared with, (T, C, H, W) each."""
+    """The prediction for item number `index` at every timestep, and its target, (T, C, H, W) each."""
     family = denoiser.components.family
     t_B = torch.tensor(VALIDATION_TIMESTEPS, device=device)
     eps = torch.stack([normal(item.x_0.shape, _SEED, "validation", index, t) for t in VALIDATION_TIMESTEPS]).to(device)

@@ -1,4 +1,4 @@
-"""A running average of the trained weights, in float32 whatever they are in."""
+"""An exponential moving average of the trained weights, always in float32."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the average towards the weights as they are now."""
+        """Move the average toward the current weights."""
         self._num_updates += 1
         decay = min(self._decay, (1 + self._num_updates) / (10 + self._num_updates))
         weights = [local_part(parameter).detach() for parameter in self._parameters.values()]
         if all(weight.dtype == torch.float32 for weight in weights):
             torch._foreach_lerp_(list(self._average.values()), weights, 1 - decay)
-        else:  # one by one: float32 copies of all weights would be twice the weights
+        else:  # one at a time: float32 copies of all weights would take twice the memory of the weights
             for average, weight in zip(self._average.values(), weights, strict=True):
                 average.lerp_(weight.float(), 1 - decay)
 
     @contextmanager
     def in_place(self, *, is_exact: bool = False) -> Iterator[None]:
-        """Inside, the parameters hold the average; afterwards they are bit for bit what they were.
+        """Inside, the parameters hold the average; afterwards they are restored bit for bit.
 
-        With `is_exact` they hold it in float32, to be written; else in their own number format, to calculate with it.
+        With `is_exact` they hold it in float32, for writing; otherwise in their own dtype, for computing.
         """
         kept = {name: _kept(parameter) for name, parameter in self._parameters.items()}
         try:
@@ -55,19 +55,19 @@ class WeightAverage:
         return {**averages, "num_updates": torch.tensor(self._num_updates)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` gave."""
+        """Load what `state` returned."""
         self._num_updates = int(state["num_updates"])
         for name, average in self._average.items():
             average.copy_(local_part(distribute(state[name], self._parameters[name])))
 
 
 def _kept(parameter: nn.Parameter) -> Tensor:
-    """Its values, safe from the next `_put`."""
+    """The parameter's values, safe from the next `_put`."""
     return local_part(parameter).clone() if is_sharded(parameter) else parameter.data
 
 
 def _put(parameter: nn.Parameter, values: Tensor) -> None:
-    """Give a parameter other values; a tensor takes the place of its own, save where others know its memory."""
+    """Replace a parameter's values: the tensor is swapped, or overwritten if sharded, because FSDP refers to its memory."""
     if is_sharded(parameter):
         local_part(parameter).copy_(values)
     else:
@@ -75,19 +75,19 @@ def _put(parameter: nn.Parameter, values: Tensor) -> None:
 
 
 class NoAverage:
-    """Stands where no average is kept: the weights are their own average."""
+    """No average: stands in for `WeightAverage` and leaves the weights as they are."""
 
     def update(self) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
     @contextmanager
     def in_place(self, *, is_exact: bool = False) -> Iterator[None]:
-        """The parameters stay as they are."""
+        """The parameters stay unchanged."""
         yield
 
     def state(self) -> dict[str, Tensor]:
-        """Nothing to keep."""
+        """Empty: there is nothing to save."""
         return {}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing to take over."""
+        """Does nothing."""

@@ -115,5 +115,5 @@ def test_weights_of_another_trainee_are_refused(tiny: MakeTiny, tmp_path: Path) 
     save(run, folder)
     [checkpoint] = find_checkpoints(folder)
     only_unet = {name: value for name, value in run.trainee.parameters.items() if name.startswith("unet.")}
-    with pytest.raises(RunError, match="not those of this model and trainee"):
+    with pytest.raises(RunError, match="do not match this model"):
         restore_checkpoint(checkpoint, run.state, only_unet)
