@@ -101,7 +101,7 @@ def test_everything_wrong_is_told_at_once_before_the_model_is_read(screen: Scree
         )
     assert caught.value.problems == (
         f"prompts_file is {tmp_path / 'no-prompts.txt'}: cannot be read: No such file or directory",
-        f"output is {tmp_path / 'file'}: pictures cannot be written there: File exists",
+        f"output is {tmp_path / 'file'}: images cannot be written there: File exists",
     )
     with pytest.raises(SettingsError, match="no prompt was given") as caught:
         run(screen, tmp_path / "no-model.ckpt", tmp_path / "out", prompt=())

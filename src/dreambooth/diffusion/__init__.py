@@ -1,1 +1,1 @@
-"""Mathematics: pure functions of tensors, with the symbols of the papers. Knows no model, file or setting."""
+"""Mathematics: pure functions of tensors, with the papers' symbols. Independent of models, files and settings."""

@@ -16,46 +16,46 @@ __all__ = ["Conditioning", "Text", "stack_texts"]
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Captions as text encoders left them; a single one has the same shapes without B. What a family does not use is None."""
+    """Encoded captions; a single one has the same shapes without B. Fields that a family does not use are None."""
 
     states_BLD: Tensor
-    """A state for every token."""
+    """One state per token."""
     pooled_BD: Tensor | None = None
     """One vector for the whole caption."""
     sizes_B6: Tensor | None = None
-    """Height and width of the picture before it was cropped, top and left of the crop, height and width of the target."""
+    """Height and width of the image before cropping, top and left of the crop, height and width of the target."""
 
     @staticmethod
     def stack(singles: Sequence[Conditioning]) -> Conditioning:
-        """A batch of single ones; all must have the same fields and shapes."""
+        """A batch of single records; all must have the same fields and shapes."""
         return _combined(torch.stack, singles)
 
     @staticmethod
     def concatenate(batches: Sequence[Conditioning]) -> Conditioning:
-        """The batches one after the other, as one."""
+        """The batches joined into one."""
         return _combined(torch.cat, batches)
 
     def expand(self, count: int) -> Conditioning:
-        """A batch of `count` equal rows, from a batch of one; they share memory."""
+        """A batch of `count` equal rows, from a batch of size one; they share memory."""
         return self.map(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
 
     def index(self, rows: int | slice) -> Conditioning:
-        """A single one of a batch, or a smaller batch for a slice; they share memory."""
+        """A single record of a batch, or a smaller batch for a slice; they share memory."""
         return self.map(lambda tensor: tensor[rows])
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Conditioning:
-        """The same on another device or in another number format; sizes keep theirs, because half precision rounds them."""
+        """The same on another device or in another dtype; sizes keep their dtype, because half precision rounds them."""
         sizes = None if self.sizes_B6 is None else self.sizes_B6.to(device)
         pooled = None if self.pooled_BD is None else self.pooled_BD.to(device=device, dtype=dtype)
         return Conditioning(self.states_BLD.to(device=device, dtype=dtype), pooled, sizes)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Conditioning:
-        """The record with `function` applied to every tensor of it."""
+        """The record with `function` applied to every tensor."""
         return _combined(lambda tensors: function(tensors[0]), [self])
 
 
 Text = Tensor | Conditioning
-"""What stands for captions in training: token ids where a text encoder learns, else their finished conditioning."""
+"""Captions in training: token ids if a text encoder is trained, otherwise their conditioning, computed in advance."""
 
 
 def stack_texts(texts: Sequence[Text]) -> Text:

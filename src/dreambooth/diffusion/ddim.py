@@ -1,6 +1,6 @@
-"""One step of DDIM (Song, Meng, Ermon, arXiv 2010.02502), which calls alpha what is alpha_bar here.
+"""One step of DDIM (Song, Meng, Ermon, arXiv 2010.02502); the paper's alpha is alpha_bar here.
 
-Shapes: B pictures, C channels, H height, W width.
+Shapes: B images, C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def predicted_x_0(x_t: Tensor, eps: Tensor, alpha_bar_t: float) -> Tensor:
 
 
 def ddim_sigma(alpha_bar_t: float, alpha_bar_prev: float, eta: float) -> float:
-    """Deviation of the fresh noise of a step (eq. 16): none at eta = 0, that of an ancestral step at eta = 1."""
+    """Standard deviation of a step's fresh noise (eq. 16): 0 at eta = 0, that of an ancestral step at eta = 1."""
     return float(eta * ((1 - alpha_bar_prev) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_prev)) ** 0.5)
 
 
@@ -26,7 +26,7 @@ def ddim_step(
 ) -> tuple[Tensor, Tensor]:
     """(x_prev, x_0) for a noise prediction `eps` of x_t (eq. 12), all (B, C, H, W).
 
-    `noise` is standard normal and needed only where sigma is above 0.
+    `noise` is standard normal and required only if sigma is above 0.
     """
     x_0 = predicted_x_0(x_t, eps, alpha_bar_t)
     x_prev: Tensor = alpha_bar_prev**0.5 * x_0 + (1 - alpha_bar_prev - sigma**2) ** 0.5 * eps

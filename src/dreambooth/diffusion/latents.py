@@ -1,6 +1,6 @@
-"""What a variational autoencoder says about a picture: a normal distribution for every number of its latent.
+"""The output of a variational autoencoder for an image: a normal distribution for every number of its latent.
 
-Shapes: B pictures, C latent channels, H and W height and width of the latent.
+Shapes: B images, C latent channels, H and W latent height and width.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ __all__ = ["LatentMoments"]
 class LatentMoments:
     """Mean and standard deviation of the posterior q(z | x) (Kingma, Welling, arXiv 1312.6114), unscaled.
 
-    Both are (B, C, H, W), or (C, H, W) for one picture. They are kept instead of a latent, so that every step of training
-    draws a new one. A model's scaling factor is applied after drawing.
+    Both are (B, C, H, W), or (C, H, W) for one image. They are kept instead of a latent, so that every training step draws a
+    new one. A model's scaling factor is applied after drawing.
     """
 
     mean: Tensor

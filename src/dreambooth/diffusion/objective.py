@@ -1,4 +1,4 @@
-"""What training minimises.
+"""The training objective.
 
 The prior-preservation term is a weight on examples (DreamBooth, arXiv 2208.12242, eq. 2, with the target of `prediction.py`):
 loss = mean over the update's photos + prior_weight * mean over its class images. Each example carries its coefficient, so
@@ -17,14 +17,14 @@ __all__ = ["example_coefficients", "min_snr_weights", "squared_error"]
 
 
 def squared_error(prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
-    """Mean squared error of each example over C, H and W, (B,) in the target's number format."""
+    """Mean squared error of each example over C, H and W, (B,) in the target's dtype."""
     return (prediction_BCHW.to(target_BCHW.dtype) - target_BCHW).square().flatten(1).mean(dim=1)
 
 
 def min_snr_weights(schedule: NoiseSchedule, t_B: Tensor, gamma: float, prediction: Prediction) -> Tensor:
-    """Weight of each example's loss by its own timestep, (B,) float32 (Hang et al., arXiv 2303.09556, section 3.4).
+    """Loss weight of each example by its own timestep, (B,) float32 (Hang et al., arXiv 2303.09556, section 3.4).
 
-    min(SNR, gamma) / SNR when the noise is predicted, min(SNR, gamma) / (SNR + 1) when the velocity is.
+    min(SNR, gamma) / SNR if the noise is predicted, min(SNR, gamma) / (SNR + 1) if the velocity is.
     """
     snr_B = signal_to_noise(schedule, t_B)
     return snr_B.clamp(max=gamma) / (snr_B + 1 if prediction == "velocity" else snr_B)

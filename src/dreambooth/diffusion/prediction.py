@@ -1,8 +1,8 @@
-"""What a denoiser predicts: the target of its training, and the noise that follows from its output.
+"""Prediction types: the training target of a denoiser, and the noise that follows from its output.
 
 Two predictions are in use: the noise eps itself (Ho et al., arXiv 2006.11239), and the velocity
 v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0 (Salimans and Ho, arXiv 2202.00512, section 4, where the roots are called
-alpha and sigma). Samplers work with eps alone; `predicted_noise` stands between them and the denoiser.
+alpha and sigma). Samplers work only with eps; `predicted_noise` converts the denoiser's output for them.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Prediction = Literal["epsilon", "velocity"]
 
 
 def training_target(prediction: Prediction, schedule: NoiseSchedule, x_0: Tensor, eps: Tensor, t_B: Tensor) -> Tensor:
-    """What the denoiser's output for x_t is compared with; shaped as `x_0` and `eps`, (B, ...)."""
+    """The training target for the denoiser's output at x_t, of the same shape as `x_0` and `eps`, (B, ...)."""
     return eps if prediction == "epsilon" else velocity(schedule, x_0, eps, t_B)
 
 
 def predicted_noise(prediction: Prediction, schedule: NoiseSchedule, output: Tensor, x_t: Tensor, t: float) -> Tensor:
-    """The noise in `x_t` by a denoiser's `output` for it: eps = sqrt(alpha_bar_t) v + sqrt(1 - alpha_bar_t) x_t for a velocity.
+    """The noise in `x_t` from a denoiser's `output`; for velocity, eps = sqrt(alpha_bar_t) v + sqrt(1 - alpha_bar_t) x_t.
 
-    One `t`, which may lie between two timesteps, holds for the whole batch.
+    A single `t`, which may lie between two timesteps, applies to the whole batch.
     """
     if prediction == "epsilon":
         return output

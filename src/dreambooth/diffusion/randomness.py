@@ -1,8 +1,8 @@
-"""Randomness that is counted, not consumed.
+"""Counter-based randomness: drawing changes no state.
 
-Every random number of the project is a pure function of a seed and a key such as ("noise", step, role, slot). Nothing has a
-state to save, so cutting a batch differently, using more processes, caching, or stopping and resuming changes no number.
-Numbers are drawn on the CPU: every device sees the same ones.
+Every random number of the project is a pure function of a seed and a key such as ("noise", step, role, slot). There is no
+state to save, so splitting a batch differently, using more processes, caching, or stopping and resuming changes no number.
+Numbers are drawn on the CPU, so all devices get the same ones.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Key = str | int
 
 
 def generator(seed: int, *key: Key) -> torch.Generator:
-    """A CPU generator that depends on `seed` and `key` alone.
+    """A CPU generator that depends only on `seed` and `key`.
 
-    The key is hashed with BLAKE2b, type by type: ("a", 1) and ("a1",) and ("a", "1") give unrelated streams.
+    The key is hashed with BLAKE2b, including types: ("a", 1) and ("a1",) and ("a", "1") give unrelated streams.
     """
     text = repr((seed, *key)).encode()
     state = int.from_bytes(hashlib.blake2b(text, digest_size=8, person=b"dreambooth").digest(), "little")
@@ -31,7 +31,7 @@ def generator(seed: int, *key: Key) -> torch.Generator:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, torch's own CPU generator starts from `seed`, for libraries that draw from it; afterwards it is as it was."""
+    """Inside, torch's global CPU generator starts from `seed`, for libraries that use it; its state is restored afterwards."""
     before = torch.default_generator.get_state()
     torch.default_generator.manual_seed(seed)
     try:
@@ -51,7 +51,7 @@ def uniform(seed: int, *key: Key) -> float:
 
 
 def uniform_integer(high: int, seed: int, *key: Key) -> int:
-    """One integer in [0, high), every one equally likely."""
+    """One integer in [0, high), all equally likely."""
     return int(torch.randint(high, (), generator=generator(seed, *key)))
 
 

@@ -1,8 +1,8 @@
-"""Stochastic rounding to bfloat16, with counted randomness.
+"""Stochastic rounding to bfloat16, with counter-based randomness.
 
-bfloat16 keeps 8 binary digits: a weight of 0.1 cannot take a step smaller than 0.0002 or so, and rounding to the nearest
-loses every smaller update, however many there are. Rounding up with a probability equal to the remainder keeps the mean
-exact (Gupta et al., arXiv 1502.02551, section 3). The random bits are a pure function of a key and the element's place, in
+bfloat16 has 8 significant bits: a weight of 0.1 cannot change by less than about 0.0002, and rounding to nearest loses all
+smaller updates, no matter how many there are. Rounding up with a probability equal to the remainder keeps the mean exact
+(Gupta et al., arXiv 1502.02551, section 3). The random bits are a pure function of a key and the element's position, in
 integer arithmetic that is the same on every device.
 """
 
@@ -17,20 +17,20 @@ __all__ = ["round_to_bfloat16", "rounding_key"]
 
 _LOW_BITS = 0xFFFF
 _HIGH_BITS = -0x10000  # the upper half of 32 bits, as a signed number
-_MULTIPLIERS = (0x7FEB352D, 0x846CA68B - 2**32)  # as signed numbers; the finaliser "lowbias32" of Chris Wellons, 2018
+_MULTIPLIERS = (0x7FEB352D, 0x846CA68B - 2**32)  # as signed numbers; the finalizer "lowbias32" by Chris Wellons, 2018
 
 
 def rounding_key(seed: int, *key: str | int) -> tuple[int, int]:
-    """Two signed 32-bit numbers that depend on the seed and the key alone."""
+    """Two signed 32-bit numbers that depend only on the seed and the key."""
     digest = hashlib.blake2b(repr((seed, *key)).encode(), digest_size=8, person=b"dreambooth").digest()
     return int.from_bytes(digest[:4], "little", signed=True), int.from_bytes(digest[4:], "little", signed=True)
 
 
 def round_to_bfloat16(x_N: Tensor, key_2: Tensor, *, start: int = 0) -> Tensor:
-    """Each float32 number as one of its two neighbours in bfloat16, (N,); the mean over keys is the number itself.
+    """Each float32 number rounded to one of its two neighbors in bfloat16, (N,); its mean over keys is the number itself.
 
-    `key_2` holds the two numbers of `rounding_key` as int32 on the device of `x_N`. `start` is the place of the first element
-    in its tensor, so that a tensor may be rounded in pieces. Numbers that bfloat16 has stay as they are, infinity too.
+    `key_2` holds the two numbers of `rounding_key` as int32 on the device of `x_N`. `start` is the position of the first
+    element in its tensor, so that a tensor can be rounded in pieces. Numbers representable in bfloat16, and infinity, stay.
     """
     place_N = torch.arange(start, start + x_N.numel(), dtype=torch.int32, device=x_N.device)
     random_N = _mixed(_mixed(place_N ^ key_2[0]) ^ key_2[1])
@@ -39,7 +39,7 @@ def round_to_bfloat16(x_N: Tensor, key_2: Tensor, *, start: int = 0) -> Tensor:
 
 
 def _mixed(x_N: Tensor) -> Tensor:
-    """Every bit of the result depends on every bit of `x_N`; int32 products wrap around."""
+    """A hash: every bit of the result depends on every bit of `x_N`; int32 products wrap around."""
     first, second = _MULTIPLIERS
     x_N = (x_N ^ ((x_N >> 16) & 0xFFFF)) * first
     x_N = (x_N ^ ((x_N >> 15) & 0x1FFFF)) * second

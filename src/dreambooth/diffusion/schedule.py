@@ -1,4 +1,4 @@
-"""The noise schedule of Stable Diffusion 1 and 2, always recomputed and never trusted from a file.
+"""The noise schedule of Stable Diffusion 1 and 2, always recomputed and never read from a file.
 
 Symbols follow DDPM (Ho et al., arXiv 2006.11239): beta_t is the variance added at timestep t, alpha_t = 1 - beta_t, and
 alpha_bar_t is the product of alpha_0 to alpha_t. Shapes: B examples, T timesteps.
@@ -19,26 +19,26 @@ __all__ = ["NoiseSchedule", "add_noise", "ddpm_buffers", "scaled_linear_schedule
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """beta_t for every timestep, in float64."""
+    """beta_t of every timestep, in float64."""
 
     beta_T: Tensor
     _tables: dict[tuple[str, torch.dtype, torch.device], Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def num_timesteps(self) -> int:
-        """T, 1000 for every Stable Diffusion."""
+        """T, 1000 for every Stable Diffusion model."""
         return int(self.beta_T.shape[0])
 
     @cached_property
     def alpha_bar_T(self) -> Tensor:  # noqa: N802 - the shape suffix
-        """The share of the signal's variance that is left at each timestep, in (0, 1), float64."""
+        """The fraction of the signal's variance that remains at each timestep, in (0, 1), float64."""
         return torch.cumprod(1 - self.beta_T, dim=0)
 
     def alpha_bar_at(self, t: float) -> float:
-        """alpha_bar of a timestep in [0, T - 1], which need not be whole.
+        """alpha_bar of a timestep in [0, T - 1], which need not be an integer.
 
-        Between two timesteps the ratio of the noise's deviation to the signal's lies on a line, as the Euler samplers take it
-        (Karras et al., arXiv 2206.00364).
+        Between two timesteps, the ratio of the noise's to the signal's standard deviation is interpolated linearly, as in
+        the Euler samplers (Karras et al., arXiv 2206.00364).
         """
         low = int(t)
         high, share = min(low + 1, self.num_timesteps - 1), t - low
@@ -46,14 +46,14 @@ class NoiseSchedule:
         return float(1 / (1 + ((1 - share) * ratios[0] + share * ratios[1]) ** 2))
 
     def table(self, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """A function of alpha_bar for every timestep, (T,): "signal", its root, "noise", that of the rest, or "snr".
+        """A function of alpha_bar for every timestep, (T,): "signal" (its root), "noise" (the root of 1 - alpha_bar) or "snr".
 
-        It is sent to a device once: copying it in every step would make the host wait for the device.
+        It is copied to a device once: copying it at every step would make the host wait for the device.
         """
         key = name, dtype, device
         if key not in self._tables:
             values_T = _TABLES[name](self.alpha_bar_T)
-            self._tables[key] = values_T.to(dtype).to(device)  # some devices have no float64
+            self._tables[key] = values_T.to(dtype).to(device)  # some devices do not support float64
         return self._tables[key]
 
 
@@ -65,7 +65,7 @@ _TABLES: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 
 def scaled_linear_schedule(beta_start: float = 0.00085, beta_end: float = 0.012, num_timesteps: int = 1000) -> NoiseSchedule:
-    """The schedule that Stable Diffusion was trained with: sqrt(beta_t) rises along a line.
+    """The schedule with which Stable Diffusion was trained: sqrt(beta_t) increases linearly.
 
     The original code calls it "linear". alpha_bar_0 = 0.99915, alpha_bar_999 = 0.0046601.
     """
@@ -93,10 +93,9 @@ def signal_to_noise(schedule: NoiseSchedule, t_B: Tensor) -> Tensor:
 
 
 def ddpm_buffers(schedule: NoiseSchedule) -> dict[str, Tensor]:
-    """The twelve buffers of (T,) float32 that the original code keeps in a checkpoint, computed in float64.
+    """The twelve buffers of (T,) float32 that the original code stores in a checkpoint, computed in float64.
 
-    Posterior terms are those of DDPM eq. 7. At t = 0 the posterior variance is zero; the original clips its logarithm at
-    1e-20.
+    Posterior terms follow DDPM eq. 7. At t = 0 the posterior variance is zero; the original clips its logarithm at 1e-20.
     """
     beta, alpha_bar = schedule.beta_T, schedule.alpha_bar_T
     alpha_bar_prev = torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])

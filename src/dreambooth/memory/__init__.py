@@ -1,1 +1,1 @@
-"""How memory is traded for time: the plan of a run, what it will need, and the levers that work on modules."""
+"""Trading time for memory: a run's memory plan, its memory estimate, and the methods that act on modules."""

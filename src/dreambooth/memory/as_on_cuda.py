@@ -1,4 +1,4 @@
-"""Operations on tensors without memory as a CUDA device would run them: mixed precision and attention that keeps no scores."""
+"""Runs operations on meta tensors as a CUDA device would: with mixed precision, and attention that stores no scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 
 __all__ = ["AsOnCuda"]
 
-# https://docs.pytorch.org/docs/stable/amp.html, "CUDA Op-Specific Behavior": what the supported models can meet of it.
+# https://docs.pytorch.org/docs/stable/amp.html, "CUDA Op-Specific Behavior": the part relevant to the supported models.
 _SHORT = {
     *("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
     *("matmul", "__matmul__", "__rmatmul__", "mm", "mv", "bmm", "addmm", "addbmm", "baddbmm", "scaled_dot_product_attention"),
@@ -26,19 +26,19 @@ _LARGEST_FLASH_WIDTH = 256  # of a head
 
 
 class AsOnCuda(TorchFunctionMode):
-    """While active, does for the meta device what torch does for CUDA.
+    """While active, makes the meta device behave like CUDA.
 
-    - Mixed precision is on where torch.autocast("cpu") is on. That has no effect of its own here, yet torch carries it into
-      what is recomputed in the backward pass. Copies of weights in 16 bits live until the first operation outside.
-    - Fused attention keeps queries, keys, values, the result and one number a row, but never the scores.
+    - Mixed precision is on wherever torch.autocast("cpu") is on. That flag itself has no effect here, but torch carries it
+      into what is recomputed in the backward pass. 16-bit copies of weights live until the first operation outside.
+    - Fused attention keeps queries, keys, values, the result and one number per row, but never the scores.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._copies: dict[int, tuple[Tensor, Tensor]] = {}  # a weight's identity to the weight and its copy
+        self._copies: dict[int, tuple[Tensor, Tensor]] = {}  # maps a weight's id to the weight and its copy
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Convert what mixed precision converts, then run the operation or what stands for it."""
+        """Convert the arguments that mixed precision converts, then run the operation or its substitute."""
         kwargs, name = kwargs or {}, getattr(func, "__name__", "")
         if not torch.is_autocast_enabled("cpu"):
             self._copies.clear()
@@ -52,9 +52,9 @@ class AsOnCuda(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def backward(self, loss: Tensor) -> None:
-        """The backward pass of a scalar, with this mode active in what is recomputed.
+        """The backward pass of a scalar, with this mode active during recomputation.
 
-        Tensor.backward would switch the mode off for its whole duration, so torch's engine is called as it does.
+        Tensor.backward would disable the mode for its whole duration, so this calls torch's engine directly.
         """
         with self:
             torch.autograd.Variable._execution_engine.run_backward(
@@ -72,7 +72,7 @@ class AsOnCuda(TorchFunctionMode):
 
 
 def _attention(plain: Callable[..., Tensor], query: Tensor, key: Tensor, value: Tensor, **choices: Any) -> Tensor:
-    """Flash attention for 16 bits, the memory-efficient one for float32; no family has an explicit mask, which stays plain."""
+    """Flash attention in 16 bits, memory-efficient attention in float32; no family uses an explicit mask, which stays plain."""
     if choices.get("attn_mask") is not None or choices.get("enable_gqa"):
         return plain(query, key, value, **choices)
     dropout, is_causal = choices.get("dropout_p", 0.0), choices.get("is_causal", False)

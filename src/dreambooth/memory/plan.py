@@ -1,7 +1,7 @@
-"""The memory plan of a run: a plain record of choices, with presets for cards of different sizes.
+"""The memory plan of a run: a record of choices, with presets for GPUs of different sizes.
 
-Recomputing, micro-batches, the place of the optimizer's means and streamed blocks change no number beyond rounding.
-bf16 and the 8-bit and 4-bit means do: `docs/how-to/memory.md` says by how much.
+Recomputation, micro-batches, the location of the optimizer states and streamed blocks change results only by rounding.
+bf16 and the 8-bit and 4-bit states change them more; `docs/how-to/memory.md` gives the measured differences.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ __all__ = ["GPU_PRESETS", "PRESETS", "MemoryPlan", "describe_plan", "levers_left
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What is traded for memory; every field is a lever of its own."""
+    """Choices that save memory; each field is independent."""
 
     precision: Precision
     optimizer_states: StateFormat = "float32"
     gradient_checkpointing: Checkpointing = "off"
     micro_batch_size: int | None = None
-    """Examples in one forward pass; None is a step's batch at once."""
+    """Examples in one forward pass; None: the whole batch."""
     step_in_backward: bool = False
     states_on_host: bool = False
     stream_blocks: bool = False
     shard: bool = False
-    """Whether every process keeps its part of weights, gradients and means only."""
+    """Whether weights, gradients and optimizer states are sharded over the processes."""
 
     @property
     def saves_in_optimizer(self) -> bool:
-        """Whether the optimizer has to work on one tensor after the other, instead of all at once in float32."""
+        """Whether the optimizer must update one tensor at a time, instead of all at once in float32."""
         return self.precision == "bf16" or self.optimizer_states != "float32" or self.step_in_backward or self.states_on_host
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of one trained number."""
+        """Bytes per trained number."""
         return 2 if self.precision == "bf16" else 4
 
 
@@ -54,9 +54,9 @@ GPU_PRESETS: tuple[MemoryPreset, ...] = ("fast", "24gb", "12gb", "8gb", "6gb")
 
 
 def plan_of(preset: MemoryPreset, settings: MemorySettings, *, has_bfloat16: bool) -> MemoryPlan:
-    """A preset with the choices of `settings` laid over it. `preset` is not "auto".
+    """A preset, overridden by the options in `settings`. `preset` is not "auto".
 
-    A device without bfloat16 mixes float16 instead. Raises SettingsError when the choices contradict each other.
+    A device without bfloat16 uses float16 for mixed precision. Raises SettingsError if the options contradict each other.
     """
     plan = PRESETS[preset]
     if plan.precision == "bf16-mixed" and not has_bfloat16:
@@ -69,21 +69,21 @@ def plan_of(preset: MemoryPreset, settings: MemorySettings, *, has_bfloat16: boo
 
 
 def describe_plan(plan: MemoryPlan) -> str:
-    """The choices in words."""
+    """The plan in words."""
     recomputed = {"off": "kept", "outer": "recomputed on the two outer levels", "all": "recomputed"}
     choices = {
-        f"means in {plan.optimizer_states}": True,
+        f"optimizer states in {plan.optimizer_states}": True,
         f"activations {recomputed[plan.gradient_checkpointing]}": True,
         f"{plan.micro_batch_size} examples at a time": plan.micro_batch_size is not None,
         "updates inside the backward pass": plan.step_in_backward,
-        "means in host memory": plan.states_on_host,
+        "optimizer states in host memory": plan.states_on_host,
         "streamed blocks": plan.stream_blocks,
     }
     return ", ".join([plan.precision, *(words for words, is_so in choices.items() if is_so)])
 
 
 def levers_left(plan: MemoryPlan) -> tuple[str, ...]:
-    """The flags that would save more memory and change no number, cheapest first."""
+    """The flags that would save more memory without changing the result, cheapest first."""
     levers = {
         "--gradient-checkpointing all": plan.gradient_checkpointing != "all",
         "--micro-batch-size 1": plan.micro_batch_size != 1 and not plan.step_in_backward,
@@ -98,7 +98,7 @@ def levers_left(plan: MemoryPlan) -> tuple[str, ...]:
 
 
 def _works_by_tensor(plan: MemoryPlan) -> list[str]:
-    """The choices of a plan for which tensors come one after the other, in words."""
+    """The choices of a plan that require updates of one tensor at a time, in words."""
     choices = {
         "precision bf16": plan.precision == "bf16",
         f"optimizer_states {plan.optimizer_states}": plan.optimizer_states != "float32",

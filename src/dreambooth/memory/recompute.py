@@ -20,9 +20,9 @@ _SWITCHES = (
 def recompute_activations(
     modules: Iterable[nn.Module], where: Checkpointing, *, inner_blocks: Collection[nn.Module] = ()
 ) -> None:
-    """Make the modules recompute `where` it says. Numbers do not change: the arithmetic is the same.
+    """Make the modules recompute activations at the level `where`. Results do not change: the arithmetic is the same.
 
-    "all" is every layer that the libraries can recompute. "outer" leaves out the `inner_blocks`, and the modules that hold
+    "all" recomputes every layer that the libraries support. "outer" excludes the `inner_blocks`, and modules that contain
     none of them.
     """
     if where == "off":
@@ -38,7 +38,7 @@ def recompute_activations(
 
 
 def _keep(blocks: Iterable[nn.Module]) -> None:
-    """Each block of diffusers looks at a flag of its own."""
+    """Disable recomputation in these blocks: each block of diffusers reads its own flag."""
     for block in blocks:
         for part in block.modules():
             if hasattr(part, "gradient_checkpointing"):

@@ -1,4 +1,4 @@
-"""Blocks that live in host memory and visit the device one at a time, forward and backward, while every weight learns."""
+"""Blocks that live in host memory and are copied to the device one at a time, forward and backward, while all weights train."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ __all__ = ["StreamedBlocks"]
 
 
 class StreamedBlocks:
-    """Modules whose parameters are on the device only while they compute; the rest of the time their values are at home.
+    """Modules whose parameters are on the device only while they compute; otherwise their values are in a home tensor.
 
-    A home is a tensor in host memory, page-locked for a CUDA device. A parameter that is at home is an empty tensor on the
-    device, so an operation that meets it by mistake raises an error and never computes with an old value.
+    A home is a tensor in host memory, pinned for a CUDA device. While a parameter is at home, it is an empty tensor on the
+    device, so an operation that uses it by mistake raises an error instead of computing with an old value.
 
     - Forward: a block is loaded before its forward pass and released after it. Nothing is written home.
-    - Backward: a block is loaded when the gradient of its first output is complete. All that a block computes leads to its
-      first output (in a UNet the hidden state; the others go to skip connections), so nothing of the block was run or
-      recomputed by then, and everything of the blocks behind it is done.
-    - As soon as the gradient of a parameter is complete, the hooks of others for that moment run (an optimizer may move the
-      values in place and drop the gradient); then the values are written home and the parameter is released. This is sound
-      because a gradient is complete only when every operation that used the parameter is done with it. A gradient that
-      nobody drops stays on the device in full size.
+    - Backward: a block is loaded when the gradient of its first output is complete. Everything that a block computes leads to
+      its first output (in a UNet the hidden state; the others go to skip connections), so by then no part of the block has
+      run or been recomputed, and everything in the blocks behind it is finished.
+    - As soon as the gradient of a parameter is complete, other hooks for that event run (an optimizer may change the values in
+      place and drop the gradient); then the values are written home and the parameter is released. This is safe because a
+      gradient is complete only after every operation that used the parameter is finished. A gradient that nobody drops stays
+      on the device in full size.
 
-    So one block at most is loaded, and what a broken-off pass left is dropped by the next one. This needs activations that
-    are recomputed layer by layer inside the blocks, as diffusers does. Without that the numbers are the same, but a matrix
-    product keeps its weight in memory until its backward pass; blocks that are recomputed as a whole cannot be streamed.
-    Everything runs on the device's current stream; nothing is fetched ahead.
+    At most one block is loaded at a time, and the next pass discards whatever an interrupted pass left behind. This requires
+    activations that are recomputed layer by layer inside the blocks, as diffusers does. Without that the results are the same,
+    but a matrix product keeps its weight in memory until its backward pass; blocks that are recomputed as a whole cannot be
+    streamed. Everything runs on the device's current stream; nothing is prefetched.
     """
 
     def __init__(self, blocks: Iterable[nn.Module], device: torch.device) -> None:
-        """Nothing moves before `attach`; without blocks it stands where nothing is streamed."""
+        """Nothing moves before `attach`; no blocks means that nothing is streamed."""
         self._blocks = tuple(blocks)
         self._device = device
         self._is_moving: Callable[[], bool] = lambda: True
@@ -47,9 +47,9 @@ class StreamedBlocks:
         self._is_host_mode = False
 
     def attach(self) -> None:
-        """Move the blocks' weights home, wherever they are, one tensor after the other.
+        """Move the blocks' weights home, one tensor after the other, from any device.
 
-        Afterwards `.to(device)` of the whole model moves only the rest of it. Its number format must not change any more.
+        Afterwards `.to(device)` on the whole model moves only the rest of it. Its dtype must not change any more.
         """
         assert not self._block_hooks, "the blocks are attached"
         for block in self._blocks:
@@ -63,12 +63,12 @@ class StreamedBlocks:
             self._block_hooks.append(block.register_forward_hook(self._after_forward))
 
     def write_home_while(self, is_moving: Callable[[], bool]) -> None:
-        """Spare the way home of values that nobody moved: write them only while `is_moving()`. Without this, always."""
+        """Skip writing unchanged values home: write only while `is_moving()` is true. By default, always write."""
         self._is_moving = is_moving
 
     @contextmanager
     def host_values(self) -> Iterator[None]:
-        """Inside, every streamed parameter is its home: read it, save it, or change it in place. No pass may run inside."""
+        """Inside, every streamed parameter is its home tensor: read it, save it, or change it in place. No passes inside."""
         assert not self._is_host_mode, "host_values is not nested"
         self._wait_for_copies()
         self._is_host_mode = True
@@ -89,13 +89,13 @@ class StreamedBlocks:
         if first.requires_grad:
             first.register_hook(partial(self._before_backward, block))
         self._release_loaded()
-        torch.clear_autocast_cache()  # it would keep a copy of every weight in 16 bits until the end of the forward pass
+        torch.clear_autocast_cache()  # otherwise it keeps a 16-bit copy of every weight until the end of the forward pass
 
     def _before_backward(self, block: nn.Module, _gradient: Tensor) -> None:
         self._load(block)
         for parameter in block.parameters():
             if parameter.requires_grad:
-                # Hooks run in the order in which they were registered. Registered anew in each pass, this one is the last.
+                # Hooks run in the order of registration. Registered again in each pass, this one runs last.
                 if parameter in self._gradient_hooks:
                     self._gradient_hooks[parameter].remove()
                 self._gradient_hooks[parameter] = parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
@@ -106,8 +106,8 @@ class StreamedBlocks:
         home = self._homes[parameter]
         assert parameter.shape == home.shape, "a gradient was complete while its parameter was at home"
         if self._is_moving():
-            # The host does not wait for the copy: the next load comes after it on the stream, and whoever reads on the host
-            # waits for it first.
+            # The host does not wait for the copy: the next load follows it on the same stream, and code that reads the value
+            # on the host waits for it first.
             home.copy_(parameter.data, non_blocking=self._device.type == "cuda")
         self._release(parameter)
 

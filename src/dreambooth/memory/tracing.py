@@ -1,4 +1,4 @@
-"""Counting the bytes that live while real code runs on tensors without memory (torch's meta device)."""
+"""Counts live bytes while real code runs on tensors without memory (torch's meta device)."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from torch.utils._pytree import tree_leaves
 __all__ = ["ACTIVATIONS", "LiveBytes", "stored_bytes"]
 
 ACTIVATIONS = "activations"
-"""The kind of everything that nobody named."""
+"""The kind of everything not assigned to another kind."""
 
-_BLOCK = 512  # CUDA's allocator gives whole blocks of this many bytes
+_BLOCK = 512  # CUDA's allocator returns whole blocks of this many bytes
 
 
 def stored_bytes(tensors: Iterable[Tensor], *, block: int = _BLOCK) -> int:
-    """Bytes of the tensors' storages as CUDA's allocator counts them; a storage that several share counts once."""
+    """Bytes of the tensors' storages as CUDA's allocator counts them; a shared storage counts once."""
     storages = {id(storage): storage for storage in (tensor.untyped_storage() for tensor in tensors)}
     return sum(_rounded(storage.nbytes(), block) for storage in storages.values())
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While active, counts the storages that operations make, from their first sight until they are freed.
+    """While active, counts the storages that operations create, from when they first appear until they are freed.
 
-    Each storage counts once, whoever looks at it. What an operation needs inside itself and frees again is not seen.
-    `fullest` holds the bytes of every kind at the moment when there were most; they add up to `peak`.
+    Each storage counts once, even if several tensors share it. Temporary memory inside an operation is not counted.
+    `fullest` holds the bytes of every kind at the peak; they add up to `peak`.
     """
 
     def __init__(self, *, device_type: str = "meta", block: int = _BLOCK) -> None:
@@ -44,16 +44,16 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._living: dict[int, tuple[weakref.ref[Any], str, int]] = {}
 
     def hold(self, kind: str, tensors: Iterable[Tensor]) -> None:
-        """Count these tensors as `kind` from now on, also those that were there before or are counted as something else."""
+        """Count these tensors as `kind` from now on, even if they existed before or were counted as another kind."""
         for tensor in tensors:
             self._see(tensor, kind)
 
     def pass_by(self, kind: str, size: int) -> None:
-        """Note that `size` more bytes live for a moment now."""
+        """Count `size` additional bytes that live only momentarily."""
         self._look(kind, size)
 
     def __torch_dispatch__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation and look at what it made; a view of what was there before is nothing new."""
+        """Run the operation and count its result; views of existing storages are not new."""
         made = func(*args, **(kwargs or {}))
         if not _gives_views(func):
             for leaf in (made,) if isinstance(made, Tensor) else tree_leaves(made):

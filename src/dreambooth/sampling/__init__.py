@@ -1,1 +1,1 @@
-"""Making pictures: start noise, samplers, the denoising loop, picture files."""
+"""Image generation: start noise, samplers, the denoising loop, image files."""

@@ -1,4 +1,4 @@
-"""Many pictures, one batch after the other."""
+"""Generates many images, batch by batch."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def make_pictures(
     dtype: torch.dtype,
     advance: Callable[[int], None],
 ) -> Iterator[MadePicture]:
-    """Each picture with its pixels and its latent, as soon as its batch is done.
+    """Each image with its pixels and its latent, as soon as its batch is finished.
 
-    `advance` receives the number of denoising steps of single images: batch after batch of n pictures, n at each step.
+    `advance` receives numbers of per-image denoising steps: for each batch of n images, n at every step.
     """
     for start in range(0, len(pictures), batch_size):
         batch = pictures[start : start + batch_size]

@@ -1,4 +1,4 @@
-"""DPM-Solver++ (2M), Euler and ancestral Euler, by the schedulers of diffusers.
+"""DPM-Solver++ (2M), Euler and ancestral Euler, using the schedulers of diffusers.
 
 Papers: Lu et al., arXiv 2211.01095 (DPM-Solver++); Karras et al., arXiv 2206.00364 (Euler). The noise schedule is ours.
 """
@@ -23,17 +23,17 @@ _SCHEDULERS = {
 
 
 class DiffusersSolver:
-    """One of diffusers' schedulers; one prediction a step, ending without noise."""
+    """One of diffusers' schedulers; one prediction per step, ending without noise."""
 
     def __init__(self, sampler: str, schedule: NoiseSchedule, steps: int) -> None:
         import diffusers.schedulers  # here, because it takes seconds and DDIM does without
 
-        # Evenly spaced timesteps from the last to the first. At one step Euler's only timestep would be the first, which
-        # holds no picture; at one step a timestep DPM-Solver's would contain one twice and divide by zero. "trailing" is
-        # right at both ends: the last timestep alone, and every timestep once.
+        # Evenly spaced timesteps from the last to the first. With one step, Euler's only timestep would be the first, which
+        # contains no signal; with one step per timestep, DPM-Solver's would contain one twice and divide by zero. "trailing"
+        # is right in both cases: the last timestep alone, and every timestep once.
         is_extreme = steps in {1, schedule.num_timesteps}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # it turns tensors into arrays in a way that NumPy 2 regrets
+            warnings.simplefilter("ignore", DeprecationWarning)  # its conversion of tensors to arrays is deprecated in NumPy 2
             self._scheduler: Any = getattr(diffusers.schedulers, _SCHEDULERS[sampler])(
                 num_train_timesteps=schedule.num_timesteps,
                 trained_betas=schedule.beta_T.tolist(),
@@ -46,16 +46,16 @@ class DiffusersSolver:
         self.num_steps = steps
 
     def start(self, eps_BCHW: Tensor) -> Tensor:
-        """Noise of the first noise level's deviation, which for the Euler methods is about 14.6."""
+        """Noise scaled to the first noise level, about 14.6 for the Euler methods."""
         return eps_BCHW * float(self._scheduler.init_noise_sigma)
 
     def step(
         self, index: int, x_BCHW: Tensor, predict: Callable[[Tensor, float], Tensor], generators: Sequence[Generator]
     ) -> tuple[Tensor, Tensor]:
-        """Predict once and step down; ancestral Euler draws fresh noise."""
+        """Predict once and advance one step; ancestral Euler draws fresh noise."""
         t = self._scheduler.timesteps[index]
         eps = predict(self._scheduler.scale_model_input(x_BCHW, t), t.item())
         options = {"generator": list(generators)} if self._draws_noise else {}
         result = self._scheduler.step(eps, t, x_BCHW, **options)
-        # DPM-Solver++ turns predictions into x_0 and keeps the last ones to combine them.
+        # DPM-Solver++ converts predictions to x_0 and keeps the latest ones to combine them.
         return result.prev_sample, self._scheduler.model_outputs[-1] if self._keeps_x_0 else result.pred_original_sample

@@ -1,4 +1,4 @@
-"""What a picture file says about how it was made."""
+"""The metadata written into image files: how an image was made."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _SAMPLER_TITLES = {"ddim": "DDIM", "dpm++": "DPM++ 2M", "euler": "Euler", "euler
 def picture_text(
     picture: Picture, options: SamplingOptions, *, model_digest: str, device: torch.device, dtype: torch.dtype
 ) -> dict[str, str]:
-    """The text chunks of a PNG: "parameters" as other programs read it, and "dreambooth", the same and more as JSON.
+    """The text chunks of a PNG: "parameters", as other programs read it, and "dreambooth", the same and more as JSON.
 
-    The model's hash is of its tensors: the same for a file and a folder of the same numbers, and not the hash of a file.
-    Device and number format change a picture by rounding only.
+    The model hash is computed from the tensors: a file and a folder with the same numbers have the same hash, and it is not
+    the hash of a file. Device and dtype change an image only by rounding.
     """
     lines = [picture.prompt]
     if options.negative_prompt:

@@ -1,4 +1,4 @@
-"""Where and in which number format a model makes pictures."""
+"""The device and dtype with which a model generates images."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def picture_dtype(precision: PicturePrecision | None, device: torch.device) -> torch.dtype:
-    """The number format of a named precision; float16 on a GPU and float32 on the CPU when there is no name."""
+    """The dtype of a named precision; if None, float16 on a GPU and float32 on the CPU."""
     if precision is None:
         return torch.float32 if device.type == "cpu" else torch.float16
     return _DTYPES[precision]
 
 
 def place(components: Components, device: torch.device) -> Components:
-    """Bring all modules to `device`, in place; the same components."""
+    """Move all modules to `device`, in place; returns the same components."""
     for module in components.parts.values():
         module.to(device)
     return components
@@ -32,7 +32,7 @@ def place(components: Components, device: torch.device) -> Components:
 
 @contextmanager
 def visiting(modules: Iterable[nn.Module], device: torch.device) -> Iterator[None]:
-    """Inside, modules that are elsewhere are on `device`."""
+    """Inside, modules from another type of device are on `device`; afterwards they return to the CPU."""
     visitors = [module for module in modules if next(module.parameters()).device.type != device.type]
     for module in visitors:
         module.to(device)

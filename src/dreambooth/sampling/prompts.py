@@ -1,4 +1,4 @@
-"""Prompts: reading them from a file and seeing what the text encoder will not."""
+"""Prompts: reads them from a file and finds words that the text encoder would cut off."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["cut_warnings", "cut_words", "read_prompts"]
 
 
 def read_prompts(path: Path, *, name: str = "prompts_file") -> tuple[str, ...]:
-    """One prompt a line of a UTF-8 text file, without blank lines and outer spaces. Messages call the file by `name`.
+    """One prompt per line of a UTF-8 text file, stripped, without blank lines. Messages call the file by `name`.
 
-    Raises SettingsError when the file is missing, is not text or holds no prompt.
+    Raises SettingsError if the file is missing, is not text or contains no prompt.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -32,7 +32,7 @@ def read_prompts(path: Path, *, name: str = "prompts_file") -> tuple[str, ...]:
 
 
 def cut_warnings(tokenizer: CLIPTokenizer, prompts: Iterable[str]) -> list[str]:
-    """One sentence for each prompt that is longer than a text encoder reads, with the words that are lost."""
+    """One sentence for each prompt that is longer than the text encoder's limit, with the words that are cut off."""
     lost = ((prompt, cut_words(tokenizer, prompt)) for prompt in dict.fromkeys(prompts))
     return [
         f'"{prompt[:40]}..." is longer than the 77 tokens the model reads; this part is ignored: "{_shortened(cut)}"'
@@ -46,7 +46,7 @@ def _shortened(text: str, length: int = 200) -> str:
 
 
 def cut_words(tokenizer: CLIPTokenizer, prompt: str) -> str:
-    """The end of `prompt` that lies beyond the tokens a text encoder reads; "" if there is none.
+    """The end of `prompt` beyond the tokens that a text encoder reads; "" if there is none.
 
     CLIP reads 77 tokens, two of which mark the start and the end.
     """

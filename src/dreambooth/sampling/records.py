@@ -1,4 +1,4 @@
-"""What is asked of a sampler and what it gives back. Shapes: B pictures, C latent channels, h and w latent sizes."""
+"""Inputs and outputs of a sampler. Shapes: B images, C latent channels, h and w latent sizes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["MadePicture", "Picture", "SamplingOptions", "SamplingState"]
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture to make. `index` (k) and the seed make its noise, so a picture keeps its place in any batch."""
+    """One image to make. `index` (k) and the seed determine its noise, so its position in a batch does not matter."""
 
     prompt: str
     index: int
     start: int | None = None
-    """The picture whose start noise it shares; its own when None."""
+    """Index of the image whose start noise it shares; None: its own."""
 
 
 @dataclass(frozen=True)
 class MadePicture:
-    """A picture that was made: pixels in [0, 1], (3, H, W), and the latent (C, h, w) that was decoded into them.
+    """A finished image: pixels in [0, 1], (3, H, W), and the latent (C, h, w) from which they were decoded.
 
-    The latent is float32, on the CPU and scaled as the UNet sees it.
+    The latent is float32, on the CPU and in the UNet's scale.
     """
 
     picture: Picture
@@ -35,7 +35,7 @@ class MadePicture:
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How pictures are made: everything but their prompt and index. `height` and `width` are in pixels."""
+    """How images are made, apart from their prompt and index. `height` and `width` are in pixels."""
 
     sampler: Sampler
     steps: int
@@ -49,10 +49,10 @@ class SamplingOptions:
 
 @dataclass(frozen=True)
 class SamplingState:
-    """Where a batch stands after a denoising step, both tensors (B, C, h, w) in float32.
+    """State of a batch after a denoising step, both tensors (B, C, h, w) in float32.
 
-    `x_BCHW` is in the sampler's own scale and is the final latent in the last state; `x_0_BCHW` is the picture that this
-    step foresees, which `decode` turns into a preview at any time.
+    `x_BCHW` is in the sampler's own scale; in the last state it is the final latent. `x_0_BCHW` is the image that this step
+    predicts, which `decode` can turn into a preview at any time.
     """
 
     steps_done: int

@@ -1,6 +1,6 @@
 """From prompts to latents, one denoising step at a time, and from latents to pixels.
 
-Shapes: B pictures, L tokens, C channels, H and W sizes (of latents here, of pixels after `decode`).
+Shapes: B images, L tokens, C channels, H and W sizes (of latents here, of pixels after `decode`).
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ def sample(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Iterator[SamplingState]:
-    """Make one batch of pictures: an iterator of states, one a denoising step; the last holds the final latents.
+    """Make one batch of images: an iterator of states, one per denoising step; the last holds the final latents.
 
-    Nothing is computed until the first state is asked for, and whoever stops asking has cancelled. Picture k starts from
-    normal(seed, "x_T", k) and is given normal(seed, "step noise", k, i) at step i, drawn on the CPU, so it depends on the
-    seed, k, its prompt and the options alone; in a batch of another size it differs by rounding only. One that shares
-    another's start noise begins as that one does. The UNet and the text encoder must be on `device`; they calculate in
-    `dtype`, under autocast where their weights are of another type, while x stays in float32.
+    Nothing is computed until the first state is requested, and a caller cancels by stopping the iteration. Image k starts
+    from normal(seed, "x_T", k) and receives normal(seed, "step noise", k, i) at step i, drawn on the CPU, so it depends only
+    on the seed, k, its prompt and the options; the batch size changes it only by rounding. An image that shares another's
+    start noise starts from the same noise. The UNet and the text encoder must be on `device`; they compute in `dtype`, under
+    autocast if their weights have another dtype, while x stays in float32.
 
-    Raises SettingsError when the model cannot take the size.
+    Raises SettingsError if the model does not support the size.
     """
     family = components.family
     check_size(family.downsampling, height=options.height, width=options.width)
@@ -69,7 +69,7 @@ def final_latents(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Tensor:
-    """The latents (B, C, H, W) of one batch of pictures, as `sample` leaves them in its last state."""
+    """The final latents (B, C, H, W) of one batch of images, from the last state of `sample`."""
     *_, final = sample(components, pictures, options, device=device, dtype=dtype)
     return final.x_BCHW
 
@@ -77,9 +77,9 @@ def final_latents(
 def denoise(
     solver: Solver, x_BCHW: Tensor, predict: PredictNoise, generators: Callable[[int], Sequence[Generator]]
 ) -> Iterator[SamplingState]:
-    """Walk a solver from `x_BCHW` to the end. `generators` gives each step's, one a picture."""
+    """Run a solver from `x_BCHW` to the end. `generators` returns the generators of a step, one per image."""
     for index in range(solver.num_steps):
-        with torch.no_grad():  # not around the yield: a generator's mode would leak into its caller
+        with torch.no_grad():  # does not enclose the yield: the mode of a Python generator would leak into its caller
             x_BCHW, x_0_BCHW = solver.step(index, x_BCHW, predict, generators(index))
         yield SamplingState(index + 1, solver.num_steps, x_BCHW, x_0_BCHW)
 
@@ -87,9 +87,9 @@ def denoise(
 def guided_noise(
     components: Components, prompts: Conditioning, negative: Conditioning | None, *, scale: float, dtype: torch.dtype
 ) -> PredictNoise:
-    """The denoiser with classifier-free guidance, both halves in one forward pass.
+    """The denoiser with classifier-free guidance, conditional and unconditional in one forward pass.
 
-    `prompts` has a row for each picture and `negative` one row for all; without it the prompts count alone.
+    `prompts` has one row per image and `negative` one row for all images; if None, there is no guidance.
     """
     family, denoiser, conditioning = components.family, components.denoiser, prompts
     if negative is not None:
@@ -113,10 +113,10 @@ def guided_noise(
 def decode(components: Components, latents_BCHW: Tensor) -> Tensor:
     """Pixels in [0, 1], (B, 3, H, W) float32 on the latents' device.
 
-    Pictures are decoded one at a time, so memory does not grow with the batch, and always in float32, to which the VAE is
-    brought for the time if it is of another type: many VAEs of Stable Diffusion 1 overflow float16 and give black pictures.
+    Images are decoded one at a time, so memory does not grow with the batch, and always in float32, to which a VAE of another
+    dtype is converted for the duration: many VAEs of Stable Diffusion 1 overflow in float16 and produce black images.
 
-    Raises ModelFileError when a picture is not finite.
+    Raises ModelFileError if an image is not finite.
     """
     device = next(components.vae.parameters()).device
     with torch.no_grad(), _in_float32(components.vae), torch.autocast(device.type, enabled=False):
@@ -124,16 +124,16 @@ def decode(components: Components, latents_BCHW: Tensor) -> Tensor:
     pixels_BCHW = torch.cat(pixels)
     if not torch.isfinite(pixels_BCHW).all():
         raise ModelFileError(
-            "The model gave numbers that are not finite, so there is no picture.",
-            hint="If it calculates in fp16, try --precision bf16 or fp32; otherwise its weights are damaged.",
+            "The model produced numbers that are not finite, so there is no image.",
+            hint="If its precision is fp16, try --precision bf16 or fp32; otherwise its weights are damaged.",
         )
     return ((pixels_BCHW + 1) / 2).clamp(0, 1).to(latents_BCHW.device)
 
 
 def check_size(downsampling: int, *, height: int, width: int) -> None:
-    """Raise SettingsError unless height and width, in pixels, are multiples of the VAE's downsampling.
+    """Raise SettingsError unless height and width, in pixels, are multiples of the VAE's downsampling factor.
 
-    The UNet itself takes latents of every size: its upsampling aims at the sizes that its downsampling came through.
+    The UNet itself takes latents of any size: upsampling restores the sizes from before each downsampling.
     """
     problems = [
         f"{name} is {pixels}: this model makes multiples of {downsampling}, such as {_nearest_multiple(pixels, downsampling)}"
@@ -164,19 +164,19 @@ def _dtype_of(module: nn.Module) -> torch.dtype:
 
 
 def _arithmetic(module: nn.Module, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """Autocast to `dtype` where the weights are float32 and `dtype` is shorter; nothing where they are of it already."""
+    """Autocast to `dtype` if the weights are float32 and `dtype` is shorter; no-op if they already have `dtype`."""
     weights = next(module.parameters())
     if weights.dtype == dtype:
         return nullcontext()
-    assert weights.dtype == torch.float32, f"weights of {weights.dtype} cannot calculate in {dtype}"
+    assert weights.dtype == torch.float32, f"weights of dtype {weights.dtype} cannot compute in {dtype}"
     return torch.autocast(weights.device.type, dtype=dtype)
 
 
 @contextmanager
 def _in_float32(module: nn.Module) -> Iterator[None]:
-    """Bring a module to float32 and back; every number of a shorter type is exact in float32, so it returns unchanged."""
+    """Convert a module to float32 and back; float32 represents every shorter dtype exactly, so the weights stay unchanged."""
     before = _dtype_of(module)
-    nn.Module.to(module, torch.float32)  # that of diffusers' models logs a warning that does not concern this family
+    nn.Module.to(module, torch.float32)  # diffusers' own `to` logs a warning that is irrelevant for this family
     try:
         yield
     finally:

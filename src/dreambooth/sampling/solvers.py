@@ -1,7 +1,7 @@
-"""The five samplers behind one seam: how x moves from one noise level to the next.
+"""The five samplers behind one protocol: how x moves from one noise level to the next.
 
-A solver holds the state of one batch's way down (the multi-step methods remember earlier predictions), so each batch gets a
-new one. Shapes: B pictures, C latent channels, H and W latent sizes.
+A solver holds the state of one batch (multistep methods remember earlier predictions), so each batch gets a new solver.
+Shapes: B images, C latent channels, H and W latent sizes.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from dreambooth.sampling.settings import Sampler
 __all__ = ["DdimSolver", "PlmsSolver", "PredictNoise", "Solver", "make_solver"]
 
 PredictNoise = Callable[[Tensor, float], Tensor]
-"""From x_t (B, C, H, W) of the training's scale and a timestep to the predicted noise, float32."""
+"""Maps x_t (B, C, H, W), in the scale of training, and a timestep to the predicted noise, float32."""
 
 
 class Solver(Protocol):
-    """A way from noise to a picture in `num_steps` steps."""
+    """Moves from noise to an image in `num_steps` steps."""
 
     num_steps: int
 
     def start(self, eps_BCHW: Tensor) -> Tensor:
-        """The x to start from, for standard normal noise."""
+        """The initial x for standard normal noise."""
         ...
 
     def step(self, index: int, x_BCHW: Tensor, predict: PredictNoise, generators: Sequence[Generator]) -> tuple[Tensor, Tensor]:
-        """The next x and the x_0 that the step foresees.
+        """The next x and the x_0 predicted in this step.
 
-        `generators`, one a picture, draw this step's fresh noise if the method uses any.
+        `generators`, one per image, draw this step's fresh noise if the method uses any.
         """
         ...
 
 
 class DdimSolver:
-    """DDIM; one prediction a step."""
+    """DDIM; one prediction per step."""
 
     def __init__(self, schedule: NoiseSchedule, steps: int, *, eta: float = 0.0) -> None:
         self.num_steps = steps
@@ -53,11 +53,11 @@ class DdimSolver:
         self._eta = eta
 
     def start(self, eps_BCHW: Tensor) -> Tensor:
-        """Standard normal noise as it is."""
+        """Standard normal noise, unchanged."""
         return eps_BCHW
 
     def step(self, index: int, x_BCHW: Tensor, predict: PredictNoise, generators: Sequence[Generator]) -> tuple[Tensor, Tensor]:
-        """Predict once and step down."""
+        """Predict once and advance one step."""
         t, previous = self._pairs[index]
         alpha_bar_t, alpha_bar_prev = self._alpha_bar[t], self._alpha_bar[previous]
         sigma = ddim_sigma(alpha_bar_t, alpha_bar_prev, self._eta)
@@ -67,7 +67,7 @@ class DdimSolver:
 
 
 class PlmsSolver:
-    """PLMS; one prediction a step and one more in the first step, which averages both ends (pseudo improved Euler)."""
+    """PLMS; one prediction per step, plus one in the first step, which averages both ends (pseudo improved Euler)."""
 
     def __init__(self, schedule: NoiseSchedule, steps: int) -> None:
         self.num_steps = steps
@@ -76,11 +76,11 @@ class PlmsSolver:
         self._older: deque[Tensor] = deque(maxlen=MAX_OLDER)
 
     def start(self, eps_BCHW: Tensor) -> Tensor:
-        """Standard normal noise as it is."""
+        """Standard normal noise, unchanged."""
         return eps_BCHW
 
     def step(self, index: int, x_BCHW: Tensor, predict: PredictNoise, generators: Sequence[Generator]) -> tuple[Tensor, Tensor]:
-        """Predict, combine with earlier predictions and step down; no fresh noise."""
+        """Predict, combine with earlier predictions and advance one step; no fresh noise."""
         t, previous = self._pairs[index]
         alpha_bar_t, alpha_bar_prev = self._alpha_bar[t], self._alpha_bar[previous]
         eps = predict(x_BCHW, t)
@@ -94,12 +94,12 @@ class PlmsSolver:
 
 
 def _draw(like_BCHW: Tensor, generators: Sequence[Generator]) -> Tensor:
-    """Standard normal noise on the CPU, one generator a picture, moved to where the batch is."""
+    """Standard normal noise drawn on the CPU, with one generator per image, moved to the batch's device."""
     return torch.stack([torch.randn(like_BCHW.shape[1:], generator=generator) for generator in generators]).to(like_BCHW.device)
 
 
 def make_solver(sampler: Sampler, schedule: NoiseSchedule, steps: int, *, eta: float = 0.0) -> Solver:
-    """A new solver for one batch. `eta` is DDIM's alone."""
+    """A new solver for one batch. `eta` applies only to DDIM."""
     assert eta == 0 or sampler == "ddim"
     if sampler == "ddim":
         return DdimSolver(schedule, steps, eta=eta)

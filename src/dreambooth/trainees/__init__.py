@@ -1,1 +1,1 @@
-"""Which parameters move, and at which learning rate."""
+"""Which parameters are trained, and at which learning rate."""

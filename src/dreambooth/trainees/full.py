@@ -1,4 +1,4 @@
-"""Training whole parts: the denoiser, and the text encoders with it when asked."""
+"""Trains whole parts: the denoiser, and optionally the text encoders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TOKEN_TABLE = "token_embedding.weight"
 
 
 class FullTrainee:
-    """Parts whose every parameter learns but the `frozen` ones; `parameters` names each once, in a fixed order."""
+    """Parts whose parameters are all trained, except the `frozen` ones; `parameters` has a fixed order without duplicates."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class FullTrainee:
 
     @contextmanager
     def train_mode(self) -> Iterator[None]:
-        """Inside, the parts are in training mode; afterwards each is as it was found."""
+        """Inside, the parts are in training mode; afterwards each has its previous mode."""
         before = {name: module.training for name, module in self.parts.items()}
         try:
             for module in self.parts.values():
@@ -53,13 +53,13 @@ class FullTrainee:
                 module.train(before[name])
 
     def attach(self) -> None:
-        """Put the learned weights back that `detach` set aside."""
+        """Restore the learned weights that `detach` set aside."""
         assert self._learned is not None, "attached already"
         self._put(self._learned)
         self._learned = None
 
     def detach(self, base: BaseModel) -> None:
-        """Set the learned weights aside, in a second copy of all of them, and put the base model's in their place."""
+        """Set the learned weights aside, in a second copy of all of them, and load the base model's instead."""
         assert self._learned is None, "detached already"
         states = self._family.state_dicts(self.parts)
         self._learned = {
@@ -74,7 +74,7 @@ class FullTrainee:
                 tensor.copy_(values[part][name])
 
     def product(self, base: BaseModel, *, gather: Callable[[Tensors], Tensors]) -> Product:
-        """The base model with the parts that learned."""
+        """The base model with the trained parts."""
         states = self._family.state_dicts(self.parts)
         return base.with_parts({name: gather(tensors) for name, tensors in states.items()})
 
@@ -84,11 +84,11 @@ def _learning(name: str, module: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def full_trainee(model: Model, settings: TraineeSettings, *, learning_rate: float) -> FullTrainee:
-    """The trainee that the settings describe; text encoders learn at their own rate when they have one."""
+    """The trainee that the settings describe; text encoders use their own learning rate if one is set."""
     denoiser = model.family.denoiser
     parts = {name: model.parts[name] for name in trained_parts(settings, model.family)}
     text_rate = settings.text_encoder_learning_rate
     rates = {name: learning_rate if name == denoiser or text_rate is None else text_rate for name in parts}
-    named = (one for name, module in parts.items() if name != denoiser for one in module.named_parameters())
+    named = (entry for name, module in parts.items() if name != denoiser for entry in module.named_parameters())
     tables = [] if settings.train_token_table else [table for name, table in named if name.endswith(_TOKEN_TABLE)]
     return FullTrainee(parts, rates, family=model.family, frozen=tables)

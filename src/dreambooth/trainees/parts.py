@@ -1,4 +1,4 @@
-"""Which parts of a model learn, and what a trainee must know of the model they belong to."""
+"""Which parts of a model are trained, and what a trainee must know about their model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dreambooth.trainees.settings import TraineeSettings
 __all__ = ["Model", "ModelFamily", "PartNames", "Tensors", "trained_parts"]
 
 Tensors = Mapping[str, Tensor]
-"""Tensors of one part by their canonical names."""
+"""Tensors of one part by canonical name."""
 
 
 class PartNames(Protocol):
@@ -28,24 +28,24 @@ class PartNames(Protocol):
 
 
 class ModelFamily(PartNames, Protocol):
-    """What a trainee must know of a family."""
+    """What a trainee must know about a family."""
 
     def state_dicts(self, parts: Mapping[str, nn.Module]) -> Mapping[str, Tensors]:
         """The tensors of modules under their canonical names; they share memory."""
 
 
 class Model(Protocol):
-    """What a trainee must know of a built model."""
+    """What a trainee must know about a built model."""
 
     @property
     def family(self) -> ModelFamily:
-        """Its family."""
+        """The model's family."""
 
     @property
     def parts(self) -> Mapping[str, nn.Module]:
-        """Its modules by name."""
+        """The model's modules by name."""
 
 
 def trained_parts(settings: TraineeSettings, family: PartNames) -> tuple[str, ...]:
-    """Names of the parts that learn: the denoiser, and the text encoders with it when asked."""
+    """Names of the trained parts: the denoiser, and the text encoders if enabled."""
     return (family.denoiser, *(family.text_encoders if settings.train_text_encoder else ()))

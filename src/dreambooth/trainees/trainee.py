@@ -1,4 +1,4 @@
-"""What learns: some parameters of a model or beside it, at their learning rates, and what is kept of them at the end."""
+"""The trainee protocol: which parameters are trained, at which learning rates, and what is written at the end."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class ParameterGroup:
 
 
 class Product(Protocol):
-    """What training leaves, in a form of its own."""
+    """The result of training, in a form that can be written."""
 
     def write(self, path: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
         """Write it to one file, atomically, in `dtype`."""
 
 
 class BaseModel(Protocol):
-    """The model that training started from, as it was read."""
+    """The model that training started from, as read."""
 
     @property
     def parts(self) -> Mapping[str, Tensors]:
@@ -44,7 +44,7 @@ class BaseModel(Protocol):
 
 
 class Trainee(Protocol):
-    """What learns. An optimizer moves `parameters` and asks nothing else of a model."""
+    """The trained parameters. An optimizer updates `parameters` and needs nothing else of a model."""
 
     @property
     def parts(self) -> Mapping[str, nn.Module]:
@@ -52,23 +52,23 @@ class Trainee(Protocol):
 
     @property
     def groups(self) -> tuple[ParameterGroup, ...]:
-        """Every parameter that moves, in one group each."""
+        """All trained parameters, each in exactly one group."""
 
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:
         """The parameters of all groups, in a fixed order."""
 
     def train_mode(self) -> AbstractContextManager[None]:
-        """Inside, the parts are in training mode; afterwards each is as it was found."""
+        """Inside, the parts are in training mode; afterwards each has its previous mode."""
 
     def attach(self) -> None:
-        """Let what was learned take effect again after `detach`. A new trainee is attached."""
+        """Apply the learned values again after `detach`. A new trainee is attached."""
 
     def detach(self, base: BaseModel) -> None:
-        """Put the parts back to what they were before training, bit for bit; what was learned is kept for `attach`.
+        """Restore the parts to their values before training, bit for bit; `attach` restores the learned values.
 
-        All weights must be readable, see `StreamedBlocks.host_values`, and whole.
+        All weights must be readable (see `StreamedBlocks.host_values`) and whole.
         """
 
     def product(self, base: BaseModel, *, gather: Callable[[Tensors], Tensors]) -> Product:
-        """What is to be written. `gather` brings tensors that are spread over processes together; all processes call this."""
+        """The result to write. `gather` assembles sharded tensors; all processes call this."""

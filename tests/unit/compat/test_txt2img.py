@@ -155,7 +155,7 @@ def test_everything_wrong_is_told_at_once() -> None:
         "--from-file replaces --prompt, which would have no effect; use only one of them",
         "--from-file is no.txt: cannot be read: No such file or directory",
         "no.yaml: no such settings file",
-        "--outdir is taken: pictures cannot be written there: File exists",
+        "--outdir is taken: images cannot be written there: File exists",
         "--ddim_steps is '1001': expected at most 1000",
         "--scale is '-1': expected at least 0",
         "--ddim_eta is '2': expected at most 1",

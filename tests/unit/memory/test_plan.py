@@ -96,9 +96,10 @@ def test_what_makes_the_optimizer_work_by_tensors() -> None:
 
 
 def test_a_plan_is_told_in_words() -> None:
-    assert describe_plan(PRESETS["fast"]) == "bf16-mixed, means in float32, activations kept"
+    assert describe_plan(PRESETS["fast"]) == "bf16-mixed, optimizer states in float32, activations kept"
     told = describe_plan(chosen("6gb", states_on_host=True, stream_blocks=True))
     assert told == (
-        "bf16, means in 8bit, activations recomputed, updates inside the backward pass, means in host memory, streamed blocks"
+        "bf16, optimizer states in 8bit, activations recomputed, updates inside the backward pass, "
+        "optimizer states in host memory, streamed blocks"
     )
     assert "1 examples at a time" in describe_plan(chosen("8gb", micro_batch_size=1))

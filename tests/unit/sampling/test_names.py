@@ -91,5 +91,5 @@ def test_a_folder_is_made_and_tried(tmp_path: Path) -> None:
     assert folder_problems(tmp_path / "a" / "b", name="output") == []
     assert list((tmp_path / "a" / "b").iterdir()) == []
     (tmp_path / "file").touch()
-    expected = f"--outdir is {tmp_path / 'file'}: pictures cannot be written there: File exists"
+    expected = f"--outdir is {tmp_path / 'file'}: images cannot be written there: File exists"
     assert folder_problems(tmp_path / "file", name="--outdir") == [expected]
