@@ -141,7 +141,7 @@ def test_words_without_a_model(paper):
     text = paper.text
     assert "sks    sks</w>    48136" in text
     assert "zwx    z wx</w>   89, 3561" in text
-    assert "warning: 'sks' already stands for something: a rifle" in text
+    assert "warning: 'sks' already means something: a rifle" in text
     assert "'mwf' is a single rare token." in text
     assert "warning: 'zwx' is 2 tokens (z + wx)" in text
     assert "`dreambooth tokens` suggests words without these problems." in text

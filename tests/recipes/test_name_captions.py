@@ -79,7 +79,7 @@ def test_two_subjects_in_two_folders_are_learned_together(
         assert row.split() in lines, row
     assert "Each of the 3 class images was seen 1 time\n" in said()
     assert "3 photos of 3 subjects ('sks cup', 'rex dog', 'zwx backpack'), 3 steps" in said()
-    assert "'sks' already stands for something" in said() and "'zwx' is " in said()
+    assert "'sks' already means something" in said() and "'zwx' is " in said()
     made_of = metadata(result.run)["dreambooth.made_of"]
     for caption in ("rex dog", "zwx on grass", "sks cup", "backpack", "dog", "cup"):
         assert f' {caption}"' in made_of

@@ -1,1 +1,1 @@
-"""The package as a library: what `import dreambooth` offers."""
+"""The package as a library: the functions of `import dreambooth`."""

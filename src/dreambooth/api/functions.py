@@ -1,4 +1,4 @@
-"""The verbs as functions. Settings are keyword arguments under the names of the flags; nothing is printed."""
+"""The commands as functions. Settings are keyword arguments with the names of the flags; nothing is printed."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def train(
 ) -> Run:
     """Teach `model` the subject in the folder `photos`; returns the finished run.
 
-    `model` is a file, a diffusers folder, a run folder, a hub id or "toybox"; `class_word` says what kind of thing the subject
-    is. `preset` is a shipped preset or a YAML file, such as a run's config.yaml, that the other arguments are laid over.
-    `settings` are those of `dreambooth train`: steps, learning_rate, output (runs/dreambooth), ... `on_event` is called with
-    each event while it trains.
+    `model` is a file, a diffusers folder, a run folder, a hub id or "toybox"; `class_word` names the subject's class, such as
+    "dog". `preset` is a built-in preset or a YAML file, such as a run's config.yaml; other arguments override it. `settings`
+    are those of `dreambooth train`: steps, learning_rate, output (runs/dreambooth), ... `on_event` is called with each event
+    during training.
 
-    Raises a DreamboothError with everything that is wrong before any training, and Interrupted on Ctrl-C, when the run is
-    saved and can be resumed: `dreambooth.open(output).resume()`.
+    Raises a DreamboothError with all problems before any training, and Interrupted on Ctrl-C; the run is then saved and can
+    be resumed: `dreambooth.open(output).resume()`.
     """
     given = {**given_only(model=model, photos=photos, class_word=class_word), **settings}
     result = _call("train", settings_from("train", given, preset=preset), on_event)
@@ -56,12 +56,12 @@ def generate(
     """Generate images with any model: `num_images` (4) of the first prompt, then of the second, and so on.
 
     The model is rebuilt in each call; a Run keeps it. Files are written only if `output` is given. `settings` are those of
-    `dreambooth generate`. Raises SettingsError for wrong settings, ModelFileError when the model cannot be read, and
+    `dreambooth generate`. Raises SettingsError for wrong settings, ModelFileError if the model cannot be read, and
     Interrupted on Ctrl-C.
     """
     given = {"prompt": prompts, "model": model, **given_only(output=output), **settings}
-    asked = settings_from("generate", given, hidden=("prompts_file", "grid"))
-    return make_pictures(asked, on_event=on_event, writes=output is not None)
+    requested = settings_from("generate", given, hidden=("prompts_file", "grid"))
+    return make_pictures(requested, on_event=on_event, writes=output is not None)
 
 
 def evaluate(*, model: str | Path, on_event: Listener | None = None, **settings: object) -> EvaluateResult:
@@ -76,7 +76,7 @@ def evaluate(*, model: str | Path, on_event: Listener | None = None, **settings:
 def prior(*, model: str | Path, class_word: str, on_event: Listener | None = None, **settings: object) -> PriorResult:
     """Generate a set of class images without training. `settings` are those of `dreambooth prior`: num_prior_images, ...
 
-    Raises SettingsError, PhotoError when the folder holds something else, ModelFileError when the model cannot be read.
+    Raises SettingsError, PhotoError if the folder contains other files, ModelFileError if the model cannot be read.
     """
     given = {"model": model, "class_word": class_word, **settings}
     result: PriorResult = _call("prior", settings_from("prior", given), on_event)
@@ -93,7 +93,7 @@ def plan(
     """Predict the memory that training needs, by memory preset; without a `model`, for a full-size Stable Diffusion 1.
 
     `preset` is a training preset or a run's config.yaml. `settings` are those of `dreambooth plan`: gpu_memory, batch_size, ...
-    Raises SettingsError when no preset goes with the settings, ModelFileError when the model cannot be read.
+    Raises SettingsError if no preset is compatible with the settings, ModelFileError if the model cannot be read.
     """
     result: PlanResult = _call("plan", settings_from("plan", {**given_only(model=model), **settings}, preset=preset), on_event)
     return result
@@ -102,7 +102,7 @@ def plan(
 def convert(source: str | Path, destination: str | Path, *, on_event: Listener | None = None, **settings: object) -> Conversion:
     """Rewrite a model as one file or as a diffusers folder; nothing is overwritten. `settings`: to, dtype, weights, config.
 
-    Raises ModelFileError when the source is not a model, or the destination exists, has an ambiguous form or is on a full disk.
+    Raises ModelFileError if the source is not a model, or the destination exists, has an ambiguous form or is on a full disk.
     """
     given = {"source": source, "destination": destination, **settings}
     result: Conversion = _call("convert", settings_from("convert", given), on_event)
@@ -112,14 +112,14 @@ def convert(source: str | Path, destination: str | Path, *, on_event: Listener |
 def inspect(model: str | Path | None = None, *, on_event: Listener | None = None, **settings: object) -> InspectResult:
     """Describe the contents of a model file, and how the tokenizer splits words (`token`).
 
-    Raises ModelFileError when it is not a model.
+    Raises ModelFileError if it is not a model.
     """
     result: InspectResult = _call("inspect", settings_from("inspect", {**given_only(model=model), **settings}), on_event)
     return result
 
 
 def _call(verb: str, settings: Any, on_event: Listener | None) -> Any:
-    """Load a recipe, and only now torch, and run it."""
+    """Load and run a recipe; torch is not imported before."""
     with without_noise():
         module, _, function = VERBS[verb].recipe.partition(":")
         recipe = getattr(import_module(module), function)

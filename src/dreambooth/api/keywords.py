@@ -25,7 +25,7 @@ __all__ = ["Listener", "changes_from", "display_for", "given_only", "settings_fr
 
 
 Listener = Callable[[dict[str, Any]], None]
-"""Called with each event: a mapping whose "event" names its kind. An error in it ends the work."""
+"""Called with each event: a mapping whose "event" names its kind. An exception in it stops the work."""
 
 
 def settings_from(
@@ -36,11 +36,11 @@ def settings_from(
     fixed: Mapping[str, object] = MappingProxyType({}),
     hidden: Iterable[str] = (),
 ) -> Any:
-    """The settings of a verb of the command line, from keyword arguments under the names of its flags.
+    """The settings of a command, from keyword arguments with the names of its flags.
 
-    `preset` is a shipped preset or a YAML file that they are laid over. `fixed` holds settings that are no arguments here, and
-    `hidden` names more of these. Raises SettingsError with every problem at once; an unknown name comes with the nearest valid
-    one.
+    `preset` is a built-in preset or a YAML file that they override. `fixed` holds settings that are not arguments here, and
+    `hidden` names further ones. Raises SettingsError with all problems at once; for an unknown name, it suggests the nearest
+    valid one.
     """
     record = VERBS[verb].record()
     values, problems = _by_path(verb, record, given, (*fixed, *hidden))
@@ -49,7 +49,7 @@ def settings_from(
 
 
 def changes_from(run: Path, given: Mapping[str, object]) -> dict[str, Any]:
-    """Dotted path to value for each changed setting of a run. Raises SettingsError as `settings_from` does."""
+    """Maps the dotted path of each changed setting of a run to its value. Raises SettingsError as `settings_from` does."""
     record = VERBS["train"].record()
     values, problems = _by_path("train", record, given, ())
     stored = run / "config.yaml"
@@ -71,7 +71,7 @@ def display_for(on_event: Listener | None) -> Display:
 
 @contextmanager
 def without_noise() -> Iterator[None]:
-    """Inside, libraries print nothing. Enter it before the first of them is loaded."""
+    """Inside, libraries print nothing. Enter it before importing the first of them."""
     set_environment()
     with warnings.catch_warnings():
         hush_libraries()
@@ -81,7 +81,7 @@ def without_noise() -> Iterator[None]:
 def _by_path(
     verb: str, record: type[Settings], given: Mapping[str, object], hidden: Iterable[str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """The values by dotted path, and a sentence for each name that is no setting here."""
+    """The values by dotted path, and a sentence for each unknown name."""
     excluded = {*VERBS[verb].without, *hidden}
     known = {leaf.name: leaf for leaf in leaves(record) if leaf.name not in excluded}
     problems = []
@@ -93,7 +93,7 @@ def _by_path(
 
 
 def _plain(leaf: Leaf, value: object) -> object:
-    """Paths as text, and one value where several may be given as a list of one."""
+    """Converts paths to text, and a single value to a list where several are allowed."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not leaf.is_list:

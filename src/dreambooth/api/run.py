@@ -35,9 +35,9 @@ class Picture:
     image: PilImage
     """RGB, in the requested size."""
     settings: Mapping[str, Any]
-    """Everything that repeats it: seed, index, sampler, steps, guidance_scale, width, height, the model's digest, ..."""
+    """Everything needed to reproduce it: seed, index, sampler, steps, guidance_scale, width, height, the model's digest, ..."""
     path: Path | None
-    """Its PNG file, which holds the settings too; None when no `output` folder was given."""
+    """Its PNG file, which also contains the settings; None if no `output` folder was given."""
 
 
 class Run:
@@ -57,23 +57,23 @@ class Run:
 
     @property
     def settings(self) -> TrainSettings:
-        """The settings that the run was started with, in sections: `run.settings.loop.steps`."""
+        """The settings with which the run was started, in sections: `run.settings.loop.steps`."""
         return parse_settings(TrainSettings, read_yaml(self._folder.config), where=str(self._folder.config))
 
     @property
     def model(self) -> Path | None:
-        """The file of the final model; None while there is none."""
+        """The file of the final model; None if it does not exist yet."""
         return next((self.path / name for name in FINAL_MODELS if (self.path / name).is_file()), None)
 
     @property
     def status(self) -> RunStatus | None:
-        """Whether the run is running, finished, stopped, failed or killed, and why; None when it never recorded it."""
+        """Whether the run is running, finished, stopped, failed or killed, and why; None if it never recorded a status."""
         from dreambooth.runs.status import read_status
 
         return read_status(self._folder)
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """What the run has recorded so far, oldest first: steps, validations, scores, previews, checkpoints.
+        """The events recorded so far, oldest first: steps, validations, scores, previews, checkpoints.
 
         Each event is a mapping with its kind in "event", the "step", and the "time" in seconds since 1970.
         """
@@ -92,46 +92,46 @@ class Run:
         The model is built at the first call and stays in memory for the next ones. Files are written only into an `output`
         folder. `settings` are those of `dreambooth generate`: steps, guidance_scale, seed, sampler, width, height, ...
 
-        Raises SettingsError for wrong settings, ModelFileError when the run has no finished model, Interrupted on Ctrl-C.
+        Raises SettingsError for wrong settings, ModelFileError if the run has no finished model, Interrupted on Ctrl-C.
         """
         given = {"prompt": prompts, **given_only(output=output), **settings}
-        asked = settings_from(
+        requested = settings_from(
             "generate", given, fixed={"model": self.path}, hidden=("config", "weights", "prompts_file", "grid")
         )
-        return make_pictures(asked, on_event=on_event, writes=output is not None, keep=self._keep)
+        return make_pictures(requested, on_event=on_event, writes=output is not None, keep=self._keep)
 
     def evaluate(self, *, on_event: Listener | None = None, **settings: object) -> EvaluateResult:
         """Evaluate the model, and write scores and a report to the run folder (or `output`).
 
-        `settings` are those of `dreambooth evaluate`: num_images, sampling_steps, ... Raises a DreamboothError with what is
-        missing or wrong before any image is generated, Interrupted on Ctrl-C; the same call resumes with existing images.
+        `settings` are those of `dreambooth evaluate`: num_images, sampling_steps, ... Raises a DreamboothError with all
+        problems before any image is generated, Interrupted on Ctrl-C; the same call resumes with the existing images.
         """
-        asked = settings_from("evaluate", settings, fixed={"model": self.path})
+        requested = settings_from("evaluate", settings, fixed={"model": self.path})
         with without_noise():
             from dreambooth.recipes.evaluate import evaluate
             from dreambooth.runtime.interrupts import process_survives
 
             with process_survives():
-                return evaluate(asked, display_for(on_event))
+                return evaluate(requested, display_for(on_event))
 
     def resume(self, *, on_event: Listener | None = None, **changes: object) -> Run:
-        """Continue training exactly where it stopped; returns this run when it is done.
+        """Continue training exactly where it stopped; returns this run when finished.
 
-        `changes` are settings that a run may be resumed with, such as `steps=1200`. Raises SettingsError for those that may
-        not change, RunError when the run cannot be resumed, Interrupted on Ctrl-C (saved; resume again).
+        `changes` are settings that may change when a run is resumed, such as `steps=1200`. Raises SettingsError for those
+        that may not, RunError if the run cannot be resumed, Interrupted on Ctrl-C (saved; resume again).
         """
-        asked = changes_from(self.path, changes)
+        requested = changes_from(self.path, changes)
         self._built = None
         with without_noise():
             from dreambooth.recipes.train import resume
             from dreambooth.runtime.interrupts import process_survives
 
             with process_survives():
-                resume(self.path, asked, display_for(on_event))
+                resume(self.path, requested, display_for(on_event))
         return self
 
     def _keep(self, build: Callable[[], BuiltModel], key: object) -> BuiltModel:
-        """The model that was built for `key` before, or else now. The one before it leaves memory first."""
+        """The model for `key`, from memory if possible; otherwise the previous model is freed before building it."""
         key = (key, None if self.model is None else self.model.stat().st_mtime_ns)
         if self._built is None or self._built[0] != key:
             self._built = None
@@ -140,7 +140,7 @@ class Run:
 
 
 def open_run(path: str | Path) -> Run:
-    """Open the run in a folder that `dreambooth train` made. Raises RunError when there is none."""
+    """Open a run folder created by `dreambooth train`. Raises RunError if the folder is not one."""
     run = Path(path).expanduser()
     if not RunFolder(run).config.is_file():
         raise RunError(f"{run}: not a run folder, config.yaml is missing", hint="Give the run's output folder.")
@@ -148,23 +148,23 @@ def open_run(path: str | Path) -> Run:
 
 
 def make_pictures(
-    asked: GenerateSettings,
+    settings: GenerateSettings,
     *,
     on_event: Listener | None,
     writes: bool,
     keep: Callable[[Callable[[], BuiltModel], object], BuiltModel] = lambda build, _: build(),
 ) -> list[Picture]:
-    """The images for the settings; `keep` receives the function that builds the model and a key of what it depends on."""
+    """The images for the settings; `keep` receives the function that builds the model and a key for caching it."""
     with without_noise():
         from dreambooth.pictures.maker import build_model, pictures_with
         from dreambooth.recipes.generate import check_request, pictures_of
         from dreambooth.runtime.interrupts import Interrupts, process_survives
         from dreambooth.weights.read import read_model
 
-        sample, name, display = asked.sample, asked.base.model, display_for(on_event)
+        sample, name, display = settings.sample, settings.base.model, display_for(on_event)
         prompts, device = check_request(sample, writes=writes)
         with process_survives(), Interrupts(lambda: "Stopped while generating images."):
-            base = read_model(name, config=asked.base.config, weights=asked.base.weights)
+            base = read_model(name, config=settings.base.config, weights=settings.base.weights)
 
             def built() -> BuiltModel:
                 return keep(lambda: build_model(sample, base, display, name=name, device=device), (device, sample.precision))

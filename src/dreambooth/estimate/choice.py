@@ -24,9 +24,9 @@ __all__ = ["USABLE", "ChosenPlan", "choose_plan", "first_that_fits", "possible_p
 USABLE = 0.95
 """Fraction of the free memory that a plan may use."""
 
-_CERTAINLY_FITS = 0.005  # of the memory of a machine; the estimate of a model this small is spared, it takes a second
-_NUM_LEVERS = 6  # that a message names
-_SMALLEST_SAVING = 0.01  # of the peak, that is worth a word
+_CERTAINLY_FITS = 0.005  # of the machine's memory; a model this small is not estimated, which would take a second
+_NUM_LEVERS = 6  # listed in a message
+_SMALLEST_SAVING = 0.01  # of the peak, below which a change is not listed
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class ChosenPlan:
     plan: MemoryPlan
     policy: PrecisionPolicy
     warnings: tuple[str, ...] = ()
-    """Reasons against the plan that do not forbid it."""
+    """Warnings about the plan that do not prevent the run."""
     predicted: str | None = None
-    """The predicted memory against what is free; None if it was not estimated."""
+    """The predicted memory compared with the free memory; None if it was not estimated."""
 
 
 def choose_plan(
@@ -144,7 +144,7 @@ def _does_not_fit(
         savings[words] = estimate.peak - estimate_memory(family, other, other_workload).peak
     worth = [words for words, saved in savings.items() if saved > _SMALLEST_SAVING * estimate.peak]
     best = sorted(worth, key=lambda words: -savings[words])[:_NUM_LEVERS]
-    missing = estimate.peak - USABLE * free  # with room to spare, unlike the refusal
+    missing = estimate.peak - USABLE * free  # stricter than the check that refuses a plan
     lines = [f"  {words}: saves {gib(savings[words])} GiB{', enough' if savings[words] >= missing else ''}" for words in best]
     what = "the smallest preset" if memory.memory_preset == "auto" else "memory_preset"
     return SettingsError(
@@ -175,7 +175,7 @@ def _levers(preset: MemoryPreset, memory: MemorySettings, workload: Workload) ->
     ]
     for choice in choices:
         is_for_states = "optimizer_states" in choice or "states_on_host" in choice
-        if not (is_for_states and workload.optimizer == "adafactor"):  # which has hardly any, and refuses these choices
+        if not (is_for_states and workload.optimizer == "adafactor"):  # it has hardly any states, and refuses these choices
             yield " ".join(_typed(name, value) for name, value in choice.items()), named.model_copy(update=choice), workload
     side = workload.size.shorter_side * 3 // 4 // 64 * 64
     trainee = workload.trainee

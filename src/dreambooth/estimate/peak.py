@@ -39,7 +39,7 @@ from dreambooth.training.optimizer import works_by_tensor
 __all__ = ["WORKSPACE", "MemoryEstimate", "MemoryUse", "Phase", "describe_estimate", "estimate_memory", "gib"]
 
 WORKSPACE = 2**29
-"""Bytes for memory that no operation shows: library workspaces for matrices and convolutions, and fragmentation.
+"""Bytes for memory not visible in any operation: library workspaces for matrices and convolutions, and fragmentation.
 
 An estimate that has not been measured.
 """
@@ -82,7 +82,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """What a run will need on the device."""
+    """Memory that a run needs on the device."""
 
     phases: tuple[Phase, ...]
     """In the order of the run."""
@@ -123,14 +123,14 @@ class _PlannedRun:
 
     @property
     def trained_weights(self) -> int:
-        """Of the parts that learn, with a table of words even if that does not."""
+        """Weights of trained parts, including the token embeddings even if they are frozen."""
         dtype = self.policy.weight_dtype
         whole = sum(part_bytes(self.family, name, dtype) for name in self._learning)
         return whole - (streamed_away_bytes(self.family, dtype) if self.plan.stream_blocks else 0)
 
     @property
     def all_weights(self) -> int:
-        """With the visitors in float32."""
+        """All weights, with temporarily loaded parts in float32."""
         autoencoder = part_bytes(self.family, self.family.autoencoder, torch.float32)
         return self.trained_weights + self._frozen_text_encoders + autoencoder
 
@@ -161,17 +161,17 @@ class _PlannedRun:
         return average_use(self.family, self.workload.trainee, self.policy.weight_dtype)
 
     def _spread(self, size: int) -> int:
-        """The part of one process. The block that is together for the moment is small and left out."""
+        """The share of one process. The block that is currently gathered is small and ignored."""
         return math.ceil(size / self.workload.num_processes) if self.plan.shard else size
 
     def class_images(self, sampling: Sampling) -> MemoryUse:
-        """The model as it came, with all its parts."""
+        """The original model, with all its parts."""
         denoising = self._sampling_bytes(sampling, is_learning=False)
         decoding = decoding_bytes(self.family, self.workload.size)
         return MemoryUse(weights=self.all_weights, activations=max(denoising, decoding))
 
     def encoding(self) -> MemoryUse:
-        """Photos through the VAE one by one."""
+        """Photos through the VAE, one at a time."""
         return MemoryUse(weights=self.all_weights, activations=encoding_bytes(self.family, self.workload.size))
 
     def training_step(self) -> MemoryUse:
@@ -197,7 +197,7 @@ class _PlannedRun:
             replace(kept, scratch=average.to_update),
         ]
         if not plan.step_in_backward:
-            # torch's fused AdamW works in place.
+            # The fused AdamW of torch works in place.
             scratch = self._largest_scratch() if works_by_tensor(workload.optimizer, plan) else 0
             gradients = gradient_bytes(self.family, workload.trainee, self.policy.weight_dtype)
             moments.append(replace(kept, gradients=self._spread(gradients), scratch=scratch))

@@ -1,4 +1,4 @@
-"""The device memory of the parts of a run, found by running them on tensors without data (meta device).
+"""The device memory used by the parts of a run, measured by running them on tensors without data (meta device).
 
 Results are cached, since tracing a full-size model takes about a second.
 """
@@ -54,7 +54,7 @@ __all__ = [
 
 _META = torch.device("meta")
 _GRADIENTS, _SCRATCH = "gradients", "scratch"
-_HOST = "cpu"  # where autocast is switched: see AsOnCuda
+_HOST = "cpu"  # the device type for which autocast is enabled: see AsOnCuda
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class StepTrace:
-    """What decides the gradients and activations of a training step."""
+    """What determines the gradients and activations of a training step."""
 
     family: Family
     precision: Precision
@@ -77,7 +77,7 @@ class StepTrace:
     """Photos and class images of one forward pass."""
     trainee: TraineeSettings
     is_accumulating: bool
-    """Whether gradients of an earlier forward pass are there."""
+    """Whether gradients of an earlier forward pass exist."""
     used_up_with: tuple[OptimizerName, StateFormat] | None
     """The optimizer and state format that apply each gradient immediately; None keeps the gradients."""
 
@@ -169,13 +169,13 @@ def sampling_bytes(
     compute_dtype: torch.dtype,
     is_learning: bool,
 ) -> int:
-    """Bytes of one denoising step beside the weights. Those that are learning are kept in 16 bits by mixed precision."""
+    """Bytes of one denoising step besides the weights. Mixed precision caches 16-bit copies of trainable weights."""
     components, live = without_memory(family), LiveBytes()
     _in_format(components.denoiser, weight_dtype).requires_grad_(is_learning)
     with live, AsOnCuda(), torch.no_grad(), torch.autocast(_HOST, compute_dtype, enabled=compute_dtype != weight_dtype):
         prompts = family.empty_conditioning(sampling.num_pictures, _META)
         empty = prompts.index(slice(1)) if sampling.is_guided else None
-        # Of the weights' own type: autocast, which guided_noise would switch on for the meta device, is on already.
+        # In the weights' own dtype: autocast, which guided_noise would enable for the meta device, is already on.
         predict = guided_noise(components, prompts, empty, scale=2.0, dtype=weight_dtype)
         predict(_latents(family, size, sampling.num_pictures), 1.0)
     return live.peak
@@ -183,7 +183,7 @@ def sampling_bytes(
 
 @cache
 def decoding_bytes(family: Family, size: Size) -> int:
-    """Bytes of bringing one picture from latents to pixels in float32, beside the weights."""
+    """Bytes for decoding one latent to pixels in float32, besides the weights."""
     vae, live = _untouched(family).vae, LiveBytes()
     with live, AsOnCuda(), torch.no_grad():
         family.decode_latents(vae, _latents(family, size, 1))
@@ -192,7 +192,7 @@ def decoding_bytes(family: Family, size: Size) -> int:
 
 @cache
 def encoding_bytes(family: Family, size: Size) -> int:
-    """Bytes of bringing one picture from pixels to latents in float32, beside the weights."""
+    """Bytes for encoding one image to a latent in float32, besides the weights."""
     vae, live = _untouched(family).vae, LiveBytes()
     with live, AsOnCuda(), torch.no_grad():
         family.encode_pixels(vae, torch.empty(1, family.pixel_channels, size.height, size.width, device=_META))
@@ -201,7 +201,7 @@ def encoding_bytes(family: Family, size: Size) -> int:
 
 @cache
 def gradient_bytes(family: Family, trainee: TraineeSettings, dtype: torch.dtype) -> int:
-    """Bytes of all gradients together."""
+    """Bytes of all gradients."""
     return stored_bytes([torch.empty(shape, dtype=dtype, device=_META) for shape in _trained_shapes(family, trainee)])
 
 
@@ -230,7 +230,7 @@ def scratch_bytes(optimizer: OptimizerName, states: StateFormat, dtype: torch.dt
     """Temporary bytes for the update of one tensor, besides weight, gradient and states."""
     if optimizer == "adafactor":
         return _update_bytes(AdafactorUpdate(OptimizerSettings(optimizer="adafactor"), _META), dtype, shape)
-    # A piece of any tensor needs as much for a number as a whole one; a piece of 8 or 4 bits takes a while to trace.
+    # A piece of any tensor needs as much per element as the whole; tracing a piece with 8 or 4 bits takes a while.
     return _piece_bytes(states, dtype) * min(shape.numel(), PIECE) // PIECE
 
 
@@ -254,7 +254,7 @@ def _update_bytes(update: AdamWUpdate | AdafactorUpdate, dtype: torch.dtype, sha
         parameter = nn.Parameter(torch.empty(shape, dtype=dtype, device=_META))
         parameter.grad = torch.empty_like(parameter)
         moment = Moment(1, torch.zeros((), dtype=torch.bool, device=_META), torch.ones((), device=_META))
-        update.move("", parameter, 1.0, moment, (0, 0))  # makes the means
+        update.move("", parameter, 1.0, moment, (0, 0))  # creates the optimizer states
         parameter.grad = torch.empty_like(parameter)
         with live:
             update.move("", parameter, 1.0, moment, (0, 0))
@@ -288,7 +288,7 @@ def _trainee(components: Components, dtype: torch.dtype, settings: TraineeSettin
 
 
 def _in_format(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    return nn.Module.to(module, dtype)  # that of diffusers' models logs a warning that does not concern this family
+    return nn.Module.to(module, dtype)  # diffusers' own `to` logs a warning that is irrelevant for this family
 
 
 def _latents(family: Family, size: Size, count: int) -> Tensor:

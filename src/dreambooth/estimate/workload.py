@@ -1,4 +1,4 @@
-"""What a run does, as far as its memory depends on it."""
+"""The properties of a run that determine its memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Workload"]
 
 @dataclass(frozen=True)
 class Workload:
-    """What a run does, as far as memory depends on it."""
+    """The properties of a run that determine its memory."""
 
     size: Size
     """Size of the training images."""

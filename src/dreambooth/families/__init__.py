@@ -1,1 +1,1 @@
-"""What distinguishes one family of Stable Diffusion from another: recognition, building, encoding, predicting."""
+"""Everything specific to a family of Stable Diffusion: recognition, building, encoding, predicting."""

@@ -1,4 +1,4 @@
-"""Which arithmetic a UNet's attention uses; the numbers are the same to rounding."""
+"""The attention implementation of a UNet; results are equal up to rounding."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["use_plain_attention"]
 
 
 def use_plain_attention(unet: UNet2DConditionModel) -> None:
-    """Attention as three plain products, for training on a CPU.
+    """Attention as three separate matrix operations, for training on a CPU.
 
-    torch's fused attention is slow there in the backward pass when heads are narrow: a step of the embedded model (heads of
-    16 and 24, bfloat16, one thread) took 0.56 s of processor time with it and 0.34 s without.
+    There, torch's fused attention has a slow backward pass for narrow heads: a step of the embedded model (head widths 16
+    and 24, bfloat16, one thread) took 0.56 s of processor time with it and 0.34 s without.
     """
     with quiet_import():
         from diffusers.models.attention_processor import AttnProcessor

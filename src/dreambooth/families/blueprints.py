@@ -1,7 +1,7 @@
-"""The tensors that a shape calls for: every canonical name with its shape, in the order of the modules.
+"""The tensors required for a shape: every canonical name with its tensor shape, in module order.
 
-Pure arithmetic, so that a file is checked key by key before diffusers or transformers are loaded; a test holds these lists
-equal to what those libraries build.
+Pure arithmetic, so that a file can be checked key by key before diffusers or transformers are loaded; a test compares these
+lists with the modules that those libraries build.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ Entries = Iterator[tuple[str, Shape]]
 
 
 def unet_blueprint(shape: UNetShape) -> dict[str, Shape]:
-    """Canonical name to shape of each tensor of a UNet."""
+    """Maps the canonical name of each tensor of a UNet to its shape."""
     return dict(_unet(shape))
 
 
 def vae_blueprint(shape: VaeShape) -> dict[str, Shape]:
-    """Canonical name to shape of each tensor of an autoencoder."""
+    """Maps the canonical name of each tensor of an autoencoder to its shape."""
     return dict(_vae(shape))
 
 
 def text_blueprint(shape: TextShape) -> dict[str, Shape]:
-    """Canonical name to shape of each tensor of a text encoder; `position_ids` is arithmetic, not a weight."""
+    """Maps the canonical name of each tensor of a text encoder to its shape; `position_ids` is computed, not a weight."""
     return dict(_text(shape))
 
 
@@ -75,7 +75,7 @@ def _transformer(name: str, width: int, depth: int, shape: UNetShape) -> Entries
         yield from _norm(f"{block}.norm2", width)
         yield from _cross_attention(f"{block}.attn2", width, shape.context_width)
         yield from _norm(f"{block}.norm3", width)
-        yield from _linear(f"{block}.ff.net.0.proj", width, 8 * width)  # GEGLU: four times the width, and its gate
+        yield from _linear(f"{block}.ff.net.0.proj", width, 8 * width)  # GEGLU: four times the width, plus its gate
         yield from _linear(f"{block}.ff.net.2", 4 * width, width)
     yield f"{name}.proj_out.weight", (width, width, *kernel)
     yield f"{name}.proj_out.bias", (width,)

@@ -1,4 +1,4 @@
-"""CLIP's tokenizer, from the files of this package."""
+"""CLIP's tokenizer, loaded from files in this package."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ TOKENIZER_FOLDER = Path(__file__).parent / "tokenizer"
 
 @cache
 def load_clip_tokenizer() -> CLIPTokenizer:
-    """The tokenizer of every CLIP, which pads with the end token. All callers share one, so none may add tokens to it."""
+    """The tokenizer of every CLIP, which pads with the end token. It is shared, so callers must not add tokens to it."""
     with quiet_import():
         from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
-    # Not CLIPTokenizer(vocab_file=...): transformers 5 accepts the argument and then gives wrong ids.
+    # Not CLIPTokenizer(vocab_file=...): transformers 5 accepts the argument but then returns wrong ids.
     return CLIPTokenizer.from_pretrained(TOKENIZER_FOLDER, local_files_only=True)

@@ -1,4 +1,4 @@
-"""A model that is built."""
+"""A model built as modules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Components"]
 
 @dataclass(frozen=True)
 class Components:
-    """A model ready to use: its family, its modules by the names of its parts, and the tokenizer."""
+    """A model ready to use: its family, its modules by part name, and the tokenizer."""
 
     family: Family
     parts: Mapping[str, nn.Module]
@@ -23,15 +23,15 @@ class Components:
 
     @property
     def denoiser(self) -> nn.Module:
-        """The part that predicts."""
+        """The denoiser."""
         return self.parts[self.family.denoiser]
 
     @property
     def vae(self) -> nn.Module:
-        """The part between pixels and latents."""
+        """The autoencoder, between pixels and latents."""
         return self.parts[self.family.autoencoder]
 
     @property
     def text_encoders(self) -> tuple[nn.Module, ...]:
-        """The parts that read captions."""
+        """The text encoders."""
         return tuple(self.parts[name] for name in self.family.text_encoders)

@@ -1,4 +1,4 @@
-"""What everything else may ask of a kind of model.
+"""The interface of a model family, on which all other code relies.
 
 Shapes: B examples, L tokens, C channels, H and W sizes in pixels or latents.
 """
@@ -22,45 +22,45 @@ from dreambooth.families.shapes import Shape, StateDict
 __all__ = ["Family", "LoraTargets", "PartDescription"]
 
 LoraTargets = Literal["attention", "transformer"]
-"""Which layers receive low-rank matrices: the four projections of each attention, or every matrix of its block as well."""
+"""Layers that receive low-rank matrices: the four projections of each attention, or also every other matrix of its block."""
 
 
 @dataclass(frozen=True)
 class PartDescription:
-    """One part of a model: what its tensors are called, how large they are, and where other programs keep them."""
+    """One part of a model: the names and sizes of its tensors, and where other programs store them."""
 
     title: str
     """Its name in messages, such as "text encoder"."""
     widths: tuple[int, ...]
     """Channels of each level."""
     blueprint: Mapping[str, Shape]
-    """Canonical name to shape of every tensor, in the order of the modules."""
+    """Maps the canonical name of every tensor to its shape, in module order."""
     keys: tuple[KeyPair, ...]
     """Its names in a single file."""
     config: Mapping[str, Any]
     """Its configuration in a diffusers folder."""
     stem: str
-    """Name, without the suffix, of its file of weights in a diffusers folder."""
+    """Name, without suffix, of its weight file in a diffusers folder."""
     prefix: str = ""
-    """What stands before its canonical names in that file."""
+    """Prefix of its canonical names in that file."""
 
 
 class Family(Protocol):
-    """A kind of model. All other code is written against this protocol and never asks which family it has.
+    """A kind of model. All other code uses this protocol and never checks which family it has.
 
-    A part is a module with a name of its own, such as "unet". Whoever holds a model holds a mapping from these names.
+    A part is a named module, such as "unet". Code that holds a model holds a mapping from these names to modules.
     """
 
     def __hash__(self) -> int:
-        """Families are keys of caches."""
+        """Families are used as cache keys."""
 
     @property
     def name(self) -> str:
-        """Its short name, as file metadata have it."""
+        """Short name, as in file metadata."""
 
     @property
     def title(self) -> str:
-        """Its full name, for people."""
+        """Full name, for users."""
 
     @property
     def architecture(self) -> str:
@@ -68,27 +68,27 @@ class Family(Protocol):
 
     @property
     def denoiser(self) -> str:
-        """Name of the part that predicts."""
+        """Name of the denoiser part."""
 
     @property
     def autoencoder(self) -> str:
-        """Name of the part between pixels and latents."""
+        """Name of the autoencoder part, between pixels and latents."""
 
     @property
     def text_encoders(self) -> tuple[str, ...]:
-        """Names of the parts that read captions."""
+        """Names of the text encoder parts."""
 
     @property
     def parts(self) -> Mapping[str, PartDescription]:
-        """A description of every part by its name, in the order of reports and digests."""
+        """A description of every part by name, in the order of reports and digests."""
 
     @property
     def resolution(self) -> int:
-        """Side in pixels of the pictures it was trained on."""
+        """Width and height in pixels of its training images."""
 
     @property
     def usual_resolution(self) -> int:
-        """The side for models of the family whose files state none."""
+        """Default resolution for models of the family whose files do not state one."""
 
     @property
     def prediction(self) -> Prediction:
@@ -96,7 +96,7 @@ class Family(Protocol):
 
     @property
     def scaling_factor(self) -> float:
-        """Factor between the autoencoder's latents and those that the denoiser works on."""
+        """Factor from the autoencoder's latents to the denoiser's."""
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -104,7 +104,7 @@ class Family(Protocol):
 
     @property
     def pixel_channels(self) -> int:
-        """Channels of a picture."""
+        """Channels of an image."""
 
     @property
     def latent_channels(self) -> int:
@@ -112,11 +112,11 @@ class Family(Protocol):
 
     @property
     def downsampling(self) -> int:
-        """Width in pixels of one latent position."""
+        """Pixels per latent position along one side."""
 
     @property
     def scheduler_config(self) -> dict[str, Any]:
-        """The schedule as diffusers' folders describe it."""
+        """The schedule as described in a diffusers folder."""
 
     @property
     def pipeline_config(self) -> dict[str, Any]:
@@ -124,52 +124,52 @@ class Family(Protocol):
 
     @property
     def original_config(self) -> dict[str, Any]:
-        """Entries that the original program's YAML for this model must have if it has them at all, dotted key to value."""
+        """Dotted keys and values of the original program's YAML for this model; it may omit them but not contradict them."""
 
     def file_buffers(self) -> dict[str, Tensor]:
-        """Tensors of a single file that are no weights, under the original's names."""
+        """Tensors of a single file that are not weights, under the original's names."""
 
     def at_resolution(self, resolution: int) -> Family:
-        """The same family for pictures of another size."""
+        """The same family for images of another size."""
 
     def new_module(self, part: str) -> nn.Module:
-        """A module of this part with the library's own initial weights."""
+        """A new module of this part with the library's default initialization."""
 
     def build(self, parts: Mapping[str, StateDict], *, dtype: torch.dtype) -> dict[str, nn.Module]:
         """The modules with copies of these tensors in `dtype`, on the CPU, in evaluation mode, without gradients."""
 
     def state_dicts(self, parts: Mapping[str, nn.Module]) -> dict[str, StateDict]:
-        """The tensors of modules under the canonical names that `build` takes; they share memory."""
+        """The modules' tensors under the canonical names that `build` takes; they share memory."""
 
     def blocks_to_stream(self, denoiser: nn.Module) -> tuple[nn.Module, ...]:
-        """Blocks of the denoiser that may visit the device one at a time, in the order of the forward pass."""
+        """Blocks of the denoiser that can be streamed to the device one at a time, in the order of the forward pass."""
 
     def inner_blocks(self, denoiser: nn.Module) -> tuple[nn.Module, ...]:
-        """Blocks of the denoiser that keep their activations when only those of the largest latents are recomputed."""
+        """Blocks of the denoiser that keep their activations while those at the largest latent sizes are recomputed."""
 
     def lora_targets(self, part: str, targets: LoraTargets) -> tuple[str, ...]:
-        """Canonical names of the layers (without ".weight") that receive low-rank matrices, in the part's order."""
+        """Canonical names of the layers (without ".weight") that receive low-rank matrices, in module order."""
 
     def load_tokenizer(self) -> Any:
-        """What `tokenize` reads captions with, from the files of this package."""
+        """The tokenizer for `tokenize`, loaded from files in this package."""
 
     def tokenize(self, tokenizer: Any, captions: Sequence[str]) -> Tensor:
-        """Token ids of captions, (B, L) int64; longer captions are cut."""
+        """Token ids of captions, (B, L) int64; longer captions are truncated."""
 
     def empty_ids(self, count: int, device: torch.device) -> Tensor:
-        """Token ids of `count` captions without values."""
+        """Token ids of `count` captions, uninitialized."""
 
     def empty_conditioning(self, count: int, device: torch.device) -> Conditioning:
-        """The conditioning of `count` examples without values."""
+        """The conditioning of `count` examples, uninitialized."""
 
     def encode_text(self, parts: Mapping[str, nn.Module], input_ids_BL: Tensor) -> Conditioning:
-        """Captions as the text encoders among `parts` leave them."""
+        """Captions encoded by the text encoders among `parts`."""
 
     def encode_pixels(self, autoencoder: nn.Module, pixels_BCHW: Tensor) -> LatentMoments:
-        """Mean and deviation of the latents of pixels in [-1, 1], unscaled."""
+        """Mean and standard deviation of the latents of pixels in [-1, 1], unscaled."""
 
     def decode_latents(self, autoencoder: nn.Module, latents_BCHW: Tensor) -> Tensor:
-        """Pixels in about [-1, 1], not clamped, of scaled latents."""
+        """Pixels in about [-1, 1], not clamped, from scaled latents."""
 
     def predict(self, denoiser: nn.Module, x_t_BCHW: Tensor, t_B: Tensor, conditioning: Conditioning) -> Tensor:
-        """What `prediction` names, (B, C, H, W), estimated for x_t at timesteps t_B."""
+        """The denoiser's output for x_t at timesteps t_B, of the kind named by `prediction`, (B, C, H, W)."""

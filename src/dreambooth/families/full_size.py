@@ -1,4 +1,4 @@
-"""The sizes of published models, for whoever has to know them without a file."""
+"""The sizes of published models, for code that needs them without a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["full_size_stable_diffusion_1"]
 
 
 def full_size_stable_diffusion_1() -> StableDiffusion1:
-    """Stable Diffusion 1 as it was published: 1.07 billion parameters, pictures of 512 pixels."""
+    """Stable Diffusion 1 as published: 1.07 billion parameters, images of 512 pixels."""
     return StableDiffusion1(
         unet=UNetShape(
             in_channels=4,

@@ -1,4 +1,4 @@
-"""Filling modules with tensors, one tensor at a time."""
+"""Fills modules with tensors, one tensor at a time."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Module = TypeVar("Module", bound=nn.Module)
 def build_module(
     make: Callable[[], Module], tensors: StateDict, *, buffers: Mapping[str, Tensor], dtype: torch.dtype
 ) -> Module:
-    """A module made by `make` without memory, then given copies of `tensors` in `dtype` and `buffers` as they are.
+    """A module that `make` creates without memory, filled with copies of `tensors` in `dtype` and with `buffers` unchanged.
 
-    `buffers` are those that belong to no state dict. The module is in evaluation mode and asks for no gradients. At its
-    peak the memory is that of the copies and one tensor.
+    `buffers` are those that are in no state dict. The module is in evaluation mode and its parameters require no gradients.
+    Peak memory is that of the copies plus one tensor.
     """
     with torch.device("meta"):
         module = make()
@@ -36,5 +36,5 @@ def build_module(
         owner, _, leaf = name.rpartition(".")
         setattr(module.get_submodule(owner), leaf, buffer)
     empty = [name for name, tensor in (*module.named_parameters(), *module.named_buffers()) if tensor.is_meta]
-    assert not empty, f"no memory was given to {empty}"
+    assert not empty, f"no memory was assigned to {empty}"
     return module.eval().requires_grad_(False)

@@ -1,7 +1,7 @@
-"""Which layers receive low-rank matrices (LoRA, Hu et al., arXiv 2106.09685).
+"""Selects the layers that receive low-rank matrices (LoRA, Hu et al., arXiv 2106.09685).
 
-Two sets are in use: the projections of the attention, as the scripts of diffusers train them, and all matrices of the blocks
-around it, as kohya's programs do.
+There are two sets: the projections of attention, as in the training scripts of diffusers, and all matrices of the blocks
+around it, as in kohya's programs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TRANSFORMER = re.compile(r"(.*\.attentions|encoder\.layers)\.\d+\..*\.weight|.*
 
 
 def lora_layers(blueprint: Mapping[str, Shape], targets: LoraTargets) -> tuple[str, ...]:
-    """Names, without ".weight", of the matrices and 1x1 convolutions of a UNet or a CLIP text encoder that are targets."""
+    """Names, without ".weight", of the targeted matrices and 1x1 convolutions of a UNet or a CLIP text encoder."""
     pattern = _ATTENTION if targets == "attention" else _TRANSFORMER
     return tuple(
         name.removesuffix(".weight") for name, shape in blueprint.items() if len(shape) >= 2 and pattern.fullmatch(name)

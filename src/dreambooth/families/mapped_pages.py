@@ -1,7 +1,7 @@
-"""Giving back the memory of mapped files while their tensors are read one after another.
+"""Releases the memory of mapped files while their tensors are read one after another.
 
-A tensor of a file is a view of the mapped file: reading it makes its pages resident, and they would stay until the end of
-the process beside the copy that was made of them. A model would be in memory twice.
+A tensor of a file is a view of the mapped file: reading it makes its pages resident, and they would stay resident until the
+process ends, in addition to the copy made of them. The model would be in memory twice.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 
 __all__ = ["MappedPages"]
 
-_MADV_DONTNEED = 4  # Linux: forget these pages of this process; the file is read again when they are touched
+_MADV_DONTNEED = 4  # Linux: drop these pages of this process; the file is read again when they are accessed
 
 
 class MappedPages:
-    """The private file mappings of this process at the time this was made; none where the system does not tell (not Linux)."""
+    """The process's private file mappings at the time of creation; none where the system does not list them (not Linux)."""
 
     def __init__(self) -> None:
         try:
@@ -36,9 +36,9 @@ class MappedPages:
         self._madvise = ctypes.CDLL(None).madvise if ranges else None
 
     def release(self, tensor: Tensor) -> None:
-        """Forget the whole pages of a tensor that existed already when this was made and was never written to.
+        """Drop the whole pages of a tensor that existed at creation and was never written to.
 
-        Memory that is not a file's is left alone, for there forgetting would destroy.
+        Memory that does not belong to a file is left alone, because dropping its pages would destroy the data.
         """
         if self._madvise is None or tensor.device.type != "cpu" or not tensor.is_contiguous():
             return

@@ -1,4 +1,4 @@
-"""Importing a library without what it prints."""
+"""Imports libraries without their output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["quiet_import"]
 
 @contextmanager
 def quiet_import() -> Iterator[None]:
-    """Both libraries load optional neighbours (torchao, flash attention) that talk while they are loaded."""
+    """Both libraries load optional packages (torchao, flash attention) that print messages on import."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,7 +1,7 @@
-"""Which family a model is of, from the names and shapes of its tensors alone.
+"""Recognizes the family of a model from the names and shapes of its tensors alone.
 
-Each number is read from all the tensors that show it and the commonest value counts: one missing or damaged tensor does
-not hide what the model is, it is reported afterwards by name.
+Each number is read from all tensors that show it, and the most common value wins: a single missing or damaged tensor does
+not hide which model it is; it is reported by name afterwards.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FOLDER_STEMS: Mapping[str, tuple[str, ...]] = {
     "vae": ("diffusion_pytorch_model",),
     "text_encoder": ("model", "pytorch_model"),
 }
-"""The parts that a diffusers folder of a known family holds, and what their files of weights may be called."""
+"""The parts in a diffusers folder of a known family, and the possible names of their weight files."""
 
 Shapes = Mapping[str, Shape]
 
@@ -46,7 +46,7 @@ _BARE_PARTS = (
 
 
 def foreign_kind(names: Iterable[str]) -> str | None:
-    """What a single file is when its tensors' names show that it is no Stable Diffusion 1 checkpoint; else None."""
+    """What a single file is if its tensors' names show that it is not a Stable Diffusion 1 checkpoint; otherwise None."""
     listed = list(names)
     for pattern, kind in _FOREIGN_NAMES:
         if any(re.search(pattern, name) for name in listed):
@@ -67,7 +67,7 @@ def foreign_kind(names: Iterable[str]) -> str | None:
 def recognise(parts: Mapping[str, Shapes]) -> StableDiffusion1:
     """The family and widths of a model whose parts have these canonical names and shapes.
 
-    Raises ModelFileError that names what the model is when it is of another family, or what in it contradicts itself.
+    Raises ModelFileError naming the kind of model if it belongs to another family, or the contradictions between its parts.
     """
     unet = parts["unet"]
     if any(name.startswith(("add_embedding.", "label_emb.")) for name in unet):
@@ -86,10 +86,10 @@ def recognise(parts: Mapping[str, Shapes]) -> StableDiffusion1:
 
 
 def _extra_channels(family: StableDiffusion1) -> str:
-    found = family.unet.in_channels
+    num_channels = family.unet.in_channels
     kinds = {9: "an inpainting model", 8: "an instruction (image-to-image) model", 5: "a depth-to-image model"}
-    kind = kinds.get(found, "a model with conditions of its own")
-    return f"this is {kind}: its UNet takes {found} channels where text-to-image has {family.unet.out_channels}"
+    kind = kinds.get(num_channels, "a model with additional inputs")
+    return f"this is {kind}: its UNet takes {num_channels} channels where text-to-image has {family.unet.out_channels}"
 
 
 def _contradictions(family: StableDiffusion1) -> list[str]:
@@ -105,7 +105,7 @@ def _contradictions(family: StableDiffusion1) -> list[str]:
     if text.width % 64:
         problems.append(f"the text encoder is {text.width} wide; CLIP's attention heads are 64 wide and do not divide it")
     problems += [
-        f"a level of the {part} is {width} wide; its normalisation in 32 groups does not divide it"
+        f"a level of the {part} is {width} wide, which is not divisible by the 32 groups of its normalization"
         for part, widths in (("UNet", unet.widths), ("VAE", vae.widths))
         for width in widths
         if width % 32
@@ -114,7 +114,7 @@ def _contradictions(family: StableDiffusion1) -> list[str]:
 
 
 def recognise_unet(shapes: Shapes) -> UNetShape:
-    """The widths and counts of a UNet. Raises ModelFileError when a number can be read from none of its tensors."""
+    """The widths and counts of a UNet. Raises ModelFileError if none of its tensors shows one of them."""
     part = _Part("UNet", shapes)
     levels = range(part.count(r"down_blocks\.(\d\d?)\."))
     residual = r"(conv1|conv2|norm2|time_emb_proj)\.(weight|bias)"
@@ -132,7 +132,7 @@ def recognise_unet(shapes: Shapes) -> UNetShape:
 
 
 def recognise_vae(shapes: Shapes) -> VaeShape:
-    """The widths and counts of an autoencoder. Raises ModelFileError when a number can be read from none of its tensors."""
+    """The widths and counts of an autoencoder. Raises ModelFileError if none of its tensors shows one of them."""
     part = _Part("VAE", shapes)
     levels = range(part.count(r"encoder\.down_blocks\.(\d\d?)\."))
     residual = r"(conv1|conv2|norm2)\.(weight|bias)"
@@ -145,7 +145,7 @@ def recognise_vae(shapes: Shapes) -> VaeShape:
 
 
 def recognise_text(shapes: Shapes) -> TextShape:
-    """The widths and counts of a text encoder. Raises ModelFileError when a number can be read from none of its tensors."""
+    """The widths and counts of a text encoder. Raises ModelFileError if none of its tensors shows one of them."""
     part = _Part("text encoder", shapes)
     return TextShape(
         vocabulary=part.size(r"embeddings\.token_embedding\.weight", 0),
@@ -157,25 +157,25 @@ def recognise_text(shapes: Shapes) -> TextShape:
 
 
 class _Part:
-    """The tensors of one part of a model, looked at through patterns of their names."""
+    """The tensors of one part of a model, selected by patterns of their names."""
 
     def __init__(self, title: str, shapes: Shapes) -> None:
         self.title = title
         self.shapes = shapes
 
     def count(self, pattern: str) -> int:
-        """One more than the largest number in the pattern's group; 0 when nothing matches.
+        """One more than the largest number in the pattern's group; 0 if nothing matches.
 
-        Groups take two digits: a file that claims a billion levels must not make this program count them.
+        Groups take at most two digits, so that a file that claims a billion levels cannot make this program count them.
         """
         return max((int(found[1]) + 1 for name in self.shapes if (found := re.match(pattern, name))), default=0)
 
     def size(self, pattern: str, axis: int) -> int:
-        """The commonest length along `axis` of the tensors whose whole name matches."""
+        """The most common length along `axis` of the tensors whose whole name matches."""
         return self._commonest(pattern, [shape[axis] for shape in self._matching(pattern) if len(shape) > axis])
 
     def dimensions(self, pattern: str) -> int:
-        """The commonest number of axes of the tensors whose whole name matches."""
+        """The most common number of axes of the tensors whose whole name matches."""
         return self._commonest(pattern, [len(shape) for shape in self._matching(pattern)])
 
     def _matching(self, pattern: str) -> list[Shape]:

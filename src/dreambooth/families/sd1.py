@@ -1,4 +1,4 @@
-"""Stable Diffusion 1: CLIP's text encoder, a UNet of eight heads at every level, noise as the target.
+"""Stable Diffusion 1: CLIP's text encoder, a UNet with eight heads at every level, trained to predict the noise.
 
 Shapes: B examples, L tokens, D text width, C channels, H and W sizes in pixels or latents.
 """
@@ -35,13 +35,13 @@ __all__ = ["StableDiffusion1"]
 
 @dataclass(frozen=True)
 class StableDiffusion1:
-    """A Stable Diffusion 1 of any width; everything that varies was read from its tensors."""
+    """A Stable Diffusion 1 of any width; all sizes are read from its tensors."""
 
     unet: UNetShape
     vae: VaeShape
     text: TextShape
     resolution: int = 512
-    """Side in pixels of the pictures it was trained on; a file may say another one."""
+    """Width and height in pixels of its training images; a file may state another value."""
 
     usual_resolution: ClassVar[int] = 512
     name: ClassVar[str] = "sd1"
@@ -62,7 +62,7 @@ class StableDiffusion1:
 
     @property
     def pixel_channels(self) -> int:
-        """Channels of a picture."""
+        """Channels of an image."""
         return self.vae.pixel_channels
 
     @property
@@ -72,7 +72,7 @@ class StableDiffusion1:
 
     @property
     def downsampling(self) -> int:
-        """Width in pixels of one latent position: 8 for a VAE of four levels."""
+        """Pixels per latent position along one side: 8 for a VAE of four levels."""
         return int(2 ** (len(self.vae.widths) - 1))
 
     @cached_property
@@ -109,23 +109,23 @@ class StableDiffusion1:
 
     @property
     def unet_config(self) -> dict[str, Any]:
-        """The UNet as diffusers describes it."""
+        """The UNet in diffusers' description."""
         side = self.resolution // self.downsampling
         return sd1_configs.unet_config(self.unet, num_heads=self.num_heads, latent_side=side)
 
     @property
     def vae_config(self) -> dict[str, Any]:
-        """The VAE as diffusers describes it."""
+        """The VAE in diffusers' description."""
         return sd1_configs.vae_config(self.vae, side=self.resolution, scaling_factor=self.scaling_factor)
 
     @property
     def text_config(self) -> dict[str, Any]:
-        """The text encoder as transformers describes it."""
+        """The text encoder in transformers' description."""
         return sd1_configs.text_config(self.text, head_width=self.text_head_width)
 
     @property
     def scheduler_config(self) -> dict[str, Any]:
-        """The schedule as diffusers' folders describe it."""
+        """The schedule as described in a diffusers folder."""
         return sd1_configs.scheduler_config(self.schedule)
 
     @property
@@ -135,22 +135,22 @@ class StableDiffusion1:
 
     @property
     def original_config(self) -> dict[str, Any]:
-        """Entries that the original program's YAML for this model must have if it has them at all, dotted key to value."""
+        """Dotted keys and values of the original program's YAML for this model; it may omit them but not contradict them."""
         return sd1_configs.original_config(
             self.unet, self.vae, self.schedule, num_heads=self.num_heads, scaling_factor=self.scaling_factor
         )
 
     def file_buffers(self) -> dict[str, Tensor]:
-        """The schedule's twelve buffers in float32 and position ids in int64, as the original's strict loader wants them."""
+        """The schedule's twelve buffers in float32 and position ids in int64, as the original's strict loader expects."""
         position_ids = torch.arange(self.text.num_positions).unsqueeze(0)
         return {**ddpm_buffers(self.schedule), TEXT_PREFIX + POSITION_IDS: position_ids}
 
     def at_resolution(self, resolution: int) -> StableDiffusion1:
-        """The same family for pictures of another size."""
+        """The same family for images of another size."""
         return replace(self, resolution=resolution)
 
     def new_module(self, part: str) -> nn.Module:
-        """A module of this part with the library's own initial weights."""
+        """A new module of this part with the library's default initialization."""
         with quiet_import():
             from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
             from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -180,14 +180,14 @@ class StableDiffusion1:
         return built
 
     def _text_level(self) -> str:
-        """A level of CLIPTextModel's names that transformers 5 does not have."""
+        """A level in CLIPTextModel's names that transformers 5 does not have."""
         with torch.device("meta"):
             names = self.new_module("text_encoder").state_dict()
         return TEXT_LEVEL if any(name.startswith(TEXT_LEVEL) for name in names) else ""
 
     @staticmethod
     def state_dicts(parts: Mapping[str, nn.Module]) -> dict[str, StateDict]:
-        """The tensors of modules under the canonical names that `build` takes; they share memory."""
+        """The modules' tensors under the canonical names that `build` takes; they share memory."""
         return {
             part: {
                 name.removeprefix(TEXT_LEVEL): tensor
@@ -199,57 +199,57 @@ class StableDiffusion1:
 
     @staticmethod
     def blocks_to_stream(denoiser: nn.Module) -> tuple[nn.Module, ...]:
-        """The UNet's down blocks, its middle and its up blocks."""
+        """The UNet's down blocks, middle block and up blocks."""
         return unet_blocks(denoiser)
 
     @staticmethod
     def inner_blocks(denoiser: nn.Module) -> tuple[nn.Module, ...]:
-        """All but the two levels of the UNet with the largest latents, where three quarters of its activations are."""
+        """All blocks except the two levels with the largest latents, which hold three quarters of the UNet's activations."""
         return inner_unet_blocks(denoiser, num_outer_levels=2)
 
     def lora_targets(self, part: str, targets: LoraTargets) -> tuple[str, ...]:
-        """Canonical names of the layers (without ".weight") that receive low-rank matrices, in the part's order."""
+        """Canonical names of the layers (without ".weight") that receive low-rank matrices, in module order."""
         return lora_layers(self.parts[part].blueprint, targets)
 
     @staticmethod
     def load_tokenizer() -> Any:
-        """CLIP's tokenizer from the files of this package."""
+        """CLIP's tokenizer, loaded from files in this package."""
         return load_clip_tokenizer()
 
     def tokenize(self, tokenizer: Any, captions: Sequence[str]) -> Tensor:
-        """Token ids of captions, (B, 77) int64: start, words, end, then more ends; longer captions are cut."""
+        """Token ids of captions, (B, 77) int64: start, words, end, padded with the end token; longer captions are truncated."""
         length = self.text.num_positions
         encoded = tokenizer(list(captions), padding="max_length", truncation=True, max_length=length, return_tensors="pt")
         input_ids_BL: Tensor = encoded.input_ids
         return input_ids_BL
 
     def empty_ids(self, count: int, device: torch.device) -> Tensor:
-        """Token ids of `count` captions without values."""
+        """Token ids of `count` captions, uninitialized."""
         return torch.empty(count, self.text.num_positions, dtype=torch.int64, device=device)
 
     def empty_conditioning(self, count: int, device: torch.device) -> Conditioning:
-        """The conditioning of `count` examples without values."""
+        """The conditioning of `count` examples, uninitialized."""
         return Conditioning(torch.empty(count, self.text.num_positions, self.text.width, device=device))
 
     def encode_text(self, parts: Mapping[str, nn.Module], input_ids_BL: Tensor) -> Conditioning:
-        """Text states (B, L, D) alone: the last layer after the final norm; only the causal mask, as the model was trained."""
+        """Only text states (B, L, D): the last layer after the final norm, with only the causal mask, as in its training."""
         return Conditioning(parts["text_encoder"](input_ids_BL).last_hidden_state)
 
     def encode_pixels(self, autoencoder: Any, pixels_BCHW: Tensor) -> LatentMoments:
-        """Mean and deviation of the latents of pixels in [-1, 1], unscaled; the log-variance is kept within [-30, 20]."""
+        """Mean and standard deviation of the latents of pixels in [-1, 1], unscaled; log-variance clamped to [-30, 20]."""
         mean_BCHW, log_variance_BCHW = autoencoder.encode(pixels_BCHW).latent_dist.parameters.chunk(2, dim=1)
         return LatentMoments(mean_BCHW, torch.exp(0.5 * log_variance_BCHW.clamp(-30, 20)))
 
     def sample_latents(self, moments: LatentMoments, eps_BCHW: Tensor) -> Tensor:
-        """The latents that the UNet works on, 0.18215 (mean + deviation eps)."""
+        """Latents in the UNet's scale, 0.18215 (mean + deviation eps)."""
         return self.scaling_factor * moments.sample(eps_BCHW)
 
     def decode_latents(self, autoencoder: Any, latents_BCHW: Tensor) -> Tensor:
-        """Pixels in about [-1, 1], not clamped, of scaled latents."""
+        """Pixels in about [-1, 1], not clamped, from scaled latents."""
         pixels_BCHW: Tensor = autoencoder.decode(latents_BCHW / self.scaling_factor).sample
         return pixels_BCHW
 
     def predict(self, denoiser: nn.Module, x_t_BCHW: Tensor, t_B: Tensor, conditioning: Conditioning) -> Tensor:
-        """The UNet's estimate of eps in x_t at timesteps t_B, under the text states."""
+        """The UNet's estimate of eps in x_t at timesteps t_B, given the text states."""
         eps_BCHW: Tensor = denoiser(x_t_BCHW, t_B, encoder_hidden_states=conditioning.states_BLD, return_dict=False)[0]
         return eps_BCHW

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1 as other programs describe it: the files of diffusers' folders, and the original program's YAML."""
+"""Stable Diffusion 1 as other programs describe it: the files of a diffusers folder, and the original program's YAML."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
 
 __all__ = ["original_config", "pipeline_config", "scheduler_config", "text_config", "unet_config", "vae_config"]
 
-_FOLDER_VERSION = "0.9.0"  # of diffusers, whose form of a folder this is; it takes older UNets for ones of 512 pixels
+_FOLDER_VERSION = "0.9.0"  # of diffusers, for this folder layout; it assumes 512 pixels for UNets from older versions
 _UNET = "model.params.unet_config.params."
 _VAE = "model.params.first_stage_config.params."
 _AUTOENCODER = f"{_VAE}ddconfig."
 
 
 def unet_config(shape: UNetShape, *, num_heads: int, latent_side: int) -> dict[str, Any]:
-    """The UNet as diffusers' UNet2DConditionModel describes it.
+    """The UNet in the form of diffusers' UNet2DConditionModel.
 
-    Its `attention_head_dim` is the number of heads, a name that diffusers keeps for old files.
+    Its `attention_head_dim` is the number of heads; diffusers keeps this name for old files.
     """
     levels = [depth > 0 for depth in shape.depths]
     return {
@@ -45,7 +45,7 @@ def unet_config(shape: UNetShape, *, num_heads: int, latent_side: int) -> dict[s
 
 
 def vae_config(shape: VaeShape, *, side: int, scaling_factor: float) -> dict[str, Any]:
-    """The VAE as diffusers' AutoencoderKL describes it."""
+    """The VAE in the form of diffusers' AutoencoderKL."""
     num_levels = len(shape.widths)
     return {
         "_class_name": "AutoencoderKL",
@@ -65,7 +65,7 @@ def vae_config(shape: VaeShape, *, side: int, scaling_factor: float) -> dict[str
 
 
 def text_config(shape: TextShape, *, head_width: int) -> dict[str, Any]:
-    """The text encoder as transformers' CLIPTextConfig describes it."""
+    """The text encoder in the form of transformers' CLIPTextConfig."""
     return {
         "architectures": ["CLIPTextModel"],
         "attention_dropout": 0.0,
@@ -86,7 +86,7 @@ def text_config(shape: TextShape, *, head_width: int) -> dict[str, Any]:
 
 
 def scheduler_config(schedule: NoiseSchedule) -> dict[str, Any]:
-    """The schedule as diffusers' folders of Stable Diffusion 1 describe it."""
+    """The schedule as described in diffusers folders of Stable Diffusion 1."""
     return {
         "_class_name": "PNDMScheduler",
         "_diffusers_version": _FOLDER_VERSION,
@@ -105,7 +105,7 @@ def scheduler_config(schedule: NoiseSchedule) -> dict[str, Any]:
 
 
 def pipeline_config() -> dict[str, Any]:
-    """The index of a folder in the form of diffusers."""
+    """The index of a diffusers folder."""
     return {
         "_class_name": "StableDiffusionPipeline",
         "_diffusers_version": _FOLDER_VERSION,
@@ -123,7 +123,7 @@ def pipeline_config() -> dict[str, Any]:
 def original_config(
     unet: UNetShape, vae: VaeShape, schedule: NoiseSchedule, *, num_heads: int, scaling_factor: float
 ) -> dict[str, Any]:
-    """The entries of the original program's YAML that follow from the tensors, dotted key to value."""
+    """The entries of the original program's YAML that follow from the tensors, as dotted keys and values."""
     return {
         "model.params.linear_start": float(f"{schedule.beta_T[0]:.6g}"),
         "model.params.linear_end": float(f"{schedule.beta_T[-1]:.6g}"),

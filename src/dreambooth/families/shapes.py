@@ -1,4 +1,4 @@
-"""The widths and counts that tell one model of a family from another, all of them readable from its tensors.
+"""The widths and counts that distinguish models of a family, all of them readable from the tensors.
 
 Names of tensors are canonical: those of diffusers' UNet2DConditionModel and AutoencoderKL and of transformers'
 CLIPTextModel, the last without a leading `text_model.`.
@@ -24,22 +24,22 @@ def shapes_of(tensors: StateDict) -> dict[str, Shape]:
 
 @dataclass(frozen=True)
 class UNetShape:
-    """A denoising UNet; levels run from the largest picture to the smallest."""
+    """A denoising UNet; levels are ordered from the largest resolution to the smallest."""
 
     in_channels: int
     out_channels: int
     widths: tuple[int, ...]
     """Channels of each level."""
     num_layers: int
-    """Residual blocks of a level on the way down; there is one more on the way up."""
+    """Residual blocks per level in the down path; the up path has one more."""
     depths: tuple[int, ...]
-    """Transformer blocks behind each residual block of a level; 0 where a level has no attention."""
+    """Transformer blocks after each residual block of a level; 0 if the level has no attention."""
     middle_depth: int
-    """Transformer blocks in the middle."""
+    """Transformer blocks in the middle block."""
     context_width: int
-    """Width of the text states that cross-attention looks at."""
+    """Width of the text states in cross-attention."""
     has_linear_projections: bool
-    """Whether attention is entered through linear layers (later families) or through 1x1 convolutions."""
+    """Whether the projections around attention are linear layers (later families) or 1x1 convolutions."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class VaeShape:
     pixel_channels: int
     latent_channels: int
     widths: tuple[int, ...]
-    """Channels of each level, from the largest picture to the smallest."""
+    """Channels of each level, from the largest resolution to the smallest."""
     num_layers: int
-    """Residual blocks of a level of the encoder; the decoder has one more."""
+    """Residual blocks per level of the encoder; the decoder has one more."""
 
 
 @dataclass(frozen=True)
@@ -62,5 +62,5 @@ class TextShape:
     num_positions: int
     width: int
     inner_width: int
-    """Width between the two linear layers behind each attention."""
+    """Width between the two linear layers after each attention."""
     num_layers: int

@@ -1,7 +1,7 @@
-"""The text encoder's two namings: `cond_stage_model.transformer.text_model.` before the canonical name, or nothing.
+"""The two naming schemes of the text encoder: `cond_stage_model.transformer.text_model.` before the canonical name, or none.
 
-The original wrapped transformers' CLIPTextModel of its day, which had a level `text_model`; files from NovelAI and some
-later tools, and transformers 5, do without it.
+The original wrapped the CLIPTextModel of the transformers version of its time, which had a level `text_model`; files from
+NovelAI and some later tools, and transformers 5, omit it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ UNUSED_TEXT = tuple(
 
 
 def text_names(names: Iterable[str]) -> tuple[str, ...]:
-    """The canonical names of a text encoder of as many layers as these names (of either spelling) show."""
+    """The canonical names of a text encoder, with as many layers as appear in these names (in either naming scheme)."""
     layers = [int(found[1]) + 1 for name in names if (found := re.search(r"encoder\.layers\.(\d\d?)\.", name))]
     return tuple(text_blueprint(TextShape(1, 1, 1, 1, max(layers, default=1))))
 
@@ -51,7 +51,7 @@ def text_keys(names: Iterable[str]) -> tuple[KeyPair, ...]:
 
 
 def original_text(name: str) -> str:
-    """`name` with the level that NovelAI's files leave out."""
+    """`name` with the level that NovelAI's files omit."""
     if name.startswith(_LEFT_OUT_BY_NOVELAI):
         return TEXT_PREFIX + name.removeprefix(_WITHOUT_LEVEL)
     return name
@@ -63,5 +63,5 @@ def canonical_text(name: str) -> str:
 
 
 def position_ids_note(position_ids: Tensor) -> str:
-    """What to say of position ids that are not integers, as pruned files have them."""
-    return f"position_ids are {str(position_ids.dtype).removeprefix('torch.')} instead of int64 and are made anew"
+    """The note for position ids that are not integers, as in pruned files."""
+    return f"position_ids are {str(position_ids.dtype).removeprefix('torch.')} instead of int64 and are recreated"

@@ -1,7 +1,7 @@
-"""The UNet's two namings: `model.diffusion_model.input_blocks.4.1.proj_in` and `down_blocks.1.attentions.0.proj_in`.
+"""The two UNet naming schemes: `model.diffusion_model.input_blocks.4.1.proj_in` and `down_blocks.1.attentions.0.proj_in`.
 
-The original counts the blocks of all levels in one row: `input_blocks.0` is the first convolution, then every level has its
-residual blocks (`.0`), each with attention (`.1`) where the level has any, and a downsampling block of its own.
+The original numbers the blocks of all levels consecutively: `input_blocks.0` is the first convolution, followed by each
+level's residual blocks (`.0`), with attention (`.1`) if the level has any, and a downsampling block.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _TRANSFORMER_BLOCK = (
 
 @dataclass(frozen=True)
 class UNetLayout:
-    """The few numbers on which the names depend."""
+    """The numbers that determine the names."""
 
     num_layers: int
     depths: tuple[int, ...]
@@ -50,7 +50,7 @@ class UNetLayout:
 
     @classmethod
     def of(cls, shape: UNetShape) -> UNetLayout:
-        """The layout of a UNet's shape."""
+        """The layout for a UNet's shape."""
         return cls(shape.num_layers, shape.depths, shape.middle_depth)
 
 
@@ -59,8 +59,8 @@ def unet_layout(names: Iterable[str]) -> UNetLayout:
     listed = [name.removeprefix(UNET_PREFIX) for name in names if name.startswith(UNET_PREFIX)]
     rows = {int(found[1]) for name in listed if (found := re.match(r"input_blocks\.(\d\d?)\.", name))}
     downsamplers = {int(found[1]) for name in listed if (found := re.match(r"input_blocks\.(\d\d?)\.0\.op\.", name))}
-    # Level k ends with downsampling in row k * rows_of_level: one lost tensor does not change the divisor. Numbers have two
-    # digits at most, so that a file that claims a billion blocks is not believed.
+    # Level k ends with downsampling in row k * rows_of_level: one missing tensor does not change the divisor. Numbers have at
+    # most two digits, so a file cannot claim a billion blocks.
     rows_of_level = math.gcd(*downsamplers) or max(rows, default=0) + 1
     num_levels = max(downsamplers, default=0) // rows_of_level + 1
     depths = []
@@ -76,7 +76,7 @@ def _depth(names: list[str], start: str) -> int:
 
 
 def unet_keys(layout: UNetLayout) -> tuple[KeyPair, ...]:
-    """The key table of a UNet; it has a pair for every shortcut, though only blocks that change the width have one."""
+    """The key table of a UNet; it has a pair for every shortcut, although only blocks that change the width have one."""
     return tuple(
         KeyPair(f"{UNET_PREFIX}{original}.{leaf}", f"{canonical}.{leaf}")
         for original, canonical in _modules(layout)
@@ -85,7 +85,7 @@ def unet_keys(layout: UNetLayout) -> tuple[KeyPair, ...]:
 
 
 def average_keys(pairs: Sequence[KeyPair]) -> tuple[KeyPair, ...]:
-    """The table of the running average of the same weights: their names lose every dot but the first."""
+    """The table for the moving average of the same weights: its names keep only the first dot."""
     return tuple(
         replace(pair, original=AVERAGE_PREFIX + pair.original.removeprefix("model.").replace(".", "")) for pair in pairs
     )
@@ -110,7 +110,7 @@ def _modules(layout: UNetLayout) -> Iterator[tuple[str, str]]:
         for layer in range(num_layers + 1):
             yield from _block(f"output_blocks.{row}", f"up_blocks.{block}", layer, depth)
             row += 1
-        if block < num_levels - 1:  # behind the last residual block of the level and its attention
+        if block < num_levels - 1:  # after the last residual block of the level and its attention
             yield f"output_blocks.{row - 1}.{2 if depth else 1}.conv", f"up_blocks.{block}.upsamplers.0.conv"
 
 

@@ -1,4 +1,4 @@
-"""Models before they have learned anything, as their libraries begin them."""
+"""Untrained models with the default initialization of their libraries."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def untrained_unet(family: Family, *, seed: int) -> UNet2DConditionModel:
-    """A UNet of the family's widths whose weights depend on the seed alone."""
+    """A UNet of the family's widths whose weights depend only on the seed."""
     with quiet_import():
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     return _begun(lambda: UNet2DConditionModel.from_config(family.parts[family.denoiser].config), seed)
 
 
 def untrained_vae(family: Family, *, seed: int) -> AutoencoderKL:
-    """An autoencoder of the family's widths whose weights depend on the seed alone."""
+    """An autoencoder of the family's widths whose weights depend only on the seed."""
     with quiet_import():
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     return _begun(lambda: AutoencoderKL.from_config(family.parts[family.autoencoder].config), seed)
 
 
 def untrained_clip(family: Family, *, vision: dict[str, Any], projection: int, seed: int) -> CLIPModel:
-    """A CLIP whose text tower is the family's text encoder, and whose picture tower is `vision` (a CLIPVisionConfig)."""
+    """A CLIP whose text encoder is the family's, and whose image encoder is `vision` (a CLIPVisionConfig)."""
     with quiet_import():
         from transformers.models.clip.configuration_clip import CLIPConfig
         from transformers.models.clip.modeling_clip import CLIPModel
@@ -50,7 +50,7 @@ def untrained_clip(family: Family, *, vision: dict[str, Any], projection: int, s
 
 
 def untrained_vit(config: dict[str, Any], *, seed: int) -> ViTModel:
-    """A vision transformer of `config` (a ViTConfig), without the pooler that nothing here reads."""
+    """A vision transformer for `config` (a ViTConfig), without the pooler, which is not used here."""
     with quiet_import():
         from transformers.models.vit.configuration_vit import ViTConfig
         from transformers.models.vit.modeling_vit import ViTModel
@@ -58,13 +58,13 @@ def untrained_vit(config: dict[str, Any], *, seed: int) -> ViTModel:
 
 
 def without_memory(family: Family) -> Components:
-    """A whole model in float32 on torch's meta device: it computes shapes and types, and has no numbers."""
+    """A whole model in float32 on torch's meta device: it computes shapes and dtypes, but has no values."""
     with torch.device("meta"):
         parts = {name: family.new_module(name).eval().requires_grad_(False) for name in family.parts}
     return Components(family, parts, family.load_tokenizer())
 
 
 def _begun(make: Callable[[], Module], seed: int) -> Module:
-    """The libraries draw from torch's own generator, which is put back as it was."""
+    """The libraries draw from torch's global generator, whose state is restored afterwards."""
     with seeded(seed):
         return make()

@@ -1,6 +1,6 @@
-"""The VAE's two namings: `first_stage_model.decoder.up.3.block.0.conv1` and `decoder.up_blocks.0.resnets.0.conv1`.
+"""The two naming schemes of the VAE: `first_stage_model.decoder.up.3.block.0.conv1` and `decoder.up_blocks.0.resnets.0.conv1`.
 
-The original numbers the decoder's levels from the largest picture, diffusers in the order they run.
+The original numbers the decoder's levels from the largest resolution, diffusers in the order in which they run.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _ATTENTION_NAME = re.compile(
 
 @dataclass(frozen=True)
 class VaeLayout:
-    """The few numbers on which the names depend."""
+    """The numbers that determine the names."""
 
     num_levels: int
     num_layers: int
 
     @classmethod
     def of(cls, shape: VaeShape) -> VaeLayout:
-        """The layout of a VAE's shape."""
+        """The layout for a VAE's shape."""
         return cls(len(shape.widths), shape.num_layers)
 
 
@@ -61,24 +61,24 @@ def vae_layout(names: Iterable[str]) -> VaeLayout:
 
 
 def original_attention(name: str) -> str:
-    """`name` with whatever spelling of an attention leaf turned into the original's (`q`, `proj_out`, ...)."""
+    """`name` with any spelling of an attention leaf replaced by the original's (`q`, `proj_out`, ...)."""
     found = _ATTENTION_NAME.fullmatch(name)
     return f"{found['module']}.{_ANY_ATTENTION[found['leaf']]}.{found['kind']}" if found else name
 
 
 def canonical_attention(name: str) -> str:
-    """`name` with whatever spelling of an attention leaf turned into the canonical one (`to_q`, `to_out.0`, ...)."""
+    """`name` with any spelling of an attention leaf replaced by the canonical one (`to_q`, `to_out.0`, ...)."""
     found = _ATTENTION_NAME.fullmatch(name)
     return f"{found['module']}.{_ATTENTION[_ANY_ATTENTION[found['leaf']]]}.{found['kind']}" if found else name
 
 
 def vae_keys(layout: VaeLayout) -> tuple[KeyPair, ...]:
-    """The key table of a VAE; it has a pair for every shortcut, though only blocks that change the width have one."""
+    """The key table of a VAE; it has a pair for every shortcut, although only blocks that change the width have one."""
     return tuple(_pairs(layout))
 
 
 def canonical_vae_keys(names: Iterable[str]) -> tuple[KeyPair, ...]:
-    """The key table of a VAE whose tensors have canonical names, in whatever spelling of the attention."""
+    """The key table of a VAE whose tensors have canonical names, with any spelling of the attention."""
     return tuple(KeyPair(name, name, _transform(name)) for name in dict.fromkeys(map(canonical_attention, names)))
 
 
@@ -90,7 +90,7 @@ def _pairs(layout: VaeLayout) -> Iterator[KeyPair]:
 
 
 def _transform(canonical: str) -> Transform:
-    """The original enters and leaves the VAE's attention through 1x1 convolutions; some files give their biases axes too."""
+    """In the original, the projections around the VAE's attention are 1x1 convolutions; in some files, biases have axes too."""
     found = _ATTENTION_NAME.fullmatch(canonical)
     if found is None or found["leaf"] == "group_norm":
         return "same"

@@ -1,7 +1,7 @@
-"""Compiling what a model computes again and again.
+"""Compiles the parts of a model that run repeatedly.
 
-Compiling costs a minute or more and pays for itself only in long runs. Not measured yet on a GPU: therefore "auto" never
-compiles, and says so.
+Compilation takes a minute or more and pays off only in long runs. Its benefit on a GPU has not been measured yet, so "auto"
+never compiles, and says so.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ _MOST_SHAPES = 64
 
 
 def compile_modules(modules: Iterable[nn.Module], how: Compilation, *, backend: str = "inductor") -> None:
-    """Let torch compile the modules in place, at their first call; their names and weights stay as they are.
+    """Compile the modules with torch, in place, on their first call; their names and weights stay the same.
 
-    "blocks" compiles each layer that a model repeats, so that layers of one shape share the work; "full" compiles whole models.
+    "blocks" compiles each layer that a model repeats, so that layers of the same shape are compiled once; "full" compiles
+    whole models.
     """
-    if how in ("auto", "off"):  # the compiler takes a second to load
+    if how in ("auto", "off"):  # importing the compiler takes a second
         return
-    # The layers of a UNet come in a dozen shapes, and the compiler's usual limit is 8 for one piece of code.
+    # The layers of a UNet have about a dozen shapes; the compiler's default limit is 8 variants of one piece of code.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_SHAPES)
     for module in modules:
         if how == "full":

@@ -1,4 +1,4 @@
-"""Which device does the work, and how much memory it has used."""
+"""Chooses the device, and measures how much memory it has used."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dreambooth.errors import SettingsError
 
 __all__ = ["choose_device", "describe_device", "is_out_of_memory", "peak_memory_bytes", "release_memory"]
 
-# torch raises plain RuntimeErrors for memory of the CPU and of MPS
+# torch raises a plain RuntimeError when the CPU or MPS runs out of memory
 _OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory", "out of memory")
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device called `name`, or the first GPU, else the CPU, when there is no name.
+    """The device called `name`; if None, the first GPU, or the CPU if there is none.
 
-    Raises SettingsError when the name is not a device or the device is not there.
+    Raises SettingsError if the name is not a device, or the device does not exist.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
@@ -40,7 +40,7 @@ def _missing(kind: str, count: int) -> str:
 
 
 def describe_device(device: torch.device) -> str:
-    """The device in words, with its memory when it has its own."""
+    """The device in words, including its memory if it has its own."""
     if device.type != "cuda":
         return f"{device.type} ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
     properties = torch.cuda.get_device_properties(device)
@@ -48,7 +48,7 @@ def describe_device(device: torch.device) -> str:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory ever allocated on `device`; for the CPU the largest resident size of the process, 0 where unknown."""
+    """Peak memory allocated on `device`; for the CPU, the peak resident size of the process, or 0 where unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":
@@ -60,13 +60,13 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the error says that a device, or the machine, has no memory left."""
+    """Whether the error says that a device or the machine is out of memory."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
 
 
 def release_memory(device: torch.device) -> None:
-    """Give unused cached memory back to the device, after large parts have left it."""
+    """Return unused cached memory to the device, for use after large parts were moved away."""
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -1,9 +1,9 @@
-"""Many processes, one for each device, as `accelerate launch` and `torchrun` start them.
+"""Several processes, one per device, started by `accelerate launch` or `torchrun`.
 
-Two groups connect them. Numbers travel over NCCL between GPUs and over Gloo between CPUs; there the processes are in step,
-and who does not answer for ten minutes is lost. Messages travel over a Gloo group of their own, where one process may wait
-for another for a day, while that one makes class images or writes files. On Gloo a process that dies is noticed at once; on
-NCCL the launcher notices, and ends the others.
+Two groups connect them. Numbers travel over NCCL between GPUs and over Gloo between CPUs; on this group the processes run in
+step, and a process that does not respond for ten minutes counts as lost. Messages travel over a separate Gloo group, where one
+process may wait up to a day for another, for example while that one generates class images or writes files. On Gloo, the death
+of a process is noticed at once; on NCCL the launcher notices it and ends the others.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ __all__ = ["DistributedProcesses", "start_processes"]
 
 T = TypeVar("T")
 
-# A step takes seconds, and the first one, which measures kernels, a minute or two. Whoever is later than this has gone.
+# A step takes seconds; the first one, which benchmarks kernels, a minute or two. A process later than this is gone.
 _LONGEST_STEP = timedelta(minutes=10)
 _LONGEST_TASK_OF_ONE = timedelta(hours=24)
 
-_BUCKET_BYTES = 25 * 2**20  # large enough that starting a transfer costs nothing, small against the memory of a device
+_BUCKET_BYTES = 25 * 2**20  # large enough to make the overhead of a transfer negligible, small compared with device memory
 _GO_ON = "Its own message says why. If a checkpoint was saved, resume with: dreambooth train --resume RUN_FOLDER"
 
 
 def start_processes(device_name: str | None) -> Processes:
-    """Join the processes that a launcher started with this one, or be the only one when none did.
+    """Join the processes that a launcher started, or run as the only process if there was no launcher.
 
-    `device_name` is what the person asked for: "cpu", "cuda", or None for GPUs where there are some, else the CPU. Raises
-    SettingsError for a device that several processes cannot have, RunError when the others cannot be reached.
+    `device_name` is the user's choice: "cpu", "cuda", or None for GPUs if there are any, otherwise the CPU. Raises
+    SettingsError for a device that several processes cannot use, RunError if the other processes cannot be reached.
     """
     launch = _read_launch()
     if launch.count == 1:
@@ -54,7 +54,7 @@ def start_processes(device_name: str | None) -> Processes:
 
 
 class DistributedProcesses:
-    """What a process knows of its place among the others; made by `start_processes`."""
+    """One process among several; created by `start_processes`."""
 
     def __init__(self, rank: int, count: int, device: torch.device, messages: dist.ProcessGroup) -> None:
         """`messages` is the group for messages between CPUs; numbers travel in the default group."""
@@ -69,17 +69,17 @@ class DistributedProcesses:
         return self.rank == 0
 
     def device(self, name: str | None) -> torch.device:
-        """The one that it was given at the start, when `name` was already known."""
+        """The device assigned at the start; `name` was taken into account then."""
         return self._device
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """The part of `items` that is this process's, as `share_of` cuts them."""
+        """The share of `items` for this process, as divided by `share_of`."""
         return share_of(items, rank=self.rank, count=self.count)
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Put the sum over all processes into every gradient, in transfers of about 25 MB.
+        """Replace every gradient by its sum over all processes, in transfers of about 25 MB.
 
-        Parameters that `shard` distributed are left alone: their gradients are summed while they are made.
+        Parameters that `shard` distributed are skipped: their gradients are summed during the backward pass.
         """
         whole = [parameter for parameter in parameters if not is_sharded(parameter)]
         is_used_N = torch.tensor([parameter.grad is not None for parameter in whole], dtype=torch.int32)
@@ -99,14 +99,14 @@ class DistributedProcesses:
                 gradient.copy_(part.view(gradient.shape))
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes of a small tensor of the same shape in each."""
+        """The sum over all processes of a small tensor that has the same shape in each."""
         total = tensor.detach().clone()
         with _translated():
             dist.all_reduce(total, group=self._group_for(total))
         return total
 
     def gather(self, tensor_N: Tensor) -> Tensor:
-        """The vectors of all processes, end to end in the order of their ranks."""
+        """The vectors of all processes, concatenated by rank."""
         lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]
         with _translated():
             dist.all_gather(lengths, torch.tensor([len(tensor_N)]), self._messages)
@@ -119,16 +119,16 @@ class DistributedProcesses:
         return torch.cat([part[: int(length)] for part, length in zip(parts, lengths, strict=True)])
 
     def any(self, flag: bool) -> bool:
-        """Whether `flag` is true in one process at least."""
+        """Whether `flag` is true in at least one process."""
         return self._first_with(flag) is not None
 
     def wait(self) -> None:
-        """Go on when all processes have come here."""
+        """Block until all processes have called this."""
         self._agree_that_none_failed()
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """The main process does the block, then the others do."""
+        """The main process runs the block first, then the others do."""
         if not self.is_main:
             self._agree_that_none_failed()
         with self.together():
@@ -138,39 +138,39 @@ class DistributedProcesses:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """When one process fails in the block, the others raise RunError at its end."""
+        """If one process fails in the block, the others raise RunError at its end."""
         try:
             yield
         except BaseException:
-            with suppress(RunError):  # nobody left to tell; the process's own error is the one to show
+            with suppress(RunError):  # no process left to inform; this process's own error is the one to show
                 self._first_with(True)
             raise
         self._agree_that_none_failed()
 
     def __enter__(self) -> DistributedProcesses:
-        """The groups stand already."""
+        """The groups already exist."""
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Wait for all and part in order; after an error leave at once, for the others may be waiting for this process.
+        """Wait for all processes and close the groups; after an error leave at once, since others may be waiting for this one.
 
-        NCCL's orderly end would wait for what is under way, so after an error it is left to the end of the process. The others
-        notice broken connections, or the launcher ends them.
+        An orderly shutdown of NCCL would wait for pending transfers, so after an error it is left to the end of the process.
+        The other processes notice broken connections, or the launcher ends them.
         """
         if exception[0] is None:
             self.wait()
-        # A thread of Gloo that still lets go of its last message while Python ends makes the process abort: seen in 2 of 50
-        # runs on a busy machine. A group's threads have ended when nobody holds the group.
+        # If a Gloo thread is still releasing its last message while Python exits, the process aborts: observed in 2 of 50
+        # runs on a busy machine. A group's threads have ended once nothing references the group.
         self._messages = None
         if exception[0] is None or self._device.type == "cpu":
             dist.destroy_process_group()
 
     def _group_for(self, tensor: Tensor) -> dist.ProcessGroup | None:
-        """NCCL knows no tensors on the CPU; those go the way of the messages."""
+        """NCCL does not support CPU tensors; they use the group for messages."""
         return self._messages if tensor.device.type == "cpu" else None
 
     def _first_with(self, flag: bool) -> int | None:
-        """The lowest rank whose flag is true. All short messages have this form, so that any two of them may meet."""
+        """The lowest rank whose flag is true. All short messages have this form, so that any two of them can be matched."""
         first = torch.tensor(self.rank if flag else self.count)
         with _translated():
             dist.all_reduce(first, dist.ReduceOp.MIN, self._messages)
@@ -184,11 +184,11 @@ class DistributedProcesses:
 
 @dataclass(frozen=True)
 class _Launch:
-    """What the launcher wrote into the environment."""
+    """The environment variables set by the launcher."""
 
     count: int
     local_rank: int
-    """Which of the processes on this machine this is."""
+    """Rank of this process on its machine."""
     local_count: int
 
 
@@ -237,7 +237,7 @@ def _device_of(launch: _Launch, name: str | None) -> torch.device:
 
 
 def _buckets(gradients: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """The tensors in groups of one number format and about `_BUCKET_BYTES`, in an order that all processes share."""
+    """The tensors in groups of one dtype and about `_BUCKET_BYTES`, in the same order in all processes."""
     open_buckets: dict[torch.dtype, list[Tensor]] = {}
     for gradient in gradients:
         bucket = open_buckets.setdefault(gradient.dtype, [])
@@ -249,12 +249,12 @@ def _buckets(gradients: Iterable[Tensor]) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Say what it means when the other side is gone; the libraries speak of sockets and ports."""
+    """Raise an understandable error when another process is gone; the libraries only mention sockets and ports."""
     try:
         yield
     except RuntimeError as error:
         if type(error) is not RuntimeError and not isinstance(error, dist.DistError):
-            raise  # something of this process's own, such as no memory
+            raise  # an error of this process itself, such as out of memory
         first_line = str(error).partition("\n")[0]
-        error.__traceback__ = None  # it holds the group, see `__exit__`
+        error.__traceback__ = None  # it references the group, see `__exit__`
         raise RunError(f"another process of this run has ended or does not respond ({first_line})", hint=_GO_ON) from error

@@ -1,4 +1,4 @@
-"""How much memory nobody uses at the moment."""
+"""Measures free memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["free_memory_bytes"]
 
 
 def free_memory_bytes(device: torch.device) -> int:
-    """Bytes that are free on a CUDA device; for others the host memory that programs can still have."""
+    """Bytes that are free on a CUDA device; for other devices, the host memory available to programs."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free

@@ -1,7 +1,7 @@
-"""One process or many that train together, behind one seam.
+"""One or several processes that train together, behind one protocol.
 
-Randomness is counted and every example carries its weight in the update's loss, so a step can be cut anywhere: each process
-takes its share of the examples, the gradients are summed (not averaged), and all processes make the same update.
+Randomness is counter-based and every example carries its weight in the update's loss, so a step can be divided anywhere:
+each process takes its share of the examples, gradients are summed (not averaged), and all processes make the same update.
 """
 
 from __future__ import annotations
@@ -22,58 +22,58 @@ T = TypeVar("T")
 
 
 class Processes(Protocol):
-    """The processes of one run, seen from one of them. Use as a context manager around everything that they do together.
+    """The processes of one run, as seen from one of them. Use as a context manager around everything that they do together.
 
-    Every method but `share` is called by all processes in the same order. All but `share` raise RunError when another
-    process has ended or does not answer.
+    All processes must call every method except `share` in the same order. All methods except `share` raise RunError if
+    another process has ended or does not respond.
     """
 
     @property
     def rank(self) -> int:
-        """Which of the processes this is, from 0."""
+        """Number of this process, from 0."""
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of processes."""
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes files and speaks."""
+        """Whether this process writes files and prints output."""
 
     def device(self, name: str | None) -> torch.device:
-        """Where this process calculates, when a person asks for the device `name`, or for none."""
+        """The device of this process, given the user's choice `name` (None: no choice)."""
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """The part of `items` that is this process's, as `share_of` cuts them."""
+        """The share of `items` for this process, as divided by `share_of`."""
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Put the sum over all processes into every gradient.
+        """Replace every gradient by its sum over all processes.
 
-        One that is None counts as zeros; it stays None where no process has it.
+        A gradient that is None counts as zeros; it stays None if it is None in all processes.
         """
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes of a small tensor of the same shape in each; the argument is left as it is."""
+        """The sum over all processes of a small tensor that has the same shape in each; the argument is not modified."""
 
     def gather(self, tensor_N: Tensor) -> Tensor:
-        """The vectors of all processes, end to end in the order of their ranks; lengths may differ, number formats not."""
+        """The vectors of all processes, concatenated by rank; lengths may differ, dtypes may not."""
 
     def any(self, flag: bool) -> bool:
-        """Whether `flag` is true in one process at least: the same answer in all of them."""
+        """Whether `flag` is true in at least one process: the same answer in all of them."""
 
     def wait(self) -> None:
-        """Go on when all processes have come here. The main one may take hours to come, for example to write files."""
+        """Block until all processes have called this. The main process may take hours, for example to write files."""
 
     def main_first(self) -> AbstractContextManager[None]:
-        """The main process does the block, then the others do, for example to read what it wrote.
+        """The main process runs the block first, then the others do, for example to read what it wrote.
 
-        When the main one fails the others do not begin. When any of them fails, all the others raise RunError.
+        If the main process fails, the others do not start. If any of them fails, all others raise RunError.
         """
 
     def together(self) -> AbstractContextManager[None]:
-        """When one process fails in the block, the others raise RunError at its end, so that no process waits forever.
+        """If one process fails in the block, the others raise RunError at its end, so that no process waits forever.
 
-        Inside, the processes must not meet, save in whole blocks of `main_first`: one that has failed does not come.
+        Inside, processes must not wait for each other, except in whole `main_first` blocks: one that failed never arrives.
         """
 
     def __enter__(self) -> Processes: ...
@@ -84,30 +84,30 @@ class Processes(Protocol):
 def share_of(items: Sequence[T], *, rank: int, count: int) -> Sequence[T]:
     """The part of `items` for process `rank` of `count`.
 
-    Parts are contiguous, end to end they are `items`, and their lengths differ by one at most. With fewer items than
-    processes some parts are empty.
+    Parts are contiguous, their concatenation is `items`, and their lengths differ by at most one. With fewer items than
+    processes, some parts are empty.
     """
     return items[len(items) * rank // count : len(items) * (rank + 1) // count]
 
 
 @dataclass(frozen=True)
 class OneProcess:
-    """Stands where there are no others: it has everything, and nobody to wait for."""
+    """A single process: it has everything and waits for nobody."""
 
     rank = 0
     count = 1
     is_main = True
 
     def device(self, name: str | None) -> torch.device:
-        """Any that the machine has. Raises SettingsError when it has no such device."""
+        """Any device of the machine. Raises SettingsError if it does not exist."""
         return choose_device(name)
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """All of them."""
+        """All items."""
         return items
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Nothing to add."""
+        """Does nothing: there are no other gradients."""
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The tensor itself."""
@@ -122,19 +122,19 @@ class OneProcess:
         return flag
 
     def wait(self) -> None:
-        """Nobody else comes."""
+        """Returns at once."""
 
     def main_first(self) -> AbstractContextManager[None]:
-        """Nobody else follows."""
+        """Runs the block."""
         return nullcontext()
 
     def together(self) -> AbstractContextManager[None]:
-        """Nobody else has to know."""
+        """Runs the block."""
         return nullcontext()
 
     def __enter__(self) -> OneProcess:
-        """Nothing to open."""
+        """Does nothing."""
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Nothing to close."""
+        """Does nothing."""

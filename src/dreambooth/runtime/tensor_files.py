@@ -1,8 +1,8 @@
-"""Writing tensors to .safetensors one at a time.
+"""Writes tensors to .safetensors one at a time.
 
-The library's own writer wants every tensor in memory at once, in its final type; a checkpoint of Stable Diffusion 1 with
-its optimizer is 12 GB. Here each tensor is fetched, converted and written before the next one is looked at, so that the
-peak is one tensor. The layout is that of the safetensors format: an 8-byte little-endian length, a JSON header, the bytes.
+The library's own writer needs every tensor in memory at once, in its final dtype; a checkpoint of Stable Diffusion 1 with
+optimizer states is 12 GB. Here each tensor is fetched, converted and written before the next one is loaded, so that the peak
+is one tensor. The layout is that of the safetensors format: an 8-byte little-endian length, a JSON header, the bytes.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from dreambooth.files import atomic_file
 __all__ = ["CONTENT_HASH", "STORAGE_DTYPES", "converted", "write_tensors"]
 
 STORAGE_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-"""Number formats that a person may ask for, by name."""
+"""Dtypes that users can choose, by name."""
 
 CONTENT_HASH = "modelspec.hash_sha256"
-"""Metadata key of the SHA-256 of everything behind a file's header, as Stability AI's ModelSpec defines it."""
+"""Metadata key of the SHA-256 of everything after a file's header, as Stability AI's ModelSpec defines it."""
 
 _FORMAT_NAMES = {
     torch.float64: "F64",
@@ -52,12 +52,12 @@ def write_tensors(
     metadata: Mapping[str, str] | None = None,
     after: Callable[[Tensor], None] | None = None,
 ) -> None:
-    """Write named tensors to `path` atomically; floating ones are converted to `dtype` when it is given.
+    """Write named tensors to `path` atomically; floating-point tensors are converted to `dtype` if given.
 
-    Tensors may be on any device and of any layout; those named in `unchanged` keep their number format. `after` is called
-    with each tensor when it is written, for example to let go of its memory. The header is padded with spaces so that the
-    data is aligned to 8 bytes. Where the metadata have the key `CONTENT_HASH`, whatever its value, the hash is filled in.
-    Raises ModelFileError as `converted` does.
+    Tensors may be on any device and have any memory layout; those named in `unchanged` keep their dtype. `after` is called
+    with each tensor once it is written, for example to release its memory. The header is padded with spaces to align the
+    data to 8 bytes. If the metadata have the key `CONTENT_HASH`, the hash is filled in, whatever its value. Raises
+    ModelFileError as `converted` does.
     """
 
     def stored(name: str, tensor: Tensor) -> torch.dtype:

@@ -1,7 +1,7 @@
-"""Tasks that need nothing of each other, done one by one here or spread over GPUs and machines by Ray, behind one seam.
+"""Runs independent tasks, one after another in this process or on the GPUs of many machines with Ray, behind one protocol.
 
-A failed task is reported at its turn and the others continue. A task whose worker is lost is started again elsewhere: it
-must go on from what it has written, in folders that all machines share.
+A failed task is reported in its turn and the others continue. A task whose worker is lost is restarted elsewhere: it must
+resume from what it has written, in folders that all machines share.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ T = TypeVar("T")
 
 _LOCAL = "local"
 _MAX_RETRIES = 5
-_LOOK_SECONDS = 1.0  # how often it is looked whether somebody asked to stop
+_LOOK_SECONDS = 1.0  # interval between checks for a request to stop
 _INSTALL = "Install it with: pip install 'dreambooth[ray]'"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task ended."""
+    """The result of a task."""
 
     name: str
     error: str | None = None
-    """None when it was done; else what went wrong, for people."""
+    """None if it succeeded; otherwise a message for users."""
     traceback: str | None = None
-    """Where it went wrong, for errors that are no mistakes of a user."""
+    """Traceback, for errors that are not a user's mistake."""
 
 
 class Workers(Protocol):
-    """What does the tasks."""
+    """Runs tasks."""
 
     def outcomes(self, work: Callable[[T], None], tasks: Mapping[str, T]) -> Generator[Outcome, None, None]:
-        """Do `work` with every task, whose names are the keys; their outcomes as they end. The caller closes the iterator.
+        """Run `work` on every task, named by the keys; yields outcomes as tasks end. The caller closes the iterator.
 
-        `work` is a function of a module, and tasks can be pickled: they may travel to another machine. Raises Interrupted
-        when somebody asks the work to stop.
+        `work` is a module-level function, and tasks must be picklable, since they may travel to another machine. Raises
+        Interrupted when the user asks to stop.
         """
 
 
 @dataclass(frozen=True)
 class InThisProcess:
-    """One after the other, here."""
+    """Runs tasks one after another in this process."""
 
     def outcomes(self, work: Callable[[T], None], tasks: Mapping[str, T]) -> Generator[Outcome, None, None]:
         """See `Workers.outcomes`."""
@@ -59,16 +59,16 @@ class InThisProcess:
 
 @dataclass(frozen=True)
 class OverRay:
-    """Over the GPUs of a Ray cluster, or of this machine when the address is `local`: one GPU for each task."""
+    """Runs tasks on the GPUs of a Ray cluster, or of this machine if the address is `local`: one GPU per task."""
 
     address: str | None
-    """Of a running cluster, or `auto` for the one that this machine belongs to; None starts Ray on this machine."""
+    """Address of a running cluster, or `auto` for the one to which this machine belongs; None starts Ray on this machine."""
     needs_gpu: bool = True
 
     def outcomes(self, work: Callable[[T], None], tasks: Mapping[str, T]) -> Generator[Outcome, None, None]:
         """See `Workers.outcomes`.
 
-        Raises SettingsError when Ray is not installed, nothing answers at the address, or no GPU is there.
+        Raises SettingsError if Ray is not installed, nothing responds at the address, or there is no GPU.
         """
         ray = _load_ray()
         try:
@@ -78,15 +78,15 @@ class OverRay:
             attempt = ray.remote(_attempt).options(
                 num_gpus=1 if self.needs_gpu else 0, max_retries=_MAX_RETRIES, retry_exceptions=[Interrupted]
             )
-            # Ray sets a handler of its own for signals, and aborts when a handler raises while it waits
+            # Ray installs its own signal handler, and aborts if a handler raises while it waits
             with Interrupts(lambda: "Stopped.") as interrupts, interrupts.deferred():
                 running = {attempt.remote(work, name, task): name for name, task in tasks.items()}
                 while running:
                     done, _ = ray.wait([*running], num_returns=1, timeout=_LOOK_SECONDS)
                     if interrupts.requested is not None:
                         raise interrupts.error()
-                    for one in done:
-                        yield _outcome(ray, one, running.pop(one))
+                    for reference in done:
+                        yield _outcome(ray, reference, running.pop(reference))
         finally:
             ray.shutdown()
 
@@ -109,27 +109,27 @@ def _connect(ray: Any, address: str) -> None:
         ray.init(address=address)
     except Interrupted:
         raise
-    except Exception as error:  # Ray raises plain ones where it cannot start
+    except Exception as error:  # Ray raises built-in exceptions if it cannot start
         hint = "Give the address of a running cluster, auto for this machine's cluster, or local to start one here."
         raise SettingsError(f"ray is {address!r}: {(str(error) or type(error).__name__).splitlines()[0]}", hint=hint) from error
 
 
 def _outcome(ray: Any, done: Any, name: str) -> Outcome:
     try:
-        found: Outcome = ray.get(done)
+        outcome: Outcome = ray.get(done)
     except ray.exceptions.RayError as error:
         return Outcome(name, f"its worker was lost {_MAX_RETRIES + 1} times: {str(error).splitlines()[0]}")
-    return found
+    return outcome
 
 
 def _attempt(work: Callable[[T], None], name: str, task: T) -> Outcome:
-    """Whatever goes wrong concerns this task; being asked to stop concerns all."""
+    """Errors concern only this task; a request to stop concerns all tasks."""
     try:
         work(task)
     except Interrupted:
         raise
     except DreamboothError as error:
         return Outcome(name, error.text)
-    except Exception as error:  # whatever it is, the other tasks can be done
+    except Exception as error:  # after any error, the other tasks can still run
         return Outcome(name, f"{type(error).__name__}: {error}", traceback.format_exc())
     return Outcome(name)

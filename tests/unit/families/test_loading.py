@@ -62,5 +62,5 @@ def test_a_forgotten_buffer_is_noticed() -> None:
             super().__init__()
             self.register_buffer("count", torch.arange(2), persistent=False)
 
-    with pytest.raises(AssertionError, match=r"no memory was given to \['count'\]"):
+    with pytest.raises(AssertionError, match=r"no memory was assigned to \['count'\]"):
         build_module(Counting, {}, buffers={}, dtype=torch.float32)

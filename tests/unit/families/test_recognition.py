@@ -59,7 +59,8 @@ def test_size_embeddings_are_stable_diffusion_xl(small: StableDiffusion1) -> Non
 
 
 @pytest.mark.parametrize(
-    ("channels", "kind"), [(9, "an inpainting model"), (8, "an instruction"), (5, "a depth-to-image model"), (6, "of its own")]
+    ("channels", "kind"),
+    [(9, "an inpainting model"), (8, "an instruction"), (5, "a depth-to-image model"), (6, "with additional inputs")],
 )
 def test_more_input_channels_are_another_kind_of_model(small: StableDiffusion1, channels: int, kind: str) -> None:
     found = refusal(replace(small, unet=replace(small.unet, in_channels=channels)))
@@ -76,7 +77,7 @@ def test_all_contradictions_are_told_at_once(small: StableDiffusion1) -> None:
         "the UNet takes 4 latent channels and the VAE makes 16",
         "the UNet's attention is 2 transformer blocks deep; Stable Diffusion 1 has one everywhere",
         "the text encoder is 80 wide; CLIP's attention heads are 64 wide and do not divide it",
-        "a level of the VAE is 48 wide; its normalisation in 32 groups does not divide it",
+        "a level of the VAE is 48 wide, which is not divisible by the 32 groups of its normalization",
     ]
 
 

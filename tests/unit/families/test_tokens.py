@@ -53,7 +53,7 @@ def test_the_default_token_is_one_token_and_a_rifle():
     description = describe_token("sks")
     assert (description.word, description.pieces, description.ids) == ("sks", ("sks</w>",), (48136,))
     assert description.warnings == (
-        "'sks' already stands for something: a rifle; it was the token of the first published trainers all the same",
+        "'sks' already means something: a rifle; it was the token of the first published trainers all the same",
     )
 
 
@@ -62,19 +62,19 @@ def test_the_default_token_is_one_token_and_a_rifle():
     [
         ("mwf", (48565,), []),
         ("dog", (1929,), ["'dog' is common (entry 1929 of 49408, where later is rarer)"]),
-        ("zwx", (89, 3561), ["'zwx' is 2 tokens (z + wx), which other words use too"]),
+        ("zwx", (89, 3561), ["'zwx' is 2 tokens (z + wx), which are also parts of other words"]),
         ("sks2", (48136, 273), ["'sks2' is 2 tokens (sks + 2)"]),
-        ("MWF", (48565,), ["the vocabulary is lower-case: 'MWF' is read as 'mwf'"]),
+        ("MWF", (48565,), ["the vocabulary is lowercase: 'MWF' is read as 'mwf'"]),
         (" mwf", (48565,), ["' mwf' has spaces in or around it"]),
         ("my mwf", (607, 48565), ["has spaces in or around it", "'my mwf' is 2 tokens (my + mwf)"]),
-        ("", (), ["the word is empty: nothing would name the subject"]),
+        ("", (), ["the word is empty, so it cannot name the subject"]),
         (" \t", (), ["the word is empty"]),
         ("trombone", (44423,), ["'trombone' is rare, but may be a word, a name or a part of one"]),
         ("olis", (49397,), ["'olis' is rare, but may be a word, a name or a part of one"]),
         ("csg", (47085,), ["'csg' is rare, but may be a word, a name or a part of one"]),
-        ("ohwx", (47993,), ["'ohwx' already stands for something: the tag of weather reports from Ohio"]),
+        ("ohwx", (47993,), ["'ohwx' already means something: the tag of weather reports from Ohio"]),
         ("OHWX", (47993,), ["'OHWX' is read as 'ohwx'", "weather reports from Ohio"]),
-        ("<|endoftext|>", (49407,), ["holds a mark of the tokenizer itself, which is no word"]),
+        ("<|endoftext|>", (49407,), ["contains a special token of the tokenizer, which is not a word"]),
         ("x", (343,), ["'x' is common (entry 343 of 49408"]),
     ],
 )

@@ -162,7 +162,7 @@ def test_text_encoder_without_its_level_and_with_position_ids(tiny: ModelWeights
     change(weights_file(folder, "text_encoder"), tensors)
     found = read_model(str(folder))
     assert_same(found, tiny)
-    assert found.report.notes == ("position_ids are float16 instead of int64 and are made anew",)
+    assert found.report.notes == ("position_ids are float16 instead of int64 and are recreated",)
     assert found.report.leftover == ()
 
 

@@ -108,7 +108,7 @@ def test_pruned_file_with_rounded_schedule_and_positions(tiny: ModelWeights, che
     found = read_model(str(path))
     assert found.report.notes == (
         "schedule buffers were rounded to half precision and are recomputed",
-        "position_ids are float16 instead of int64 and are made anew",
+        "position_ids are float16 instead of int64 and are recreated",
     )
     assert found.report.parts[0].dtypes == {"float16": len(tiny.parts["unet"])}
     assert abs(float(found.family.schedule.alpha_bar_T[0]) - 0.99915) < 1e-9
