@@ -26,7 +26,9 @@ def in_srgb(image: Image.Image) -> Image.Image:
     data = image.info.get("icc_profile")
     if not isinstance(data, bytes) or not data:
         return image
-    if image.mode == "P" or (image.has_transparency_data and image.mode not in ("RGBA", "LA")):
+    if image.mode in ("YCbCr", "RGBX"):
+        image = image.convert("RGB")
+    elif image.mode == "P" or (image.has_transparency_data and image.mode not in ("RGBA", "LA")):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     alpha = image.getchannel("A") if image.mode in ("RGBA", "LA") else None
     colors = image if alpha is None else image.convert(image.mode[:-1])

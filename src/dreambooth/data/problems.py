@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from dreambooth.errors import PhotoError
 
 __all__ = ["PROBLEM_COLUMNS", "PhotoProblem", "problem_rows", "raise_if_errors"]
+
+_MOST_ROWS = 6
 
 PROBLEM_COLUMNS = ("file", "problem", "what to do")
 """Headings of the rows that `problem_rows` gives."""
@@ -29,9 +32,26 @@ class PhotoProblem:
 
 
 def problem_rows(problems: Iterable[PhotoProblem]) -> list[tuple[str, str, str]]:
-    """Rows (file, problem, what to do) for one table: all errors, then all warnings, each in the order given."""
+    """Rows (file, problem, what to do) for one table: all errors, then all warnings, each in the order given.
+
+    Many files of one folder with the same warning have one row.
+    """
     ordered = sorted(problems, key=lambda problem: problem.severity != "error")
-    return [(str(problem.path), f"{problem.severity}: {problem.message}", problem.advice) for problem in ordered]
+    same = Counter(_same(problem) for problem in ordered)
+    rows: dict[PhotoProblem, tuple[str, str, str]] = {}
+    for problem in ordered:
+        place, num = str(problem.path), same[_same(problem)]
+        if problem.severity == "warning" and num > _MOST_ROWS:
+            place = f"{num} files in {problem.path.parent}, such as {problem.path.name}"
+            rows.setdefault(_same(problem), (place, f"warning: {problem.message}", problem.advice))
+        else:
+            rows[problem] = (place, f"{problem.severity}: {problem.message}", problem.advice)
+    return list(rows.values())
+
+
+def _same(problem: PhotoProblem) -> PhotoProblem:
+    """The same for all files of a folder with the same problem."""
+    return replace(problem, path=problem.path.parent)
 
 
 def raise_if_errors(problems: Iterable[PhotoProblem]) -> None:

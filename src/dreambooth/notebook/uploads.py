@@ -38,7 +38,7 @@ def ask_for_photos(folder: str | Path, *, resolution: int = 512) -> None:
     if widgets is None:
         show(photo_report(place, resolution=resolution))
         return
-    button = widgets.FileUpload(multiple=True, accept="image/*,.txt", description="Upload photos")
+    button = widgets.FileUpload(multiple=True, accept="image/*,.heic,.heif,.txt,.caption", description="Upload photos")
     show(button)
     area = Area(photo_report(place, resolution=resolution))
 

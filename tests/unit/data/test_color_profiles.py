@@ -6,6 +6,7 @@ import io
 import struct
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image, ImageCms
 
@@ -70,6 +71,18 @@ def test_other_modes_of_colors_and_their_alpha(mode: str) -> None:
     pixels = decoded(image if mode == "RGBA" else image.quantize(4), "PNG", profile(P3))
     assert pixels.shape == (16, 16, 4) and pixels[8, 2, 3] == 0 and pixels[8, 12, 3] == 255
     assert np.abs(pixels[8, 12, :3].astype(int) - shown((200, 60, 40), P3)).max() <= 3
+
+
+def test_a_tiff_that_stores_brightness_and_two_colors() -> None:
+    image = Image.new("RGB", (16, 16), (180, 80, 90)).convert("YCbCr")
+    pixels = decoded(image, "TIFF", profile(P3))
+    assert np.abs(pixels[8, 8].astype(int) - shown((180, 80, 90), P3)).max() <= 5
+
+
+def test_photos_of_an_iphone_have_wide_colors() -> None:
+    pillow_heif.register_heif_opener()
+    pixels = decoded(Image.new("RGB", (64, 64), (200, 60, 40)), "HEIF", profile(P3))
+    assert np.abs(pixels[32, 32].astype(int) - shown((200, 60, 40), P3)).max() <= 6
 
 
 def test_grey_with_a_curve_of_its_own() -> None:

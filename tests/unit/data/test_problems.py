@@ -22,6 +22,15 @@ def test_rows_show_errors_first_and_keep_the_order() -> None:
     assert len(PROBLEM_COLUMNS) == len(rows[0])
 
 
+def test_many_files_with_one_warning_have_one_row() -> None:
+    many = [PhotoProblem(Path(f"a/{index}.npz"), "warning", "is not an image; skipped", "Nothing.") for index in range(20)]
+    few = [PhotoProblem(Path(f"b/{index}.npz"), "warning", "is not an image; skipped", "Nothing.") for index in range(3)]
+    errors = [PhotoProblem(Path(f"c/{index}.jpg"), "error", "is empty", "Copy it.") for index in range(20)]
+    rows = problem_rows([*many, *few, *errors])
+    assert len(rows) == 20 + 1 + 3
+    assert rows[20] == ("20 files in a, such as 0.npz", "warning: is not an image; skipped", "Nothing.")
+
+
 def test_all_errors_are_raised_together() -> None:
     with pytest.raises(PhotoError) as caught:
         raise_if_errors([FIRST, WARNING, SECOND])
