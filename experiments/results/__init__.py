@@ -1,1 +1,1 @@
-"""What DreamBooth does to the embedded model, by the scores that the program itself measures and chooses by."""
+"""Measures what DreamBooth does to the bundled model, with the scores that the program itself reports and selects by."""

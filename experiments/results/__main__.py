@@ -1,4 +1,4 @@
-"""`python -m experiments.results`: every number, table and picture of docs/explanation/results.md, made by typed commands."""
+"""`python -m experiments.results`: all numbers, tables and images of docs/explanation/results.md, made with commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 
 def main() -> int:
-    """Make what is asked for; 0 when it is done, 2 when it cannot be."""
+    """Run the requested command; returns 0 on success, 2 on a user error."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     parser = argparse.ArgumentParser(prog="python -m experiments.results", description=__doc__)

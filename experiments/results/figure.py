@@ -1,4 +1,4 @@
-"""One figure of learning rates and steps: the balance and its parts, a panel each, a line for each rate."""
+"""A figure of learning rates and steps: one panel for the balance and each of its parts, one line per rate."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Mapping
 __all__ = ["sweep_figure"]
 
 Lines = Mapping[str, Mapping[int, float]]
-"""Name of a line to its values by step."""
+"""Maps the name of each line to its values by step."""
 
-_COLOURS = ("#3b82c4", "#2f9e6e", "#d97a1e", "#c0487f")
-_MARKS = "#8a8a8a"  # seen on white and on black
+_COLORS = ("#3b82c4", "#2f9e6e", "#d97a1e", "#c0487f")
+_MARKS = "#8a8a8a"  # visible on white and on black
 _STYLE = f"text{{font:12px system-ui,sans-serif;fill:{_MARKS}}}polyline{{fill:none;stroke-width:2}}"
 _WIDTH, _HEIGHT, _LEFT, _TOP, _GAP = 330, 150, 40, 30, 70
 
 
 def sweep_figure(panels: Mapping[str, Lines]) -> str:
-    """An SVG file's text. Values lie in [0, 1]; all panels have the same steps and lines."""
+    """The text of an SVG file. Values lie in [0, 1]; all panels have the same steps and lines."""
     steps = [step for lines in panels.values() for values in lines.values() for step in values]
     drawn = "".join(
         _panel(title, lines, (column, row), (min(steps), max(steps)))
@@ -28,9 +28,9 @@ def sweep_figure(panels: Mapping[str, Lines]) -> str:
     height = _TOP + rows * (_HEIGHT + _GAP)
     legend = "".join(_name(name, number, height - 12) for number, name in enumerate(names))
     size = f'width="{2 * (_LEFT + _WIDTH) + 30}" height="{height}"'
-    said = html.escape(f"{', '.join(panels)} over steps {min(steps)} to {max(steps)}, for {', '.join(names)}")
+    label = html.escape(f"{', '.join(panels)} over steps {min(steps)} to {max(steps)}, for {', '.join(names)}")
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{said}" {size}>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{label}" {size}>'
         f"<style>{_STYLE}</style>{drawn}{legend}</svg>\n"
     )
 
@@ -51,7 +51,7 @@ def _panel(title: str, lines: Lines, position: tuple[int, int], steps: tuple[int
         return f"{x:.1f},{y:.1f}"
 
     drawn = "".join(
-        f'<polyline stroke="{_COLOURS[number % len(_COLOURS)]}" points="{" ".join(at(*one) for one in sorted(line.items()))}"/>'
+        f'<polyline stroke="{_COLORS[number % len(_COLORS)]}" points="{" ".join(at(*xy) for xy in sorted(line.items()))}"/>'
         for number, line in enumerate(lines.values())
     )
     box = f'<rect x="{left}" y="{top}" width="{_WIDTH}" height="{_HEIGHT}" fill="none" stroke="{_MARKS}" stroke-width=".5"/>'
@@ -70,5 +70,5 @@ def _panel(title: str, lines: Lines, position: tuple[int, int], steps: tuple[int
 
 def _name(name: str, number: int, y: int) -> str:
     x = _LEFT + number * 160
-    dot = f'<circle cx="{x + 4}" cy="{y - 4}" r="4" fill="{_COLOURS[number % len(_COLOURS)]}"/>'
+    dot = f'<circle cx="{x + 4}" cy="{y - 4}" r="4" fill="{_COLORS[number % len(_COLORS)]}"/>'
     return f'{dot}<text x="{x + 14}" y="{y}">{html.escape(name)}</text>'

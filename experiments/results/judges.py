@@ -1,6 +1,6 @@
-"""How far the judges can be trusted: what they read from fresh renderings, whose truth is known.
+"""How reliable CLIP and the judge are: their accuracy on new renderings, whose contents are known.
 
-CLIP reads as it is asked elsewhere, by the text that a picture is nearest to; the judge answers by itself.
+CLIP is used as elsewhere: it picks the text nearest to an image. The judge classifies directly.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _SEED = 271828
 
 @dataclass(frozen=True)
 class Question:
-    """One thing to be read, and the text for each answer about a scene; everything else in the texts is true."""
+    """An attribute to classify, and a text per possible answer for a scene; the rest of each text is true."""
 
     attribute: str
-    """Of the judge."""
+    """Name of the attribute in the judge."""
     answers: Sequence[str]
     text: Callable[[Scene, str], str]
     truth: Callable[[Scene], str]
@@ -75,25 +75,25 @@ QUESTIONS: Mapping[str, Question] = {
         bool,
     ),
 }
-"""What is asked about every picture, by its name in the table."""
+"""The attributes classified in every image, by their recorded names."""
 
 
 def measure_judges(place: Place, scale: Scale) -> dict[str, Any]:
-    """The share of right answers to each question, of CLIP and of the judge, and what luck would give."""
+    """The share of right answers by CLIP and by the judge for each attribute, and the share expected by chance."""
     scenes = [random_scene(np.random.default_rng([_SEED, index])) for index in range(scale.num_renderings)]
-    pixels_NCHW = torch.stack([torch.from_numpy(render(one, SIDE)).permute(2, 0, 1).float() / 255 for one in scenes])
+    pixels_NCHW = torch.stack([torch.from_numpy(render(scene, SIDE)).permute(2, 0, 1).float() / 255 for scene in scenes])
     encoders = judges_in(place.output / "features")
-    found = {}
+    record = {}
     for name, question in QUESTIONS.items():
         rows = [row for row, scene in enumerate(scenes) if question.is_asked(scene)]
-        asked, pictures = [scenes[row] for row in rows], pixels_NCHW[rows]
-        found[name] = {
-            "CLIP": _share(question, asked, _by_clip(encoders, question, asked, pictures), name),
-            "judge": _share(question, asked, _by_the_judge(question, pictures), name),
+        chosen, pictures = [scenes[row] for row in rows], pixels_NCHW[rows]
+        record[name] = {
+            "CLIP": _share(question, chosen, _by_clip(encoders, question, chosen, pictures), name),
+            "judge": _share(question, chosen, _by_the_judge(question, pictures), name),
             "luck": 1 / len(question.answers),
             "pictures": len(rows),
         }
-    return found
+    return record
 
 
 def _by_clip(encoders: Encoders, question: Question, scenes: Sequence[Scene], pixels_NCHW: Tensor) -> list[str]:

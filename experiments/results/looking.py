@@ -1,6 +1,6 @@
-"""Pictures of a model by prompt, the judges that look at them, and numbers with their intervals.
+"""Images of a model by prompt, the encoders that compare them, and means with confidence intervals.
 
-Shapes: P prompts, S pictures of each, N pictures, C channels, H and W sizes in pixels, D widths of features.
+Shapes: P prompts, S images per prompt, N images, C channels, H and W sizes in pixels, D widths of features.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures of many models, which are kept; picture k of every prompt and model starts from noise k of `seed`."""
+    """Images of many models, cached in a folder; image k of every prompt and model starts from noise k of `seed`."""
 
     folder: Path
     sampling_steps: int
     seed: int
 
     def shown(self, model: str, prompts: Sequence[str], num: int) -> Tensor:
-        """`num` pictures of each prompt, (P, S, 3, H, W) in [0, 1]; `model` is a file, a run folder or toybox."""
+        """`num` images per prompt, (P, S, 3, H, W) in [0, 1]; `model` is a file, a run folder or toybox."""
         sample = SampleSettings(
             steps=self.sampling_steps,
             guidance_scale=usual_guidance_scale(is_toybox=True),
@@ -59,7 +59,7 @@ class Gallery:
 
 
 def judges_in(folder: Path) -> Encoders:
-    """The embedded encoders, which keep features in a folder."""
+    """The bundled encoders, which cache features in a folder."""
     return choose_encoders(EvaluationSettings(), side=SIDE, is_toybox=True, device=_CPU, cache=folder)
 
 
@@ -76,11 +76,11 @@ def photo_pixels(folder: Path) -> Tensor:
 
 
 def number(values_PS: Tensor, key: str) -> dict[str, float | None]:
-    """A mean over prompts and pictures with its interval."""
+    """The mean over prompts and images, with its confidence interval; `key` seeds the bootstrap."""
     low, high = bootstrap_interval(values_PS, seed=_SEED, key=key) or (None, None)
     return {"value": float(values_PS.double().mean()), "low": low, "high": high}
 
 
-def over_subjects(ones: Sequence[dict[str, Any]], key: str) -> dict[str, float | None]:
-    """The mean over subjects of numbers; its interval is that of drawing other subjects."""
-    return number(torch.tensor([[one["value"]] for one in ones]), key)
+def over_subjects(scores: Sequence[dict[str, Any]], key: str) -> dict[str, float | None]:
+    """The mean of scores over subjects; its interval comes from resampling subjects."""
+    return number(torch.tensor([[score["value"]] for score in scores]), key)

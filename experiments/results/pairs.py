@@ -1,4 +1,4 @@
-"""Two subjects in one model: learned one after the other, and both at once."""
+"""Two subjects in one model: trained one after the other, and both at once."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ MODELS = {
     "first, then second": ("consecutive", "consecutive"),
     "both at once": ("joint", "joint"),
 }
-"""What is compared, to the runs that show the first and the second subject."""
+"""Maps each method to the runs with the first and the second subject."""
 
 _SEED = 42
 
 
 def measure_pair(place: Place, scale: Scale, pair: Pair) -> dict[str, Any]:
-    """DINO and CLIP-I of both subjects in every model, PRES of their classes, and which one pictures are most like."""
+    """DINO and CLIP-I of both subjects in every model, PRES of their classes, and which subject images resemble most."""
     encoders, folder = judges_in(place.output / "features"), place.of_pair(pair)
     gallery = Gallery(place.output / "pictures", scale.sampling_steps, _SEED)
     photos = [photo_pixels(place.photos(name)) for name in pair.subjects]
-    dino_photos = [encoders.features(encoders.dino, one) for one in photos]
-    clip_photos = [encoders.features(encoders.clip, one) for one in photos]
-    found: dict[str, Any] = {"pair": list(pair.subjects), "models": {}}
+    dino_photos = [encoders.features(encoders.dino, pixels) for pixels in photos]
+    clip_photos = [encoders.features(encoders.clip, pixels) for pixels in photos]
+    record: dict[str, Any] = {"pair": list(pair.subjects), "models": {}}
     for title, runs in MODELS.items():
         subjects, generated = {}, []
         for number_of, (name, run) in enumerate(zip(pair.subjects, runs, strict=True)):
             word = subject_look(name).class_word
             prompts = [
-                f"photo of a {TOKENS[number_of]} {word}{where}" for where in ("", *(f" {one}" for one in PLACES.values()))
+                f"photo of a {TOKENS[number_of]} {word}{where}"
+                for where in ("", *(f" {place_words}" for place_words in PLACES.values()))
             ]
             pictures_PSCHW = gallery.shown(str(folder / run), prompts, scale.num_images)
             class_SCHW = gallery.shown(str(folder / run), [f"photo of a {word}"], scale.num_class_images)[0]
@@ -50,12 +51,12 @@ def measure_pair(place: Place, scale: Scale, pair: Pair) -> dict[str, Any]:
                 "CLIP-I": _by_prompt(subject_cosines(clip_ND, clip_photos[number_of]), pictures_PSCHW),
                 "PRES": subject_cosines(encoders.features(encoders.dino, class_SCHW), dino_photos[number_of])[None],
             }
-            subjects[name] = {measure: number(one_PS, measure) for measure, one_PS in values.items()}
-        found["models"][title] = {
+            subjects[name] = {measure: number(values_PS, measure) for measure, values_PS in values.items()}
+        record["models"][title] = {
             "subjects": subjects,
             "confusion": confusion_matrix(generated, dino_photos).tolist(),
         }
-    return found
+    return record
 
 
 def _by_prompt(values_N: Tensor, pictures_PSCHW: Tensor) -> Tensor:

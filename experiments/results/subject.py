@@ -1,6 +1,6 @@
-"""What one subject shows: that it was learned, what became of its class, and whether prompts still change it.
+"""Measures one subject: how well it was learned, how its class changed, and whether prompts still work.
 
-Shapes: S pictures of each prompt, P prompts, C channels, H and W sizes in pixels.
+Shapes: S images per prompt, P prompts, C channels, H and W sizes in pixels.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from experiments.toybox.count import answers_about
 __all__ = ["BASE", "WITH", "WITHOUT", "Shown", "measure_subject", "models_of", "show", "values_of"]
 
 BASE, WITH, WITHOUT = "base model", "prior weight 1", "prior weight 0"
-_SEED = 42  # the benchmark's, so its pictures serve here as well
+_SEED = 42  # the benchmark's, so that its images can be reused
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a model makes of one subject; all pixels in [0, 1]."""
+    """Images of one subject by a model; all pixels in [0, 1]."""
 
     plain_SCHW: Tensor
     """The subject without anything else."""
     places_PSCHW: Tensor
     """In every place."""
-    colours_PSCHW: Tensor
-    """In four colours."""
+    colors_PSCHW: Tensor
+    """In four colors."""
     class_SCHW: Tensor
     """The class alone."""
 
 
 def measure_subject(place: Place, scale: Scale, name: str) -> dict[str, Any]:
-    """Numbers of the base model and of both trained ones, and differences between them, picture by picture."""
+    """Scores of the base model and both trained models, and their differences, image by image."""
     word, encoders = subject_look(name).class_word, judges_in(place.output / "features")
     photos_NCHW = photo_pixels(place.photos(name))
     models = models_of(place, name)
     shown = {kind: show(place, scale, model, word, "" if kind == BASE else TOKENS[0]) for kind, model in models.items()}
-    values = {kind: values_of(encoders, one, shown[BASE], photos_NCHW, word) for kind, one in shown.items()}
+    values = {kind: values_of(encoders, images, shown[BASE], photos_NCHW, word) for kind, images in shown.items()}
     return {
         "subject": name,
         "class_word": word,
@@ -58,7 +58,8 @@ def measure_subject(place: Place, scale: Scale, name: str) -> dict[str, Any]:
             for title, encoder in (("DINO", encoders.dino), ("CLIP-I", encoders.clip))
         },
         "measures": {
-            kind: {measure: number(found_PS, measure) for measure, found_PS in one.items()} for kind, one in values.items()
+            kind: {measure: number(values_PS, measure) for measure, values_PS in measures.items()}
+            for kind, measures in values.items()
         },
         "learned": _differences(values[WITH], values[BASE], ("DINO", "CLIP-I", "DINO in places")),
         "kept": _differences(values[WITH], values[WITHOUT], ("PRES", "drift", "DIV")),
@@ -66,7 +67,7 @@ def measure_subject(place: Place, scale: Scale, name: str) -> dict[str, Any]:
 
 
 def models_of(place: Place, name: str) -> dict[str, str]:
-    """The base model and the two that learned the subject."""
+    """The base model and the two models trained on the subject."""
     return {
         BASE: EMBEDDED_MODEL,
         WITH: str(place.learned_with_prior(name, 1)),
@@ -75,24 +76,24 @@ def models_of(place: Place, name: str) -> dict[str, str]:
 
 
 def show(place: Place, scale: Scale, model: str, class_word: str, token: str) -> Shown:
-    """Let a model show the subject; without a token its class."""
+    """Generate a model's images of the subject; without a token, of its class."""
     gallery, words = Gallery(place.output / "pictures", scale.sampling_steps, _SEED), f"{token} {class_word}".strip()
     few, many = scale.num_images, scale.num_class_images
     return Shown(
         gallery.shown(model, [f"photo of a {words}"], many)[0],
         gallery.shown(model, [f"photo of a {words} {where}" for where in PLACES.values()], few),
-        gallery.shown(model, [f"photo of a {colour} {words}" for colour in TOYBOX_COLOURS], few),
+        gallery.shown(model, [f"photo of a {color} {words}" for color in TOYBOX_COLOURS], few),
         gallery.shown(model, [f"photo of a {class_word}"], many)[0],
     )
 
 
 def values_of(encoders: Encoders, shown: Shown, base: Shown, photos_NCHW: Tensor, word: str) -> dict[str, Tensor]:
-    """Every measure picture by picture, (prompts, pictures of each); `base` are the base model's pictures of the class."""
+    """Every score image by image, (prompts, images per prompt); `base` are the base model's images of the class."""
     dino, clip = encoders.dino, encoders.clip
     dino_photos, clip_photos = encoders.features(dino, photos_NCHW), encoders.features(clip, photos_NCHW)
     places_NCHW = shown.places_PSCHW.flatten(0, 1)
-    class_features, base_features = (encoders.features(dino, one.class_SCHW) for one in (shown, base))
-    assert encoders.distance is not None, "the embedded judges have one"
+    class_features, base_features = (encoders.features(dino, images.class_SCHW) for images in (shown, base))
+    assert encoders.distance is not None, "the bundled encoders have a distance"
     num_each = shown.places_PSCHW.shape[1]
     return {
         "DINO": subject_cosines(encoders.features(dino, shown.plain_SCHW), dino_photos)[None],
@@ -103,28 +104,28 @@ def values_of(encoders: Encoders, shown: Shown, base: Shown, photos_NCHW: Tensor
         "DIV": div_parts(encoders.distance.between(shown.class_SCHW)[None]),
         "place by CLIP": _by_clip(encoders, shown.places_PSCHW, [f"photo of a {word} {where}" for where in PLACES.values()]),
         "place by the judge": _by_the_judge(shown.places_PSCHW, "place", list(PLACES)),
-        "colour by CLIP": _by_clip(encoders, shown.colours_PSCHW, [f"photo of a {colour} {word}" for colour in TOYBOX_COLOURS]),
-        "colour by the judge": _by_the_judge(shown.colours_PSCHW, "primary", TOYBOX_COLOURS),
+        "colour by CLIP": _by_clip(encoders, shown.colors_PSCHW, [f"photo of a {color} {word}" for color in TOYBOX_COLOURS]),
+        "colour by the judge": _by_the_judge(shown.colors_PSCHW, "primary", TOYBOX_COLOURS),
     }
 
 
 def _by_clip(encoders: Encoders, pictures_PSCHW: Tensor, texts: Sequence[str]) -> Tensor:
-    """Which pictures are nearest to their own text of all, (P, S) of 0 and 1."""
+    """Which images are nearest to their own text, (P, S) of 0 and 1."""
     likeness_NP = cosines(encoders.features(encoders.clip, pictures_PSCHW.flatten(0, 1)), encoders.clip.encode_text(texts))
     return _right(likeness_NP.argmax(dim=1), list(range(len(texts))), pictures_PSCHW)
 
 
 def _by_the_judge(pictures_PSCHW: Tensor, attribute: str, words: Sequence[str]) -> Tensor:
-    """In which pictures the judge reads the word that was asked for, of all that it knows, (P, S) of 0 and 1."""
+    """For which images the judge's class is the word in the prompt, among all its classes, (P, S) of 0 and 1."""
     answers = answers_about(load_judge(JUDGE_FILE), pictures_PSCHW.flatten(0, 1))[attribute]
     return _right(answers.argmax(dim=1), [ATTRIBUTES[attribute].index(word) for word in words], pictures_PSCHW)
 
 
-def _right(found_N: Tensor, asked: Sequence[int], pictures_PSCHW: Tensor) -> Tensor:
+def _right(answers_N: Tensor, expected: Sequence[int], pictures_PSCHW: Tensor) -> Tensor:
     num_prompts, num_each = pictures_PSCHW.shape[:2]
-    return (found_N.view(num_prompts, num_each) == torch.tensor(asked)[:, None]).double()
+    return (answers_N.view(num_prompts, num_each) == torch.tensor(expected)[:, None]).double()
 
 
-def _differences(one: Mapping[str, Tensor], other: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Any]:
-    """Of pictures from the same noise, so what the noise does to both falls out."""
-    return {name: number(one[name] - other[name], name) for name in names}
+def _differences(first: Mapping[str, Tensor], second: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Any]:
+    """Differences between images from the same noise, which cancels the effect of the noise."""
+    return {name: number(first[name] - second[name], name) for name in names}

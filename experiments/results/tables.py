@@ -1,4 +1,4 @@
-"""What was found, as the tables of docs/explanation/results.md."""
+"""The results, as the tables of docs/explanation/results.md."""
 
 from __future__ import annotations
 
@@ -15,28 +15,42 @@ __all__ = ["as_markdown"]
 ModelScores = Mapping[str, Any]
 
 
+_TITLES = {
+    "colour by CLIP": "color by CLIP",
+    "colour by the judge": "color by the judge",
+    "colour of plain objects": "color of plain objects",
+    "pattern of others": "pattern of other objects",
+}
+"""Table titles of measures whose recorded names differ; those also seed the bootstrap, so they stay as they are."""
+
+
 def as_markdown(record: ModelScores) -> str:
-    """All tables below each other."""
+    """All tables, one after another."""
     subjects, choices = record["subjects"], record["choices"]
     parts = [
-        ("What the judges read", _encoders(record["judges"])),
+        ("How reliable CLIP and the judge are", _encoders(record["judges"])),
         ("The subject is learned", _learned(subjects)),
         ("The class is kept", _kept(subjects)),
-        ("Prompts still change it", _edited(subjects)),
+        ("Prompts still work", _edited(subjects)),
         *((f"The chosen checkpoint, {last} steps", _chosen(choices, last)) for last in record["budgets"]),
         ("Learning rate and steps", _rates(record["rates"])),
         *((" and ".join(pair["pair"]), _pair(pair)) for pair in record["pairs"]),
-        *((f"{' and '.join(pair['pair'])}: taken for", _confusion(pair)) for pair in record["pairs"]),
+        *((f"{' and '.join(pair['pair'])}: identified as", _confusion(pair)) for pair in record["pairs"]),
     ]
     return "\n".join(f"## {title}\n\n{table}\n" for title, table in parts)
 
 
-def _encoders(found: ModelScores) -> str:
+def _encoders(attributes: ModelScores) -> str:
     rows = [
-        (name, str(one["pictures"]), *(_text(one[judge], is_share=True) for judge in ("CLIP", "judge")), f"{one['luck']:.0%}")
-        for name, one in found.items()
+        (
+            _TITLES.get(name, name),
+            str(attribute["pictures"]),
+            *(_text(attribute[reader], is_share=True) for reader in ("CLIP", "judge")),
+            f"{attribute['luck']:.0%}",
+        )
+        for name, attribute in attributes.items()
     ]
-    return _table(("", "pictures", "CLIP", "judge", "luck"), rows)
+    return _table(("", "images", "CLIP", "judge", "chance"), rows)
 
 
 def _learned(subjects: Sequence[ModelScores]) -> str:
@@ -57,7 +71,7 @@ def _learned_cells(one: ModelScores) -> Iterable[str]:
 
 
 def _kept(subjects: Sequence[ModelScores]) -> str:
-    titles = ("", *(f"{name}, {kind}" for name in ("PRES", "drift", "DIV") for kind in ("base", "1", "0", "1 less 0")))
+    titles = ("", *(f"{name}, {kind}" for name in ("PRES", "drift", "DIV") for kind in ("base", "1", "0", "1 minus 0")))
     rows = []
     for one in subjects:
         cells = []
@@ -85,25 +99,25 @@ def _edited(subjects: Sequence[ModelScores]) -> str:
         )
         for one in subjects
     ]
-    return _table(("", *names), rows)
+    return _table(("", *(_TITLES.get(name, name) for name in names)), rows)
 
 
 def _chosen(choices: Sequence[ModelScores], last: int) -> str:
-    by = [f"by {num}" for num in CHOOSING]
+    by = {f"by {num}": f"{num} per prompt" for num in CHOOSING}
     titles = (
         "",
         "last step",
-        *(f"{one}: {what}" for one in by for what in ("step", "balance", "less last")),
-        "would have ended at",
+        *(f"{title}: {what}" for title in by.values() for what in ("step", "balance", "minus last")),
+        "early stop at",
     )
     rows = []
-    for one in choices:
-        found = one[str(last)]
-        cells = [_text(found["last"])]
-        for choice in (found[name] for name in by):
+    for subject in choices:
+        run = subject[str(last)]
+        cells = [_text(run["last"])]
+        for choice in (run[name] for name in by):
             cells += [str(choice["chosen"]), _text(choice["balance"]), _text(choice["gain"])]
-        ended = found["would have ended at"]
-        rows.append((one["subject"], *cells, "" if ended is None else str(ended)))
+        ended = run["would have ended at"]
+        rows.append((subject["subject"], *cells, "" if ended is None else str(ended)))
     means = [_mean(choices, str(last), "last")]
     for name in by:
         means += ["", *(_mean(choices, str(last), name, what) for what in ("balance", "gain"))]
@@ -137,29 +151,29 @@ def _confusion(pair: ModelScores) -> str:
     return _table(("", *pair["pair"]), rows)
 
 
-def _mean(ones: Sequence[ModelScores], *path: str, is_share: bool = False) -> str:
-    found = []
-    for one in ones:
-        value: Any = one
+def _mean(subjects: Sequence[ModelScores], *path: str, is_share: bool = False) -> str:
+    values = []
+    for subject in subjects:
+        value: Any = subject
         for key in path:
             value = value[key]
-        found.append(value)
-    return _text(over_subjects(found, path[-1]), is_share=is_share)
+        values.append(value)
+    return _text(over_subjects(values, path[-1]), is_share=is_share)
 
 
-def _plain(one: ModelScores) -> str:
-    return _rounded(one["value"])
+def _plain(score: ModelScores) -> str:
+    return _rounded(score["value"])
 
 
 def _rounded(value: float) -> str:
-    return f"{round(value, 2) + 0.0:.2f}"  # + 0.0: a rounding error below zero is not shown as -0.00
+    return f"{round(value, 2) + 0.0:.2f}"  # + 0.0: avoids -0.00 for a negative rounding error
 
 
-def _text(one: ModelScores, *, is_share: bool = False) -> str:
+def _text(score: ModelScores, *, is_share: bool = False) -> str:
     text = "{:.0%}".format if is_share else _rounded
-    if one["low"] is None:
-        return text(one["value"])
-    return f"{text(one['value'])} [{text(one['low'])}, {text(one['high'])}]"
+    if score["low"] is None:
+        return text(score["value"])
+    return f"{text(score['value'])} [{text(score['low'])}, {text(score['high'])}]"
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,6 +1,6 @@
-"""`results`: every number of docs/explanation/results.md, from runs that are made by the commands that a user types.
+"""`results`: all numbers of docs/explanation/results.md, from runs made with the commands that a user would type.
 
-What is done is not done again: the same command goes on where it was stopped.
+Finished work is not repeated: the same command resumes where it was stopped.
 """
 
 from __future__ import annotations
@@ -38,22 +38,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         default=Path("runs/results"),
-        help="folder for runs, pictures, tables and the figure; about 20 GB (default: %(default)s)",
+        help="folder for runs, images, tables and the figure; about 20 GB (default: %(default)s)",
     )
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes of one thread each (default: all cores)")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="number of processes with one thread each (default: all cores)"
+    )
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Do everything at full scale."""
+    """Run everything at full scale."""
     measure_all(arguments.output.expanduser().absolute(), FULL, workers=arguments.workers)
 
 
 def measure_all(output: Path, scale: Scale, *, workers: int) -> dict[str, Any]:
-    """Make the runs, measure them, and write numbers, tables, figure and pictures into `output`; the numbers."""
+    """Make and measure the runs, and write the numbers, tables, figure and images into `output`. Returns the numbers."""
     place = Place(output)
     output.mkdir(parents=True, exist_ok=True)
     for name in scale.subjects:
-        place.photos(name)  # before several processes want them
+        place.photos(name)  # before several processes need them
     _do([(learn_with_prior, (place, scale, weight)) for weight in (1, 0)], workers)
     _do([(learn_at_rates, (place, scale, name)) for name in scale.subjects], workers)
     _do([(learn_pair, (place, scale, pair)) for pair in scale.pairs], workers)
@@ -70,17 +72,17 @@ def measure_all(output: Path, scale: Scale, *, workers: int) -> dict[str, Any]:
     write_text(output / "results.md", as_markdown(record))
     write_text(output / "sweep.svg", sweep_figure(record["rates"]))
     write_sheet(place, scale)
-    say(f"Wrote results.json, results.md, sweep.svg and sheet.png into {output}")
+    say(f"Wrote results.json, results.md, sweep.svg and sheet.png to {output}")
     return record
 
 
 def _do(jobs: Sequence[Job], workers: int) -> list[Any]:
-    """The answers of all jobs, in their order; several at a time, with one thread each."""
+    """The results of all jobs, in order; runs several at a time, with one thread each."""
     if workers == 1:
         return [do(*arguments) for do, arguments in jobs]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_with_one_thread) as pool:
-        return [one.result() for one in [pool.submit(do, *arguments) for do, arguments in jobs]]
+        return [future.result() for future in [pool.submit(do, *arguments) for do, arguments in jobs]]
 
 
 def _with_one_thread() -> None:
@@ -89,15 +91,15 @@ def _with_one_thread() -> None:
 
 
 def _rates(place: Place, scale: Scale) -> dict[str, dict[str, dict[int, float]]]:
-    """Balance, fidelity, prompt and prior to the rates to the mean over subjects by step."""
+    """Maps balance, fidelity, prompt and prior to rates, and these to the mean over subjects by step."""
     panels: dict[str, dict[str, dict[int, float]]] = {}
     for rate in scale.rates:
         histories = [scored_steps(place.at_rate(name, rate)) for name in scale.rate_subjects]
         steps = [step for step in sorted(histories[0]) if step <= scale.rate_steps]
         for part in histories[0][steps[0]]:
             means = {step: _mean_of(histories, step, part) for step in steps}
-            line = {step: one for step, one in means.items() if one is not None}
-            if line:  # else these judges cannot tell the base model from the photos by any measure of this part
+            line = {step: mean for step, mean in means.items() if mean is not None}
+            if line:  # otherwise no score of this part distinguishes the base model from the photos
                 panels.setdefault(part, {})[_name(rate)] = line
     return panels
 
@@ -107,5 +109,5 @@ def _name(rate: float) -> str:
 
 
 def _mean_of(histories: Sequence[Mapping[int, Mapping[str, float | None]]], step: int, part: str) -> float | None:
-    values = [one for history in histories if (one := history[step][part]) is not None]
+    values = [value for history in histories if (value := history[step][part]) is not None]
     return sum(values) / len(values) if values else None
