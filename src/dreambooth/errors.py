@@ -58,8 +58,11 @@ class TrainingError(DreamboothError):
     """Training stopped before the update: a value was not finite, or memory or disk space ran out."""
 
 
-class Interrupted(Exception):  # noqa: N818 - a request, not an error
+class Interrupted(BaseException):
     """The user stopped the work (Ctrl-C, SIGTERM); everything that can be saved has been saved.
+
+    Like KeyboardInterrupt it is no Exception, since it may be raised anywhere: a library that turns any Exception of a file or
+    of an import into an error of its own would report a damaged file instead.
 
     `text` says what was saved and how to resume; `exit_code` is 128 + the signal number, as in shells.
     """

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from dreambooth.errors import DreamboothError, Interrupted, SettingsError
 from dreambooth.files import is_no_room
+from dreambooth.runtime.interrupts import Interrupts
 
 __all__ = ["ENVIRONMENT", "arguments_in_utf8", "hush_libraries", "run_command", "set_environment"]
 
@@ -42,7 +43,8 @@ def run_command(work: Callable[[], None]) -> int:
     set_environment()
     _tolerate_odd_letters()
     try:
-        work()
+        with Interrupts(lambda: "Stopped."):
+            work()
         if sys.stdout is not None:  # None when the process has no stdout
             sys.stdout.flush()
     except DreamboothError as error:

@@ -21,10 +21,17 @@ from types import FrameType
 
 from dreambooth.errors import Interrupted
 
-__all__ = ["Interrupts", "process_survives"]
+__all__ = ["Interrupts", "process_survives", "raise_if_interrupted"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _survives = False
+_current: Interrupts | None = None
+
+
+def raise_if_interrupted() -> None:
+    """Raise Interrupted if a stop was requested and lost on its way; loops of slow work call it in every turn."""
+    if _current is not None and _current._was_raised:
+        raise _current.error()
 
 
 @contextmanager
@@ -46,19 +53,35 @@ class Interrupts:
         self.requested: signal.Signals | None = None
         self._describe = describe
         self._deferring = False
+        self._was_raised = False
+        self._outer: Interrupts | None = None
         self._heard: SimpleQueue[bool]
         self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Interrupts:
-        """Take over the signals; a no-op outside the main thread, where Python allows no handlers."""
+        """Take over the signals; a no-op outside the main thread, where Python allows no handlers.
+
+        Raises Interrupted for a stop that was requested before, and lost while libraries were loaded.
+        """
+        global _current
+        raise_if_interrupted()
+        self._outer, _current = _current, self
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        """Give the signals back to whoever had them."""
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Give the signals back to whoever had them.
+
+        A stop that was raised in the middle of a library's code may have been swallowed there, or have come out as another
+        error; here it is raised again.
+        """
+        global _current  # noqa: PLW0603
+        _current = self._outer
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        if self._was_raised and not isinstance(error, Interrupted | KeyboardInterrupt | SystemExit):
+            raise self.error() from error
 
     def error(self) -> Interrupted:
         """The exception that ends the command: its exit code follows the shells' rule of 128 + the signal's number.
@@ -96,5 +119,6 @@ class Interrupts:
             os._exit(128 + number)
         self.requested = signal.Signals(number)
         if not self._deferring:
+            self._was_raised = True
             raise self.error()
         self._heard.put(True)

@@ -75,8 +75,8 @@ class OverRay:
             _connect(ray, self.address or _LOCAL)
             if self.needs_gpu and not ray.cluster_resources().get("GPU"):
                 raise SettingsError("Ray found no GPU, and each subject needs one", hint="To work without a GPU: --device cpu")
-            attempt = ray.remote(_attempt).options(
-                num_gpus=1 if self.needs_gpu else 0, max_retries=_MAX_RETRIES, retry_exceptions=[Interrupted]
+            attempt = ray.remote(_remote_attempt).options(
+                num_gpus=1 if self.needs_gpu else 0, max_retries=_MAX_RETRIES, retry_exceptions=[_StoppedError]
             )
             # Ray installs its own signal handler, and aborts if a handler raises while it waits
             with Interrupts(lambda: "Stopped.") as interrupts, interrupts.deferred():
@@ -89,6 +89,10 @@ class OverRay:
                         yield _outcome(ray, reference, running.pop(reference))
         finally:
             ray.shutdown()
+
+
+class _StoppedError(Exception):
+    """A worker was told to stop. Ray retries Exceptions alone."""
 
 
 def has_ray() -> bool:
@@ -107,8 +111,6 @@ def _load_ray() -> Any:
 def _connect(ray: Any, address: str) -> None:
     try:
         ray.init(address=address)
-    except Interrupted:
-        raise
     except Exception as error:  # Ray raises built-in exceptions if it cannot start
         hint = "Give the address of a running cluster, auto for this machine's cluster, or local to start one here."
         raise SettingsError(f"ray is {address!r}: {(str(error) or type(error).__name__).splitlines()[0]}", hint=hint) from error
@@ -122,12 +124,17 @@ def _outcome(ray: Any, done: Any, name: str) -> Outcome:
     return outcome
 
 
+def _remote_attempt(work: Callable[[T], None], name: str, task: T) -> Outcome:
+    try:
+        return _attempt(work, name, task)
+    except Interrupted as stop:
+        raise _StoppedError(stop.text) from None
+
+
 def _attempt(work: Callable[[T], None], name: str, task: T) -> Outcome:
     """Errors concern only this task; a request to stop concerns all tasks."""
     try:
         work(task)
-    except Interrupted:
-        raise
     except DreamboothError as error:
         return Outcome(name, error.text)
     except Exception as error:  # after any error, the other tasks can still run

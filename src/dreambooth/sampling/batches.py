@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from dreambooth.families.components import Components
+from dreambooth.runtime.interrupts import raise_if_interrupted
 from dreambooth.sampling.records import MadePicture, Picture, SamplingOptions
 from dreambooth.sampling.sampler import decode, sample
 
@@ -29,6 +30,7 @@ def make_pictures(
     """
     for start in range(0, len(pictures), batch_size):
         batch = pictures[start : start + batch_size]
+        raise_if_interrupted()
         for state in sample(components, batch, options, device=device, dtype=dtype):
             advance(len(batch))
             if state.is_final:

@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
 from dreambooth.errors import Interrupted
-from dreambooth.runtime.interrupts import Interrupts, process_survives
+from dreambooth.runtime.interrupts import Interrupts, process_survives, raise_if_interrupted
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -64,3 +65,66 @@ def test_the_second_signal_leaves_a_process_that_must_survive() -> None:
     with pytest.raises(KeyboardInterrupt), process_survives(), Interrupts(lambda: "x") as interrupts, interrupts.deferred():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_no_library_takes_a_stop_for_an_error_of_its_own() -> None:
+    def read() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except Exception as error:
+            raise OSError("a damaged file") from error
+
+    with pytest.raises(Interrupted), Interrupts(lambda: "stopped"):
+        read()
+
+
+def test_a_stop_that_came_out_as_another_error_or_not_at_all_is_raised_at_the_end() -> None:
+    def swallow(*, as_error: bool) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except BaseException as error:
+            if as_error:
+                raise ImportError("a library failed to load") from error
+
+    for as_error in (True, False):
+        with pytest.raises(Interrupted, match="stopped"), Interrupts(lambda: "stopped"):
+            swallow(as_error=as_error)
+
+
+def test_slow_work_notices_a_stop_that_was_swallowed() -> None:
+    with pytest.raises(Interrupted, match="inner"), Interrupts(lambda: "outer"), Interrupts(lambda: "inner"):
+        raise_if_interrupted()
+        with suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise_if_interrupted()
+        pytest.fail("the work went on")
+    raise_if_interrupted()
+
+
+def test_a_stop_that_waits_is_left_to_the_caller() -> None:
+    with Interrupts(lambda: "saved") as interrupts, interrupts.deferred():
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise_if_interrupted()
+    assert interrupts.requested is signal.SIGTERM
+
+
+def test_a_stop_that_was_swallowed_before_the_work_began_stops_it() -> None:
+    with pytest.raises(Interrupted, match="command"), Interrupts(lambda: "command"):
+        with suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGINT)
+        with Interrupts(lambda: "recipe"):
+            pytest.fail("the work began")
+
+
+def test_ctrl_c_while_the_command_itself_is_loaded_shows_no_traceback() -> None:
+    program = (
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'dreambooth.cli.main': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from dreambooth.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=20, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

@@ -111,7 +111,7 @@ def test_ray_gives_each_task_a_gpu_and_starts_again_what_was_lost(ray: FakeRay) 
     assert found == [Outcome("b", "- one\n- two"), Outcome("a")], "as they end"
     init, options, shutdown = ray.calls
     assert (init, shutdown) == (("init", "10.0.0.1:6379"), "shutdown")
-    assert options == {"num_gpus": 1, "max_retries": 5, "retry_exceptions": [Interrupted]}
+    assert options == {"num_gpus": 1, "max_retries": 5, "retry_exceptions": [workers._StoppedError]}
 
 
 def test_ray_starts_on_this_machine_when_no_address_is_given(ray: FakeRay) -> None:
