@@ -164,7 +164,8 @@ def make_pictures(
         sample, name, display = settings.sample, settings.base.model, display_for(on_event)
         prompts, device = check_request(sample, writes=writes)
         with process_survives(), Interrupts(lambda: "Stopped while generating images."):
-            base = read_model(name, config=settings.base.config, weights=settings.base.weights)
+            given = settings.base
+            base = read_model(name, config=given.config, weights=given.weights, vae=given.vae)
 
             def built() -> BuiltModel:
                 return keep(lambda: build_model(sample, base, display, name=name, device=device), (device, sample.precision))

@@ -21,15 +21,16 @@ def model_at_strength(asked: BaseModelSettings, blend: StrengthSettings) -> Mode
     model is another.
     """
     if blend.strength == 1:
-        return read_model(asked.model, config=asked.config, weights=asked.weights)
+        return read_model(asked.model, config=asked.config, weights=asked.weights, vae=asked.vae)
     base = _base_of(asked, blend)
-    trained = read_model(asked.model, config=asked.config, weights=asked.weights)
-    return at_strength(trained, read_model(base.model, config=base.config, weights=base.weights), blend.strength)
+    trained = read_model(asked.model, config=asked.config, weights=asked.weights, vae=asked.vae)
+    vae = asked.vae or base.vae  # a VAE that is given belongs to both, and nothing lies between it and itself
+    return at_strength(trained, read_model(base.model, config=base.config, weights=base.weights, vae=vae), blend.strength)
 
 
 def _base_of(asked: BaseModelSettings, blend: StrengthSettings) -> BaseModelSettings:
     if blend.base is not None:
-        return BaseModelSettings(model=blend.base, weights=asked.weights)
+        return BaseModelSettings(model=blend.base, weights=asked.weights, vae=asked.vae)
     path = Path(asked.model).expanduser()
     for folder in (path, path.parent, path.parent.parent):  # the run, a model in it, one of its models/
         if (run := read_remembered_run(folder)) is not None:

@@ -69,7 +69,7 @@ def other_models(run: Path, *, than: int, side: int) -> dict[int, ModelWeights]:
 def _read_base(base: BaseModelSettings, *, is_given: bool) -> ModelWeights:
     """The model to compare with. The path recorded in a run may no longer exist."""
     try:
-        return read_model(base.model, config=base.config, weights=base.weights)
+        return read_model(base.model, config=base.config, weights=base.weights, vae=base.vae)
     except ModelFileError as error:
         if is_given:
             raise

@@ -119,7 +119,7 @@ def _jobs(settings: BenchmarkSettings) -> tuple[dict[str, SubjectJob], dict[str,
     trainings = {one.name: _training(settings, one) for one in subjects}
     training = next(iter(trainings.values()))
     choose_device(settings.device)
-    base = read_model(training.base.model, config=training.base.config, weights=training.base.weights)
+    base = read_model(training.base.model, config=training.base.config, weights=training.base.weights, vae=training.base.vae)
     side = training.views.resolution or base.family.resolution
     is_toybox = draws_toybox(base.made_for(side))
     evaluation = _evaluation(settings, is_toybox=is_toybox)

@@ -140,7 +140,7 @@ def _scores(job: SubjectJob, display: Display) -> dict[str, Any]:
 
 
 def _how_to_read(training: TrainSettings) -> dict[str, Any]:
-    return {"config": training.base.config, "weights": training.base.weights}
+    return {"config": training.base.config, "weights": training.base.weights, "vae": training.base.vae}
 
 
 def _evaluation_target(job: SubjectJob) -> EvaluationTarget:

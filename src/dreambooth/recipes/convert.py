@@ -47,7 +47,7 @@ def convert(settings: ConvertSettings, display: Display) -> Conversion:
     form = _form(destination, settings.to)
     if destination.exists():
         raise ModelFileError(f"{destination}: already exists", hint="Choose another name, or remove it first.")
-    source = BaseModelSettings(model=settings.source, config=settings.config, weights=settings.weights)
+    source = BaseModelSettings(model=settings.source, config=settings.config, weights=settings.weights, vae=settings.vae)
     read = model_at_strength(source, settings.blend)
     dtype = None if settings.dtype is None else STORAGE_DTYPES[settings.dtype]
     _check_room(destination, _num_bytes(read, dtype))

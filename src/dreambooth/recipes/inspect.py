@@ -39,7 +39,7 @@ def inspect_model(settings: InspectSettings, display: Display) -> InspectResult:
     if settings.model is not None:
         from dreambooth.weights.read import read_model  # loads torch, which inspecting a word does not need
 
-        read = read_model(settings.model, config=settings.config, weights=settings.weights)
+        read = read_model(settings.model, config=settings.config, weights=settings.weights, vae=settings.vae)
         report = read.report
         _show_model(read, display)
     tokens = tuple(describe_token(word) for word in settings.token)

@@ -108,7 +108,7 @@ def _family(base: PlannedModelSettings, display: Display) -> Family:
     if base.model is None:
         display.say("No --model given: planning for a full-size Stable Diffusion 1.")
         return full_size_stable_diffusion_1()
-    return read_model(base.model, config=base.config, weights=base.weights).family
+    return read_model(base.model, config=base.config, weights=base.weights, vae=base.vae).family
 
 
 def _place(settings: PlanSettings) -> _Place:

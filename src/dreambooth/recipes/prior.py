@@ -49,7 +49,9 @@ def prior(settings: PriorRecipeSettings, display: Display) -> PriorResult:
     if useless := asked.is_changed(*_OF_TRAINING):
         raise SettingsError(f"{', '.join(useless)}: no effect when only class images are generated; remove")
     with Interrupts(lambda: "Stopped. The class images generated so far are kept; run the same command to resume."):
-        base = read_model(settings.base.model, config=settings.base.config, weights=settings.base.weights)
+        base = read_model(
+            settings.base.model, config=settings.base.config, weights=settings.base.weights, vae=settings.base.vae
+        )
         size = Size.square(base.family.resolution if settings.resolution is None else settings.resolution)
         check_size(base.family.downsampling, height=size.height, width=size.width)
         options, folder = _options(asked, size, settings.seed), asked.prior_folder or Path("class-images")

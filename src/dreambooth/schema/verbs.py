@@ -178,6 +178,9 @@ class ConvertSettings(Settings):
     """UNet weights to read when a file contains both: the moving average (ema), the last weights (raw), or the average
     unless it belongs to another model (auto)."""
 
+    vae: Path | None = None
+    """VAE to use instead of the model's own: a .safetensors, .ckpt or .pt file, or a diffusers folder."""
+
     config: Path | None = None
     """The source model's YAML file in the format of the original code; it must match the tensors."""
 
@@ -194,6 +197,9 @@ class InspectSettings(Settings):
     weights: WeightsChoice = "auto"
     """UNet weights to read when a file contains both: the moving average (ema), the last weights (raw), or the average
     unless it belongs to another model (auto)."""
+
+    vae: Path | None = None
+    """VAE to use instead of the model's own: a .safetensors, .ckpt or .pt file, or a diffusers folder."""
 
     config: Path | None = None
     """The model's YAML file in the format of the original code; it must match the tensors."""

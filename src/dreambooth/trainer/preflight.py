@@ -72,8 +72,8 @@ def check_everything(
         _check_folders(settings, problems)
     if settings.output.tensorboard:
         problems.attempt(check_tensorboard)
-    base_settings = settings.base
-    base = problems.attempt(lambda: read_model(base_settings.model, config=base_settings.config, weights=base_settings.weights))
+    given = settings.base
+    base = problems.attempt(lambda: read_model(given.model, config=given.config, weights=given.weights, vae=given.vae))
     resolution = settings.views.resolution or (base.family.resolution if base is not None else 512)
     size = Size.square(resolution)
     workload = workload_of(settings, size, num_processes=processes.count)

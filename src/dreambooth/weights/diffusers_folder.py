@@ -6,7 +6,7 @@ pictures. Full precision is preferred to half-precision variants, safetensors to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -19,12 +19,13 @@ from dreambooth.families.recognition import FOLDER_STEMS, SUPPORTED
 from dreambooth.families.text_keys import POSITION_IDS, canonical_text, position_ids_note
 from dreambooth.families.vae_keys import canonical_attention, canonical_vae_keys
 from dreambooth.weights.assemble import FoundModel, assemble
-from dreambooth.weights.containers import TensorFile, open_tensor_file
+from dreambooth.weights.diffusers_files import open_weights, weights_file
 from dreambooth.weights.folder_configuration import configuration_problems, read_json
-from dreambooth.weights.key_map import find_tensors
+from dreambooth.weights.key_map import MappedPart, find_tensors
 from dreambooth.weights.model_weights import ModelWeights, UNetWeights
 from dreambooth.weights.settings import WeightsChoice
 from dreambooth.weights.spelling import plain_names
+from dreambooth.weights.vae_file import GIVE_VAE
 
 __all__ = ["is_diffusers_folder", "read_diffusers_folder"]
 
@@ -32,7 +33,6 @@ _DAMAGED = "The folder is damaged or was written by an unknown program: download
 _OTHERWISE_MEANT = (
     "Use a model without these peculiarities. If the files are wrong about this model, correct them and try again."
 )
-_VARIANTS = ("", ".fp32", ".fp16", ".bf16")
 _AVERAGE = "unet_ema"  # the folder in which training programs of diffusers keep the moving average
 _LAST_WEIGHTS = ".non_ema"  # the variant in which folders keep the UNet before averaging
 
@@ -42,24 +42,25 @@ def is_diffusers_folder(folder: Path) -> bool:
     return (folder / "model_index.json").is_file() or (folder / "unet").is_dir()
 
 
-def read_diffusers_folder(folder: Path, *, weights: WeightsChoice) -> ModelWeights:
-    """Read a diffusers folder.
+def read_diffusers_folder(folder: Path, *, weights: WeightsChoice, vae: MappedPart | None = None) -> ModelWeights:
+    """Read a diffusers folder, with another VAE where one is given.
 
     Raises ModelFileError when it is of another family or lacks a part, with all missing and wrongly shaped tensors, or with
     all statements of its configuration files that cannot be followed.
     """
     _refuse_other_families(folder)
-    chosen, unet_weights, also_there = _choose_files(folder, weights)
-    opened = {part: _open(path) for part, path in chosen.items()}
+    wanted = [part for part in FOLDER_STEMS if vae is None or part != "vae"]
+    chosen, unet_weights, also_there = _choose_files(folder, wanted, weights)
+    opened = {part: open_weights(path) for part, path in chosen.items()}
     files = [file for part_files in opened.values() for file in part_files]
     named = {
         part: plain_names({name: tensor for file in opened[part] for name, tensor in file.tensors.items()}) for part in opened
     }
     parts = {part: tensors for part, (tensors, _) in named.items()}
-    unet, vae = parts["unet"], parts["vae"]
+    unet, own_vae = parts["unet"], parts.get("vae", {})
     text, notes = _without_position_ids(parts["text_encoder"])
     notes += dict.fromkeys(note for _, wrapped in named.values() for note in wrapped)
-    if any(canonical_attention(name) != name for name in vae):
+    if any(canonical_attention(name) != name for name in own_vae):
         notes.append("the VAE's attention uses old key names; they were converted")
     text_keys = same_names(map(canonical_text, text))
     metadata = {key: value for file in files for key, value in file.metadata.items() if key != "format"}
@@ -69,7 +70,8 @@ def read_diffusers_folder(folder: Path, *, weights: WeightsChoice) -> ModelWeigh
         formats=tuple(sorted({file.format for file in files})),
         parts={
             "unet": find_tensors("UNet", chosen["unet"], unet, same_names(unet)),
-            "vae": find_tensors("VAE", chosen["vae"], vae, canonical_vae_keys(vae), spelling=canonical_attention),
+            "vae": vae
+            or find_tensors("VAE", chosen["vae"], own_vae, canonical_vae_keys(own_vae), spelling=canonical_attention),
             "text_encoder": find_tensors("text encoder", chosen["text_encoder"], text, text_keys, spelling=canonical_text),
         },
         unet_weights=unet_weights,
@@ -82,7 +84,7 @@ def read_diffusers_folder(folder: Path, *, weights: WeightsChoice) -> ModelWeigh
         ),
     )
     weights_read = assemble(found, hint=_DAMAGED)
-    if problems := configuration_problems(folder, weights_read.family):
+    if problems := configuration_problems(folder, weights_read.family, wanted):
         raise ModelFileError(problems, hint=_OTHERWISE_MEANT)
     return weights_read.made_for(_stated_side(folder, weights_read.family.downsampling))
 
@@ -93,8 +95,10 @@ def _stated_side(folder: Path, downsampling: int) -> int | None:
     return side * downsampling if isinstance(side, int) else None
 
 
-def _choose_files(folder: Path, weights: WeightsChoice) -> tuple[dict[str, Path], UNetWeights, str | None]:
-    chosen = {part: _first_file(folder / part, _VARIANTS) for part in FOLDER_STEMS}
+def _choose_files(
+    folder: Path, wanted: Collection[str], weights: WeightsChoice
+) -> tuple[dict[str, Path], UNetWeights, str | None]:
+    chosen = {part: weights_file(folder / part, part) for part in wanted}
     chosen["unet"], last = _unet_files(folder)
     unet_weights: UNetWeights = "only"
     also_there = None
@@ -111,44 +115,15 @@ def _choose_files(folder: Path, weights: WeightsChoice) -> tuple[dict[str, Path]
         if path is None
     ]
     if problems:
-        raise ModelFileError(problems, hint=SUPPORTED)
+        only_vae = [part for part, path in chosen.items() if path is None] == ["vae"]
+        raise ModelFileError(problems, hint=GIVE_VAE if only_vae else SUPPORTED)
     return {part: path for part, path in chosen.items() if path is not None}, unet_weights, also_there
 
 
 def _unet_files(folder: Path) -> tuple[Path | None, Path | None]:
     """The moving average of the UNet, or its only weights, and the weights before averaging."""
-    unet, average = _first_file(folder / "unet", _VARIANTS), _first_file(folder / _AVERAGE, _VARIANTS)
-    return (unet, _first_file(folder / "unet", (_LAST_WEIGHTS,))) if average is None else (average, unet)
-
-
-def _first_file(folder: Path, variants: Sequence[str]) -> Path | None:
-    """The first file of weights that exists: by variant, then safetensors before pickle, then whole before in pieces."""
-    names = [
-        name
-        for variant in variants
-        for ending in ("safetensors", "bin")
-        for stem in FOLDER_STEMS[folder.name.removesuffix("_ema")]
-        for name in (
-            f"{stem}{variant}.{ending}",
-            f"{stem}.{ending}.index{variant}.json",
-            f"{stem}{variant}.{ending}.index.json",
-        )
-    ]
-    return next((folder / name for name in names if (folder / name).is_file()), None)
-
-
-def _open(path: Path) -> list[TensorFile]:
-    """The file, or all the files that an index names."""
-    if path.suffix != ".json":
-        return [open_tensor_file(path)]
-    shards = read_json(path).get("weight_map")
-    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
-        raise ModelFileError(f"{path}: expected a weight_map from names to files", hint=SUPPORTED)
-    files = sorted({path.parent / Path(name).name for name in shards.values()})
-    missing = [f"{file}: is listed in {path.name} but missing" for file in files if not file.is_file()]
-    if missing:
-        raise ModelFileError(missing, hint="Download the folder again.")
-    return [open_tensor_file(file) for file in files]
+    unet, average = weights_file(folder / "unet", "unet"), weights_file(folder / _AVERAGE, "unet")
+    return (unet, weights_file(folder / "unet", "unet", (_LAST_WEIGHTS,))) if average is None else (average, unet)
 
 
 def _without_position_ids(text: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -102,13 +102,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def configuration_problems(folder: Path, family: Family) -> list[str]:
+def configuration_problems(folder: Path, family: Family, parts: Collection[str]) -> list[str]:
     """A sentence for every statement of the folder that `family`, as recognized from the tensors, does not follow.
 
-    What is not stated is not missed. Raises ModelFileError when a file is not JSON.
+    `parts` are those that were read from the folder. What is not stated is not missed. Raises ModelFileError when a file is
+    not JSON.
     """
     problems: list[str] = []
     for name, part in family.parts.items():
+        if name not in parts:
+            continue
         stated = read_json(folder / name / "config.json")
         if isinstance(stated.get("text_config"), dict):  # of a whole CLIP, whose text half was kept
             stated = stated["text_config"]

@@ -10,11 +10,13 @@ from dreambooth.config import read_yaml
 from dreambooth.errors import ModelFileError
 from dreambooth.toybox.files import EMBEDDED_MODEL, EMBEDDED_MODEL_FILE
 from dreambooth.weights.diffusers_folder import is_diffusers_folder, read_diffusers_folder
+from dreambooth.weights.key_map import MappedPart
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.original_config import check_original_config
 from dreambooth.weights.other_folders import in_hub_cache, is_training_checkpoint, refuse_other_folder
 from dreambooth.weights.settings import WeightsChoice
 from dreambooth.weights.single_file import read_single_file
+from dreambooth.weights.vae_file import read_vae
 
 __all__ = ["is_embedded", "may_be_hub_id", "model_name", "read_model"]
 
@@ -38,14 +40,16 @@ def model_name(path: Path) -> str:
     return f"./{path}" if is_embedded(str(path)) else str(path)
 
 
-def read_model(model: str, *, config: Path | None = None, weights: WeightsChoice = "auto") -> ModelWeights:
+def read_model(
+    model: str, *, config: Path | None = None, weights: WeightsChoice = "auto", vae: Path | None = None
+) -> ModelWeights:
     """Read a model: a .ckpt or .safetensors file, a diffusers folder, a run folder, `toybox` for the bundled one,
     or a hub id if no such path exists.
 
     `config` is the model's YAML in the original configuration language, which must agree with the tensors. `weights`
     chooses between the running average and the last weights of the UNet where both are there; "auto" takes the average
-    unless it belongs to another model. The tensors stay in the
-    mapped file until they are used.
+    unless it belongs to another model. `vae` is the path of a VAE that is used instead of the model's own. The tensors stay
+    in the mapped file until they are used.
 
     Raises ModelFileError that says what was found instead, or lists every missing or wrongly shaped tensor.
     """
@@ -61,21 +65,25 @@ def read_model(model: str, *, config: Path | None = None, weights: WeightsChoice
         from dreambooth.weights.hub import fetch  # loads huggingface_hub, which nothing else here needs
 
         path = fetch(model)
-    read = _read_folder(in_hub_cache(path), weights) if path.is_dir() else read_single_file(path, weights=weights)
+    other_vae = None if vae is None else read_vae(vae)
+    if path.is_dir():
+        read = _read_folder(in_hub_cache(path), weights, other_vae)
+    else:
+        read = read_single_file(path, weights=weights, vae=other_vae)
     if config is not None:
         check_original_config(config, read.family)
     return read
 
 
-def _read_folder(folder: Path, weights: WeightsChoice) -> ModelWeights:
+def _read_folder(folder: Path, weights: WeightsChoice, vae: MappedPart | None) -> ModelWeights:
     is_run = (folder / "config.yaml").is_file()
     models = [folder / name for name in _RUN_MODELS if (folder / name).is_file()]
     if is_run and models:
-        read = read_single_file(models[0], weights=weights)
+        read = read_single_file(models[0], weights=weights, vae=vae)
         read = read.made_for(_training_size(folder)) if models[0].suffix == ".ckpt" else read
         return replace(read, report=replace(read.report, source=folder, form="run folder"))
     if is_diffusers_folder(folder) and not is_training_checkpoint(folder):
-        return read_diffusers_folder(folder, weights=weights)
+        return read_diffusers_folder(folder, weights=weights, vae=vae)
     if is_run and (folder / "checkpoints").is_dir():
         raise ModelFileError(
             f"{folder}: this run has not written its final model yet",

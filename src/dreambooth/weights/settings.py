@@ -28,6 +28,9 @@ class BaseModelSettings(Settings):
     """UNet weights to read when a file contains both: the moving average (ema), the last weights (raw), or the average
     unless it belongs to another model (auto)."""
 
+    vae: Path | None = None
+    """VAE to use instead of the model's own: a .safetensors, .ckpt or .pt file, or a diffusers folder."""
+
 
 class StrengthSettings(Settings):
     """How much of the training is used."""
@@ -53,6 +56,6 @@ class PlannedModelSettings(BaseModelSettings):
 
     @model_validator(mode="after")
     def _options_have_effect(self) -> PlannedModelSettings:
-        if self.model is None and (useless := self.is_changed("config", "weights")):
+        if self.model is None and (useless := self.is_changed("config", "weights", "vae")):
             raise ValueError(f"no model is given, so {', '.join(useless)} would have no effect; give a model or omit them")
         return self

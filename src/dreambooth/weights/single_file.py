@@ -33,6 +33,7 @@ from dreambooth.weights.model_weights import ModelWeights, UNetWeights
 from dreambooth.weights.original_config import config_beside
 from dreambooth.weights.settings import WeightsChoice
 from dreambooth.weights.spelling import plain_names
+from dreambooth.weights.vae_file import GIVE_VAE
 
 __all__ = ["read_single_file"]
 
@@ -48,8 +49,8 @@ _SCHEDULE = ddpm_buffers(scaled_linear_schedule())
 Tensors = dict[str, Tensor]
 
 
-def read_single_file(path: Path, *, weights: WeightsChoice) -> ModelWeights:
-    """Read a checkpoint in the original's names, pickled or safetensors.
+def read_single_file(path: Path, *, weights: WeightsChoice, vae: MappedPart | None = None) -> ModelWeights:
+    """Read a checkpoint in the original's names, pickled or safetensors, with another VAE where one is given.
 
     Raises ModelFileError when it is something else, or with all missing and wrongly shaped tensors.
     """
@@ -62,9 +63,9 @@ def read_single_file(path: Path, *, weights: WeightsChoice) -> ModelWeights:
     rest, notes = _set_aside(file.tensors)
     averages, rest = _split(rest, AVERAGE_PREFIX)
     raw, rest = _split(rest, UNET_PREFIX)
-    vae, rest = _split(rest, VAE_PREFIX)
+    own_vae, rest = _split(rest, VAE_PREFIX)
     text, rest = _split(rest, _TEXT_STAGE)
-    _check_parts_are_there(path, vae=vae, text=text)
+    _check_parts_are_there(path, has_vae=bool(own_vae) or vae is not None, has_text=bool(text))
     unet = _choose_unet(file, raw, averages, weights)
     found = FoundModel(
         source=path,
@@ -72,7 +73,7 @@ def read_single_file(path: Path, *, weights: WeightsChoice) -> ModelWeights:
         formats=(file.format,),
         parts={
             "unet": unet.part,
-            "vae": find_tensors("VAE", path, vae, vae_keys(vae_layout(vae)), spelling=original_attention),
+            "vae": vae or find_tensors("VAE", path, own_vae, vae_keys(vae_layout(own_vae)), spelling=original_attention),
             "text_encoder": find_tensors("text encoder", path, text, text_keys(text_names(text)), spelling=original_text),
         },
         unet_weights=unet.weights,
@@ -81,7 +82,7 @@ def read_single_file(path: Path, *, weights: WeightsChoice) -> ModelWeights:
         neutralised=file.neutralised,
         leftover=tuple(rest),
         bookkeeping=file.bookkeeping,
-        notes=(*notes, *wrapped, *_spelling_notes(vae, text)),
+        notes=(*notes, *wrapped, *_spelling_notes(own_vae, text)),
         metadata=file.metadata,
         signs=_signs(file),
     )
@@ -90,14 +91,14 @@ def read_single_file(path: Path, *, weights: WeightsChoice) -> ModelWeights:
     return assemble(found, hint=hint).made_for(_stated_side(file.metadata))
 
 
-def _check_parts_are_there(path: Path, *, vae: Tensors, text: Tensors) -> None:
+def _check_parts_are_there(path: Path, *, has_vae: bool, has_text: bool) -> None:
     problems = []
-    if not vae:
+    if not has_vae:
         problems.append(f"{path}: the file has no VAE (no tensors {VAE_PREFIX}*)")
-    if not text:
+    if not has_text:
         problems.append(f"{path}: the file has no text encoder (no tensors {_TEXT_STAGE}*)")
     if problems:
-        raise ModelFileError(problems, hint=_WHOLE_FILE)
+        raise ModelFileError(problems, hint=_WHOLE_FILE if not has_text else GIVE_VAE)
 
 
 def _signs(file: TensorFile) -> tuple[PredictionSign, ...]:
