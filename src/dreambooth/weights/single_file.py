@@ -105,14 +105,12 @@ def _signs(file: TensorFile) -> tuple[PredictionSign, ...]:
     """Where the file states its prediction; a stored schedule that ends without any signal is a sign too."""
     signs = prediction_signs(names=file.tensors, metadata=file.metadata, original_config=config_beside(file.path))
     stored = file.tensors.get("alphas_cumprod")
-    if stored is not None and stored.numel() and float(stored.flatten()[-1]) < _NO_SIGNAL:
-        return (
-            *signs,
-            PredictionSign(
-                f"the tensor alphas_cumprod, which ends at {float(stored.flatten()[-1]):.1g}", has_zero_terminal_snr=True
-            ),
-        )
-    return signs
+    if stored is None or stored.numel() == 0:
+        return signs
+    first, last = float(stored.flatten()[0]), float(stored.flatten()[-1])
+    if first < _NO_SIGNAL or last >= _NO_SIGNAL:  # zeros all over are a damaged buffer, which is recomputed
+        return signs
+    return (*signs, PredictionSign(f"the tensor alphas_cumprod, which ends at {last:.1g}", has_zero_terminal_snr=True))
 
 
 def _stated_side(metadata: Mapping[str, str]) -> int | None:

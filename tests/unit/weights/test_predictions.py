@@ -48,6 +48,11 @@ def test_a_schedule_that_ends_without_signal(checkpoint: dict[str, Tensor], save
         read_model(str(save(checkpoint)))
 
 
+def test_a_schedule_of_zeros_is_no_sign(checkpoint: dict[str, Tensor], save: Save) -> None:
+    checkpoint["alphas_cumprod"] = checkpoint["alphas_cumprod"] * 0
+    assert "the stored schedule is not the family's own" in read_model(str(save(checkpoint))).report.notes[0]
+
+
 def test_the_yaml_beside_a_file(checkpoint: dict[str, Tensor], save: Save) -> None:
     path = save(checkpoint)
     path.with_suffix(".yaml").write_text("model: {params: {parameterization: v}}", encoding="utf-8")
