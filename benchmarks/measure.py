@@ -149,7 +149,7 @@ def _backward_attention(
     return int(sdpa_backward_flop_count(gradient, query, key, value))  # type: ignore[no-untyped-call]
 
 
-_ATTENTION_ON_CPU = {  # torch's own table knows the kernels of GPUs alone
+_ATTENTION_ON_CPU = {  # torch's own table contains only GPU kernels
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _forward_attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward_attention,
 }

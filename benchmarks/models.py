@@ -54,7 +54,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """Where a part of a model is made, and in which number format."""
+    """The device and dtype of a part of a model."""
 
     device: torch.device
     dtype: torch.dtype
@@ -66,7 +66,7 @@ def random_components(family: Family, *, unet: Part, text_encoder: Part, vae: Pa
     parts = ((components.denoiser, unet, 0), (components.parts["text_encoder"], text_encoder, 1), (components.vae, vae, 2))
     for module, part, number in parts:
         if part is not None:
-            nn.Module.to(module, part.dtype)  # without memory yet; that of diffusers' models would log a warning
+            nn.Module.to(module, part.dtype)  # without memory yet; diffusers' own `to` would log a warning
             module.to_empty(device=part.device)
             randomise(module, seed=3 * seed + number)
     return components
@@ -74,7 +74,7 @@ def random_components(family: Family, *, unet: Part, text_encoder: Part, vae: Pa
 
 @torch.no_grad()
 def randomise(module: nn.Module, *, seed: int) -> None:
-    """Fill a module where it stands: matrices and convolutions normal with variance 1 / fan-in, norms as the identity.
+    """Fill a module in place: matrices and convolutions normal with variance 1 / fan-in, norms as the identity.
 
     The numbers depend on the kind of device, which draws them.
     """

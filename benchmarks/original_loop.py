@@ -121,7 +121,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_variants(parser: argparse.ArgumentParser) -> None:
-    """What the original does or leaves out."""
+    """Options that follow the original or omit parts of it."""
     parser.add_argument(
         "--encode-pictures",
         action=argparse.BooleanOptionalAction,
@@ -150,7 +150,7 @@ def started(arguments: argparse.Namespace, device: torch.device) -> OriginalLoop
 
 
 def switches_of(arguments: argparse.Namespace, original: OriginalLoop) -> dict[str, object]:
-    """What was on, for a record."""
+    """The conditions, for a record."""
     return {
         "size": arguments.size,
         "batch": arguments.batch_size,

@@ -1,4 +1,4 @@
-"""`presets`: losses of the small presets compared with float32, with the same counted noise in every run.
+"""`presets`: losses of the small presets compared with float32, with the same noise in every run.
 
 Two models: the one that ships, trained by the product's `train` on rendered photos and one shared set of class images, and
 one as small as can be with random weights, on synthetic latents. The row "fp32, cut" is float32 in forward passes of one

@@ -23,7 +23,7 @@ _LARGEST_NORM = 1.0
 
 
 class Average(Protocol):
-    """A running average of the parameters; an implementation may keep none."""
+    """A moving average of the parameters; an implementation may keep none."""
 
     def update(self) -> None:
         """Update the average with the current parameters."""
