@@ -24,6 +24,7 @@ __all__ = [
     "atomic_directory",
     "atomic_file",
     "free_disk_bytes",
+    "is_leftover",
     "is_no_room",
     "link_or_copy",
     "remove_leftovers",
@@ -133,6 +134,11 @@ def link_or_copy(source: Path, destination: Path) -> None:
             os.link(source, partial)
         except OSError:
             shutil.copyfile(source, partial)
+
+
+def is_leftover(entry: Path) -> bool:
+    """Whether it is what an interrupted call of `atomic_file` or `atomic_directory` left."""
+    return entry.name.startswith(".") and _MARK in entry.name
 
 
 def remove_leftovers(directory: Path, *, is_deep: bool = False) -> list[str]:

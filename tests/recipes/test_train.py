@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from dreambooth.config import parse_settings, read_yaml
 from dreambooth.display import Display
@@ -33,6 +33,8 @@ from dreambooth.trainer.run_records import intervals_of, stored_of
 
 MakeSettings = Callable[..., TrainSettings]
 Command = Callable[..., subprocess.CompletedProcess[str]]
+
+WITHOUT_PRIOR = {"prior_weight": 0, "num_prior_images": 200, "prior_sampling_steps": 50}
 
 
 def _run_bytes(settings: TrainSettings, plan: MemoryPlan, *, num_trained: int, num_parameters: int) -> int:
@@ -209,7 +211,7 @@ def test_every_part_moves_when_it_trains(run_settings: MakeSettings, display: Di
 
 
 def test_without_class_images(run_settings: MakeSettings, display: Display, tmp_path: Path, said: Callable[[], str]) -> None:
-    settings = run_settings(prior={"prior_weight": 0, "num_prior_images": 200, "prior_sampling_steps": 50}, loop={"steps": 1})
+    settings = run_settings(prior=WITHOUT_PRIOR, loop={"steps": 1})
     train(settings, display)
     assert not (tmp_path / "runs" / "class-images").exists()
     assert "prior_loss" not in read_events(settings.output.output / "events.jsonl")[0]
@@ -278,11 +280,128 @@ def test_terminate_finishes_the_step_saves_and_says_resume_hint(
 
 
 def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(run_settings: MakeSettings, display: Display) -> None:
-    settings = run_settings(optimizer={"learning_rate": 1e30}, output={"checkpoint_steps": 1})
+    settings = run_settings(optimizer={"learning_rate": 1e30}, output={"checkpoint_steps": 1, "model_dtype": "float32"})
     expected = r"step 2: the loss is nan \(timesteps \d+, \d+; images 0\d.jpg, 0000\d.png\); the weights were not changed"
     with pytest.raises(TrainingError, match=expected) as caught:
         train(settings, display)
-    assert "The run is saved at step 1. To resume:\n  dreambooth train --resume" in str(caught.value)
+    text = str(caught.value)
+    assert "The run is saved at step 1, but resuming would only reach the same value again." in text
+    assert (
+        "Start a new run with --learning-rate 1e+29 or --max-gradient-norm 1, for example:\n  dreambooth train --preset" in text
+    )
+    assert "dreambooth train --resume" not in text
+
+
+def test_a_damaged_base_model_is_named_as_the_cause_of_a_loss_that_is_not_finite(
+    run_settings: MakeSettings, display: Display, small_model: Path, tmp_path: Path
+) -> None:
+    weights = load_file(small_model)
+    name = next(name for name in weights if name.startswith("model.diffusion_model.") and name.endswith("weight"))
+    weights[name].view(-1)[0] = float("nan")
+    save_file(weights, tmp_path / "damaged.safetensors")
+    settings = run_settings(base={"model": str(tmp_path / "damaged.safetensors")}, prior=WITHOUT_PRIOR)
+    with pytest.raises(TrainingError, match=r"step 1: the loss is nan") as caught:
+        train(settings, display)
+    assert "The base model is damaged: 1 of its tensors" in str(caught.value) and "learning-rate" not in str(caught.value)
+
+
+def test_a_loss_that_overflows_before_any_weight_moved_is_no_matter_of_the_learning_rate(
+    run_settings: MakeSettings, display: Display, small_model: Path, tmp_path: Path
+) -> None:
+    weights = load_file(small_model)
+    weights["model.diffusion_model.out.2.bias"] = torch.full_like(weights["model.diffusion_model.out.2.bias"], 1e30)
+    save_file(weights, tmp_path / "large.safetensors")
+    settings = run_settings(base={"model": str(tmp_path / "large.safetensors")}, prior=WITHOUT_PRIOR)
+    with pytest.raises(TrainingError, match=r"step 1: the loss is inf") as caught:
+        train(settings, display)
+    assert "so the learning rate is not the cause.\nUse another --model" in str(caught.value)
+
+
+def test_latents_that_are_not_finite_are_named_as_the_cause(run_settings: MakeSettings, display: Display) -> None:
+    settings = run_settings(prior=WITHOUT_PRIOR, loop={"steps": 1})
+    train(settings, display)
+    cached = list((settings.output.output.parent / "latent-cache").rglob("*.safetensors"))
+    for file in cached:
+        save_file({name: torch.full_like(tensor, float("nan")) for name, tensor in load_file(file).items()}, file)
+    with pytest.raises(TrainingError) as caught:
+        train(run_settings(prior=WITHOUT_PRIOR, output={"output": str(settings.output.output) + "-2"}), display)
+    assert f"Delete the folder of cached latents, {settings.output.output.parent / 'latent-cache'}" in str(caught.value)
+
+
+def test_a_run_without_preview_prompts_makes_no_previews(run_settings: MakeSettings, display: Display) -> None:
+    output = {"preview_steps": 1, "preview_prompts": []}
+    result = train(run_settings(loop={"steps": 1}, output=output), display)
+    assert result.step == 1 and not (result.run / "previews").exists()
+
+
+def test_a_folder_in_which_nothing_was_trained_is_free(
+    run_settings: MakeSettings, display: Display, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = run_settings(loop={"steps": 1}, output={"preview_steps": 1})
+    run = settings.output.output
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("dreambooth.recipes.train.training_steps", stop)
+        train(settings, display)
+    assert steps_of(run, "preview") == [0] and steps_of(run) == []
+    faster = {"learning_rate": 2e-4}
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("dreambooth.recipes.train.training_steps", stop)
+        resume(run, {"optimizer.learning_rate": 3e-4}, display)
+    assert read_yaml(run / "config.yaml")["optimizer"]["learning_rate"] == 3e-4
+    assert train(run_settings(loop={"steps": 1}, output={"preview_steps": 1}, optimizer=faster), display).step == 1
+    assert steps_of(run, "preview") == [0, 1]
+    with pytest.raises(DreamboothError, match="already holds a run"):
+        train(settings, display)
+
+
+def test_a_folder_of_a_run_that_also_holds_other_files_is_not_cleared(run_settings: MakeSettings, display: Display) -> None:
+    settings = run_settings()
+    run = settings.output.output
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("a: person's own\n")
+    with pytest.raises(DreamboothError, match="already holds a run"):
+        train(settings, display)
+    (run / "status.json").write_text("{}")
+    (run / "letter.txt").write_text("keep me")
+    with pytest.raises(DreamboothError, match="already holds a run"):
+        train(settings, display)
+
+
+def test_what_was_edited_in_the_config_of_a_run_is_refused_as_the_flag_is(run_settings: MakeSettings, display: Display) -> None:
+    settings = run_settings(loop={"steps": 1})
+    run = train(settings, display).run
+    config = run / "config.yaml"
+    before = config.read_text()
+    config.write_text(before.replace("learning_rate: 0.0001", "learning_rate: 0.01").replace("seed: 23", "seed: 24"))
+    with pytest.raises(SettingsError) as caught:
+        resume(run, {"loop.steps": 2}, display)
+    assert caught.value.problems == (
+        f"{config}: optimizer.learning_rate was 0.0001 when the run started and is now 0.01",
+        f"{config}: loop.seed was 23 when the run started and is now 24",
+    )
+    assert "Put the earlier values back into config.yaml" in str(caught.value)
+    config.write_text(before.replace("steps: 1\n", "steps: 2\n", 1))
+    assert resume(run, {}, display).step == 2
+
+
+def test_resuming_names_only_the_photos_that_differ(
+    run_settings: MakeSettings, display: Display, tmp_path: Path, photos: Path
+) -> None:
+    own = tmp_path / "photos"
+    shutil.copytree(photos, own)
+    run = train(run_settings(subject={"photos": str(own)}, loop={"steps": 1}), display).run
+    (own / "00.jpg").rename(tmp_path / "kept.jpg")
+    with pytest.raises(RunError) as refused:
+        resume(run, {"loop.steps": 2}, display)
+    assert refused.value.problems[1:] == ("photo 00.jpg is missing",)
+    shutil.copy(tmp_path / "kept.jpg", own / "zz.jpg")
+    with pytest.raises(RunError) as renamed:
+        resume(run, {"loop.steps": 2}, display)
+    assert renamed.value.problems[1:] == ("photo zz.jpg was called 00.jpg",)
 
 
 def test_everything_wrong_is_said_at_once_and_before_any_model_is_built(
@@ -356,7 +475,7 @@ def test_what_resuming_refuses(run_settings: MakeSettings, display: Display, tmp
     (own_photos / "02.jpg").unlink()
     with pytest.raises(RunError) as refused:
         resume(run, {"loop.steps": 3}, display)
-    assert refused.value.problems[1:] == ("photo 1 (01.jpg) is changed", "photo 2 (02.jpg) is missing")
+    assert refused.value.problems[1:] == ("photo 01.jpg is changed", "photo 02.jpg is missing")
 
 
 def test_steps_cannot_grow_where_the_learning_rate_depends_on_them(run_settings: MakeSettings, display: Display) -> None:

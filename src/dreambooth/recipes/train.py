@@ -20,6 +20,7 @@ from dreambooth.files import remove_leftovers, write_text
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.lock import exclusive
 from dreambooth.runs.status import recorded_status
+from dreambooth.runs.untrained import clear_untrained, is_untrained
 from dreambooth.runtime.distributed import start_processes
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.schema.verbs import TrainSettings
@@ -33,6 +34,7 @@ from dreambooth.trainer.messages import (
     resume_hint,
     times_text,
 )
+from dreambooth.trainer.not_finite import advice
 from dreambooth.trainer.preflight import check_everything, least_free_memory
 from dreambooth.trainer.ready import Ready
 from dreambooth.trainer.resume_rules import check_same_material, settings_for_resume
@@ -40,7 +42,7 @@ from dreambooth.trainer.saving import save_what_is_due
 from dreambooth.trainer.selection import check_best_is_there, peak_has_passed, put_back_model, put_chosen_model, what_was_chosen
 from dreambooth.trainer.session import Session, start_session
 from dreambooth.training.checkpoints import find_checkpoints, restore_checkpoint
-from dreambooth.training.loop import training_steps
+from dreambooth.training.loop import NotFiniteError, training_steps
 from dreambooth.weights.read import model_name, read_model
 
 __all__ = ["TrainResult", "resume", "train"]
@@ -111,6 +113,8 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool, beside: 
 
 def _begin(ready: Ready, display: Display, *, is_resume: bool, beside: Mapping[str, str]) -> None:
     """Prepare the run folder: remove leftovers of a killed run and write the settings."""
+    if is_untrained(ready.run):
+        clear_untrained(ready.run)
     _check_can_start(ready, is_resume=is_resume)
     remove_leftovers(ready.run.path, is_deep=True)
     for line in ready.announcement:
@@ -188,8 +192,8 @@ def _train(session: Session, display: Display, interrupts: Interrupts, *, restor
                 save_what_is_due(session, journal, ready.intervals.after(state.step, ends=ends), stops=stops)
                 if stops or ends:
                     break
-        except TrainingError as error:
-            raise TrainingError(error.problems, hint=f"{error.hint}\n{resume_hint(ready.run, ready.outputs.layout)}") from error
+        except NotFiniteError as error:
+            raise TrainingError(error.problems, hint=advice(session, error.step)) from error
     is_done = ends or state.step == ready.loop.steps
     if not is_done and processes.any(interrupts.requested is not None):
         raise interrupts.error()

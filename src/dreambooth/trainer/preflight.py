@@ -24,6 +24,7 @@ from dreambooth.runs.events import check_tensorboard
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.lock import LOCK_NAME
 from dreambooth.runs.model_names import ModelNames, model_names
+from dreambooth.runs.untrained import is_untrained
 from dreambooth.runtime.free_memory import free_memory_bytes
 from dreambooth.runtime.processes import Processes
 from dreambooth.sampling.prompts import cut_warnings
@@ -250,7 +251,7 @@ def _rate_warnings(settings: TrainSettings) -> list[str]:
 
 
 def _check_output_is_free(folder: Path) -> None:
-    if folder.is_dir() and any(entry.name != LOCK_NAME for entry in folder.iterdir()):
+    if folder.is_dir() and any(entry.name != LOCK_NAME for entry in folder.iterdir()) and not is_untrained(RunFolder(folder)):
         is_run = RunFolder(folder).config.exists()
         raise RunError(
             f"{folder}: already holds {'a run' if is_run else 'other files'}",

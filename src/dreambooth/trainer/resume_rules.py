@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +12,9 @@ from dreambooth.errors import RunError, SettingsError
 from dreambooth.memory.plan import plan_of
 from dreambooth.memory.settings import MemorySettings
 from dreambooth.runs.folder import RunFolder
+from dreambooth.runs.untrained import is_untrained
 from dreambooth.schema.verbs import TrainSettings
-from dreambooth.training.checkpoints import Checkpoint
+from dreambooth.training.checkpoints import Checkpoint, find_checkpoints
 
 __all__ = ["check_same_material", "settings_for_resume"]
 
@@ -51,8 +54,9 @@ def settings_for_resume(run: RunFolder, changes: Mapping[str, Any]) -> TrainSett
     """The run's own settings with `changes` (dotted path to value) applied, if they are allowed.
 
     Steps may increase, unless the learning rate schedule depends on them. The time limit, the device, memory settings that do
-    not change results and model selection may change, and folders may have moved. Raises RunError when the folder is not a
-    run, and SettingsError naming every other difference.
+    not change results and model selection may change, and folders may have moved. The same holds for what was edited in the
+    run's config.yaml since its newest checkpoint. In a run of which nothing was trained every setting may change. Raises
+    RunError when the folder is not a run, and SettingsError naming every other difference.
     """
     if not run.config.is_file():
         raise RunError(
@@ -67,13 +71,41 @@ def settings_for_resume(run: RunFolder, changes: Mapping[str, Any]) -> TrainSett
             section = section.setdefault(part, {})
         section[name] = value
     new = parse_settings(TrainSettings, stored, where="command line")
+    problems = []
+    if "output.output" in changes and new.output.output.absolute() != run.path.absolute():
+        problems.append(f"output is {new.output.output}, but a resumed run stays in {run.path}")
+    hint = "A resumed run keeps its settings. Remove these options, or start a new run with --output."
+    if not is_untrained(run):
+        problems = [*_forbidden(old, new), *problems]
+        if edited := [f"{run.config}: {problem}" for problem in _edited(run, old)]:
+            hint = f"A resumed run keeps its settings. Put the earlier values back into {run.config.name}" + (
+                ", and remove the options named above." if problems else ", or start a new run with --output."
+            )
+            problems += edited
+    if problems:
+        raise SettingsError(problems, hint=hint)
+    return new.model_copy(update={"output": new.output.model_copy(update={"output": run.path})})
+
+
+def _edited(run: RunFolder, configured: TrainSettings) -> list[str]:
+    """What must not have changed in config.yaml since the newest checkpoint was written."""
+    checkpoints = find_checkpoints(run)
+    if not checkpoints or not checkpoints[-1].settings:
+        return []
+    try:
+        saved = parse_settings(TrainSettings, checkpoints[-1].settings, where=str(checkpoints[-1].path))
+    except SettingsError:  # an earlier version wrote it, whose settings had other names
+        return []
+    return _forbidden(saved, configured)
+
+
+def _forbidden(old: TrainSettings, new: TrainSettings) -> list[str]:
+    """Every difference between two records of settings that would change what was trained."""
     problems = [
         f"{path} was {before!r} when the run started and is now {after!r}"
         for path, (before, after) in differences(old, new).items()
         if path not in _MAY_CHANGE | _MAY_MOVE
     ]
-    if "output.output" in changes and new.output.output.absolute() != run.path.absolute():
-        problems.append(f"output is {new.output.output}, but a resumed run stays in {run.path}")
     if new.loop.steps < old.loop.steps:
         problems.append(f"loop.steps was {old.loop.steps} and is now {new.loop.steps}; it can only increase")
     if new.optimizer.optimizer == "adamw":
@@ -81,11 +113,7 @@ def settings_for_resume(run: RunFolder, changes: Mapping[str, Any]) -> TrainSett
     schedule = new.optimizer.learning_rate_schedule
     if new.loop.steps != old.loop.steps and schedule != "constant":
         problems.append(f"loop.steps cannot increase: the {schedule} learning rate reaches zero at step {old.loop.steps}")
-    if problems:
-        raise SettingsError(
-            problems, hint="A resumed run keeps its settings. Remove these options, or start a new run with --output."
-        )
-    return new.model_copy(update={"output": new.output.model_copy(update={"output": run.path})})
+    return problems
 
 
 def _other_states(old: MemorySettings, new: MemorySettings) -> list[str]:
@@ -103,14 +131,53 @@ def _other_states(old: MemorySettings, new: MemorySettings) -> list[str]:
 
 def check_same_material(checkpoint: Checkpoint, made_of: Mapping[str, str]) -> None:
     """Raise RunError naming every difference from the checkpoint's inputs: the base model, photos, class images."""
-    before = checkpoint.made_of
-    problems = [
-        f"{name} is {'missing' if name not in made_of else 'new' if name not in before else 'changed'}"
-        for name in sorted({*before, *made_of})
-        if before.get(name) != made_of.get(name)
-    ]
-    if problems:
+    if problems := _changed_material(checkpoint.made_of, made_of):
         raise RunError(
             [f"{checkpoint.path}: the run was trained with other files", *problems],
             hint="Restore the original files, or start a new run with --output.",
         )
+
+
+_NUMBERED = re.compile(r"(?P<what>.*?) (?P<number>\d+) \((?P<name>.*)\)", re.DOTALL)
+
+
+def _changed_material(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """One line for each input that is missing, new or changed.
+
+    Files are matched by name and then by content, not by number: after one deleted photo all later ones have other numbers.
+    """
+    old, new = _by_name(before), _by_name(after)
+    gone, added, problems = defaultdict[tuple[str, str], list[str]](list), list[tuple[str, str, str]](), list[str]()
+    for what, name in sorted({*old, *new}):
+        lost, found = _without_common(old[what, name], new[what, name])
+        label = f"{what} {name}".strip()
+        problems += [f"{label} is changed"] * min(len(lost), len(found))
+        for digest in lost[len(found) :]:
+            gone[what, digest].append(name)
+        added += [(what, name, digest) for digest in found[len(lost) :]]
+    for what, name, digest in added:
+        earlier = gone[what, digest]
+        problems.append(f"{what} {name} was called {earlier.pop()}" if earlier else f"{what} {name} is new".replace("  ", " "))
+    problems += [f"{what} {name} is missing".replace("  ", " ") for (what, _), names in gone.items() for name in names]
+    if not problems and dict(before) != dict(after):
+        return ["the photos or class images are in another order: files with the same name changed their folders"]
+    return sorted(problems)
+
+
+def _by_name(made_of: Mapping[str, str]) -> defaultdict[tuple[str, str], list[str]]:
+    """(what, file name) to digests; inputs without a number have no file name."""
+    found = defaultdict[tuple[str, str], list[str]](list)
+    for key, digest in made_of.items():
+        match = _NUMBERED.fullmatch(key)
+        found[(match["what"], match["name"]) if match else (key, "")].append(digest)
+    return found
+
+
+def _without_common(one: list[str], other: list[str]) -> tuple[list[str], list[str]]:
+    """Both lists without what they share."""
+    first, second = list(one), list(other)
+    for digest in one:
+        if digest in second:
+            first.remove(digest)
+            second.remove(digest)
+    return first, second

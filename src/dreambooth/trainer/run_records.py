@@ -64,6 +64,7 @@ def records_of_run(settings: TrainSettings, found: Found) -> Ready:
         views=settings.views,
         size=found.size,
     )
+    prompts = preview_prompts(output, learned)
     return Ready(
         run=found.run,
         device=found.device,
@@ -71,9 +72,9 @@ def records_of_run(settings: TrainSettings, found: Found) -> Ready:
         base=found.base,
         learned=learned,
         setup=TrainingSetup(settings.trainee, settings.optimizer, settings.loop, found.chosen.plan, found.chosen.policy),
-        intervals=intervals_of(settings),
+        intervals=intervals_of(settings, has_previews=bool(prompts)),
         previewed=Previewed(
-            prompts=preview_prompts(output, learned),
+            prompts=prompts,
             guidance_scale=output.preview_guidance_scale,
             num_logged_images=output.image_log_pictures,
         ),
@@ -90,14 +91,14 @@ def records_of_run(settings: TrainSettings, found: Found) -> Ready:
     )
 
 
-def intervals_of(settings: TrainSettings) -> Intervals:
-    """The intervals of a run, in steps."""
+def intervals_of(settings: TrainSettings, *, has_previews: bool = True) -> Intervals:
+    """The intervals of a run, in steps; without a prompt there are no previews."""
     output = settings.output
     return Intervals(
         num_steps=settings.loop.steps,
         validation=output.validation_steps,
         scores=settings.selection.evaluate_every,
-        previews=output.preview_steps,
+        previews=output.preview_steps if has_previews else 0,
         image_log=output.image_log_steps,
         models=output.steps_between_models,
         checkpoints=output.checkpoint_steps,

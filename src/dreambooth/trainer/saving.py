@@ -46,7 +46,14 @@ def _save_checkpoint(session: Session, journal: Journal | SilentJournal, *, is_s
     run, state, processes = session.ready.run, session.state, session.ready.processes
     with session.host_values():
         parameters = session.trainee.parameters
-        path = save_checkpoint(run, state, parameters, made_of=session.material.made_of, is_scheduled=is_scheduled)
+        path = save_checkpoint(
+            run,
+            state,
+            parameters,
+            made_of=session.material.made_of,
+            is_scheduled=is_scheduled,
+            settings=session.ready.outputs.settings.model_dump(mode="json"),
+        )
     with processes.together():
         if processes.is_main:
             remove_old_checkpoints(run, keep=session.ready.outputs.keep_checkpoints)

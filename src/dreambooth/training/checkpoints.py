@@ -4,7 +4,7 @@
       weights.safetensors     trained parameters in their training precision
       optimizer.safetensors   optimizer states of every parameter, in the format of the memory plan
       average.safetensors     moving average of the weights, if enabled
-      state.json              step, loss scale, versions, and digests of the run's inputs
+      state.json              step, loss scale, versions, settings, and digests of the run's inputs
 
 Random numbers and the order of examples are functions of the step and need no state. Files hold whole tensors, even where
 training shards them across processes, so a run can resume with any number of processes.
@@ -16,8 +16,9 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -49,6 +50,8 @@ class Checkpoint:
     made_of: dict[str, str]
     """The run's inputs: maps names to digests, for example those of the base model and of every photo."""
     loss_scale: dict[str, float]
+    settings: dict[str, Any] = field(default_factory=dict)
+    """The run's settings as plain values; empty in checkpoints of earlier versions."""
 
 
 def save_checkpoint(
@@ -58,6 +61,7 @@ def save_checkpoint(
     *,
     made_of: Mapping[str, str],
     is_scheduled: bool,
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
     """Write the state to a temporary folder, flush and rename it; an existing checkpoint for this step is kept.
 
@@ -75,18 +79,12 @@ def save_checkpoint(
     whole = {name: gather_on_host(tensors, keeps=processes.is_main) for name, tensors in parts.items()}
     with processes.together():
         if processes.is_main:
-            _write(path, whole, state, made_of=made_of, is_scheduled=is_scheduled)
+            about = {"is_scheduled": is_scheduled, "made_of": dict(made_of), "settings": dict(settings)}
+            _write(path, whole, state, about)
     return path
 
 
-def _write(
-    path: Path,
-    tensors: Mapping[str, Mapping[str, Tensor]],
-    state: TrainingState,
-    *,
-    made_of: Mapping[str, str],
-    is_scheduled: bool,
-) -> None:
+def _write(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: TrainingState, about: Mapping[str, Any]) -> None:
     with atomic_directory(path) as partial:
         for name, named in tensors.items():
             if named or name != "average":
@@ -96,10 +94,9 @@ def _write(
             {
                 "format": _FORMAT,
                 "step": state.step,
-                "is_scheduled": is_scheduled,
                 "loss_scale": state.loss_scale.state(),
                 "versions": {"dreambooth": __version__, "torch": torch.__version__},
-                "made_of": dict(made_of),
+                **about,
             },
         )
 
@@ -115,7 +112,9 @@ def _describe(folder: Path) -> Checkpoint:
         state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         if state["format"] != _FORMAT:
             raise RunError(f"{folder}: checkpoint format {state['format']}, this version of dreambooth reads format {_FORMAT}")
-        return Checkpoint(folder, state["step"], state["is_scheduled"], state["made_of"], state["loss_scale"])
+        return Checkpoint(
+            folder, state["step"], state["is_scheduled"], state["made_of"], state["loss_scale"], state.get("settings", {})
+        )
     except (OSError, ValueError, KeyError) as error:
         raise RunError(
             f"{folder}: the checkpoint's state.json cannot be read ({error})",

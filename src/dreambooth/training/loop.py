@@ -21,7 +21,15 @@ from dreambooth.training.loss_scale import FixedLossScale, LossScale
 from dreambooth.training.optimizer import Optimizer
 from dreambooth.training.weight_average import NoAverage, WeightAverage
 
-__all__ = ["StepResult", "TrainingState", "training_steps"]
+__all__ = ["NotFiniteError", "StepResult", "TrainingState", "training_steps"]
+
+
+class NotFiniteError(TrainingError):
+    """The loss or the gradient of a step was not finite."""
+
+    def __init__(self, problem: str, *, step: int) -> None:
+        super().__init__(problem)
+        self.step = step
 
 
 @dataclass(frozen=True)
@@ -66,15 +74,14 @@ class StepResult:
         return self.numbers[3]
 
     def check(self) -> None:
-        """Raise TrainingError if the loss or gradient was not finite; then neither this step nor later ones changed weights."""
+        """Raise NotFiniteError if the loss or gradient was not finite; then no weight changed in this step or later."""
         if math.isfinite(self.loss) and math.isfinite(self.gradient_norm):
             return
         is_loss = not math.isfinite(self.loss)
         what = f"the loss is {self.loss}" if is_loss else f"the gradient's norm is {self.gradient_norm}"
         names, timesteps = ", ".join(self.seen[0]), ", ".join(str(t) for t_B in self.seen[1] for t in t_B.tolist())
-        raise TrainingError(
-            f"step {self.step}: {what} (timesteps {timesteps}; images {names}); the weights were not changed",
-            hint="A lower --learning-rate, --max-gradient-norm 1, or --precision fp32 usually helps.",
+        raise NotFiniteError(
+            f"step {self.step}: {what} (timesteps {timesteps}; images {names}); the weights were not changed", step=self.step
         )
 
 

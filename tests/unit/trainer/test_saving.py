@@ -14,6 +14,7 @@ from dreambooth.runs.model_names import XavierXiaoNames
 from dreambooth.trainer import saving
 from dreambooth.trainer.due import Due
 from dreambooth.trainer.saving import save_what_is_due
+from dreambooth.training.settings import OutputSettings
 
 RUN = Path("run")
 
@@ -42,7 +43,7 @@ def save(done: list[str], due: Due, *, stops: bool = False, chooses: bool = Fals
         run=run or RunFolder(RUN),
         processes=SimpleNamespace(is_main=True, together=nullcontext),
         measured=SimpleNamespace(chooses=chooses),
-        outputs=SimpleNamespace(keep_checkpoints=2),
+        outputs=SimpleNamespace(keep_checkpoints=2, settings=OutputSettings()),
     )
     session: Any = SimpleNamespace(
         ready=ready,
