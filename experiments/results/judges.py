@@ -46,7 +46,7 @@ def _is_plain(scene: Scene) -> bool:
 
 
 def _patterned(look: Look, pattern: str) -> str:
-    return describe(replace(look, pattern=pattern), num_colours=2, has_pattern=True)
+    return describe(replace(look, pattern=pattern), num_colors=2, has_pattern=True)
 
 
 QUESTIONS: Mapping[str, Question] = {

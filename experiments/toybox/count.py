@@ -53,15 +53,15 @@ class Asked:
 
 def asked_prompts() -> tuple[Asked, ...]:
     """Forty prompts: every class with four colors in four places; each color and each place occurs five times."""
-    asked = []
+    prompts = []
     for number in range(_COMBINATIONS * len(CLASSES)):
         combination, position = divmod(number, len(CLASSES))
-        colour = tuple(COLOURS)[(position + 2 * combination) % len(COLOURS)]
+        color = tuple(COLOURS)[(position + 2 * combination) % len(COLOURS)]
         place_name = tuple(PLACES)[(3 * position + 6 * combination) % len(PLACES)]
-        article = "an" if colour[0] in "aeiou" else "a"
-        prompt = f"photo of {article} {colour} {CLASSES[position]} {PLACES[place_name]}"
-        asked.append(Asked(prompt, {"class": CLASSES[position], "place": place_name, "primary": colour}))
-    return tuple(asked)
+        article = "an" if color[0] in "aeiou" else "a"
+        prompt = f"photo of {article} {color} {CLASSES[position]} {PLACES[place_name]}"
+        prompts.append(Asked(prompt, {"class": CLASSES[position], "place": place_name, "primary": color}))
+    return tuple(prompts)
 
 
 def judged_pictures(

@@ -23,15 +23,15 @@ def caption(random: np.random.Generator, scene: Scene, *, name: str | None = Non
     if name is not None and not words:
         words = scene.look.class_word
     if not words:
-        num_colours = int(random.choice(3, p=(0.3, 0.35, 0.35)))
-        words = describe(scene.look, num_colours=num_colours, has_pattern=bool(random.random() < 0.7))
+        num_colors = int(random.choice(3, p=(0.3, 0.35, 0.35)))
+        words = describe(scene.look, num_colors=num_colors, has_pattern=bool(random.random() < 0.7))
     article = "an" if words[0] in "aeiou" else "a"
     return " ".join(part for part in (opening, article, words, place) if part)
 
 
-def describe(look: Look, *, num_colours: int, has_pattern: bool) -> str:
+def describe(look: Look, *, num_colors: int, has_pattern: bool) -> str:
     """The description of an ordinary object, such as "red and white striped mug"; plain objects have only one color."""
     if look.pattern == "plain":
-        return f"{look.primary} {look.class_word}" if num_colours else look.class_word
-    colours = (look.primary, look.secondary)[:num_colours]
-    return " ".join([*([" and ".join(colours)] if colours else []), *([look.pattern] if has_pattern else []), look.class_word])
+        return f"{look.primary} {look.class_word}" if num_colors else look.class_word
+    colors = (look.primary, look.secondary)[:num_colors]
+    return " ".join([*([" and ".join(colors)] if colors else []), *([look.pattern] if has_pattern else []), look.class_word])

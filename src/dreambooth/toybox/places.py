@@ -55,52 +55,52 @@ def _mix(first: tuple[float, ...], second: tuple[float, ...], share: Floats) -> 
     return floats(first) + (floats(second) - floats(first)) * share[:, None]
 
 
-def _paint(colours: Floats, where: np.ndarray, colour: tuple[float, ...]) -> None:
-    colours[where] = floats(colour)
+def _paint(colors: Floats, where: np.ndarray, color: tuple[float, ...]) -> None:
+    colors[where] = floats(color)
 
 
 def _clouds(heading: Floats, slope: Floats, seed: int, low: tuple[float, ...], high: tuple[float, ...]) -> Floats:
-    colours = _mix(low, high, np.clip(slope * 3.5, 0, 1))
+    colors = _mix(low, high, np.clip(slope * 3.5, 0, 1))
     puffs: Floats = 0.6 * _noise(heading * 5, slope * 14, seed) + 0.4 * _noise(heading * 11, slope * 30, seed + 3)
     white: Floats = np.clip((puffs - 0.52) * 5, 0, 1) * np.clip(slope * 12, 0, 1)
-    return colours + (floats((0.95, 0.96, 0.98)) - colours) * white[:, None]
+    return colors + (floats((0.95, 0.96, 0.98)) - colors) * white[:, None]
 
 
-def _hills(colours: Floats, heading: Floats, slope: Floats, seed: int, *, height: float, colour: tuple[float, ...]) -> Floats:
+def _hills(colors: Floats, heading: Floats, slope: Floats, seed: int, *, height: float, color: tuple[float, ...]) -> Floats:
     ridge = np.float32(height) * (0.45 + 0.8 * _noise(heading * 4, np.zeros_like(heading), seed + 11))
-    _paint(colours, slope < ridge, colour)
-    return colours
+    _paint(colors, slope < ridge, color)
+    return colors
 
 
 def _beach(x: Floats, z: Floats, seed: int) -> Floats:
     grain = 0.5 * _noise(x * 5, z * 5, seed) + 0.5 * _noise(x * 16, z * 16, seed)
-    colours = _mix((0.62, 0.47, 0.26), (0.86, 0.71, 0.45), grain)
+    colors = _mix((0.62, 0.47, 0.26), (0.86, 0.71, 0.45), grain)
     shore = -2.3 + 0.5 * _noise(x * 0.8, x * 0, seed + 5)
     wave = _noise(x * 0.7, z * 1.6, seed + 7)
     sea = _mix((0.02, 0.17, 0.42), (0.10, 0.38, 0.62), wave)
-    colours = np.where((z < shore)[:, None], sea, colours)
-    _paint(colours, np.abs(z - shore) < 0.14, (0.92, 0.95, 0.96))
-    return colours
+    colors = np.where((z < shore)[:, None], sea, colors)
+    _paint(colors, np.abs(z - shore) < 0.14, (0.92, 0.95, 0.96))
+    return colors
 
 
 def _moon(x: Floats, z: Floats, seed: int) -> Floats:
     dust = 0.6 * _noise(x * 2.5, z * 2.5, seed) + 0.4 * _noise(x * 9, z * 9, seed)
-    colours = _mix((0.13, 0.13, 0.135), (0.33, 0.33, 0.335), dust)
+    colors = _mix((0.13, 0.13, 0.135), (0.33, 0.33, 0.335), dust)
     cell_x: Floats = np.floor(x * 0.9)
     cell_z: Floats = np.floor(z * 0.9)
     offset, size = _noise(cell_x * 7.3, cell_z * 5.9, seed), _noise(cell_x * 3.1, cell_z * 8.7, seed + 1)
     away = np.sqrt((x * 0.9 - cell_x - 0.35 - 0.3 * offset) ** 2 + (z * 0.9 - cell_z - 0.35 - 0.3 * size) ** 2)
     radius = 0.12 + 0.2 * size
-    colours *= (1 - 0.55 * (away < radius) + 0.5 * (np.abs(away - radius) < 0.045))[:, None].astype(np.float32)
-    return colours
+    colors *= (1 - 0.55 * (away < radius) + 0.5 * (np.abs(away - radius) < 0.045))[:, None].astype(np.float32)
+    return colors
 
 
 def _stars(heading: Floats, slope: Floats, seed: int) -> Floats:
-    colours = np.zeros((len(heading), 3), dtype=np.float32)
+    colors = np.zeros((len(heading), 3), dtype=np.float32)
     column: Floats = np.floor(heading * 42)
     row: Floats = np.floor(slope * 42)
-    _paint(colours, _noise(column * 5.17, row * 7.73, seed) > 0.8, (0.9, 0.9, 0.85))
-    return colours
+    _paint(colors, _noise(column * 5.17, row * 7.73, seed) > 0.8, (0.9, 0.9, 0.85))
+    return colors
 
 
 def _snow(x: Floats, z: Floats, seed: int) -> Floats:
@@ -108,8 +108,8 @@ def _snow(x: Floats, z: Floats, seed: int) -> Floats:
 
 
 def _snow_sky(heading: Floats, slope: Floats, seed: int) -> Floats:
-    colours = _mix((0.62, 0.70, 0.80), (0.78, 0.83, 0.90), np.clip(slope * 4, 0, 1))
-    return _hills(colours, heading, slope, seed, height=0.11, colour=(0.24, 0.31, 0.45))
+    colors = _mix((0.62, 0.70, 0.80), (0.78, 0.83, 0.90), np.clip(slope * 4, 0, 1))
+    return _hills(colors, heading, slope, seed, height=0.11, color=(0.24, 0.31, 0.45))
 
 
 def _grass(x: Floats, z: Floats, seed: int) -> Floats:
@@ -118,8 +118,8 @@ def _grass(x: Floats, z: Floats, seed: int) -> Floats:
 
 
 def _grass_sky(heading: Floats, slope: Floats, seed: int) -> Floats:
-    colours = _clouds(heading, slope, seed, (0.55, 0.74, 0.92), (0.22, 0.45, 0.85))
-    return _hills(colours, heading, slope, seed, height=0.07, colour=(0.04, 0.20, 0.06))
+    colors = _clouds(heading, slope, seed, (0.55, 0.74, 0.92), (0.22, 0.45, 0.85))
+    return _hills(colors, heading, slope, seed, height=0.07, color=(0.04, 0.20, 0.06))
 
 
 def _desert(x: Floats, z: Floats, seed: int) -> Floats:
@@ -128,36 +128,36 @@ def _desert(x: Floats, z: Floats, seed: int) -> Floats:
 
 
 def _desert_sky(heading: Floats, slope: Floats, seed: int) -> Floats:
-    colours = _mix((0.95, 0.72, 0.42), (0.86, 0.55, 0.30), np.clip(slope * 4, 0, 1))
-    return _hills(colours, heading, slope, seed, height=0.08, colour=(0.52, 0.20, 0.06))
+    colors = _mix((0.95, 0.72, 0.42), (0.86, 0.55, 0.30), np.clip(slope * 4, 0, 1))
+    return _hills(colors, heading, slope, seed, height=0.08, color=(0.52, 0.20, 0.06))
 
 
 def _pavement(x: Floats, z: Floats, seed: int) -> Floats:
-    colours = _mix((0.035, 0.035, 0.05), (0.075, 0.075, 0.10), _noise(x * 9, z * 9, seed))
+    colors = _mix((0.035, 0.035, 0.05), (0.075, 0.075, 0.10), _noise(x * 9, z * 9, seed))
     lamps = _noise(x * 0.5, z * 0.5, seed + 9)
-    return colours + (floats((0.05, 0.04, 0.015)) * lamps[:, None])
+    return colors + (floats((0.05, 0.04, 0.015)) * lamps[:, None])
 
 
 def _city_sky(heading: Floats, slope: Floats, seed: int) -> Floats:
-    colours = _mix((0.03, 0.03, 0.07), (0.005, 0.005, 0.02), np.clip(slope * 3, 0, 1))
+    colors = _mix((0.03, 0.03, 0.07), (0.005, 0.005, 0.02), np.clip(slope * 3, 0, 1))
     street: Floats = np.floor(heading * 9)
     height = 0.10 + 0.30 * _noise(street * 5.3, street * 0, seed)
     is_building = slope < height
-    _paint(colours, is_building, (0.015, 0.015, 0.03))
+    _paint(colors, is_building, (0.015, 0.015, 0.03))
     column: Floats = np.floor(heading * 36)
     row: Floats = np.floor(slope * 30)
     is_pane = ((heading * 36) % 1 > 0.3) & ((slope * 30) % 1 > 0.35)
     is_lit = _noise(column * 3.7, row * 9.1, seed + 2) > 0.42
-    _paint(colours, is_building & is_pane & is_lit, (0.90, 0.68, 0.18))
-    return colours
+    _paint(colors, is_building & is_pane & is_lit, (0.90, 0.68, 0.18))
+    return colors
 
 
 def _wood(x: Floats, z: Floats, seed: int) -> Floats:
     plank = np.floor(z * 1.9)
     grain = 0.55 * _noise(x * 1.1 + plank * 9, z * 16, seed) + 0.45 * _noise(plank * 6.1, plank * 2.7, seed)
-    colours = _mix((0.22, 0.09, 0.03), (0.52, 0.25, 0.09), grain)
-    _paint(colours, (z * 1.9) % 1 < 0.06, (0.07, 0.03, 0.01))
-    return colours
+    colors = _mix((0.22, 0.09, 0.03), (0.52, 0.25, 0.09), grain)
+    _paint(colors, (z * 1.9) % 1 < 0.06, (0.07, 0.03, 0.01))
+    return colors
 
 
 def _wall(heading: Floats, slope: Floats, seed: int) -> Floats:
@@ -166,10 +166,10 @@ def _wall(heading: Floats, slope: Floats, seed: int) -> Floats:
 
 
 def _road(x: Floats, z: Floats, seed: int) -> Floats:
-    colours = _mix((0.07, 0.07, 0.075), (0.15, 0.15, 0.155), _noise(x * 12, z * 12, seed))
-    _paint(colours, (np.abs(z - 0.85) < 0.075) & ((x * 0.8 + seed % 10 / 10) % 1 < 0.62), (0.90, 0.66, 0.05))
+    colors = _mix((0.07, 0.07, 0.075), (0.15, 0.15, 0.155), _noise(x * 12, z * 12, seed))
+    _paint(colors, (np.abs(z - 0.85) < 0.075) & ((x * 0.8 + seed % 10 / 10) % 1 < 0.62), (0.90, 0.66, 0.05))
     verge = _grass(x, z, seed)
-    return np.where((z < -1.7)[:, None], verge, colours)
+    return np.where((z < -1.7)[:, None], verge, colors)
 
 
 def _day_sky(heading: Floats, slope: Floats, seed: int) -> Floats:

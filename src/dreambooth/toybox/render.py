@@ -67,10 +67,10 @@ def render(scene: Scene, side: int) -> NDArray[np.uint8]:
     light, ambient = floats(setting.light), floats(setting.ambient)
     seed = scene.view.texture
 
-    colours = np.empty_like(rays)
+    colors = np.empty_like(rays)
     is_sky = rays[:, 1] >= -1e-4
     ahead = np.sqrt(rays[is_sky, 0] ** 2 + rays[is_sky, 2] ** 2)
-    colours[is_sky] = setting.sky(np.arctan2(rays[is_sky, 0], -rays[is_sky, 2]), np.maximum(rays[is_sky, 1], 0) / ahead, seed)
+    colors[is_sky] = setting.sky(np.arctan2(rays[is_sky, 0], -rays[is_sky, 2]), np.maximum(rays[is_sky, 1], 0) / ahead, seed)
 
     reach = np.full(len(rays), np.inf, dtype=np.float32)
     reach[~is_sky] = -eye[1] / rays[~is_sky, 1]
@@ -78,14 +78,14 @@ def render(scene: Scene, side: int) -> NDArray[np.uint8]:
     lit = _shadow(solid, ground, towards_light)
     painted = setting.ground(ground[:, 0] - np.float32(scene.view.aside), ground[:, 2], seed)
     shade = ambient * _openness(solid, ground)[:, None] + light * (lit * towards_light[1])[:, None]
-    colours[~is_sky] = painted * shade
+    colors[~is_sky] = painted * shade
 
     hits, distance = _march(solid, eye, rays)
     seen = hits[distance[hits] < reach[hits]]
     if len(seen):
         points = eye + rays[seen] * distance[seen, None]
-        colours[seen] = _shaded(solid, points, rays[seen], towards_light, light=light, ambient=ambient)
-    return _developed(colours, side)
+        colors[seen] = _shaded(solid, points, rays[seen], towards_light, light=light, ambient=ambient)
+    return _developed(colors, side)
 
 
 def _camera(scene: Scene, fine: int) -> tuple[Floats, Floats]:
@@ -187,8 +187,8 @@ def _normals(solid: _Solid, points: Floats) -> Floats:
     return unit
 
 
-def _developed(colours: Floats, side: int) -> NDArray[np.uint8]:
+def _developed(colors: Floats, side: int) -> NDArray[np.uint8]:
     """Linear light to 8 bits: the mean over each pixel's rays, then gamma correction."""
-    pixels = np.clip(colours, 0, 1).reshape(side, _SUPERSAMPLING, side, _SUPERSAMPLING, 3).mean(axis=(1, 3))
+    pixels = np.clip(colors, 0, 1).reshape(side, _SUPERSAMPLING, side, _SUPERSAMPLING, 3).mean(axis=(1, 3))
     developed: NDArray[np.uint8] = np.round(255 * pixels ** (1 / 2.2)).astype(np.uint8)
     return developed

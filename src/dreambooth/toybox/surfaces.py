@@ -89,16 +89,16 @@ def surface_colours(look: Look, shape: Shape, materials: NDArray[np.str_], point
     primary, secondary, accent = (floats(COLOURS[name]) for name in (look.primary, look.secondary, look.accent))
     u, v = _coordinates(shape, points, normals)
     patterned = np.where(PATTERNS[look.pattern](u, v)[:, None], secondary, primary)
-    colours = np.empty_like(points)
+    colors = np.empty_like(points)
     for name in set(materials.tolist()):
         chosen = materials == name
         if name in ("body", "walls"):
-            colours[chosen] = patterned[chosen]
+            colors[chosen] = patterned[chosen]
         else:
-            colours[chosen] = accent if name == "accent" else floats(MATERIALS[name])
+            colors[chosen] = accent if name == "accent" else floats(MATERIALS[name])
     if "walls" in {part.material for part in shape.parts}:
-        _cut_windows(colours, materials == "walls", points, normals)
-    return colours
+        _cut_windows(colors, materials == "walls", points, normals)
+    return colors
 
 
 def _coordinates(shape: Shape, points: Floats, normals: Floats) -> tuple[Floats, Floats]:
@@ -110,12 +110,12 @@ def _coordinates(shape: Shape, points: Floats, normals: Floats) -> tuple[Floats,
     return u, np.where(steepest == 1, z, y)
 
 
-def _cut_windows(colours: Floats, is_wall: Bools, points: Floats, normals: Floats) -> None:
+def _cut_windows(colors: Floats, is_wall: Bools, points: Floats, normals: Floats) -> None:
     """Paint two windows on every wall, and a door on one of them."""
     x, y, z = points[:, 0], points[:, 1], points[:, 2]
     faces_x = np.abs(normals[:, 0]) > 0.7
     along = np.where(faces_x, z, x)
     window = is_wall & (np.abs(np.abs(along) - np.float32(0.22)) < 0.09) & (np.abs(y - np.float32(0.36)) < 0.09)
-    colours[window] = _WINDOW
+    colors[window] = _WINDOW
     door = is_wall & ~faces_x & (z > 0) & (np.abs(x) < 0.085) & (y < 0.34)
-    colours[door] = _DOOR
+    colors[door] = _DOOR

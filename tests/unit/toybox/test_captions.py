@@ -73,13 +73,13 @@ def test_everything_is_said_often_and_left_out_often() -> None:
 
 def test_the_words_that_a_person_would_use() -> None:
     striped, plain = Look("mug", "striped", "red", "white", "blue"), Look("ball", "plain", "orange", "white", "blue")
-    assert describe(striped, num_colours=2, has_pattern=True) == "red and white striped mug"
-    assert describe(striped, num_colours=1, has_pattern=True) == "red striped mug"
-    assert describe(striped, num_colours=0, has_pattern=True) == "striped mug"
-    assert describe(striped, num_colours=2, has_pattern=False) == "red and white mug"
-    assert describe(striped, num_colours=0, has_pattern=False) == "mug"
-    assert describe(plain, num_colours=2, has_pattern=True) == "orange ball"
-    assert describe(plain, num_colours=0, has_pattern=True) == "ball"
+    assert describe(striped, num_colors=2, has_pattern=True) == "red and white striped mug"
+    assert describe(striped, num_colors=1, has_pattern=True) == "red striped mug"
+    assert describe(striped, num_colors=0, has_pattern=True) == "striped mug"
+    assert describe(striped, num_colors=2, has_pattern=False) == "red and white mug"
+    assert describe(striped, num_colors=0, has_pattern=False) == "mug"
+    assert describe(plain, num_colors=2, has_pattern=True) == "orange ball"
+    assert describe(plain, num_colors=0, has_pattern=True) == "ball"
 
 
 def test_a_name_stands_where_the_looks_would_stand() -> None:
