@@ -8,13 +8,15 @@ at once, in the same words.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.exceptions import MissingArgumentError, RepeatArgumentError
 
+from dreambooth.cli.arguments import check_arguments, plain_name
+from dreambooth.cli.synonyms import SYNONYMS
 from dreambooth.cli.verbs import Verb
 from dreambooth.config import Settings, nearest
 from dreambooth.schema.leaves import Leaf, leaves
@@ -35,6 +37,8 @@ class Given:
     """Flags of `Verb.extra` that were given."""
     problems: tuple[str, ...] = ()
     """Messages about arguments that this verb does not accept."""
+    broken: frozenset[str] = frozenset()
+    """Dotted paths of flags that `problems` are about: given in a wrong way, or meant by another name."""
     is_answered: bool = False
     """Whether help was requested and shown, so that nothing is left to do."""
 
@@ -48,14 +52,18 @@ def read_arguments(verb: Verb, settings: type[Settings], arguments: Sequence[str
     if not _HELP.isdisjoint(arguments):
         _app(verb, flags, is_help=True).help_print([])
         return Given({}, {}, is_answered=True)
-    try:
-        _, bound, unused, _ = _app(verb, flags, is_help=False).parse_known_args(arguments)
-    except CycloptsError as error:
-        return Given({}, {}, (_problem(error),))
     paths = {leaf.name: leaf.path for leaf in flags}
+    checked = check_arguments(flags, tuple(verb.extra), arguments, has_positional=bool(verb.positional))
+    try:
+        _, bound, unused, _ = _app(verb, flags, is_help=False).parse_known_args(checked.kept)
+    except CycloptsError as error:
+        return Given({}, {}, (*checked.problems, _problem(error)), frozenset(paths.values()))
+    unknown, meant = _unknown(unused, _names(verb, flags), has_positional=bool(verb.positional))
+    broken = {name.replace("-", "_") for name in (*checked.broken, *meant)}
     values = {paths[name]: value for name, value in bound.arguments.items() if name in paths}
     extra = {name: value for name, value in bound.arguments.items() if name in verb.extra}
-    return Given(values, extra, tuple(_unknown(unused, _names(verb, flags))))
+    problems = (*checked.problems, *unknown)
+    return Given(values, extra, problems, frozenset(path for name, path in paths.items() if name in broken))
 
 
 def _app(verb: Verb, flags: Sequence[Leaf], *, is_help: bool) -> App:
@@ -138,17 +146,27 @@ def _names(verb: Verb, flags: Sequence[Leaf]) -> list[str]:
     return [*names, *(f"no-{leaf.flag.lstrip('-')}" for leaf in flags if leaf.is_switch), *verb.extra]
 
 
-def _unknown(unused: Sequence[str], names: Sequence[str]) -> Iterator[str]:
-    """Yield a message for every unused argument, except the value after an unknown flag."""
-    previous = ""
+def _unknown(unused: Sequence[str], names: Sequence[str], *, has_positional: bool) -> tuple[list[str], set[str]]:
+    """A message for every unused argument, except the values after an unknown flag, and the names that were probably meant."""
+    problems, meant, previous = list[str](), set[str](), ""
     for argument in unused:
-        flag = argument.partition("=")[0]
-        if flag.startswith("-"):
-            near = nearest(flag.lstrip("-").replace("_", "-"), names)
-            yield f"unknown option {flag}" + (f"; did you mean --{near}?" if near is not None else "")
+        if argument.startswith("-"):
+            proposal = _proposal(plain_name(argument), names)
+            problems.append(f"unknown option {argument.partition('=')[0]}{proposal and f'; did you mean {proposal}?'}")
+            meant.add(plain_name(proposal.partition(" ")[0]).removeprefix("no-"))
         elif not previous.startswith("-"):
-            yield f"unexpected argument {argument!r}"
-        previous = argument
+            problems.append(f"unexpected argument {argument!r}")
+        if has_positional or argument.startswith("-"):
+            previous = argument
+    return problems, meant
+
+
+def _proposal(name: str, names: Sequence[str]) -> str:
+    """What to type instead of an unknown flag: what other trainers call so, or the nearest name; empty if there is neither."""
+    if (synonym := SYNONYMS.get(name)) is not None and plain_name(synonym.partition(" ")[0]) in names:
+        return synonym
+    near = nearest(name, names)
+    return f"--{near}" if near is not None else ""
 
 
 def _problem(error: CycloptsError) -> str:

@@ -11,7 +11,7 @@ from dreambooth.cli.verbs import Verb
 from dreambooth.config import Settings, read_yaml
 from dreambooth.errors import SettingsError
 from dreambooth.schema.layers import layered_settings, value_at
-from dreambooth.schema.leaves import Leaf
+from dreambooth.schema.leaves import Leaf, leaves
 from dreambooth.schema.presets import read_preset
 
 __all__ = ["changes_to_run", "settings_from"]
@@ -48,7 +48,8 @@ def _parse(
         where, below = read_below()
         settings = layered_settings(record, given.values, below, where=where, name_of=lambda leaf: _name(leaf, verb))
     except SettingsError as error:
-        problems += error.problems
+        broken = tuple(f"{_name(leaf, verb)} is missing" for leaf in leaves(record) if leaf.path in given.broken)
+        problems += (problem for problem in error.problems if not problem.startswith(broken))
     if problems:
         raise SettingsError(problems, hint=f"See `{verb.command} --help`.")
     return settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -12,6 +13,9 @@ from dreambooth.config import nearest
 from dreambooth.errors import SettingsError
 
 __all__ = ["Flag", "Given", "read_arguments", "unknown_option", "unknown_options"]
+
+
+_OVERRIDE = re.compile(r"[\w.\-]+=")  # KEY=VALUE, the original's way to set a key of its YAML files
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def read_arguments(command: str, sentence: str, flags: Sequence[Flag], arguments
             kwargs |= {"action": "append", **({} if flag.bare is None else {"nargs": "?", "const": flag.bare})}
             kwargs["metavar"] = flag.name.upper()
         groups.get(flag.group, parser).add_argument(*flag.names, **kwargs)  # type: ignore[arg-type]
-    parsed, rest = parser.parse_known_args(list(arguments))
+    parsed, rest = parser.parse_known_args(_without_swallowing(flags, arguments))
     many = {flag.name for flag in flags if flag.takes_many}
     given = {name: values for name, values in vars(parsed).items() if values is not None}
     twice = [f"--{name} is given more than once" for name, values in given.items() if name not in many and len(values) > 1]
@@ -75,6 +79,19 @@ def read_arguments(command: str, sentence: str, flags: Sequence[Flag], arguments
         lists={name: tuple(values) for name, values in given.items() if name in many},
         rest=tuple(rest),
     )
+
+
+def _without_swallowing(flags: Sequence[Flag], arguments: Sequence[str]) -> list[str]:
+    """The arguments, in which a switch does not take a following KEY=VALUE for its value."""
+    bare = {name: flag.bare for flag in flags if flag.bare is not None and flag.takes_value for name in flag.names}
+    found = []
+    for argument, after in itertools.pairwise([*arguments, ""]):
+        is_alone = argument in bare and _OVERRIDE.match(after) is not None
+        if is_alone and argument.startswith("--"):
+            found.append(f"{argument}={bare[argument]}")
+        else:
+            found += [argument, *([str(bare[argument])] if is_alone else [])]
+    return found
 
 
 def unknown_option(option: str, flags: Sequence[Flag], *, more: Sequence[str] = ()) -> str:

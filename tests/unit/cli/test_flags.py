@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dreambooth.cli.flags import Given, read_arguments
+from dreambooth.cli.layers import settings_from
+from dreambooth.cli.synonyms import SYNONYMS
 from dreambooth.cli.verbs import VERBS
+from dreambooth.errors import SettingsError
 from dreambooth.schema import verbs as records
 from dreambooth.schema.leaves import leaves
 
@@ -65,10 +69,77 @@ def test_where_settings_come_from_is_no_setting() -> None:
         ("generate --prompt", ["--prompt needs a value; if the value starts with a dash, write --prompt=VALUE"]),
         ("train --steps 3 --steps 4", ["--steps was given more than once"]),
         ("prior --prior-images x", ["unknown option --prior-images; did you mean --num-prior-images?"]),
+        (
+            "train --max_train_steps 400 --use_8bit_adam",
+            [
+                "unknown option --max_train_steps; did you mean --steps?",
+                "unknown option --use_8bit_adam; did you mean --optimizer-states 8bit?",
+            ],
+        ),
+        ("train --photso a b c --class-word dog", ["unknown option --photso; did you mean --photos?"]),
+        (
+            "train --class-word golden retriever",
+            [
+                "--class-word takes one value, but 2 were given ('golden', 'retriever'); if they are one text, write "
+                "--class-word 'golden retriever'"
+            ],
+        ),
+        ("train --no-compile=1", ["unknown option --no-compile; did you mean --compile?"]),
     ],
 )
 def test_what_is_no_flag_is_a_problem(line: str, problems: list[str]) -> None:
     assert list(_read(line).problems) == problems
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "--steps",
+        "--steps 3 --steps 4",
+        "--steps 3 4",
+        "--tensorboard=perhaps",
+        "--no-tensorboard=1",
+        "--xyzzy",
+        "--xyzzy=1 stray",
+    ],
+)
+def test_one_wrong_flag_takes_no_right_one_with_it(wrong: str) -> None:
+    for line in (f"train {wrong} --model a --photos b --class-word c", f"train --model a --photos b --class-word c {wrong}"):
+        given = _read(line)
+        assert len(given.problems) == 1
+        assert {"base.model": "a", "subject.photos": "b", "subject.class_word": "c"}.items() <= given.values.items()
+
+
+def test_a_pattern_that_the_shell_replaced_is_recognised(tmp_path: Path) -> None:
+    names = [tmp_path / f"{number}.jpg" for number in range(5)]
+    for name in names:
+        name.touch()
+    given = _read(f"train --photos {' '.join(map(str, names))} --class-word dog")
+    assert given.values["subject.class_word"] == "dog" and given.broken == {"subject.photos"}
+    (problem,) = given.problems
+    assert problem.startswith("--photos takes one value, but 5 were given (")
+    assert problem.endswith(f": the shell replaced a pattern such as * by names; write --photos {tmp_path}")
+
+
+def test_what_was_given_in_a_wrong_way_is_not_missing_as_well() -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings_from(VERBS["train"], records.TrainSettings, _read("train --instance_data_dir a --class-word"))
+    assert caught.value.problems == (
+        "--class-word needs a value; if the value starts with a dash, write --class-word=VALUE",
+        "unknown option --instance_data_dir; did you mean --photos?",
+        *(problem for problem in caught.value.problems if problem.startswith("--model is missing")),
+    )
+    assert len(caught.value.problems) == 3
+
+
+def test_every_synonym_leads_to_a_flag_and_is_none() -> None:
+    flags = {leaf.flag for verb in VERBS.values() for leaf in leaves(verb.record())}
+    flags |= {f"--no-{leaf.flag[2:]}" for verb in VERBS.values() for leaf in leaves(verb.record()) if leaf.is_switch}
+    flags |= {f"--{name}" for verb in VERBS.values() for name in verb.extra}
+    assert [target for target in SYNONYMS.values() if target.split()[0] not in flags] == []
+    assert [name for name in SYNONYMS if "_" in name or name != name.lower()] == []
+    assert [name for name in SYNONYMS if f"--{name}" in {leaf.flag for leaf in leaves(records.TrainSettings)}] == []
+    assert len(SYNONYMS) >= 40
 
 
 def test_a_switch_takes_no_other_word() -> None:

@@ -468,3 +468,12 @@ def test_scaling_has_to_be_asked_for_in_words() -> None:
 
 def test_the_shipped_yaml_needs_no_remark_and_is_all_of_known_keys() -> None:
     assert len(job("-b", str(SHIPPED)).notes) == 1
+
+
+@pytest.mark.parametrize("switch", ["--no-test", "--debug", "-d", "-t", "--train", "--datadir_in_name"])
+def test_a_switch_does_not_swallow_the_key_that_follows(switch: str) -> None:
+    key = "model.base_learning_rate=3e-6"
+    usual = [argument for argument in USUAL if argument != "-t"]
+    before = [] if switch in ("-t", "--train") else ["-t"]
+    assert at(job(*before, switch, key, usual=usual), "optimizer.learning_rate") == 3e-6
+    assert at(job(*before, switch, "True", key, usual=usual), "optimizer.learning_rate") == 3e-6
