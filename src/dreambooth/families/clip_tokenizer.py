@@ -11,9 +11,10 @@ from dreambooth.families.quiet_import import quiet_import
 if TYPE_CHECKING:
     from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
-__all__ = ["TOKENIZER_FOLDER", "load_clip_tokenizer"]
+__all__ = ["NUM_TOKENS", "TOKENIZER_FOLDER", "load_clip_tokenizer"]
 
 TOKENIZER_FOLDER = Path(__file__).parent / "tokenizer"
+NUM_TOKENS = 49_408  # a number, so that counting them loads no library
 
 
 @cache

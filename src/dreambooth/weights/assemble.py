@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dreambooth.display import counted
 from dreambooth.errors import ModelFileError
+from dreambooth.families.clip_tokenizer import NUM_TOKENS
+from dreambooth.families.family import Family
 from dreambooth.families.prediction_signs import PredictionSign, prediction_problems
 from dreambooth.families.recognition import SUPPORTED, recognise
 from dreambooth.families.shapes import shapes_of
@@ -16,6 +19,8 @@ from dreambooth.weights.pickles import printable
 from dreambooth.weights.quantized import quantization_problems
 
 __all__ = ["FoundModel", "assemble"]
+
+_TOKEN_TABLE = "embeddings.token_embedding.weight"
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,20 @@ def assemble(found: FoundModel, *, hint: str) -> ModelWeights:
         leftover=tuple(sorted(map(printable, {*found.leftover, *beyond, *not_mapped}))),
         bookkeeping=found.bookkeeping,
         notes=found.notes,
-        warnings=found.warnings,
+        warnings=(*found.warnings, *_vocabulary_warnings(family)),
     )
     return ModelWeights(family, parts, report, found.metadata)
+
+
+def _vocabulary_warnings(family: Family) -> list[str]:
+    """A sentence for each text encoder that knows more words than the tokenizer of its family."""
+    rows = {family.parts[name].title: family.parts[name].blueprint[_TOKEN_TABLE][0] for name in family.text_encoders}
+    return [
+        f"The {title} has {counted(num_rows - NUM_TOKENS, 'token')} more than CLIP's tokenizer: words that another program "
+        "added, which no prompt can say here. They are kept and not used."
+        for title, num_rows in rows.items()
+        if num_rows > NUM_TOKENS
+    ]
 
 
 def _refuse_quantized(found: FoundModel) -> None:

@@ -32,7 +32,7 @@ from dreambooth.weights.key_map import MappedPart, find_tensors
 from dreambooth.weights.model_weights import ModelWeights, UNetWeights
 from dreambooth.weights.original_config import config_beside
 from dreambooth.weights.settings import WeightsChoice
-from dreambooth.weights.spelling import plain_names
+from dreambooth.weights.spelling import plain_names, with_convolutions
 from dreambooth.weights.vae_file import GIVE_VAE
 
 __all__ = ["read_single_file"]
@@ -42,6 +42,7 @@ _TRAINING_LOSS = f"{VAE_PREFIX}loss."  # the discriminator beside which the VAE 
 _BOOKKEEPING = ("logvar", "lvlb_weights", "scale_factor", f"{AVERAGE_PREFIX}decay", f"{AVERAGE_PREFIX}num_updates")
 _DAMAGED = "The file is damaged or was written by an unknown program: download it again, or give another one."
 _ROUNDING = 1e-6  # float32 holds alpha_bar to 1e-7; half precision is off by 1e-4
+_OF_A_VAE = f"{SUPPORTED} Beside one of these, --vae FILE uses this VAE."
 _WHOLE_FILE = "Give a checkpoint with all its parts: UNet, VAE and text encoder."
 _NO_SIGNAL = 1e-4  # alpha_bar at the end of a schedule of zero terminal SNR; the family's ends at 0.0047
 _SCHEDULE = ddpm_buffers(scaled_linear_schedule())
@@ -59,10 +60,11 @@ def read_single_file(path: Path, *, weights: WeightsChoice, vae: MappedPart | No
     file = replace(opened, tensors=tensors)
     kind = foreign_kind(file.tensors)
     if kind is not None:
-        raise ModelFileError(f"{path}: this is {kind}", hint=SUPPORTED)
+        raise ModelFileError(f"{path}: this is {kind}", hint=_OF_A_VAE if kind == "a bare VAE" else SUPPORTED)
     rest, notes = _set_aside(file.tensors)
     averages, rest = _split(rest, AVERAGE_PREFIX)
     raw, rest = _split(rest, UNET_PREFIX)
+    raw, averages, reshaped = with_convolutions(raw, averages)
     own_vae, rest = _split(rest, VAE_PREFIX)
     text, rest = _split(rest, _TEXT_STAGE)
     _check_parts_are_there(path, has_vae=bool(own_vae) or vae is not None, has_text=bool(text))
@@ -82,7 +84,7 @@ def read_single_file(path: Path, *, weights: WeightsChoice, vae: MappedPart | No
         neutralised=file.neutralised,
         leftover=tuple(rest),
         bookkeeping=file.bookkeeping,
-        notes=(*notes, *wrapped, *_spelling_notes(own_vae, text)),
+        notes=(*notes, *wrapped, *reshaped, *_spelling_notes(own_vae, text)),
         metadata=file.metadata,
         signs=_signs(file),
     )

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from dreambooth.families.unet_keys import AVERAGE_PREFIX, UNET_PREFIX
 
-__all__ = ["plain_names"]
+__all__ = ["plain_names", "with_convolutions"]
 
 _WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod)\.")  # of processes that share a step, and of compilation
+_PROJECTION = re.compile(r"proj_(in|out)\.?weight$")  # the averages' names have no dots
+_TEXT_WIDTH_2 = 1024  # of Stable Diffusion 2, which has matrices there
 _BARE_UNET = UNET_PREFIX.removeprefix("model.")
 _OUTERMOST = re.compile(rf"^((?:\w+\.)+){re.escape(UNET_PREFIX)}")
 
@@ -46,3 +48,26 @@ def _common_prefix(names: Iterable[str]) -> str:
     plain = [_WRAPPERS.sub("", name) for name in names]
     found = next((match[1] for name in plain if (match := _OUTERMOST.match(name))), "")
     return "" if any(name.startswith(UNET_PREFIX) for name in plain) else found
+
+
+def with_convolutions(
+    raw: dict[str, Tensor], averages: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str]]:
+    """The UNet's tensors and their averages, with matrices around the attention as the 1x1 convolutions of Stable Diffusion 1.
+
+    Some programs write them as matrices, which compute the same. Those of Stable Diffusion 2, whose own they are, stay.
+    """
+    is_version_2 = any(name.endswith("attn2.to_k.weight") and tensor.shape[-1] == _TEXT_WIDTH_2 for name, tensor in raw.items())
+    matrices = {
+        name
+        for tensors in (raw, averages)
+        for name, tensor in tensors.items()
+        if _PROJECTION.search(name) and tensor.ndim == 2 and not is_version_2
+    }
+    if not matrices:
+        return raw, averages, []
+    changed = [
+        {name: tensor[:, :, None, None] if name in matrices else tensor for name, tensor in tensors.items()}
+        for tensors in (raw, averages)
+    ]
+    return changed[0], changed[1], ["the UNet's projections around attention are matrices; they are used as 1x1 convolutions"]

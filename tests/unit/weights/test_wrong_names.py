@@ -106,6 +106,59 @@ def test_biases_of_the_vaes_attention_with_more_axes(
     assert read.digest() == tiny.digest()
 
 
+@pytest.mark.parametrize("has_average", [False, True])
+def test_matrices_around_the_attention_are_convolutions(
+    tiny: ModelWeights, checkpoint: Tensors, save: Save, has_average: bool
+) -> None:
+    changed = {
+        name: tensor[:, :, 0, 0] for name, tensor in checkpoint.items() if ".proj_" in name and tensor.shape[2:] == (1, 1)
+    }
+    changed = {name: tensor for name, tensor in changed.items() if name.startswith(UNET)}
+    assert len(changed) == 8
+    tensors = checkpoint | changed
+    if has_average:
+        averages = {
+            f"model_ema.{name[6:].replace('.', '')}": tensor.clone()
+            for name, tensor in tensors.items()
+            if name.startswith(UNET)
+        }
+        tensors |= averages
+    read = read_model(str(save(tensors)))
+    assert read.digest() == tiny.digest()
+    assert read.report.notes == ("the UNet's projections around attention are matrices; they are used as 1x1 convolutions",)
+
+
+def test_a_larger_token_table_is_told(golden_state_dict: Tensors, tmp_path: Path) -> None:
+    name = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
+    table = golden_state_dict[name]
+    torch.save({**golden_state_dict, name: torch.cat([table, table[:2]])}, tmp_path / "model.ckpt")
+    (warning,) = read_model(str(tmp_path / "model.ckpt")).report.warnings
+    assert warning.startswith("The text encoder has 2 tokens more than CLIP's tokenizer: words that another program added")
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"\0\0\0\x20ftypavif", "an AVIF image"),
+        (b"\0\0\0\x20ftypheic", "a HEIC image"),
+        (b"\0\0\0\x20ftypisom", "a video"),
+        (b"II*\0", "a TIFF image"),
+    ],
+)
+def test_pictures_given_as_a_model_are_named(tmp_path: Path, head: bytes, kind: str) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(head + b"\0" * 200)
+    with pytest.raises(ModelFileError, match=f"{kind}, not a model file"):
+        read_model(str(path))
+
+
+def test_a_bare_vae_is_offered_its_use(checkpoint: Tensors, save: Save) -> None:
+    vae = {name: tensor for name, tensor in checkpoint.items() if name.startswith(VAE)}
+    with pytest.raises(ModelFileError, match="this is a bare VAE") as caught:
+        read_model(str(save(vae)))
+    assert caught.value.hint is not None and caught.value.hint.endswith("--vae FILE uses this VAE.")
+
+
 def test_the_projection_of_a_whole_clip_is_no_wrong_prefix(tiny: ModelWeights, checkpoint: Tensors, save: Save) -> None:
     read = read_model(str(save(checkpoint | {PROJECTION: torch.zeros(64, 64)})))
     assert read.digest() == tiny.digest()
