@@ -25,6 +25,7 @@ __all__ = [
     "Settings",
     "Text",
     "differences",
+    "effective_values",
     "field_sentence",
     "flat_fields",
     "is_text",
@@ -76,6 +77,9 @@ class Settings(BaseModel):
         """Return the named fields that differ from their default: an option without effect is an error, a default is not."""
         fields = type(self).model_fields
         return tuple(name for name in names if getattr(self, name) != fields[name].get_default(call_default_factory=True))
+
+    silences: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Like `off_switches`, also between sections (`section.name`), for what the record's own rules refuse in other words."""
 
     @model_validator(mode="after")
     def _nothing_is_set_that_is_off(self: SettingsType) -> SettingsType:
@@ -309,11 +313,40 @@ def yaml_text(values: Mapping[str, Any]) -> str:
 
 
 def write_yaml(path: Path, settings: Settings, *, comment: str) -> None:
-    """Write a settings record below a comment; `read_yaml` and `parse_settings` return an equal record."""
+    """Write a settings record below a comment; `read_yaml` and `parse_settings` return an equal record.
+
+    What a switch turns off is left out: if a later version changed its default, the file would be refused.
+    """
     import yaml
 
     head = "".join(f"# {line}\n" for line in comment.splitlines())
-    write_text(path, head + yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    write_text(path, head + yaml.safe_dump(effective_values(settings), sort_keys=False, allow_unicode=True))
+
+
+def effective_values(settings: Settings) -> dict[str, Any]:
+    """The plain values of a record, by section, without those that a switch turns off."""
+    silent = {
+        name
+        for switch, silenced in (*settings.off_switches.items(), *settings.silences.items())
+        if str(_at(settings, _switch(switch)[0])) in _switch(switch)[1]
+        for name in silenced
+    }
+    silent.update(name for field, others in settings.replaces.items() if settings.is_changed(field) for name in others)
+    values = settings.model_dump(mode="json")
+    for name in values:
+        if isinstance(section := getattr(settings, name), Settings):
+            values[name] = effective_values(section)
+    for path in silent:
+        section, _, name = path.rpartition(".")
+        (values[section] if section else values).pop(name, None)
+    return values
+
+
+def _at(settings: Settings, path: str) -> Any:
+    value: Any = settings
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
 
 
 def differences(old: Settings, new: Settings, prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -182,6 +182,30 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sections", "silent"),
+    [
+        ({"prior": {"prior_weight": 0}}, {"prior.num_prior_images", "prior.prior_target", "views.prior_flip_probability"}),
+        ({"prior": {"prior_images": "dogs"}}, {"prior.num_prior_images", "prior.prior_latents"}),
+        ({"prior": {"prior_prompts": "varied"}}, {"prior.class_prompt"}),
+        ({}, {"prior.photo_repeats", "selection.dino", "selection.select", "output.image_log_pictures"}),
+        ({"output": {"preview_steps": 0}}, {"output.preview_prompts"}),
+        ({"prior": {"prior_target": "noise", "replay": False}}, {"prior.keep_predictions", "prior.replay_images"}),
+        ({"optimizer": {"optimizer": "adafactor"}}, {"optimizer.adam_beta1", "memory.optimizer_states"}),
+        ({"trainee": {"train_text_encoder": False}}, {"trainee.train_token_table", "trainee.text_encoder_learning_rate"}),
+    ],
+)
+def test_what_a_switch_turns_off_is_not_written(tmp_path: Path, sections: dict[str, dict[str, Any]], silent: set[str]) -> None:
+    """If a later version changed such a default, the file would be refused: its value would differ and have no effect."""
+    required = {"base": {"model": "toybox"}, "subject": {"photos": "photos", "class_word": "dog"}}
+    settings = parse_settings(TrainSettings, {**required, **sections}, where="test")
+    write_yaml(tmp_path / "config.yaml", settings, comment="")
+    written = read_yaml(tmp_path / "config.yaml")
+    assert {path for path, _ in flat_fields(TrainSettings) if path.split(".")[1] not in written[path.split(".")[0]]} >= silent
+    assert {"loop.steps", "prior.prior_weight"} <= {f"{name}.{key}" for name, section in written.items() for key in section}
+    assert parse_settings(TrainSettings, written, where="config.yaml") == settings
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (None, "no such settings file"),

@@ -147,6 +147,11 @@ class PriorSettings(Settings):
         "prior_examples=both": _PAIRING,
     }
     replaces = {"prior_images": ("prior_latents", *_MAKING), "prior_prompts": ("class_prompt",)}
+    silences = {
+        "original_pairing=False": ("photo_repeats", "prior_repeats"),
+        "prior_target=noise": ("keep_predictions",),
+        "replay=False": ("replay_images",),
+    }
 
     prior_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the prior-preservation loss; 0 trains without class images."""

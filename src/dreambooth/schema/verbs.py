@@ -36,6 +36,11 @@ __all__ = [
 class TrainSettings(Settings):
     """Train a base model on one subject from a folder of photos."""
 
+    silences = {  # noqa: RUF012
+        "prior.prior_weight": ("views.prior_flip_probability",),
+        "optimizer.optimizer=adafactor": ("memory.optimizer_states", "memory.states_on_host"),
+    }
+
     base: BaseModelSettings
     """Base model."""
 

@@ -14,6 +14,8 @@ __all__ = ["TraineeSettings"]
 class TraineeSettings(Settings):
     """Trained parts of the model."""
 
+    silences = {"train_text_encoder=False": ("train_token_table", "text_encoder_learning_rate")}
+
     train_text_encoder: bool = True
     """Train the text encoder together with the UNet, as the original did."""
 

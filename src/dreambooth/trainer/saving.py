@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dreambooth.config import effective_values
 from dreambooth.files import link_or_copy
 from dreambooth.trainer.due import Due
 from dreambooth.trainer.journal import Journal, SilentJournal
@@ -52,7 +53,7 @@ def _save_checkpoint(session: Session, journal: Journal | SilentJournal, *, is_s
             parameters,
             made_of=session.material.made_of,
             is_scheduled=is_scheduled,
-            settings=session.ready.outputs.settings.model_dump(mode="json"),
+            settings=effective_values(session.ready.outputs.settings),
         )
     with processes.together():
         if processes.is_main:

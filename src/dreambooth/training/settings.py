@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from dreambooth.config import Settings, Text
 
@@ -24,6 +24,8 @@ Compilation = Literal["auto", "off", "blocks", "full"]
 
 class OptimizerSettings(Settings):
     """Optimizer and learning rate."""
+
+    off_switches = {"optimizer=adafactor": ("adam_beta1", "adam_beta2", "adam_epsilon")}
 
     optimizer: OptimizerName = "adamw"
     """Optimizer: adamw, or adafactor, which has almost no state and scales updates relative to each tensor."""
@@ -51,13 +53,6 @@ class OptimizerSettings(Settings):
 
     max_gradient_norm: Annotated[float, Field(gt=0)] | None = None
     """Clip gradients to this global norm; default: no clipping, as in the original."""
-
-    @model_validator(mode="after")
-    def _options_have_effect(self) -> OptimizerSettings:
-        useless = self.is_changed("adam_beta1", "adam_beta2", "adam_epsilon")
-        if self.optimizer == "adafactor" and useless:
-            raise ValueError(f"optimizer is adafactor, so {', '.join(useless)} would have no effect; use only one of them")
-        return self
 
 
 class LoopSettings(Settings):
