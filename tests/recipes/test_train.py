@@ -443,6 +443,8 @@ def test_a_token_that_no_caption_says_is_refused_or_told(
     assert "warning: 3 of 3 captions do not say the token 'sks'" in said()
     assert 'is longer than the 77 tokens the model reads; this part is ignored: "' in said()
     assert f"dreambooth generate --model {done.run} --prompt 'photo of a zwx backpack'" in said()
+    with safe_open(done.run / "model.safetensors", "pt") as file:
+        assert "modelspec.trigger_phrase" not in file.metadata()
 
 
 def test_a_full_disk_is_seen_before_the_run(

@@ -65,7 +65,8 @@ def write_tensors(
             return tensor.dtype
         return dtype
 
-    texts = dict(metadata or {})
+    # The library refuses text that is not UTF-8, such as a title that is the name of a folder.
+    texts = {name: text.encode(errors="replace").decode() for name, text in (metadata or {}).items()}
     is_hashed = CONTENT_HASH in texts
     if is_hashed:
         texts[CONTENT_HASH] = _hash_text(hashlib.sha256())

@@ -18,6 +18,7 @@ from dreambooth.runtime.shards import gather_on_host
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.trainees.trainee import Trainee
 from dreambooth.trainer.assembly import assemble
+from dreambooth.trainer.caption_checks import is_silent
 from dreambooth.trainer.class_examples import own_subjects, replayed
 from dreambooth.trainer.due import Due
 from dreambooth.trainer.material import Material
@@ -108,7 +109,7 @@ class Session:
 
     def _metadata(self) -> dict[str, str]:
         learned, subject = self.ready.learned, self.ready.learned.subject
-        words = {"token": subject.token, "class_word": subject.class_word}
+        phrase = fill("{token} {class_word}", token=subject.token, class_word=subject.class_word)
         return {
             "global_step": str(self.state.step),
             "epoch": str(epoch_of(self.state.step, self.ready.run.names.steps_per_epoch)[0]),
@@ -118,7 +119,7 @@ class Session:
             **inherited_metadata(self.ready.base),
             "dreambooth.made_of": json.dumps(self.material.made_of),
             SUBJECTS: subjects_text(replayed(learned.earlier, learned.prior), own_subjects(learned.photos, learned.subject)),
-            "modelspec.trigger_phrase": fill("{token} {class_word}", **words),
+            **({} if is_silent(self.ready.learned.photos, subject.token) else {"modelspec.trigger_phrase": phrase}),
         }
 
 

@@ -50,3 +50,9 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
         write_tensors(tmp_path / "a", {"w": torch.ones(2, dtype=torch.complex64)})
     assert torch.equal(load_file(tmp_path / "a")["w"], torch.ones(2))
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_title_that_is_not_utf8_does_not_spoil_the_file(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "a.safetensors", {"one": torch.zeros(1)}, metadata={"modelspec.title": "r\udce9 狗"})
+    with safe_open(tmp_path / "a.safetensors", "pt") as file:
+        assert file.metadata() == {"modelspec.title": "r? 狗"}
