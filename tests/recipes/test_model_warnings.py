@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dreambooth.display import Display
+from dreambooth.errors import DreamboothError
 from dreambooth.recipes.generate import generate
 from dreambooth.runtime.processes import OneProcess
 from dreambooth.sampling.settings import SampleSettings
@@ -53,3 +54,17 @@ def test_generating_tells(odd_model: Path, tmp_path: Path, display: Display, sai
     generate(GenerateSettings(base=BaseModelSettings(model=str(odd_model)), sample=sample), display)
     assert MERGED in said()
     assert LEFT_OUT in said()
+
+
+def test_a_base_model_that_float16_cannot_hold_is_refused_before_training(
+    run_settings: Callable[..., TrainSettings], display: Display, small_model: Path, tmp_path: Path
+) -> None:
+    tensors = {name: tensor.float() for name, tensor in load_file(small_model).items()}
+    tensors["model.diffusion_model.out.2.bias"][0] = 1e6
+    save_file(tensors, tmp_path / "large.safetensors")
+    base: dict[str, Any] = {"model": str(tmp_path / "large.safetensors")}
+    with pytest.raises(DreamboothError, match=r"conv_out\.bias holds the value 1e\+06, and float16 ends at 65,504") as caught:
+        check_everything(run_settings(base=base), display, OneProcess(), is_resume=False)
+    assert "--model-dtype float32" in str(caught.value)
+    settings = run_settings(base=base, output={"model_dtype": "bfloat16"})
+    assert check_everything(settings, display, OneProcess(), is_resume=False).outputs.model_dtype == "bfloat16"

@@ -311,7 +311,8 @@ def test_a_loss_that_overflows_before_any_weight_moved_is_no_matter_of_the_learn
     weights = load_file(small_model)
     weights["model.diffusion_model.out.2.bias"] = torch.full_like(weights["model.diffusion_model.out.2.bias"], 1e30)
     save_file(weights, tmp_path / "large.safetensors")
-    settings = run_settings(base={"model": str(tmp_path / "large.safetensors")}, prior=WITHOUT_PRIOR)
+    base, output = {"model": str(tmp_path / "large.safetensors")}, {"model_dtype": "float32"}
+    settings = run_settings(base=base, prior=WITHOUT_PRIOR, output=output)
     with pytest.raises(TrainingError, match=r"step 1: the loss is inf") as caught:
         train(settings, display)
     assert "so the learning rate is not the cause.\nUse another --model" in str(caught.value)

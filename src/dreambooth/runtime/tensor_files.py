@@ -18,7 +18,7 @@ from torch import Tensor
 from dreambooth.errors import ModelFileError
 from dreambooth.files import atomic_file
 
-__all__ = ["CONTENT_HASH", "STORAGE_DTYPES", "converted", "write_tensors"]
+__all__ = ["CONTENT_HASH", "STORAGE_DTYPES", "converted", "range_problem", "write_tensors"]
 
 STORAGE_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 """Dtypes that users can choose, by name."""
@@ -115,12 +115,20 @@ def converted(path: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> Tens
     Raises ModelFileError when a finite number is beyond the range of `dtype`: it would become infinite, and the model useless.
     """
     plain = tensor.detach().to(device="cpu")
-    if dtype in _NARROW and plain.dtype not in _NARROW and plain.numel():
-        largest = max(abs(float(extreme)) for extreme in torch.aminmax(plain))
-        if torch.finfo(dtype).max < largest < float("inf"):
-            kind = str(dtype).removeprefix("torch.")
-            raise ModelFileError(
-                f"{path}: not written: {name} holds the value {largest:.4g}, and {kind} ends at {torch.finfo(dtype).max:,.0f}",
-                hint="Write the model in bfloat16 or float32 instead: convert takes --dtype, training takes --model-dtype.",
-            )
+    if (problem := range_problem(name, plain, dtype)) is not None:
+        raise ModelFileError(
+            f"{path}: not written: {problem}",
+            hint="Write the model in bfloat16 or float32 instead: convert takes --dtype, training takes --model-dtype.",
+        )
     return plain.to(dtype=dtype).contiguous()
+
+
+def range_problem(name: str, tensor: Tensor, dtype: torch.dtype) -> str | None:
+    """A sentence when a finite number of the tensor is beyond the range of `dtype`; None when all fit, or all have."""
+    if dtype not in _NARROW or tensor.dtype in _NARROW or not tensor.numel():
+        return None
+    largest = max(abs(float(extreme)) for extreme in torch.aminmax(tensor))
+    if not torch.finfo(dtype).max < largest < float("inf"):
+        return None
+    kind = str(dtype).removeprefix("torch.")
+    return f"{name} holds the value {largest:.4g}, and {kind} ends at {torch.finfo(dtype).max:,.0f}"

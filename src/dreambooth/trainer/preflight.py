@@ -27,6 +27,7 @@ from dreambooth.runs.model_names import ModelNames, model_names
 from dreambooth.runs.untrained import is_untrained
 from dreambooth.runtime.free_memory import free_memory_bytes
 from dreambooth.runtime.processes import Processes
+from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.sampling.prompts import cut_warnings
 from dreambooth.sampling.sampler import check_size
 from dreambooth.schema.verbs import TrainSettings
@@ -51,6 +52,7 @@ from dreambooth.training.base_predictions import prediction_bytes
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import is_embedded, read_model
 from dreambooth.weights.subjects import LearnedSubject
+from dreambooth.weights.write import check_range
 
 __all__ = ["check_everything", "least_free_memory"]
 
@@ -73,8 +75,7 @@ def check_everything(
         _check_folders(settings, problems)
     if settings.output.tensorboard:
         problems.attempt(check_tensorboard)
-    given = settings.base
-    base = problems.attempt(lambda: read_model(given.model, config=given.config, weights=given.weights, vae=given.vae))
+    base = problems.attempt(lambda: _read_base(settings))
     resolution = settings.views.resolution or (base.family.resolution if base is not None else 512)
     size = Size.square(resolution)
     workload = workload_of(settings, size, num_processes=processes.count)
@@ -124,6 +125,13 @@ def _show(pictures: Pictures, warnings: Sequence[str], settings: TrainSettings, 
         show_captions(pictures, display)
     for warning in dict.fromkeys(warnings):
         display.warn(warning)
+
+
+def _read_base(settings: TrainSettings) -> ModelWeights:
+    given = settings.base
+    base = read_model(given.model, config=given.config, weights=given.weights, vae=given.vae)
+    check_range(base, STORAGE_DTYPES[settings.output.model_dtype])
+    return base
 
 
 def _check_folders(settings: TrainSettings, problems: Problems) -> None:

@@ -41,6 +41,7 @@ _MAY_MOVE = frozenset(  # the files at these paths are compared by content, so t
     {
         "base.model",
         "base.config",
+        "base.vae",
         "subject.photos",
         "prior.prior_images",
         "prior.also_prior",

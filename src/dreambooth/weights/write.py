@@ -19,12 +19,12 @@ from dreambooth.families.clip_tokenizer import TOKENIZER_FOLDER
 from dreambooth.families.mapped_pages import MappedPages
 from dreambooth.families.shapes import StateDict
 from dreambooth.files import atomic_directory, write_json
-from dreambooth.runtime.tensor_files import CONTENT_HASH, write_tensors
+from dreambooth.runtime.tensor_files import CONTENT_HASH, range_problem, write_tensors
 from dreambooth.weights.key_map import restore_names
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.torch_archive import write_torch_archive
 
-__all__ = ["SINGLE_FILE_SUFFIXES", "WholeModel", "write_diffusers_folder", "write_single_file"]
+__all__ = ["SINGLE_FILE_SUFFIXES", "WholeModel", "check_range", "write_diffusers_folder", "write_single_file"]
 
 SINGLE_FILE_SUFFIXES = (".safetensors", ".ckpt")
 
@@ -82,6 +82,19 @@ def write_single_file(path: Path, weights: ModelWeights, *, dtype: torch.dtype |
         return
     beside = {**{name: _whole_number(metadata.get(name, "")) for name in ("epoch", "global_step")}, **_LIGHTNING}
     write_torch_archive(path, {**buffers, **tensors}, beside=beside, dtype=dtype, unchanged=buffers, after=release)
+
+
+def check_range(weights: ModelWeights, dtype: torch.dtype) -> None:
+    """Raise ModelFileError that names every tensor with a number beyond the range of `dtype`, in which it is to be written."""
+    release = MappedPages().release
+    problems = []
+    for part in weights.parts.values():
+        for name, tensor in part.items():
+            if (problem := range_problem(name, tensor, dtype)) is not None:
+                problems.append(f"{weights.report.source}: {problem}")
+            release(tensor)
+    if problems:
+        raise ModelFileError(problems, hint="Use --model-dtype bfloat16 or --model-dtype float32.")
 
 
 def write_diffusers_folder(
