@@ -94,6 +94,8 @@ def test_config_must_agree(golden_checkpoint: Path, golden_config: Path, tmp_pat
     ("name", "to", "message"),
     [
         ("model.bin", None, r"model\.bin: a single file must end in \.safetensors or \.ckpt, found '\.bin'"),
+        ("model.gguf", None, r"model\.gguf: a single file must end in \.safetensors or \.ckpt, found '\.gguf'"),
+        ("model.onnx", None, r"found '\.onnx'\nName it .*model\.safetensors, or use --to diffusers to write a folder"),
         ("model", "single-file", r"model: a single file must end in \.safetensors or \.ckpt, found no suffix"),
         ("model.ckpt", "diffusers", r"model\.ckpt: --to diffusers writes a folder, but \.ckpt is a file suffix"),
     ],

@@ -527,3 +527,4 @@ def test_commands_to_type_next_are_quoted(run_settings: MakeSettings, display: D
     folder = settings.output.output.with_name("my run")
     train(settings.model_copy(update={"output": settings.output.model_copy(update={"output": folder})}), display)
     assert f"dreambooth generate --model '{folder}' --prompt 'photo of a sks backpack'" in said()
+    assert "warning" not in said(), "a run with the defaults warns of nothing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from dreambooth.weights.write import SINGLE_FILE_SUFFIXES, write_diffusers_folde
 
 __all__ = ["Conversion", "convert"]
 
-_OTHER_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".safetensor", ".yaml", ".json", ".zip")
+_FILE_SUFFIX = re.compile(r"\.[A-Za-z]\w*")  # unlike the end of a folder such as sd-v1.4
 _SETTINGS = "dreambooth.config"
 _MERGED = ("primary", "secondary", "tertiary")
 _OF_THE_OLD_BYTES = ("modelspec.hash", "sshs_")  # metadata that holds hashes of the source file
@@ -75,7 +76,7 @@ def _form(destination: Path, to: ModelForm | None) -> ModelForm:
     if to == "diffusers" and is_single:
         problem = f"{destination}: --to diffusers writes a folder, but {destination.suffix} is a file suffix"
         raise ModelFileError(problem, hint="Drop --to, or use a name without that suffix.")
-    if not is_single and (to == "single-file" or (to is None and destination.suffix in _OTHER_SUFFIXES)):
+    if not is_single and (to == "single-file" or (to is None and _FILE_SUFFIX.fullmatch(destination.suffix))):
         found = f"'{destination.suffix}'" if destination.suffix else "no suffix"
         hint = f"Name it {destination.with_suffix(SINGLE_FILE_SUFFIXES[0])}, or use --to diffusers to write a folder."
         raise ModelFileError(f"{destination}: a single file must end in {expected}, found {found}", hint=hint)

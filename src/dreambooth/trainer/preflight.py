@@ -57,6 +57,7 @@ from dreambooth.weights.write import check_range
 __all__ = ["check_everything", "least_free_memory"]
 
 _SMALLEST_EMBEDDED_RATE = 1e-5
+_LARGE_FOR_CPU = 100_000_000  # parameters; the bundled model has a few million
 
 
 def check_everything(
@@ -237,7 +238,8 @@ def _warnings(
     named = named_subjects((one.photo for one in pictures.photos), settings.subject)
     tokenizer = ready.base.family.load_tokenizer()
     return [
-        *(warning for words in named for warning in describe_token(words.token).warnings),
+        *(warning for words in named for warning in _token_warnings(words.token, settings)),
+        *_slow_warnings(ready.base, ready.device),
         *same_picture_warnings(pictures),
         *layout_warnings(pictures, settings.subject, settings.prior),
         *unseen_warnings(settings.prior, num_pictures),
@@ -247,6 +249,24 @@ def _warnings(
         *([] if is_resume else _rate_warnings(settings)),
         *caption_warnings(pictures, settings.subject, settings.prior, tokenizer),
         *cut_warnings(tokenizer, ready.previewed.prompts),
+    ]
+
+
+def _token_warnings(token: str, settings: TrainSettings) -> Sequence[str]:
+    """The drawback of the default token is in the documentation, and not repeated in every run."""
+    subject = settings.subject
+    is_default = subject.captions == "prompt" and not subject.is_changed("token") and token == subject.token
+    return () if is_default else describe_token(token).warnings
+
+
+def _slow_warnings(base: ModelWeights, device: torch.device) -> list[str]:
+    """A full-size model needs several 10**12 operations per step, of which a CPU does some 10**11 per second."""
+    num_parameters = sum(tensor.numel() for part in base.parts.values() for tensor in part.values())
+    if device.type != "cpu" or num_parameters < _LARGE_FOR_CPU:
+        return []
+    return [
+        f"training a model of {num_parameters / 1e6:.0f} million parameters on the CPU takes many seconds per step and hours "
+        "in all, class images included; a GPU takes minutes"
     ]
 
 

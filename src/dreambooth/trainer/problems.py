@@ -17,20 +17,29 @@ Value = TypeVar("Value")
 class Problems:
     """Collects problems, so that one error reports them all."""
 
-    problems: list[str] = field(default_factory=list)
-    hints: list[str] = field(default_factory=list)
+    found: list[DreamboothError] = field(default_factory=list)
 
     def attempt(self, work: Callable[[], Value]) -> Value | None:
         """The value of `work`, or None after recording its problems."""
         try:
             return work()
         except DreamboothError as error:
-            self.problems.extend(error.problems)
-            if error.hint is not None:
-                self.hints.append(error.hint)
+            self.found.append(error)
             return None
 
     def raise_if_any(self) -> None:
-        """Raise one error with every recorded problem."""
-        if self.problems:
-            raise DreamboothError(self.problems, hint="\n".join(dict.fromkeys(self.hints)) or None)
+        """Raise one error with every recorded problem, each with its own hint; a hint that all share is given once."""
+        if not self.found:
+            return
+        hints = {error.hint for error in self.found}
+        if len(hints) == 1:
+            raise DreamboothError([problem for error in self.found for problem in error.problems], hint=hints.pop())
+        raise DreamboothError([problem for error in self.found for problem in _with_hint(error)])
+
+
+def _with_hint(error: DreamboothError) -> list[str]:
+    """The problems of an error; the hint is indented below the last."""
+    if error.hint is None:
+        return list(error.problems)
+    *others, last = error.problems
+    return [*others, last + "".join(f"\n  {line}" for line in error.hint.splitlines())]
