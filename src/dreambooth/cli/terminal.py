@@ -21,7 +21,6 @@ __all__ = ["ENVIRONMENT", "arguments_in_utf8", "hush_libraries", "run_command", 
 ENVIRONMENT = {
     # Silence the banners, progress bars and advice of libraries.
     "DIFFUSERS_VERBOSITY": "error",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "PYDANTIC_DISABLE_PLUGINS": "1",
     "TOKENIZERS_PARALLELISM": "false",

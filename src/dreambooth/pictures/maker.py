@@ -14,7 +14,7 @@ from dreambooth.runtime.device import describe_device
 from dreambooth.sampling.batches import make_pictures
 from dreambooth.sampling.metadata import picture_text
 from dreambooth.sampling.placing import picture_dtype, place
-from dreambooth.sampling.prompts import cut_warnings
+from dreambooth.sampling.prompts import cut_warnings, syntax_warnings
 from dreambooth.sampling.records import Picture, SamplingOptions
 from dreambooth.sampling.sampler import check_size
 from dreambooth.sampling.settings import SampleSettings
@@ -76,7 +76,8 @@ def pictures_with(
     """`made_pictures` with the model that `built` returns; it is called only after the size was checked."""
     options = _options(sample, base)
     check_size(base.family.downsampling, height=options.height, width=options.width)
-    for warning in cut_warnings(base.family.load_tokenizer(), (*(one.prompt for one in pictures), options.negative_prompt)):
+    texts = (*(one.prompt for one in pictures), options.negative_prompt)
+    for warning in (*syntax_warnings(texts), *cut_warnings(base.family.load_tokenizer(), texts)):
         display.warn(warning)
     model = built()
     with display.progress("images", len(pictures), "images", parts=sample.steps) as advance:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from dreambooth.errors import SettingsError
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
-__all__ = ["cut_warnings", "cut_words", "read_prompts"]
+__all__ = ["check_no_options", "cut_warnings", "cut_words", "read_prompts", "syntax_warnings"]
 
 
 def read_prompts(path: Path, *, name: str = "prompts_file") -> tuple[str, ...]:
@@ -29,6 +30,35 @@ def read_prompts(path: Path, *, name: str = "prompts_file") -> tuple[str, ...]:
     if not prompts:
         raise SettingsError(f"{name} is {path}: expected one prompt a line, found no prompt")
     return prompts
+
+
+_WEIGHTED = re.compile(r"\([^()]+:\s*\d*\.?\d+\s*\)")  # (word:1.3)
+_NETWORK = re.compile(r"<(?:lora|lyco|hypernet):[^<>]+>", re.IGNORECASE)
+_OPTION = re.compile(r"(?<!\S)--(?:n|w|h|d|l|s|am|al|cn|ctr|negative_prompt|width|height|seed|steps|scale)(?=\s)")
+_PLAIN = "The model reads these letters as they are"
+
+
+def syntax_warnings(prompts: Iterable[str]) -> list[str]:
+    """One sentence for each kind of another program's syntax in the prompts, which means nothing here."""
+    all_of = tuple(dict.fromkeys(prompts))
+    weighted = next((found[0] for one in all_of if (found := _WEIGHTED.search(one))), None)
+    network = next((found[0] for one in all_of if (found := _NETWORK.search(one))), None)
+    return [
+        *([f"{weighted} sets no weight here, as it does in other programs. {_PLAIN}."] if weighted else []),
+        *([f"{network} loads no file here, as it does in other programs. {_PLAIN}."] if network else []),
+    ]
+
+
+def check_no_options(prompts: Iterable[str], path: Path, *, name: str = "prompts_file") -> None:
+    """Raise SettingsError for the options of kohya's trainer behind a prompt (`a dog --n blurry --w 512`)."""
+    problems = [
+        f"{name} is {path}: {prompt!r} has the option {found[0]} of kohya's trainer, which means nothing here; remove it, "
+        "and use options of the command instead, such as --negative-prompt, --width or --seed"
+        for prompt in prompts
+        if (found := _OPTION.search(prompt))
+    ]
+    if problems:
+        raise SettingsError(problems)
 
 
 def cut_warnings(tokenizer: CLIPTokenizer, prompts: Iterable[str]) -> list[str]:

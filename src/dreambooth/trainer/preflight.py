@@ -28,7 +28,7 @@ from dreambooth.runs.untrained import is_untrained
 from dreambooth.runtime.free_memory import free_memory_bytes
 from dreambooth.runtime.processes import Processes
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
-from dreambooth.sampling.prompts import cut_warnings
+from dreambooth.sampling.prompts import cut_warnings, syntax_warnings
 from dreambooth.sampling.sampler import check_size
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainees.parts import trained_parts
@@ -248,6 +248,7 @@ def _warnings(
         ),
         *([] if is_resume else _rate_warnings(settings)),
         *caption_warnings(pictures, settings.subject, settings.prior, tokenizer),
+        *syntax_warnings((*ready.previewed.prompts, *(one.caption for one in pictures.photos))),
         *cut_warnings(tokenizer, ready.previewed.prompts),
     ]
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 
+from dreambooth.display import counted
 from dreambooth.errors import ModelFileError
 from dreambooth.families.recognition import FOLDER_STEMS
 
@@ -51,14 +54,15 @@ def _fetch(hub_id: str, choose: Callable[[str, Sequence[str]], list[str]]) -> tu
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        names = [file.rfilename for file in model_info(hub_id, timeout=_SECONDS_TO_ANSWER).siblings or []]
+        files = model_info(hub_id, timeout=_SECONDS_TO_ANSWER, files_metadata=True).siblings or []
     except (HfHubHTTPError, HFValidationError) as error:
         raise _refused(hub_id, error) from error
     except Exception as error:  # the hub's library lets the errors of whichever HTTP library it uses through
         return _fetched_before(hub_id, choose, error)
-    wanted = choose(hub_id, names)
+    wanted = choose(hub_id, [file.rfilename for file in files])
     try:
-        folder = Path(snapshot_download(hub_id, allow_patterns=[escape(name) for name in wanted]))
+        with _shown(hub_id, {file.rfilename: file.size or 0 for file in files if file.rfilename in wanted}):
+            folder = Path(snapshot_download(hub_id, allow_patterns=[escape(name) for name in wanted]))
     except HfHubHTTPError as error:
         raise _refused(hub_id, error) from error
     except Exception as error:
@@ -67,6 +71,29 @@ def _fetch(hub_id: str, choose: Callable[[str, Sequence[str]], list[str]]) -> tu
             hint=f"Run the same command again to continue the download. {_GIVE_A_FILE}",
         ) from error
     return folder, wanted
+
+
+@contextmanager
+def _shown(hub_id: str, sizes: Mapping[str, int]) -> Iterator[None]:
+    """Say on stderr what will be downloaded and how large it is, and let the library draw its bars; nothing if all is there."""
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    missing = {name: size for name, size in sizes.items() if not isinstance(try_to_load_from_cache(hub_id, name), str)}
+    if missing:
+        what = f"{counted(len(missing), 'file')}, {sum(missing.values()) / 1e9:.2f} GB"
+        if sys.stderr is not None:
+            sys.stderr.write(f"Downloading {hub_id} from the Hugging Face hub: {what}, to {constants.HF_HUB_CACHE}\n")
+            sys.stderr.flush()
+        yield
+    elif are_progress_bars_disabled():
+        yield
+    else:
+        disable_progress_bars()
+        try:
+            yield
+        finally:
+            enable_progress_bars()
 
 
 def _choose_encoder(hub_id: str, names: Sequence[str]) -> list[str]:

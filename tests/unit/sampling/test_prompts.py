@@ -6,7 +6,7 @@ import pytest
 
 from dreambooth.errors import SettingsError
 from dreambooth.families.sd1 import StableDiffusion1
-from dreambooth.sampling.prompts import cut_words, read_prompts
+from dreambooth.sampling.prompts import check_no_options, cut_words, read_prompts, syntax_warnings
 
 
 def test_one_prompt_a_line(tmp_path: Path) -> None:
@@ -41,3 +41,30 @@ def test_words_beyond_77_tokens_are_named_as_they_were_written() -> None:
     assert cut_words(tokenizer, "") == ""
     assert cut_words(tokenizer, "dog " * 75) == ""
     assert cut_words(tokenizer, "dog " * 75 + "and a Green HAT") == "and a Green HAT"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "shown"),
+    [
+        ("a (dog:1.3) in a wood", "(dog:1.3) sets no weight"),
+        ("a dog, (red hat: .8)", "(red hat: .8) sets no weight"),
+        ("<lora:rex:0.7> a dog", "<lora:rex:0.7> loads no file"),
+        ("<hypernet:rex> a dog", "<hypernet:rex> loads no file"),
+    ],
+)
+def test_the_syntax_of_other_programs_means_nothing(prompt: str, shown: str) -> None:
+    (warning,) = syntax_warnings([prompt, "a dog", prompt])
+    assert warning == f"{shown} here, as it does in other programs. The model reads these letters as they are."
+
+
+@pytest.mark.parametrize("prompt", ["a dog (sitting)", "a dog <3", "at 12:30 (noon)", "a dog -- a good one", "a (dog): one"])
+def test_ordinary_punctuation_is_no_syntax(prompt: str, tmp_path: Path) -> None:
+    assert syntax_warnings([prompt]) == []
+    check_no_options([prompt], tmp_path)
+
+
+@pytest.mark.parametrize("options", ["--n blurry", "--w 512 --h 512", "--d 3", "--l 7.5", "--s 30"])
+def test_options_behind_a_prompt_are_refused(options: str) -> None:
+    with pytest.raises(SettingsError, match=rf"p.txt: 'a dog {options}' has the option {options[:3]} of kohya's") as caught:
+        check_no_options([f"a dog {options}", "a cat"], Path("p.txt"))
+    assert "such as --negative-prompt, --width" in str(caught.value)

@@ -45,11 +45,12 @@ class Hub:
         monkeypatch.setattr(huggingface_hub, "model_info", self.model_info)
         monkeypatch.setattr(huggingface_hub, "snapshot_download", self.snapshot_download)
 
-    def model_info(self, hub_id, *, timeout):
+    def model_info(self, hub_id, *, timeout, files_metadata):
         assert 0 < timeout <= 60
+        assert files_metadata, "they hold the sizes"
         if self.info_error is not None:
             raise self.info_error
-        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in self.names])
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name, size=1_500_000_000) for name in self.names])
 
     def snapshot_download(self, hub_id, *, allow_patterns=None, local_files_only=False):
         if local_files_only:
@@ -64,6 +65,17 @@ class Hub:
     @property
     def downloaded(self) -> list[str]:
         return [name for name in self.names if any(fnmatch(name, pattern) for pattern in self.patterns)]
+
+
+def test_a_download_says_what_it_is_and_how_large_unless_all_is_there(monkeypatch, tmp_path, capsys):
+    Hub(monkeypatch, tmp_path, ["a.ckpt", "README.md"])
+    there = set()
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda _, name: "/a/path" if name in there else None)
+    fetch("rex/dog")
+    assert capsys.readouterr().err.startswith("Downloading rex/dog from the Hugging Face hub: 1 file, 1.50 GB, to /")
+    there.add("a.ckpt")
+    fetch("rex/dog")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
