@@ -227,7 +227,7 @@ def test_a_second_subject_keeps_the_first_ones_class_images_in_the_mix(
     second = run_settings(
         base={"model": str(first.output.output)},
         subject={"class_word": "bag", "token": "ohwx"},
-        prior={"also_prior": [str(made)]},
+        prior={"also_prior": [str(made)], "replay": False},
         loop={"steps": 2},
         output={"output": str(tmp_path / "runs" / "second")},
     )
