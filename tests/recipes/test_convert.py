@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,8 @@ def test_there_and_back(golden_checkpoint: Path, tmp_path: Path, screen: Screen)
     assert run(screen, golden_checkpoint, folder).form == "diffusers"
     assert run(screen, folder, file).form == "single-file"
     assert run(screen, file, pickle).form == "single-file"
+    with zipfile.ZipFile(pickle) as archive:  # what stable-diffusion-webui accepts
+        assert all(re.fullmatch(r"[^/]+/(data/\d+|version|data\.pkl)", name) for name in archive.namelist())
     digests = {read_model(str(path)).digest() for path in (golden_checkpoint, folder, file, pickle)}
     assert len(digests) == 1
     assert "UNet weights: the EMA weights; the file also holds the last weights" in screen.text

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -119,6 +121,8 @@ def test_files_are_where_guides_look_and_load_in_the_original(
     assert images == [f"{kind}_gs-000004_e-000000_b-000003.png" for kind in kinds]
     assert sorted(path.name for path in (run / "checkpoints").glob("*.ckpt")) == ["epoch=000000.ckpt", "last.ckpt"]
     for name, step in (("epoch=000000.ckpt", 2), ("last.ckpt", 4)):
+        with zipfile.ZipFile(run / "checkpoints" / name) as archive:  # what stable-diffusion-webui accepts
+            assert all(re.fullmatch(r"[^/]+/(data/\d+|version|data\.pkl)", entry) for entry in archive.namelist())
         stored = torch.load(run / "checkpoints" / name, weights_only=True)
         assert stored.keys() == LIGHTNING_KEYS
         assert (stored["global_step"], stored["epoch"]) == (step, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -69,6 +71,8 @@ def test_weights_are_halved_and_everything_else_of_training_goes(
     done = prune(["--ckpt", str(last)], display)
     assert done.destination == last.with_name("last-pruned.ckpt")
     assert last.read_bytes() == before
+    with zipfile.ZipFile(done.destination) as archive:  # what stable-diffusion-webui accepts
+        assert all(re.fullmatch(r"[^/]+/(data/\d+|version|data\.pkl)", name) for name in archive.namelist())
     pruned = torch.load(done.destination, weights_only=True)
     assert "optimizer_states" not in pruned
     assert pruned["global_step"] == 801
