@@ -6,7 +6,10 @@
 What each option does here: docs/reference/from-the-original.md. In new work, `dreambooth train` says the same in fewer words.
 """
 
+import signal
 import sys
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the program listens itself, Ctrl-C ends it without a traceback
 
 try:
     from dreambooth.compat.main import main

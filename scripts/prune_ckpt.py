@@ -3,7 +3,10 @@
 It writes model-pruned.ckpt next to the file, using the same code as `dreambooth convert`.
 """
 
+import signal
 import sys
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the program listens itself, Ctrl-C ends it without a traceback
 
 try:
     from dreambooth.compat.prune import main

@@ -3,7 +3,10 @@
 Flags, file names and folders are the original's; the images come from the same code as `dreambooth generate`.
 """
 
+import signal
 import sys
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the program listens itself, Ctrl-C ends it without a traceback
 
 try:
     from dreambooth.compat.txt2img import main

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -53,3 +55,20 @@ def test_without_the_package_one_line_says_what_to_type(script: str, tmp_path: P
     done = run(script, cwd=tmp_path, without_packages=True)
     line = "No module named 'dreambooth'. Install the project first: pip install -c constraints.txt -e .\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+
+
+@pytest.mark.parametrize(
+    ("script", "module"),
+    [("../main.py", "main"), ("stable_txt2img.py", "txt2img"), ("prune_ckpt.py", "prune"), ("prune-ckpt.py", "prune")],
+)
+def test_ctrl_c_while_a_script_loads_shows_no_traceback(script: str, module: str, tmp_path: Path) -> None:
+    """A package of the same name stands for ours, and is interrupted while it is imported."""
+    (tmp_path / "dreambooth" / "compat").mkdir(parents=True)
+    for name in ("__init__.py", "compat/__init__.py"):
+        (tmp_path / "dreambooth" / name).touch()
+    loading = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise SystemExit('the import went on')\n"
+    (tmp_path / "dreambooth" / "compat" / f"{module}.py").write_text(loading)
+    command = [sys.executable, str(SCRIPTS / script)]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
