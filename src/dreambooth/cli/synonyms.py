@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
-__all__ = ["SYNONYMS"]
+__all__ = ["IN_OTHER_VERBS", "NOT_NEEDED", "SYNONYMS", "advice_for"]
 
 SYNONYMS: Mapping[str, str] = {
     # diffusers
@@ -57,7 +57,23 @@ SYNONYMS: Mapping[str, str] = {
     "logging-dir": "--tensorboard",
     "full-bf16": "--precision bf16",
     "fused-backward-pass": "--step-in-backward",
+    "random-crop": "--crop random",
+    "network-train-unet-only": "--no-train-text-encoder",
+    "blocks-to-swap": "--stream-blocks",
+    "lowram": "--memory-preset 6gb",
+    "lowvram": "--memory-preset 6gb",
+    "torch-compile": "--compile blocks",
+    "save-state": "--checkpoint-steps",
+    "log-with": "--tensorboard",
     # OneTrainer
+    "concept-path": "--photos",
+    "workspace-dir": "--output",
+    "output-dtype": "--model-dtype",
+    "sample-after": "--preview-steps",
+    "backup-after": "--checkpoint-steps",
+    # textual inversion
+    "placeholder-token": "--token",
+    "initializer-token": "--class-word",
     "base-model-name": "--model",
     "output-model-destination": "--output",
     "train-dtype": "--precision",
@@ -67,7 +83,11 @@ SYNONYMS: Mapping[str, str] = {
     "ema": "--ema-decay 0.9999",
     "epochs": "--steps",
     # generating images
-    "num-inference-steps": "--steps",
+    "num-inference-steps": "--sampling-steps",
+    "ddim-steps": "--sampling-steps",
+    "num-images-per-prompt": "--num-images",
+    "images-per-prompt": "--num-images",
+    "n-iter": "--num-images",
     "n-samples": "--num-images",
     "num-samples": "--num-images",
     "outdir": "--output",
@@ -75,8 +95,52 @@ SYNONYMS: Mapping[str, str] = {
     "scale": "--guidance-scale",
     "cfg-scale": "--guidance-scale",
     "ckpt": "--model",
+    "from-file": "--prompts-file",
+    "sample-sampler": "--sampler",
 }
 """The option with dashes and without the leading ones, to what to type here: a flag, with a value where it is fixed.
 
 Values of other trainers are not translated.
 """
+
+_STEPS = ("--prior-sampling-steps", "--steps")
+
+IN_OTHER_VERBS: Mapping[str, tuple[str, ...]] = {
+    "num-inference-steps": _STEPS,
+    "ddim-steps": _STEPS,
+    "save-precision": ("--dtype",),
+    "output-dtype": ("--dtype",),
+    "num-class-images": ("--num-class-images",),
+    "sample-batch-size": ("--batch-size",),
+    "sample-sampler": ("--prior-sampler",),
+}
+"""What to type in a verb that lacks the flag of SYNONYMS; the first that it has is meant."""
+
+_ATTENTION = "omit it: attention always saves memory here"
+_LORA = "omit it: all weights are trained, there is no LoRA network"
+
+NOT_NEEDED: Mapping[str, str] = {
+    "xformers": _ATTENTION,
+    "sdpa": _ATTENTION,
+    "mem-eff-attn": _ATTENTION,
+    "enable-xformers-memory-efficient-attention": _ATTENTION,
+    "cache-latents": "omit it: latents that do not change are always kept",
+    "network-dim": _LORA,
+    "network-alpha": _LORA,
+    "network-module": _LORA,
+    "caption-extension": "omit it: .txt and .caption files next to the photos are read",
+}
+"""Options of training that have no equal here, with the reason."""
+
+
+def advice_for(name: str, names: Container[str]) -> str | None:
+    """What to do instead of an option of another trainer, in a verb whose flags are called `names` (all without dashes before).
+
+    None if it is no such option, or if the verb has no such flag.
+    """
+    name = name.lower()
+    if name in NOT_NEEDED and "learning-rate" in names:
+        return NOT_NEEDED[name]
+    proposals = (SYNONYMS[name], *IN_OTHER_VERBS.get(name, ())) if name in SYNONYMS else ()
+    here = next((text for text in proposals if text.split()[0].removeprefix("--") in names), None)
+    return None if here is None else f"did you mean {here}?"
