@@ -14,6 +14,7 @@ from dreambooth.compat.earlier import earlier_job
 from dreambooth.compat.later import is_later, later_job
 from dreambooth.compat.training_flags import EARLIER_ONLY, FLAGS, LATER_ONLY
 from dreambooth.compat.translation import HINT, Collected, Job, truth
+from dreambooth.compat.wording import in_original_words
 from dreambooth.display import Display
 from dreambooth.display_console import ConsoleDisplay
 from dreambooth.display_silent import SilentDisplay
@@ -54,10 +55,11 @@ def _run(arguments: Sequence[str]) -> None:
     run = None if resumed is None else _run_folder(resumed)
     for note in job.notes:
         display.say(note)
-    if run is None or resumed is None:
-        train_job(job, display)
-    else:
-        go_on(run, resumed, job, display)
+    with in_original_words(is_later=is_later(given)):
+        if run is None or resumed is None:
+            train_job(job, display)
+        else:
+            go_on(run, resumed, job, display)
 
 
 def read_job(given: Given) -> Job:
