@@ -60,7 +60,7 @@ def _show_model(read: ModelWeights, display: Display) -> None:
     display.say(f"UNet weights: {_UNET_WEIGHTS[report.unet_weights]}{also_there}.")
     for warning in report.warnings:
         display.warn(warning)
-    for note in report.notes:
+    for note in report.minor_notes:
         display.say(f"Note: {note}.")
     _show_values("Written by the training program", report.bookkeeping.items(), display)
     _show_values("Metadata", read.metadata.items(), display)

@@ -18,7 +18,7 @@ from dreambooth.families.family import Family
 from dreambooth.families.mapped_pages import MappedPages
 from dreambooth.families.shapes import StateDict
 
-__all__ = ["ModelForm", "ModelWeights", "PartReport", "ReadingReport", "UNetWeights"]
+__all__ = ["ModelForm", "ModelWeights", "PartReport", "ReadingReport", "UNetWeights", "sentence"]
 
 ModelForm = Literal["single file", "diffusers folder", "run folder"]
 UNetWeights = Literal["ema", "raw", "only"]
@@ -48,6 +48,11 @@ class PartReport:
         return cls(title, path, num_parameters, len(tensors), dict(dtypes.most_common()))
 
 
+def sentence(note: str) -> str:
+    """A note as a sentence of its own."""
+    return f"{note[0].upper()}{note[1:]}."
+
+
 @dataclass(frozen=True)
 class ReadingReport:
     """What was found while reading a model; nothing is dropped silently."""
@@ -73,6 +78,11 @@ class ReadingReport:
     """Irregularities that were corrected while reading, one sentence each."""
     warnings: tuple[str, ...] = ()
     """What a person should know before using the model, whole sentences."""
+
+    @property
+    def minor_notes(self) -> tuple[str, ...]:
+        """The notes that are no warnings too."""
+        return tuple(note for note in self.notes if sentence(note) not in self.warnings)
 
     @property
     def all_warnings(self) -> tuple[str, ...]:

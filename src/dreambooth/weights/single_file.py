@@ -29,7 +29,7 @@ from dreambooth.weights.assemble import FoundModel, assemble
 from dreambooth.weights.average import average_doubt
 from dreambooth.weights.containers import TensorFile, open_tensor_file
 from dreambooth.weights.key_map import MappedPart, find_tensors
-from dreambooth.weights.model_weights import ModelWeights, UNetWeights
+from dreambooth.weights.model_weights import ModelWeights, UNetWeights, sentence
 from dreambooth.weights.original_config import config_beside
 from dreambooth.weights.settings import WeightsChoice
 from dreambooth.weights.spelling import plain_names, with_convolutions
@@ -44,7 +44,9 @@ _DAMAGED = "The file is damaged or was written by an unknown program: download i
 _ROUNDING = 1e-6  # float32 holds alpha_bar to 1e-7; half precision is off by 1e-4
 _OF_A_VAE = f"{SUPPORTED} Beside one of these, --vae FILE uses this VAE."
 _WHOLE_FILE = "Give a checkpoint with all its parts: UNet, VAE and text encoder."
+_OTHER_SCHEDULE = "the stored schedule"
 _NO_SIGNAL = 1e-4  # alpha_bar at the end of a schedule of zero terminal SNR; the family's ends at 0.0047
+_HALF_ROUNDING = 2**-8  # of bfloat16, relative; float16 is finer
 _SCHEDULE = ddpm_buffers(scaled_linear_schedule())
 
 Tensors = dict[str, Tensor]
@@ -80,7 +82,7 @@ def read_single_file(path: Path, *, weights: WeightsChoice, vae: MappedPart | No
         },
         unet_weights=unet.weights,
         also_there=unet.also_there,
-        warnings=unet.warnings,
+        warnings=(*unet.warnings, *(sentence(note) for note in notes if note.startswith(_OTHER_SCHEDULE))),
         neutralised=file.neutralised,
         leftover=tuple(rest),
         bookkeeping=file.bookkeeping,
@@ -172,16 +174,13 @@ def _schedule_notes(tensors: Tensors) -> list[str]:
         return []
     expected = _SCHEDULE["alphas_cumprod"]
     if stored.shape != expected.shape:
-        return [f"the stored schedule has {stored.numel()} timesteps; the family's {expected.numel()} are used instead"]
+        return [f"{_OTHER_SCHEDULE} has {stored.numel()} timesteps; the family's {expected.numel()} are used instead"]
     if torch.allclose(stored.float(), expected, rtol=0, atol=_ROUNDING):
         return []
-    if torch.allclose(stored.float(), expected.to(stored.dtype).float(), rtol=0, atol=_ROUNDING) or torch.allclose(
-        stored.float(), expected.half().float(), rtol=0, atol=_ROUNDING
-    ):
+    is_rounded = torch.allclose(stored.float(), expected.to(stored.dtype).float(), rtol=0, atol=_ROUNDING)
+    if is_rounded or torch.allclose(stored.float(), expected, rtol=_HALF_ROUNDING, atol=0):  # rounded, and widened again
         return ["schedule buffers were rounded to half precision and are recomputed"]
-    return [
-        "the stored schedule is not the family's own; it is recomputed, so pictures may differ from those of other programs"
-    ]
+    return [f"{_OTHER_SCHEDULE} is not the family's own; it is recomputed, so pictures may differ from those of other programs"]
 
 
 def _spelling_notes(vae: Iterable[str], text: Iterable[str]) -> list[str]:

@@ -116,10 +116,11 @@ def test_pruned_file_with_rounded_schedule_and_positions(tiny: ModelWeights, che
 
 
 def test_schedule_rounded_and_widened_again_is_noticed(checkpoint: Tensors, save: Save) -> None:
-    checkpoint["alphas_cumprod"] = checkpoint["alphas_cumprod"].half().float()
-    assert read_model(str(save(checkpoint))).report.notes == (
-        "schedule buffers were rounded to half precision and are recomputed",
-    )
+    exact = checkpoint["alphas_cumprod"]
+    for rounded in (exact.half().float(), exact.bfloat16().float(), exact.bfloat16().half()):
+        report = read_model(str(save(checkpoint | {"alphas_cumprod": rounded}))).report
+        assert report.notes == ("schedule buffers were rounded to half precision and are recomputed",)
+        assert report.warnings == ()
 
 
 def test_another_schedule_is_noticed(checkpoint: Tensors, save: Save) -> None:
