@@ -84,3 +84,26 @@ def test_a_base_model_without_a_strength_has_no_effect(run: Path, tmp_path: Path
 def test_the_recorded_inputs_are_what_is_compared(run: Path) -> None:
     made_of = json.loads(read_model(str(run)).metadata["dreambooth.made_of"])
     assert made_of["base model"] == read_model("toybox").digest()
+
+
+def test_an_evaluation_scores_strengths_and_names_the_best(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("photo of a {token} {class_word} on the beach\n", encoding="utf-8")
+    fewer = ["--num-images", "1", "--num-class-images", "2", "--num-checkpoint-images", "0", "--sampling-steps", "1"]
+    asked = ["--strengths", "0.5", "1.2", "--prompts", str(prompts), "--output", str(tmp_path / "e")]
+    assert main(["evaluate", "--model", str(run), *fewer, *asked]) == 0
+    said = capsys.readouterr().out
+    found = json.loads((tmp_path / "e" / "scores.json").read_text())["by_strength"]
+    assert [*found] == ["0.5", "1", "1.2"] and all(0 <= one["value"] <= 1 for one in found.values())
+    best = max(found, key=lambda strength: found[strength]["value"])
+    assert f"{'The full strength' if best == '1' else f'Strength {best}'} has the highest balance" in said
+    assert "By strength of the training" in (tmp_path / "e" / "report.html").read_text(encoding="utf-8")
+    assert {path.name for path in (tmp_path / "e" / "pictures").iterdir()} == {"model", "base", "strength-0.5", "strength-1.2"}
+
+
+def test_strengths_need_a_base_model(run: Path, tmp_path: Path, photos: Path, capsys: Capture) -> None:
+    file = tmp_path / "copied.safetensors"
+    file.write_bytes((run / "model.safetensors").read_bytes())
+    words = ["--photos", str(photos), "--class-word", "backpack", "--token", "sks", "--output", str(tmp_path / "e")]
+    assert main(["evaluate", "--model", str(file), *words, "--strengths", "0.5"]) == 2
+    assert "strengths are counted from the base model, and there is none" in capsys.readouterr().err

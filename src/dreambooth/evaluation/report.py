@@ -19,6 +19,7 @@ from dreambooth.pages.templates import Markup, render
 
 __all__ = ["Confusion", "Curve", "PictureRow", "Pictures", "Report", "ScoreRow", "SubjectPart", "report_html", "score_text"]
 
+_STRENGTH_COLUMNS = ("strength", "balance", "fidelity", "prompt", "prior")
 _SCORE_COLUMNS = ("score", "model", "base model", "photos", "better", "meaning", "encoder")
 _ABOUT_INTERVALS = (
     f"Brackets: {CONFIDENCE:.0%} confidence interval over prompts and seeds. Scores from different encoders are not "
@@ -120,6 +121,9 @@ class SubjectPart:
     is_alarming: bool
     pictures: Sequence[Pictures]
     curves: Sequence[Curve]
+    strengths: Sequence[Sequence[str]]
+    """Rows of the table of strengths; empty unless asked for."""
+    about_strengths: str
 
     @property
     def rows(self) -> list[tuple[str, ...]]:
@@ -172,6 +176,7 @@ def report_html(report: Report) -> str:
         about_intervals=_ABOUT_INTERVALS,
         about_confusion=_ABOUT_CONFUSION,
         score_columns=_SCORE_COLUMNS,
+        strength_columns=_STRENGTH_COLUMNS,
     )
 
 

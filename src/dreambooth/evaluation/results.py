@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from dreambooth import __version__
 from dreambooth.evaluation.evaluator import Encoders, Evaluator, Measured, Samples
 from dreambooth.evaluation.target import EvaluationTarget
+from dreambooth.measures.balance import Balance
 from dreambooth.measures.intervals import CONFIDENCE, Score
 from dreambooth.measures.metrics import Copying
 from dreambooth.measures.settings import EvaluationSettings
@@ -33,6 +34,8 @@ class ModelScores:
     before: Samples | None
     step: int
     """Training step of the model; 0 if unknown."""
+    by_strength: Mapping[float, Balance] = field(default_factory=dict)
+    """Balance by strength of the training, from fewer images; empty unless asked for."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ def _record(result: SubjectResults) -> dict[str, Any]:
             }
             for step, measured in found.by_step.items()
         },
+        "by_strength": {f"{strength:g}": asdict(one) for strength, one in found.by_strength.items()},
         "confidence": CONFIDENCE,
         "prompts": list(prompt_set.prompts),
         "descriptions": list(prompt_set.descriptions),

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreambooth import __version__
-from dreambooth.display import counted
+from dreambooth.display import counted, quoted
 from dreambooth.evaluation.evaluator import MEASURES
 from dreambooth.evaluation.report import Confusion, Curve, PictureRow, Pictures, Report, ScoreRow, SubjectPart
 from dreambooth.evaluation.results import ModelScores, Results, SubjectResults, alarm_text, encoders_text
 from dreambooth.evaluation.run_curves import run_curves
+from dreambooth.evaluation.strengths import best_strength_text, strength_rows
 from dreambooth.evaluation.verdict import verdict
 from dreambooth.pages.images import to_image
 
@@ -82,6 +83,8 @@ def _part(result: SubjectResults) -> SubjectPart:
         is_alarming=found.model.is_copying,
         pictures=_pictures(result),
         curves=_curves(found),
+        strengths=strength_rows(found.by_strength),
+        about_strengths=best_strength_text(found.by_strength, quoted(result.asked.model)) if found.by_strength else "",
     )
 
 

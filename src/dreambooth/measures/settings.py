@@ -40,6 +40,9 @@ class EvaluationSettings(Settings):
     num_checkpoint_images: Annotated[int, Field(ge=0)] = 1
     """Images per prompt (and 4 times as many of the class) for each other model of the run; 0 skips those models."""
 
+    strengths: tuple[Annotated[float, Field(ge=0, le=2)], ...] = ()
+    """Strengths of the training to score as well, from few images, such as 0.4 0.6 0.8 1.2; the best one is named."""
+
     sampler: Sampler = "ddim"
     """Sampling method."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dreambooth.data.pictures import check_apart
 from dreambooth.data.problems import PROBLEM_COLUMNS, problem_rows
-from dreambooth.display import Display, counted
+from dreambooth.display import Display, counted, quoted
 from dreambooth.errors import SettingsError
 from dreambooth.evaluation.choose_encoders import choose_encoders
 from dreambooth.evaluation.evaluator import MEASURES, Evaluator, PromptSet, Samples, confusion
@@ -19,6 +19,13 @@ from dreambooth.evaluation.report import report_html, score_text
 from dreambooth.evaluation.request import EvaluationRequest
 from dreambooth.evaluation.results import ModelScores, Results, SubjectResults, alarm_text, encoders_text, scores_record
 from dreambooth.evaluation.results_page import report_of
+from dreambooth.evaluation.strengths import (
+    STRENGTH_COLUMNS,
+    balances_by_strength,
+    best_strength_text,
+    check_strengths,
+    strength_rows,
+)
 from dreambooth.evaluation.target import EvaluationTarget, evaluation_targets
 from dreambooth.files import write_json, write_text
 from dreambooth.measures.intervals import Score
@@ -57,6 +64,7 @@ def evaluate(settings: EvaluateSettings, display: Display) -> EvaluateResult:
     with Interrupts(lambda: stopped_text(output)):
         models = read_models(request, asked[0])
         asked, warnings = held_against_origins(asked, models, request)
+        check_strengths(evaluation, models)
         _show_warnings(asked, warnings, display)
         evaluation = with_guidance_scale(evaluation, is_toybox=models.is_toybox)
         prompt_sets = [one.prompt_set(evaluation, is_toybox=models.is_toybox) for one in asked]
@@ -72,6 +80,10 @@ def evaluate(settings: EvaluateSettings, display: Display) -> EvaluateResult:
         _announce_cost(model_samples, prompt_sets, num_other_images, display)
         _make_pictures(model_samples, prompt_sets, num_other_images, display)
         found = [_measure(evaluator, model_samples, num_other_images, display) for evaluator in evaluators]
+        by_strength = balances_by_strength(
+            models, evaluators, found, evaluation, sample=sample, folder=output / "pictures", device=device, display=display
+        )
+        found = [replace(one, by_strength=balances) for one, balances in zip(found, by_strength, strict=True)]
         shares_KK = confusion(evaluators, [one.after for one in found]) if len(evaluators) > 1 else None
     evaluations = tuple(
         SubjectResults(evaluation, one, evaluator, models.measured, models.base, its)
@@ -189,6 +201,9 @@ def _show_scores(result: SubjectResults, display: Display, *, is_one: bool) -> N
             if measure.name in scores
         ],
     )
+    if found.by_strength:
+        display.table("By strength" if is_one else f"{name} by strength", STRENGTH_COLUMNS, strength_rows(found.by_strength))
+        display.say(best_strength_text(found.by_strength, quoted(result.asked.model)))
     tell = display.warn if found.model.is_copying else display.say
     tell(alarm_text(result) if is_one else f"{name}: {alarm_text(result)}")
 

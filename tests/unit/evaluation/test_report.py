@@ -78,6 +78,8 @@ def part() -> SubjectPart:
             Pictures("Subject", "Large.", [PictureRow("a <prompt>", [large], [small])]),
         ],
         curves=[Curve("Curve", "A sentence.", {"DINO": {0: 0.1, 5: 0.4}})],
+        strengths=[],
+        about_strengths="",
     )
 
 
