@@ -19,7 +19,7 @@ _HELP = frozenset({"--help", "-h"})
 
 
 def read_arguments(verb: Verb, settings: type[Settings], arguments: Sequence[str]) -> Given:
-    """Parse the arguments, or show the help. Does not validate values.
+    """Parse the arguments, or show the help: `--help` of all flags, `-h` of the most important ones. Does not validate values.
 
     Mistakes raise nothing: they become `problems`, reported together with all others.
     """
@@ -27,6 +27,6 @@ def read_arguments(verb: Verb, settings: type[Settings], arguments: Sequence[str
     if not _HELP.isdisjoint(arguments):
         from dreambooth.cli.help import show_help  # loads cyclopts and rich, which parsing does not need
 
-        show_help(verb, flags)
+        show_help(verb, flags, is_short="--help" not in arguments)
         return Given({}, {}, is_answered=True)
     return read_words(verb, flags, arguments)

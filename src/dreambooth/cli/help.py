@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
+from dreambooth.cli.help_groups import LAST, SHORT
 from dreambooth.cli.help_layout import help_layout
 from dreambooth.cli.verbs import Verb
 from dreambooth.schema.leaves import Leaf
@@ -16,32 +17,46 @@ from dreambooth.schema.presets import preset_names
 __all__ = ["show_help"]
 
 
-def show_help(verb: Verb, flags: Sequence[Leaf]) -> None:
-    """Print the help of a verb with these flags."""
-    _app(verb, flags).help_print([])
+_SCREENFUL = 40  # flags; below, the sections alone keep a help readable
 
 
-def _app(verb: Verb, flags: Sequence[Leaf]) -> App:
+def show_help(verb: Verb, flags: Sequence[Leaf], *, is_short: bool) -> None:
+    """Print the help of a verb with these flags, all of them or (`is_short`) the most important ones, if it has many."""
+    names = SHORT.get(verb.name, ()) if is_short else ()
+    if names:
+        flags = sorted((leaf for leaf in flags if leaf.name in names), key=lambda leaf: names.index(leaf.name))
+    _app(verb, flags, _headings(verb, flags, is_short=bool(names)), is_short=bool(names)).help_print([])
+
+
+def _headings(verb: Verb, flags: Sequence[Leaf], *, is_short: bool) -> dict[str, Group]:
+    """Name of a flag to its group, in the order of the groups."""
+    last = {name: heading for heading, names in LAST.items() for name in names} if len(flags) > _SCREENFUL else {}
+    common = "Most important options" if is_short else ""
+    headings = {leaf.name: common or last.get(leaf.name) or leaf.section.rstrip(".") or "Settings" for leaf in flags}
+    headings |= dict.fromkeys(verb.extra, "Where settings come from")
+    ordered = [heading for heading in dict.fromkeys(headings.values()) if heading not in LAST]
+    groups = {heading: Group.create_ordered(heading) for heading in (*ordered, *LAST)}
+    return {name: groups[heading] for name, heading in headings.items()}
+
+
+def _app(verb: Verb, flags: Sequence[Leaf], groups: Mapping[str, Group], *, is_short: bool) -> App:
     """Build the cyclopts app whose help is shown; it parses nothing."""
 
     def collect(**values: Any) -> None:
         """Never called; only its signature is used."""
 
-    sections = [*dict.fromkeys(leaf.section for leaf in flags)]
-    groups = {section: Group.create_ordered(section.rstrip(".") or "Settings") for section in sections}
-    origin = Group.create_ordered("Where settings come from")
     collect.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [_parameter(leaf, groups[leaf.section], verb) for leaf in flags]
-        + [_extra_parameter(name, sentence, origin) for name, sentence in verb.extra.items()]
+        [_parameter(leaf, groups[leaf.name], verb) for leaf in flags]
+        + [_extra_parameter(name, sentence, groups[name]) for name, sentence in verb.extra.items()]
     )
     ways = [f"{verb.command} {way}" for way in verb.usage]
+    examples = ["Example:" if len(verb.examples) == 1 else "Examples:", *(f"  {line}" for line in verb.examples)]
+    more = [f"\n`{verb.command} --help` shows all options."] if is_short else []
     app = App(
         name=verb.command,
         help=verb.sentence,
         usage="Usage: " + "\n       ".join(ways),
-        help_epilogue="\n".join(
-            ["Example:" if len(verb.examples) == 1 else "Examples:", *(f"  {line}" for line in verb.examples)]
-        ),
+        help_epilogue="\n".join([*examples, *more]),
         help_format="plaintext",
         help_formatter=help_layout(),
         help_flags=(),

@@ -176,7 +176,7 @@ def test_help_shows_every_flag_within_80_columns(
 
 def test_help_shows_defaults_choices_and_sections(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "160")
-    _read("train -h")
+    _read("train --help")
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for piece in (
         "[default: 800]",
