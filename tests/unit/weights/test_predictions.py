@@ -55,8 +55,6 @@ def test_another_stored_schedule_is_a_warning(checkpoint: dict[str, Tensor], sav
         "The stored schedule is not the family's own; it is recomputed, so pictures may differ from those of other programs.",
     )
     assert report.minor_notes == ()
-    checkpoint["alphas_cumprod"] = checkpoint["alphas_cumprod"].half() / 0.9
-    assert read_model(str(save(checkpoint))).report.warnings != ()
 
 
 def test_a_schedule_of_zeros_is_no_sign(checkpoint: dict[str, Tensor], save: Save) -> None:
