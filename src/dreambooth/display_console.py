@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dreambooth.display import TrainingStatus, format_duration, format_rate
+from dreambooth.display_wrapping import wrapped
 
 __all__ = ["ConsoleDisplay"]
 
@@ -34,7 +35,9 @@ class ConsoleDisplay:
 
     def warn(self, text: str) -> None:
         """A line that says what may go wrong."""
-        self.console.print(Text.assemble(("warning: ", "bold yellow"), (text, "yellow")), highlight=False, soft_wrap=True)
+        label = "warning: "
+        message = wrapped(text, self.console.width if self.console.is_terminal else None, start=len(label))
+        self.console.print(Text.assemble((label, "bold yellow"), (message, "yellow")), highlight=False, soft_wrap=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Rows under column names; cells are wrapped to the width of the console, never cut."""

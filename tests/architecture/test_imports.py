@@ -20,7 +20,18 @@ FLOORS = {
     **dict.fromkeys(("api", "compat", "notebook", "__main__"), 9),
     "dreambooth": 10,
 }
-WORDS = {"__init__", "errors", "config", "files", "display", "display_console", "display_events", "display_silent", "presets"}
+WORDS = {
+    "__init__",
+    "errors",
+    "config",
+    "files",
+    "display",
+    "display_console",
+    "display_events",
+    "display_silent",
+    "display_wrapping",
+    "presets",
+}
 DOORS = 8
 """Below this floor a room's settings load no torch and count as words: any room may read them."""
 

@@ -103,9 +103,16 @@ def hush_libraries() -> None:
         warnings.simplefilter("ignore")
 
 
-def _show(prefix: str, text: str, colour: str) -> None:
+def _show(prefix: str, text: str, color: str) -> None:
+    """Print a message whose prefix alone is colored."""
     from rich.console import Console
     from rich.text import Text
 
-    message = Text.assemble((prefix, f"bold {colour}"), (text, colour))
-    Console(stderr=True).print(message, highlight=False, soft_wrap=True)
+    from dreambooth.display_wrapping import wrapped
+
+    console = Console(stderr=True)
+    start = 0 if prefix.endswith("\n") else len(prefix)
+    message = Text.assemble(
+        (prefix, f"bold {color}"), wrapped(text, console.width if console.is_terminal else None, start=start)
+    )
+    console.print(message, highlight=False, soft_wrap=True)

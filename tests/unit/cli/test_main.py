@@ -117,7 +117,7 @@ def test_errors_are_red_on_a_terminal(
     monkeypatch.delenv("NO_COLOR", raising=False)
     recipe.error = RunError("broken")
     main(["tokens"])
-    assert "\x1b[31mbroken" in capsys.readouterr().err
+    assert capsys.readouterr().err == "\x1b[1;31merror: \x1b[0mbroken\n"
 
 
 def test_defects_of_ours_are_not_dressed_up(recipe: Recipe) -> None:
