@@ -17,7 +17,7 @@ from dreambooth.pictures.maker import made_pictures
 from dreambooth.runtime.device import choose_device
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.sampling.names import file_stem, folder_problems, next_number, reserved
-from dreambooth.sampling.prompts import check_no_options, read_prompts
+from dreambooth.sampling.prompts import read_prompts
 from dreambooth.sampling.records import Picture
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.schema.verbs import GenerateSettings
@@ -71,7 +71,7 @@ def check_request(asked: SampleSettings, *, writes: bool = True) -> tuple[tuple[
     """
     prompts, device, problems = asked.prompt, torch.device("cpu"), list[str]()
     try:
-        prompts = prompts if asked.prompts_file is None else (*prompts, *_prompts_in(asked.prompts_file))
+        prompts = prompts if asked.prompts_file is None else (*prompts, *read_prompts(asked.prompts_file))
     except SettingsError as error:
         problems.extend(error.problems)
     else:
@@ -96,9 +96,3 @@ def _write_grids(asked: SampleSettings, prompts: Sequence[str], files: Sequence[
             with reserved(asked.output, first + start, f"grid-{file_stem(prompt)}") as path:
                 grids.extend(write_contact_sheet(path, grid_rows(files[start : start + asked.num_images])))
     return tuple(grids)
-
-
-def _prompts_in(path: Path) -> tuple[str, ...]:
-    prompts = read_prompts(path)
-    check_no_options(prompts, path)
-    return prompts

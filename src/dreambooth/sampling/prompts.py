@@ -18,7 +18,7 @@ __all__ = ["check_no_options", "cut_warnings", "cut_words", "read_prompts", "syn
 def read_prompts(path: Path, *, name: str = "prompts_file") -> tuple[str, ...]:
     """One prompt per line of a UTF-8 text file, stripped, without blank lines. Messages call the file by `name`.
 
-    Raises SettingsError if the file is missing, is not text or contains no prompt.
+    Raises SettingsError if the file is missing, is not text, contains no prompt, or prompts with options of kohya's trainer.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -29,12 +29,22 @@ def read_prompts(path: Path, *, name: str = "prompts_file") -> tuple[str, ...]:
     prompts = tuple(stripped for line in lines if (stripped := line.strip()))
     if not prompts:
         raise SettingsError(f"{name} is {path}: expected one prompt a line, found no prompt")
+    check_no_options(lines, path, name=name)
     return prompts
 
 
-_WEIGHTED = re.compile(r"\([^()]+:\s*\d*\.?\d+\s*\)")  # (word:1.3)
+_WEIGHTED = re.compile(
+    r"\((?:[^()]|\([^()]*\))+:\s*[+-]?\d*\.?\d+\s*\)"  # (word:1.3), (a (red) hat:1.2)
+    r"|\(\([^()]+\)\)|\[\[[^\[\]]+\]\]"  # ((word)), [[word]]
+    r"|\[[^\[\]:|]*:[^\[\]:|]*:\s*\d*\.?\d+\s*\]"  # [from:to:0.5]
+)
 _NETWORK = re.compile(r"<(?:lora|lyco|hypernet):[^<>]+>", re.IGNORECASE)
-_OPTION = re.compile(r"(?<!\S)--(?:n|w|h|d|l|s|am|al|cn|ctr|negative_prompt|width|height|seed|steps|scale)(?=\s)")
+_OPTION = re.compile(r"(?<!\S)--(?:n|w|h|d|l|s|am|al|cn|ctr|negative_prompt|width|height|seed|steps|scale)(?=\s|=|$)")
+_INSTEAD = {
+    "--from-file": "--W, --H, --scale or --seed",
+    "prompts": "--guidance-scale, --sampling-steps or --seed",
+}
+"""Name of the file in messages to options of the command that reads it; `generate` is not listed."""
 _PLAIN = "The model reads these letters as they are"
 
 
@@ -49,13 +59,17 @@ def syntax_warnings(prompts: Iterable[str]) -> list[str]:
     ]
 
 
-def check_no_options(prompts: Iterable[str], path: Path, *, name: str = "prompts_file") -> None:
-    """Raise SettingsError for the options of kohya's trainer behind a prompt (`a dog --n blurry --w 512`)."""
+def check_no_options(lines: Iterable[str], path: Path, *, name: str = "prompts_file") -> None:
+    """Raise SettingsError for the options of kohya's trainer behind a prompt (`a dog --n blurry --w 512`).
+
+    `lines` are all lines of the file, so that each message can tell the number of its line.
+    """
+    instead = _INSTEAD.get(name, "--negative-prompt, --width or --seed")
     problems = [
-        f"{name} is {path}: {prompt!r} has the option {found[0]} of kohya's trainer, which means nothing here; remove it, "
-        "and use options of the command instead, such as --negative-prompt, --width or --seed"
-        for prompt in prompts
-        if (found := _OPTION.search(prompt))
+        f"{name} is {path}: {line.strip()!r} has the option {found[0]} of kohya's trainer in line {number}, which means "
+        f"nothing here; remove it, and use options of the command instead, such as {instead}"
+        for number, line in enumerate(lines, start=1)
+        if (found := _OPTION.search(line))
     ]
     if problems:
         raise SettingsError(problems)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from dreambooth.cli.verbs import VERBS
 from dreambooth.errors import SettingsError
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.sampling.prompts import check_no_options, cut_words, read_prompts, syntax_warnings
+from dreambooth.schema.leaves import leaves
 
 
 def test_one_prompt_a_line(tmp_path: Path) -> None:
@@ -48,6 +51,10 @@ def test_words_beyond_77_tokens_are_named_as_they_were_written() -> None:
     [
         ("a (dog:1.3) in a wood", "(dog:1.3) sets no weight"),
         ("a dog, (red hat: .8)", "(red hat: .8) sets no weight"),
+        ("a (dog (red):1.2)", "(dog (red):1.2) sets no weight"),
+        ("a ((dog)) in a wood", "((dog)) sets no weight"),
+        ("a [[dog]] in a wood", "[[dog]] sets no weight"),
+        ("a [dog:cat:0.5]", "[dog:cat:0.5] sets no weight"),
         ("<lora:rex:0.7> a dog", "<lora:rex:0.7> loads no file"),
         ("<hypernet:rex> a dog", "<hypernet:rex> loads no file"),
     ],
@@ -57,7 +64,9 @@ def test_the_syntax_of_other_programs_means_nothing(prompt: str, shown: str) -> 
     assert warning == f"{shown} here, as it does in other programs. The model reads these letters as they are."
 
 
-@pytest.mark.parametrize("prompt", ["a dog (sitting)", "a dog <3", "at 12:30 (noon)", "a dog -- a good one", "a (dog): one"])
+@pytest.mark.parametrize(
+    "prompt", ["a dog (sitting)", "a dog <3", "at 12:30 (noon)", "a dog -- a good one", "a (dog): one", "a dog [sitting]"]
+)
 def test_ordinary_punctuation_is_no_syntax(prompt: str, tmp_path: Path) -> None:
     assert syntax_warnings([prompt]) == []
     check_no_options([prompt], tmp_path)
@@ -68,3 +77,23 @@ def test_options_behind_a_prompt_are_refused(options: str) -> None:
     with pytest.raises(SettingsError, match=rf"p.txt: 'a dog {options}' has the option {options[:3]} of kohya's") as caught:
         check_no_options([f"a dog {options}", "a cat"], Path("p.txt"))
     assert "such as --negative-prompt, --width" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["prompts_file", "--from-file", "prompts"])
+def test_options_in_a_file_are_refused_with_the_number_of_their_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("a cat\n\n  a dog --n blurry --w 512\na cow\na dog --s\n", encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        read_prompts(path, name=name)
+    first, second = caught.value.problems
+    assert first.startswith(f"{name} is {path}: 'a dog --n blurry --w 512' has the option --n of kohya's trainer in line 3,")
+    assert "'a dog --s' has the option --s of kohya's trainer in line 5" in second
+
+
+@pytest.mark.parametrize(("name", "verb"), [("prompts_file", "generate"), ("prompts", "evaluate")])
+def test_the_options_that_are_named_instead_exist(name: str, verb: str) -> None:
+    flags = {leaf.flag for leaf in leaves(VERBS[verb].record())}
+    with pytest.raises(SettingsError) as caught:
+        check_no_options(["a dog --w 512"], Path("p.txt"), name=name)
+    named = re.findall(r"--[a-z-]+", caught.value.text.rpartition("such as")[2])
+    assert named and set(named) <= flags
