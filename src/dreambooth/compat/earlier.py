@@ -56,7 +56,7 @@ def earlier_job(given: Given, *, started: str) -> Job:
         _defaults(collected)
     collected.values["output.output"] = str(folder)
     return Job(
-        settings=None if "resume" in given.values else settings_of(collected),
+        settings=None if "resume" in given.values else settings_of(collected, is_later=False),
         said=said,
         is_debug=truth(given.values.get("debug", "false"), "--debug", collected),
         problems=tuple(collected.problems),
@@ -132,6 +132,7 @@ def _translate_options(given: Given, collected: Collected) -> None:
             collected.set(setting, options[option], f"--{option}")
     if not truth(options.get("train", "false"), "--train", collected) and "resume" not in options:
         collected.problems.append("nothing is trained without -t; add -t")
+    truth(options.get("no-test", "true"), "--no-test", collected)  # a stray word behind it is not to be lost
     if options.get("class_word") == "":
         collected.problems.append("--class_word is empty; to name the subject by the token alone, use --token_only")
     if "name" in options and "resume" in options:

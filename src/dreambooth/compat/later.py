@@ -88,7 +88,7 @@ def later_job(given: Given, *, started: str) -> Job:
         _defaults(options, collected)
     collected.values["output.output"] = str(folder)
     job = Job(
-        settings=None if is_resume else settings_of(collected),
+        settings=None if is_resume else settings_of(collected, is_later=True),
         is_debug=truth(options.get("debug", "false"), names.get("debug", "--debug"), collected),
         said=said,
         problems=tuple(collected.problems),

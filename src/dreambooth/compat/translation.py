@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dreambooth.compat.wording import in_original_words
 from dreambooth.config import parse_settings
 from dreambooth.errors import SettingsError
 from dreambooth.schema.layers import laid_over, nested
@@ -84,8 +85,8 @@ def truth(value: object, name: str, collected: Collected) -> bool:
     return lowered in ("yes", "true", "t", "y", "1")
 
 
-def settings_of(collected: Collected) -> TrainSettings:
-    """The collected settings on top of the preset `original`, validated by the settings schema.
+def settings_of(collected: Collected, *, is_later: bool) -> TrainSettings:
+    """The collected settings on top of the preset `original`, validated by the settings schema, whose rules name our flags.
 
     Raises SettingsError with all problems, including those of the translation.
     """
@@ -96,7 +97,8 @@ def settings_of(collected: Collected) -> TrainSettings:
     settings = None
     try:
         values = laid_over(TrainSettings, below, given, where=where)
-        settings = parse_settings(TrainSettings, values, where="command line", names=collected.names)
+        with in_original_words(is_later=is_later):
+            settings = parse_settings(TrainSettings, values, where="command line", names=collected.names)
     except SettingsError as error:
         problems += [problem for problem in error.problems if problem not in problems]
     if problems or settings is None:

@@ -477,3 +477,16 @@ def test_a_switch_does_not_swallow_the_key_that_follows(switch: str) -> None:
     before = [] if switch in ("-t", "--train") else ["-t"]
     assert at(job(*before, switch, key, usual=usual), "optimizer.learning_rate") == 3e-6
     assert at(job(*before, switch, "True", key, usual=usual), "optimizer.learning_rate") == 3e-6
+
+
+@pytest.mark.parametrize("word", ["stray", "configs/other.yaml"])
+def test_a_switch_without_effect_swallows_no_other_word_either(word: str) -> None:
+    assert problems("--no-test", word).startswith(f"--no-test is {word!r}: expected true or false")
+    assert job("--no-test", "True").problems == ()
+
+
+def test_rules_of_the_settings_name_the_options_of_this_program() -> None:
+    usual = ("-t", "--actual_resume", "model.ckpt", "--data_root", "photos/rex")
+    text = problems("data.params.train.params.placeholder_token=''", usual=usual)
+    assert "--reg_data_root FOLDER" in text and "a --class_word" in text
+    assert "--prior-images" not in text and "--class-word" not in text
