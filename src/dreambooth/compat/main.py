@@ -14,9 +14,8 @@ from dreambooth.compat.earlier import earlier_job
 from dreambooth.compat.later import is_later, later_job
 from dreambooth.compat.training_flags import EARLIER_ONLY, FLAGS, LATER_ONLY
 from dreambooth.compat.translation import HINT, Collected, Job, truth
-from dreambooth.compat.wording import in_original_words
+from dreambooth.compat.wording import OriginalWords, in_original_words
 from dreambooth.display import Display
-from dreambooth.display_console import ConsoleDisplay
 from dreambooth.display_silent import SilentDisplay
 from dreambooth.errors import RunError, SettingsError
 
@@ -50,7 +49,8 @@ def _run(arguments: Sequence[str]) -> None:
     hush_libraries()
     from dreambooth.compat.training import go_on, train_job
 
-    display: Display = ConsoleDisplay() if os.environ.get("RANK", "0") == "0" else SilentDisplay()
+    is_first = os.environ.get("RANK", "0") == "0"
+    display: Display = OriginalWords(is_later=is_later(given)) if is_first else SilentDisplay()
     resumed = Path(given.values["resume"]) if "resume" in given.values else None
     run = None if resumed is None else _run_folder(resumed)
     for note in job.notes:

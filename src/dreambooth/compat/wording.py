@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from dreambooth.compat.training_flags import FLAGS
+from dreambooth.display_console import ConsoleDisplay
 from dreambooth.errors import DreamboothError
 
-__all__ = ["in_original_words"]
+__all__ = ["OriginalWords", "in_original_words"]
 
 _BOTH = {
     "--class-word": "--class_word",
@@ -55,6 +56,18 @@ def in_original_words(*, is_later: bool) -> Iterator[None]:
             hint = note if hint is None else f"{hint}\n{note}"
         error.hint = hint
         raise
+
+
+class OriginalWords(ConsoleDisplay):
+    """A console whose warnings name the options of one generation of the program."""
+
+    def __init__(self, *, is_later: bool) -> None:
+        super().__init__()
+        self._words = _LATER if is_later else _EARLIER
+
+    def warn(self, text: str) -> None:
+        """A line that says what may go wrong."""
+        super().warn(_reworded(text, self._words, {}))
 
 
 def _reworded(text: str, words: Mapping[str, str], foreign: dict[str, None]) -> str:

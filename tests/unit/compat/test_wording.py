@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dreambooth.compat.training_flags import EARLIER_ONLY, FLAGS, LATER_ONLY
-from dreambooth.compat.wording import _EARLIER, _LATER, in_original_words
+from dreambooth.compat.wording import _EARLIER, _LATER, OriginalWords, in_original_words
 from dreambooth.errors import RunError
 
 
@@ -39,3 +39,10 @@ def test_options_that_only_the_other_program_has_are_named() -> None:
     assert _text("x", "Use --precision fp32 or --no-shard.") == (
         "x\nUse --precision fp32 or --no-shard.\n`dreambooth train` has --precision, --no-shard; main.py does not."
     )
+
+
+@pytest.mark.parametrize(("is_later", "photos"), [(False, "--data_root"), (True, "--training_images")])
+def test_warnings_name_the_options_of_the_generation(capsys: pytest.CaptureFixture[str], is_later: bool, photos: str) -> None:
+    OriginalWords(is_later=is_later).warn("mirrored; use --flip-probability 0 or other --photos")
+    shown = capsys.readouterr()
+    assert f"mirrored; use --flip_p 0 or other {photos}" in shown.out + shown.err
