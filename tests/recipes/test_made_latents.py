@@ -193,8 +193,8 @@ def test_a_resume_notices_another_latent(run_settings: MakeSettings, display: Di
     with pytest.raises(RunError) as refused:
         resume(run, {"loop.steps": 2}, display)
     assert refused.value.problems[1:] == (
-        "latent of class image 0 (00000.png) is missing",
-        "latent of class image 1 (00001.png) is changed",
+        "latent of class image 00000.png is missing",
+        "latent of class image 00001.png is changed",
     )
 
 
