@@ -59,6 +59,7 @@ def test_names_that_are_not_utf8_train_and_resume(small_model: Path, photos: Pat
     assert made.returncode == 0, made.stdout + made.stderr
 
 
+@pytest.mark.slow
 @linux_only
 def test_a_name_that_is_not_utf8_makes_no_caption(small_model: Path, photos: Path, tmp_path: Path) -> None:
     folder = _named(tmp_path / "photos", photos, "1@S in a caf\udce9.jpg", "2.jpg", "3.jpg")

@@ -292,6 +292,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(run_settings:
     assert "dreambooth train --resume" not in text
 
 
+@pytest.mark.slow
 def test_a_damaged_base_model_is_named_as_the_cause_of_a_loss_that_is_not_finite(
     run_settings: MakeSettings, display: Display, small_model: Path, tmp_path: Path
 ) -> None:
@@ -305,6 +306,7 @@ def test_a_damaged_base_model_is_named_as_the_cause_of_a_loss_that_is_not_finite
     assert "The base model is damaged: 1 of its tensors" in str(caught.value) and "learning-rate" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_loss_that_overflows_before_any_weight_moved_is_no_matter_of_the_learning_rate(
     run_settings: MakeSettings, display: Display, small_model: Path, tmp_path: Path
 ) -> None:
@@ -335,6 +337,7 @@ def test_a_run_without_preview_prompts_makes_no_previews(run_settings: MakeSetti
     assert result.step == 1 and not (result.run / "previews").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_in_which_nothing_was_trained_is_free(
     run_settings: MakeSettings, display: Display, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,9 +17,9 @@ def test_its_words_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_its_mistake_is_raised_in_its_own_words(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(DreamboothError, match=r"dreambooth inspect failed:\nerror: unknown option --tokken; did you mean --token"):
+    with pytest.raises(DreamboothError, match=r"inspect failed:\nerror: unknown option --tokken; did you mean --token"):
         run_command("inspect", tokken="sks")
-    assert "Unknown option: --tokken" in capsys.readouterr().out
+    assert "unknown option --tokken" in capsys.readouterr().out
 
 
 def test_interrupting_the_cell_lets_the_command_stop_by_itself(
