@@ -146,7 +146,11 @@ class PriorSettings(Settings):
         "prior_examples=photos": ("prior_images", "prior_latents", *_MAKING, *_PAIRING),
         "prior_examples=both": _PAIRING,
     }
-    replaces = {"prior_images": ("prior_latents", *_MAKING), "prior_prompts": ("class_prompt",)}
+    replaces = {
+        "prior_images": ("prior_latents", *_MAKING),
+        "prior_prompts": ("class_prompt",),
+        "prior_examples": ("prior_target",),
+    }
     silences = {
         "original_pairing=False": ("photo_repeats", "prior_repeats"),
         "prior_target=noise": ("keep_predictions",),
