@@ -45,7 +45,7 @@ class Gallery:
     def shown(self, model: str, prompts: Sequence[str], num: int) -> Tensor:
         """`num` images per prompt, (P, S, 3, H, W) in [0, 1]; `model` is a file, a run folder or toybox."""
         sample = SampleSettings(
-            steps=self.sampling_steps,
+            sampling_steps=self.sampling_steps,
             guidance_scale=usual_guidance_scale(is_toybox=True),
             sampler="ddim",
             seed=self.seed,

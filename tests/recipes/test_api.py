@@ -13,7 +13,7 @@ from PIL import Image
 import dreambooth
 from dreambooth.weights.model_weights import ModelWeights
 
-SAMPLE: dict[str, Any] = {"steps": 2, "num_images": 1, "guidance_scale": 1, "device": "cpu"}
+SAMPLE: dict[str, Any] = {"sampling_steps": 2, "num_images": 1, "guidance_scale": 1, "device": "cpu"}
 
 
 def _train(photos: Path, model: Path, output: Path, **settings: Any) -> dreambooth.Run:

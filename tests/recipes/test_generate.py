@@ -35,7 +35,13 @@ def screen() -> Screen:
 
 
 def run(screen: Screen, model: Path, output: Path, **sample: Any) -> GenerateResult:
-    asked = {"prompt": ("photo of a sks dog", "a cat"), "num_images": 3, "steps": 3, "width": 64, "height": 64} | sample
+    asked = {
+        "prompt": ("photo of a sks dog", "a cat"),
+        "num_images": 3,
+        "sampling_steps": 3,
+        "width": 64,
+        "height": 64,
+    } | sample
     settings = GenerateSettings(
         base=BaseModelSettings(model=str(model)), sample=SampleSettings(output=output, device="cpu", **asked)
     )
@@ -81,8 +87,8 @@ def test_a_picture_is_the_same_in_any_batch_order_and_company(screen: Screen, go
 
 def test_nothing_is_overwritten(screen: Screen, golden_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "00003-a-cat.png").write_text("mine")
-    first = run(screen, golden_checkpoint, tmp_path, prompt=("a cat",), num_images=1, steps=1)
-    second = run(screen, golden_checkpoint, tmp_path, prompt=("a cat",), num_images=2, steps=1, grid=False)
+    first = run(screen, golden_checkpoint, tmp_path, prompt=("a cat",), num_images=1, sampling_steps=1)
+    second = run(screen, golden_checkpoint, tmp_path, prompt=("a cat",), num_images=2, sampling_steps=1, grid=False)
     assert [path.name for path in (*first.files, *second.files)] == ["00004-a-cat.png", "00005-a-cat.png", "00006-a-cat.png"]
     assert first.grids == second.grids == ()
     assert (tmp_path / "00003-a-cat.png").read_text() == "mine"
@@ -119,7 +125,7 @@ def test_prompts_of_a_file_come_after_the_others_and_cut_words_are_named(
         prompts_file=tmp_path / "prompts.txt",
         prompt=("a cat",),
         num_images=1,
-        steps=1,
+        sampling_steps=1,
     )
     assert [path.name[6:12] for path in result.files] == ["a-cat.", "a-bird", "very-v"]
     assert 'is longer than the 77 tokens the model reads; this part is ignored: "Purple fish"' in screen.file.getvalue()
@@ -135,7 +141,7 @@ def test_the_installed_command(tmp_path: Path) -> None:
         "a dog",
         "--num-images",
         "1",
-        "--steps",
+        "--sampling-steps",
         "4",
         "--sampler",
         "dpm++",

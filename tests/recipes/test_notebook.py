@@ -133,7 +133,7 @@ def test_it_runs_from_top_to_bottom(notebook: Any, photos: Path, tmp_path: Path,
         "MEASURE": True,
         "IMAGES_PER_PROMPT": 1,
         "NUM_PICTURES": 1,
-        "HOW": {"steps": 2},
+        "HOW": {"sampling_steps": 2},
     }
     filled = _with_values(notebook, values)
     _run(filled, tmp_path, monkeypatch)

@@ -55,7 +55,7 @@ def test_names_that_are_not_utf8_train_and_resume(small_model: Path, photos: Pat
     again = _run("train", "--resume", run.path, cwd=tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr
     assert b"Resuming from step 1" in again.stdout and run.final_model.exists()
-    made = _run("generate", "--model", run.path, "--prompt", "a dog", "--num-images", 1, "--steps", 1, cwd=tmp_path)
+    made = _run("generate", "--model", run.path, "--prompt", "a dog", "--num-images", 1, "--sampling-steps", 1, cwd=tmp_path)
     assert made.returncode == 0, made.stdout + made.stderr
 
 
@@ -103,7 +103,7 @@ def test_every_console_shows_what_it_can(environment: dict[str, str], small_mode
     done = _run(*training, "--steps", 1, "--output", tmp_path / "犬 run", cwd=tmp_path, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "犬 run" / "model.safetensors").is_file()
-    prompt = ("--prompt", "a 狗 😀", "--num-images", 1, "--steps", 1)
+    prompt = ("--prompt", "a 狗 😀", "--num-images", 1, "--sampling-steps", 1)
     made = _run("generate", "--model", small_model, *prompt, "--output", "bilder ü", cwd=tmp_path, **environment)
     assert made.returncode == 0, made.stdout + made.stderr
     assert [path.name for path in (tmp_path / "bilder ü").iterdir()] == ["00000-a-狗.png"]

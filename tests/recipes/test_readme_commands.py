@@ -31,7 +31,7 @@ REPLACED = {
 SHORTENED = {
     "dreambooth train --model": "--preset toybox --steps 2 --num-prior-images 2 --prior-sampling-steps 2 --preview-steps 0 "
     "--validation-steps 0",
-    "dreambooth generate": "--steps 2",
+    "dreambooth generate": "--sampling-steps 2",
     "dreambooth evaluate": "--num-images 1 --num-class-images 2 --num-checkpoint-images 0 --sampling-steps 2",
 }
 CHANGED = "dreambooth train --preset runs/rex/config.yaml --output runs/NEW"

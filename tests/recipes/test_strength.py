@@ -42,7 +42,7 @@ def test_every_weight_lies_on_the_line_from_the_base_model(run: Path, strength: 
 
 
 def test_a_picture_at_strength_0_is_the_base_models(run: Path, tmp_path: Path) -> None:
-    asked = ["--prompt", "photo of a mug", "--num-images", "1", "--steps", "2", "--no-grid"]
+    asked = ["--prompt", "photo of a mug", "--num-images", "1", "--sampling-steps", "2", "--no-grid"]
     for name, model in (("base", ["toybox"]), ("none", [str(run), "--strength", "0"]), ("all", [str(run)])):
         assert main(["generate", "--model", *model, *asked, "--output", str(tmp_path / name)]) == 0
     base, none, everything = (next((tmp_path / name).glob("*.png")) for name in ("base", "none", "all"))

@@ -78,7 +78,16 @@ def test_photos_are_pngs_of_the_subject(photographed: Path) -> None:
 @pytest.mark.slow
 def test_a_run_on_it_makes_pictures_of_its_own_size_and_goes_on(learned: Path, dreambooth: Command) -> None:
     made = dreambooth(
-        "generate", "--model", "runs/mug", "--prompt", "photo of a sks mug", "--steps", 2, "--num-images", 1, cwd=learned
+        "generate",
+        "--model",
+        "runs/mug",
+        "--prompt",
+        "photo of a sks mug",
+        "--sampling-steps",
+        2,
+        "--num-images",
+        1,
+        cwd=learned,
     )
     assert made.returncode == 0, made.stderr
     with Image.open(next((learned / "pictures").glob("*.png"))) as picture:

@@ -73,7 +73,7 @@ _PATHS = {
     "prompt": "sample.prompt",
     "from-file": "sample.prompts_file",
     "outdir": "sample.output",
-    "ddim_steps": "sample.steps",
+    "ddim_steps": "sample.sampling_steps",
     "ddim_eta": "sample.eta",
     "H": "sample.height",
     "W": "sample.width",

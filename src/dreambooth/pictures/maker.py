@@ -80,7 +80,7 @@ def pictures_with(
     for warning in (*syntax_warnings(texts), *cut_warnings(base.family.load_tokenizer(), texts)):
         display.warn(warning)
     model = built()
-    with display.progress("images", len(pictures), "images", parts=sample.steps) as advance:
+    with display.progress("images", len(pictures), "images", parts=sample.sampling_steps) as advance:
         made = make_pictures(
             model.components,
             pictures,
@@ -98,7 +98,7 @@ def pictures_with(
 def _options(asked: SampleSettings, base: ModelWeights) -> SamplingOptions:
     return SamplingOptions(
         sampler=asked.sampler,
-        steps=asked.steps,
+        steps=asked.sampling_steps,
         guidance_scale=asked.guidance_scale,
         height=base.family.resolution if asked.height is None else asked.height,
         width=base.family.resolution if asked.width is None else asked.width,

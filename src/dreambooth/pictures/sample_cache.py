@@ -45,7 +45,7 @@ class SampleCache:
         """The file of an image, whether or not it exists."""
         asked = self.sample
         made_of = (picture.prompt, picture.index, self.model.digest(), self.model.family.resolution)
-        how = (asked.sampler, asked.steps, asked.guidance_scale, asked.seed)
+        how = (asked.sampler, asked.sampling_steps, asked.guidance_scale, asked.seed)
         key = hashlib.sha256(json.dumps([*made_of, *how]).encode()).hexdigest()[:_KEY_LETTERS]
         return self.folder / f"{file_stem(picture.prompt)}-{picture.index:02d}-{key}.png"
 
@@ -82,7 +82,7 @@ def sample_settings(asked: EvaluationSettings, *, device: str | None) -> SampleS
     """The sampling settings of an evaluation. The guidance scale must be filled in."""
     assert asked.guidance_scale is not None, "filled in"
     return SampleSettings(
-        steps=asked.sampling_steps,
+        sampling_steps=asked.sampling_steps,
         guidance_scale=asked.guidance_scale,
         sampler=asked.sampler,
         seed=asked.seed,

@@ -119,7 +119,7 @@ def _sample(prompts: Sequence[str], num_images: int, output: Path, settings: Dem
     return SampleSettings(
         prompt=tuple(prompts),
         num_images=num_images,
-        steps=_SAMPLING_STEPS,
+        sampling_steps=_SAMPLING_STEPS,
         guidance_scale=_GUIDANCE_SCALE,
         batch_size=_NUM_IMAGES,
         device=settings.device,

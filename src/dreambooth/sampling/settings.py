@@ -30,7 +30,7 @@ class SampleSettings(Settings):
     num_images: Annotated[int, Field(ge=1)] = 4
     """Images per prompt."""
 
-    steps: Annotated[int, Field(ge=1, le=1000)] = 50
+    sampling_steps: Annotated[int, Field(ge=1, le=1000)] = 50
     """Denoising steps."""
 
     guidance_scale: Annotated[float, Field(ge=0)] = 7.5

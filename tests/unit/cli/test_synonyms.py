@@ -68,7 +68,7 @@ def test_the_values_that_are_named_are_valid(name: str, text: str) -> None:
         ("train --pretrained_model_name_or_path x", "--model"),
         ("train --instance_data_dir x", "--photos"),
         ("train --Output_Dir x", "--output"),
-        ("generate --num_inference_steps 30", "--steps"),
+        ("generate --num_inference_steps 30", "--sampling-steps"),
         ("evaluate --num_inference_steps 30", "--sampling-steps"),
         ("prior --num_inference_steps 30", "--prior-sampling-steps"),
         ("train --save_precision fp16", "--model-dtype"),

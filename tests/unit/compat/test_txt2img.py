@@ -79,7 +79,7 @@ def test_the_defaults_are_those_of_the_original() -> None:
         },
     }
     sample = asked.sample
-    assert (sample.sampler, sample.steps, sample.eta, sample.guidance_scale, sample.seed) == ("ddim", 50, 0.0, 7.5, 42)
+    assert (sample.sampler, sample.sampling_steps, sample.eta, sample.guidance_scale, sample.seed) == ("ddim", 50, 0.0, 7.5, 42)
     assert (sample.height, sample.width, sample.precision, sample.negative_prompt) == (None, None, None, "")
     assert (asked.n_iter, asked.n_rows, asked.fixed_code, asked.skip_grid, asked.skip_save) == (2, 0, False, False, False)
     assert (asked.base.config, asked.C, asked.f) == (None, None, None)
@@ -92,7 +92,7 @@ def test_the_defaults_are_those_of_the_original() -> None:
         ("--outdir out/here", "sample.output", Path("out/here")),
         ("--skip_grid", "skip_grid", True),
         ("--skip_save", "skip_save", True),
-        ("--ddim_steps 100", "sample.steps", 100),
+        ("--ddim_steps 100", "sample.sampling_steps", 100),
         ("--plms", "sample.sampler", "plms"),
         ("--fixed_code", "fixed_code", True),
         ("--ddim_eta 0.5", "sample.eta", 0.5),
@@ -269,7 +269,9 @@ def test_pictures_are_those_of_generate(make: Callable[..., WrittenPictures], go
         "--prompt", "a cat", "--n_samples", "3", "--n_iter", "1", "--skip_grid", "--ddim_eta", "1", "--seed", "9"
     ).by_prompt
     base = BaseModelSettings(model=str(golden_checkpoint), weights="raw")
-    sample = SampleSettings(prompt=("a cat",), num_images=3, steps=2, width=64, height=64, eta=1.0, seed=9, output=Path("g"))
+    sample = SampleSettings(
+        prompt=("a cat",), num_images=3, sampling_steps=2, width=64, height=64, eta=1.0, seed=9, output=Path("g")
+    )
     theirs = generate(GenerateSettings(base=base, sample=sample), SilentDisplay()).files
     for one, other in zip(ours, theirs, strict=True):
         assert np.abs(pixels(one) - pixels(other)).max() <= 1  # a batch of another size may round over the edge of a level

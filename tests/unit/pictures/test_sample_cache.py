@@ -19,13 +19,13 @@ def model(digest: str = "0", resolution: int = 64) -> Any:
     return SimpleNamespace(digest=lambda: digest, family=SimpleNamespace(resolution=resolution))
 
 
-SAMPLE = SampleSettings(steps=20, guidance_scale=3.0, seed=1)
+SAMPLE = SampleSettings(sampling_steps=20, guidance_scale=3.0, seed=1)
 ALBUM = SampleCache(Path("pictures"), model(), "rex", SAMPLE, torch.device("cpu"))
 PICTURE = Picture("a dog", 0)
 
 
 def test_whatever_decides_a_picture_gives_it_another_file() -> None:
-    changes = [{"sampler": "dpm++"}, {"steps": 21}, {"guidance_scale": 4.0}, {"seed": 2}]
+    changes = [{"sampler": "dpm++"}, {"sampling_steps": 21}, {"guidance_scale": 4.0}, {"seed": 2}]
     paths = [
         ALBUM.path(PICTURE),
         ALBUM.path(Picture("a dog!", 0)),  # the same words in the name

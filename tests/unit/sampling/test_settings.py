@@ -23,4 +23,4 @@ def test_options_without_effect_are_refused(values: dict[str, Any], message: str
 
 def test_the_defaults_stand() -> None:
     settings = SampleSettings()
-    assert (settings.sampler, settings.steps, settings.guidance_scale, settings.seed) == ("ddim", 50, 7.5, 42)
+    assert (settings.sampler, settings.sampling_steps, settings.guidance_scale, settings.seed) == ("ddim", 50, 7.5, 42)
