@@ -205,7 +205,7 @@ def test_everything_is_made_and_measured(tmp_path: Path) -> None:
     assert re.findall("^## (.*)$", text, re.MULTILINE)[1:4] == [
         "The subject is learned",
         "The class is kept",
-        "Prompts still change it",
+        "Prompts still work",
     ]
     ElementTree.parse(tmp_path / "sweep.svg")
     assert Image.open(tmp_path / "sheet.png").width > 11 * 64, "eleven pictures in a row"
