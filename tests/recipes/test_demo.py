@@ -79,6 +79,7 @@ def test_a_stop_during_the_last_step_is_heard(tmp_path: Path, display: Display, 
     assert not (tmp_path / "demo" / "pictures").exists()
 
 
+@pytest.mark.slow
 def test_a_subject_that_is_not_there_is_refused_with_those_that_are(dreambooth: Command, tmp_path: Path) -> None:
     done = dreambooth("demo", "--subject", "zebra", cwd=tmp_path)
     assert done.returncode == 2

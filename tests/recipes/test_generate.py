@@ -131,6 +131,7 @@ def test_prompts_of_a_file_come_after_the_others_and_cut_words_are_named(
     assert 'is longer than the 77 tokens the model reads; this part is ignored: "Purple fish"' in screen.file.getvalue()
 
 
+@pytest.mark.slow
 def test_the_installed_command(tmp_path: Path) -> None:
     command = Path(sys.executable).with_name("dreambooth")
     arguments = [

@@ -114,6 +114,7 @@ def test_mirrored_and_held_out_views_are_encoded(run_settings: MakeSettings, dis
         assert bool(made.encoded.moments[key].deviation.any()) == (key[1] != WHOLE)
 
 
+@pytest.mark.slow
 def test_what_other_runs_left_behind_changes_nothing(
     run_settings: MakeSettings, display: Display, tmp_path: Path, num_encoded: Callable[[], int]
 ) -> None:

@@ -263,6 +263,7 @@ def test_a_final_model_that_was_removed_is_written_again(run_settings: MakeSetti
         assert torch.equal(tensor, before[name]), name
 
 
+@pytest.mark.slow
 def test_a_checkpoint_takes_the_room_that_the_plan_gives_it(run_settings: MakeSettings, display: Display) -> None:
     margin = _run_bytes(run_settings(loop={"steps": 1}), PRESETS_BY_NAME["cpu"], num_trained=0, num_parameters=0)
     for preset in ("cpu", "6gb"):

@@ -49,6 +49,7 @@ def test_training_tells(
     assert any(line.startswith(which) for line in ready.announcement)
 
 
+@pytest.mark.slow
 def test_generating_tells(odd_model: Path, tmp_path: Path, display: Display, said: Callable[[], str]) -> None:
     sample = SampleSettings(output=tmp_path / "pictures", prompt=("a vase",), num_images=1, sampling_steps=1, device="cpu")
     generate(GenerateSettings(base=BaseModelSettings(model=str(odd_model)), sample=sample), display)

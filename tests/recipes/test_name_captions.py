@@ -65,6 +65,7 @@ def classes(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_two_subjects_in_two_folders_are_learned_together(
     two_subjects: Path, classes: Path, tmp_path: Path, display: Display, said: Callable[[], str]
 ) -> None:

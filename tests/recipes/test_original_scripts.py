@@ -41,6 +41,7 @@ def test_pictures_of_prompts_in_a_file(golden_checkpoint: Path, tmp_path: Path) 
     assert "Images in outputs/txt2img-samples:" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_model_file_is_pruned_under_both_names_of_the_script(golden_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "model.ckpt").write_bytes(golden_checkpoint.read_bytes())
     done = run("prune-ckpt.py", "--ckpt", "model.ckpt", cwd=tmp_path)  # which runs prune_ckpt.py

@@ -211,6 +211,7 @@ def test_what_must_not_change_when_a_run_goes_on_is_refused(
     assert "--name names a new log folder and --resume continues in an existing one" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_stopped_it_leaves_the_newest_model_under_the_name_that_guides_copy(
     earlier: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

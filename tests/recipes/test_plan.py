@@ -116,6 +116,7 @@ def test_options_without_effect_are_refused(display: Display) -> None:
         plan(display, optimizer={"optimizer": "adafactor"}, memory={"optimizer_states": "8bit"})
 
 
+@pytest.mark.slow
 def test_without_a_model_the_plan_is_for_a_full_size_one(display: Display, said: Callable[[], str]) -> None:
     result = plan_memory(typed("--memory-preset fast --gpu-memory 24"), display)
     assert said().startswith(

@@ -98,6 +98,7 @@ def step_of(model: Path | None) -> int:
     return int(read_model(str(model)).metadata["global_step"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("known")
 def test_the_best_model_becomes_the_final_one(run_settings: MakeSettings, display: Display, said: Callable[[], str]) -> None:
     settings = run_settings(loop={"steps": 3}, selection=SCORED)

@@ -86,6 +86,7 @@ def test_the_recorded_inputs_are_what_is_compared(run: Path) -> None:
     assert made_of["base model"] == read_model("toybox").digest()
 
 
+@pytest.mark.slow
 def test_an_evaluation_scores_strengths_and_names_the_best(run: Path, tmp_path: Path, capsys: Capture) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("photo of a {token} {class_word} on the beach\n", encoding="utf-8")

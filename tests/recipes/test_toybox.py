@@ -148,6 +148,7 @@ def test_the_judge_reads_renderings_it_has_never_seen() -> None:
     assert min(shares.values()) >= 0.97, shares
 
 
+@pytest.mark.slow
 def test_clip_is_whole_and_finds_class_and_place_of_renderings() -> None:
     """The picture side that ships fits the model's own text encoder."""
     model = read_model("toybox")

@@ -129,6 +129,7 @@ def test_no_model_is_asked_for_but_the_last(run_settings: MakeSettings, display:
     assert room(model_steps=30) - room(model_steps=0) == 3 * 2000
 
 
+@pytest.mark.slow
 def test_a_run_made_longer_equals_a_long_run(run_settings: MakeSettings, display: Display, tmp_path: Path) -> None:
     switches = {"ema_decay": 0.9, "gradient_accumulation": 2}
     long = run_settings(loop={"steps": 4, **switches}, output={"output": str(tmp_path / "runs" / "long")})
@@ -154,6 +155,7 @@ def test_a_resume_clears_what_a_killed_preview_left(run_settings: MakeSettings, 
     assert not half.exists()
 
 
+@pytest.mark.slow
 def test_the_runs_own_config_and_a_filled_cache_repeat_it(
     run_settings: MakeSettings, display: Display, tmp_path: Path, said: Callable[[], str]
 ) -> None:
@@ -256,6 +258,7 @@ def test_a_time_limit_stops_saved_and_resumes(run_settings: MakeSettings, displa
     assert status.state == "finished"
 
 
+@pytest.mark.slow
 def test_terminate_finishes_the_step_saves_and_says_resume_hint(
     run_settings: MakeSettings, display: Display, tmp_path: Path
 ) -> None:
