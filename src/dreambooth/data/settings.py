@@ -223,6 +223,11 @@ class PriorSettings(Settings):
         is_off = self.prior_weight == 0 or self.prior_images is not None or self.prior_examples == "photos"
         return 0 if is_off else self.num_prior_images
 
+    @property
+    def keeps_earlier(self) -> bool:
+        """Whether images of the base model's earlier subjects are mixed in."""
+        return self.replay and self.prior_weight > 0 and not self.original_pairing
+
     @field_validator("class_prompt")
     @classmethod
     def _class_prompt(cls, template: str) -> str:

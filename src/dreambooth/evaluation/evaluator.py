@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from dreambooth.measures.balance import Span, spans
 from dreambooth.measures.encoders import ImageEncoder, TextImageEncoder
 from dreambooth.measures.features import FeatureCache, PictureSource, features_of
 from dreambooth.measures.intervals import Score, score
@@ -132,6 +133,11 @@ class Measured:
     """None if no two photos differ, so that there is no spread."""
 
     @property
+    def values(self) -> dict[str, float]:
+        """The scores as numbers, by name."""
+        return {name: one.value for name, one in self.scores.items()}
+
+    @property
     def is_copying(self) -> bool:
         """Whether most images are copies of a photo."""
         return self.copying is not None and self.copying.is_alarming
@@ -173,6 +179,11 @@ class Evaluator:
         """CLIP-T of every photo with every prompt: the score of a model that ignores the prompt and copies photos."""
         clip = self.encoders.clip
         return float(cosines(self._features(clip, self.photos), clip.encode_text(self.prompt_set.descriptions)).mean())
+
+    def spans(self, before: Samples) -> dict[str, Span]:
+        """The ends of every score between the base model, whose samples are `before`, and the photos, for the balance."""
+        photos = {name: one.value for name, one in self.photo_scores().items()} or {"DINO": 1.0, "CLIP-I": 1.0}
+        return spans(self.score(before, before=None).values, {**photos, "CLIP-T": self.photos_on_prompts()})
 
     def score(self, samples: Samples, *, before: Samples | None) -> Measured:
         """All scores of one model. `before` are the base model's samples of the same prompts; without them there is no drift.

@@ -17,9 +17,20 @@ from dreambooth.pages.chart import Line, chart
 from dreambooth.pages.images import inline_image
 from dreambooth.pages.templates import Markup, render
 
-__all__ = ["Confusion", "Curve", "PictureRow", "Pictures", "Report", "ScoreRow", "SubjectPart", "report_html", "score_text"]
+__all__ = [
+    "STRENGTH_COLUMNS",
+    "Confusion",
+    "Curve",
+    "PictureRow",
+    "Pictures",
+    "Report",
+    "ScoreRow",
+    "SubjectPart",
+    "report_html",
+    "score_text",
+]
 
-_STRENGTH_COLUMNS = ("strength", "balance", "fidelity", "prompt", "prior")
+STRENGTH_COLUMNS = ("strength", "balance", "fidelity", "prompt", "prior")
 _SCORE_COLUMNS = ("score", "model", "base model", "photos", "better", "meaning", "encoder")
 _ABOUT_INTERVALS = (
     f"Brackets: {CONFIDENCE:.0%} confidence interval over prompts and seeds. Scores from different encoders are not "
@@ -176,7 +187,7 @@ def report_html(report: Report) -> str:
         about_intervals=_ABOUT_INTERVALS,
         about_confusion=_ABOUT_CONFUSION,
         score_columns=_SCORE_COLUMNS,
-        strength_columns=_STRENGTH_COLUMNS,
+        strength_columns=STRENGTH_COLUMNS,
     )
 
 

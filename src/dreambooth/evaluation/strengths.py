@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from dreambooth.display import Display
 from dreambooth.errors import SettingsError
-from dreambooth.evaluation.evaluator import Evaluator, Measured, Samples
+from dreambooth.evaluation.evaluator import Evaluator, Samples
 from dreambooth.evaluation.models import Models
 from dreambooth.evaluation.results import ModelScores
-from dreambooth.measures.balance import Balance, Weights, balance, spans
+from dreambooth.measures.balance import Balance, Weights, balance
 from dreambooth.measures.settings import EvaluationSettings, SelectionSettings
 from dreambooth.pictures.sample_cache import SampleCache
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.weights.strength import at_strength
 
-__all__ = ["STRENGTH_COLUMNS", "balances_by_strength", "best_strength_text", "check_strengths", "strength_rows"]
-
-STRENGTH_COLUMNS = ("strength", "balance", "fidelity", "prompt", "prior")
+__all__ = ["balances_by_strength", "best_strength_text", "check_strengths", "strength_rows"]
 
 
 def check_strengths(evaluation: EvaluationSettings, models: Models) -> None:
@@ -55,28 +54,20 @@ def balances_by_strength(
         model, name = at_strength(models.measured, models.base, strength), f"strength-{strength:g}"
         cache = SampleCache(folder / name, model, f"{models.measured.report.source} at strength {strength:g}", sample, device)
         for evaluator, samples in zip(few, made, strict=True):
-            samples[strength] = evaluator.samples(lambda pictures, cache=cache: cache.make(pictures, display))  # type: ignore[misc]
+            samples[strength] = evaluator.samples(partial(cache.make, display=display))
     return [_balances(*one) for one in zip(few, scores, made, strict=True)]
 
 
 def _balances(evaluator: Evaluator, scores: ModelScores, made: Mapping[float, Samples]) -> dict[float, Balance]:
     assert scores.before is not None, "there is a base model"
-    before = scores.before.fewer(evaluator.prompt_set)
-    photos = {**_values(scores.photos), "CLIP-T": evaluator.photos_on_prompts()}
-    between = spans(_values(evaluator.score(before, before=None).scores), photos)
-    usual = SelectionSettings()
-    weights = Weights(usual.balance_fidelity, usual.balance_prompt, usual.balance_prior)
-    measured: dict[float, Measured] = {one: evaluator.score(made[one], before=before) for one in sorted(made)}
-    found = {strength: balance(_values(one.scores), between, weights) for strength, one in measured.items()}
+    before, weights = scores.before.fewer(evaluator.prompt_set), Weights.of(SelectionSettings())
+    between = evaluator.spans(before)
+    found = {one: balance(evaluator.score(made[one], before=before).values, between, weights) for one in sorted(made)}
     return {strength: one for strength, one in found.items() if one is not None}
 
 
-def _values(scores: Mapping[str, object]) -> dict[str, float]:
-    return {name: score.value for name, score in scores.items()}  # type: ignore[attr-defined]
-
-
 def strength_rows(balances: Mapping[float, Balance]) -> list[tuple[str, ...]]:
-    """The rows of a table with STRENGTH_COLUMNS."""
+    """The rows of a table with the report's STRENGTH_COLUMNS."""
     return [
         (
             f"{strength:g}",

@@ -143,15 +143,9 @@ def evaluation_targets(request: EvaluationRequest) -> tuple[EvaluationTarget, ..
 def _earlier_targets(
     own: Sequence[EvaluationTarget], run: RememberedRun, request: EvaluationRequest
 ) -> Iterator[EvaluationTarget]:
-    prior, folder = run.prior, Path(run.base.model).expanduser()
+    folder = Path(run.base.model).expanduser()
     before = read_remembered_run(folder)
-    if (
-        before is None
-        or not prior.replay
-        or prior.prior_weight == 0
-        or prior.original_pairing
-        or not before.subject.photos.is_dir()
-    ):
+    if before is None or not run.prior.keeps_earlier or not before.subject.photos.is_dir():
         return
     names = {one.name for one in own}
     for one in evaluation_targets(EvaluationRequest(model=str(folder), evaluation=request.evaluation)):

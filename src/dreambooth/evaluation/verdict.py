@@ -6,6 +6,9 @@ claims more than the table of scores shows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from dreambooth.display import format_score
 from dreambooth.evaluation.results import ModelScores
 from dreambooth.measures.intervals import Score
@@ -23,19 +26,15 @@ def verdict(found: ModelScores, *, is_earlier: bool = False) -> list[str]:
     if found.base is None:
         return []
     model, base = found.model.scores, found.base.scores
-    sentences = [
-        _kept(model.get("DINO"), base.get("DINO"))
-        if is_earlier
-        else _subject(model.get("DINO"), base.get("DINO"), found.photos.get("DINO")),
-        _prompts(model.get("CLIP-T"), base.get("CLIP-T")),
-        _class(model.get("PRES"), base.get("PRES"), model.get("drift")),
-    ]
-    return [sentence for sentence in sentences if sentence]
+    sentences: dict[str, Callable[[Score, Score], str]] = {
+        "DINO": _kept if is_earlier else partial(_subject, photos=found.photos.get("DINO")),
+        "CLIP-T": _prompts,
+        "PRES": partial(_class, drift=model.get("drift")),
+    }
+    return [say(model[name], base[name]) for name, say in sentences.items() if name in model and name in base]
 
 
-def _subject(model: Score | None, base: Score | None, photos: Score | None) -> str:
-    if model is None or base is None:
-        return ""
+def _subject(model: Score, base: Score, *, photos: Score | None) -> str:
     compared = f"DINO {format_score(model.value)}, base model {format_score(base.value)}"
     if not _is_above(model, base):
         return (
@@ -51,18 +50,14 @@ def _subject(model: Score | None, base: Score | None, photos: Score | None) -> s
     return f"The subject {how}: {way:.0%} of the way from the base model's images to the photos ({compared})."
 
 
-def _kept(model: Score | None, before: Score | None) -> str:
-    if model is None or before is None:
-        return ""
+def _kept(model: Score, before: Score) -> str:
     compared = f"(DINO {format_score(model.value)}, before this training {format_score(before.value)})"
     if _is_above(before, model):
         return f"The earlier subject was forgotten in part: its images are less close to the photos {compared}."
     return f"The earlier subject was kept: its images are about as close to the photos as before {compared}."
 
 
-def _prompts(model: Score | None, base: Score | None) -> str:
-    if model is None or base is None:
-        return ""
+def _prompts(model: Score, base: Score) -> str:
     compared = f"(CLIP-T {format_score(model.value)}, base model {format_score(base.value)})"
     if _is_above(base, model):
         return f"The images follow their prompts less closely than the base model's {compared}."
@@ -71,9 +66,7 @@ def _prompts(model: Score | None, base: Score | None) -> str:
     return f"The images follow their prompts about as closely as the base model's {compared}."
 
 
-def _class(model: Score | None, base: Score | None, drift: Score | None) -> str:
-    if model is None or base is None:
-        return ""
+def _class(model: Score, base: Score, *, drift: Score | None) -> str:
     compared = f"PRES {format_score(model.value)}, base model {format_score(base.value)}"
     if drift is not None:
         compared += f"; drift {format_score(drift.value)}, 0 is unchanged"

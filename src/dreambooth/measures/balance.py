@@ -29,6 +29,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dreambooth.measures.settings import SelectionSettings
+
 __all__ = ["PARTS", "SMALLEST_SPAN", "Balance", "Span", "Weights", "balance", "best", "has_passed_peak", "smoothed", "spans"]
 
 SMALLEST_SPAN = 0.02
@@ -49,6 +51,11 @@ class Weights:
     fidelity: float
     prompt: float
     prior: float
+
+    @classmethod
+    def of(cls, settings: SelectionSettings) -> Weights:
+        """The weights that settings choose."""
+        return cls(settings.balance_fidelity, settings.balance_prompt, settings.balance_prior)
 
 
 @dataclass(frozen=True)

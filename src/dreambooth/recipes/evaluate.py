@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from dreambooth.data.pictures import check_apart
@@ -15,12 +16,11 @@ from dreambooth.evaluation.evaluator import MEASURES, Evaluator, PromptSet, Samp
 from dreambooth.evaluation.models import ModelSamples, read_models, samples_of_models
 from dreambooth.evaluation.origins import held_against_origins
 from dreambooth.evaluation.prompt_sets import with_guidance_scale
-from dreambooth.evaluation.report import report_html, score_text
+from dreambooth.evaluation.report import STRENGTH_COLUMNS, report_html, score_text
 from dreambooth.evaluation.request import EvaluationRequest
 from dreambooth.evaluation.results import ModelScores, Results, SubjectResults, alarm_text, encoders_text, scores_record
 from dreambooth.evaluation.results_page import report_of
 from dreambooth.evaluation.strengths import (
-    STRENGTH_COLUMNS,
     balances_by_strength,
     best_strength_text,
     check_strengths,
@@ -149,7 +149,7 @@ def _measure(evaluator: Evaluator, model_samples: ModelSamples, num_other_images
     """Scores of the model, its base and the photos, and scores by training step from fewer images of each model."""
 
     def made(sample_cache: SampleCache, asked: Evaluator) -> Samples:
-        return asked.samples(lambda pictures: sample_cache.make(pictures, display))
+        return asked.samples(partial(sample_cache.make, display=display))
 
     before = None if model_samples.base is None else made(model_samples.base, evaluator)
     after = made(model_samples.measured, evaluator)

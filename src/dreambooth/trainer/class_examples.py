@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from dreambooth.data.captions import named_subjects
+from dreambooth.data.captions import fill, named_subjects
 from dreambooth.data.pictures import Pictures
 from dreambooth.data.prior_prompts import photos_as_class_examples
 from dreambooth.data.records import CaptionedPhoto
@@ -31,9 +31,10 @@ __all__ = [
 def own_subjects(photos: Sequence[CaptionedPhoto], subject: SubjectSettings) -> tuple[LearnedSubject, ...]:
     """The subjects that a run learns."""
     words = named_subjects((one.photo for one in photos), subject)
-    prompt = subject.instance_prompt if subject.captions == "prompt" else "photo of a {token} {class_word}"
+    usual = SubjectSettings.model_fields["instance_prompt"].default
+    template = subject.instance_prompt if subject.captions == "prompt" else usual
     return tuple(
-        LearnedSubject(one.token, one.class_word, prompt.format(token=one.token, class_word=one.class_word)) for one in words
+        LearnedSubject(one.token, one.class_word, fill(template, token=one.token, class_word=one.class_word)) for one in words
     )
 
 
@@ -45,7 +46,7 @@ def earlier_subjects(base: ModelWeights, pictures: Pictures, subject: SubjectSet
 
 def replayed(earlier: Sequence[LearnedSubject], prior: PriorSettings) -> tuple[LearnedSubject, ...]:
     """The earlier subjects whose images are mixed in."""
-    return () if not prior.replay or prior.prior_weight == 0 or prior.original_pairing else tuple(earlier)
+    return tuple(earlier) if prior.keeps_earlier else ()
 
 
 def prior_target(prior: PriorSettings, earlier: Sequence[LearnedSubject]) -> PriorTarget:

@@ -136,28 +136,24 @@ def _class_examples(
         (one.name, shared_out(prior.replay_images, subject_prompts(one.prompt, one.name)))
         for one in replayed(learned.earlier, prior)
     ]
-    made = _made_images(ready, components, requests, display)
-    latents: dict[str, MadeLatent] = {}
-    for _, found in made:
-        latents |= found
-    (images, _), *replays = made
+    (images, *replays), latents = _made_images(ready, components, requests, display)
     photos = photos_as_class_examples(learned.photos, prior, learned.subject) if prior.prior_examples != "images" else ()
-    return balanced([(*images, *learned.given_priors), photos, *(images for images, _ in replays)], prior), latents
+    return balanced([(*images, *learned.given_priors), photos, *replays], prior), latents
 
 
 def _made_images(
     ready: Ready, components: Components, requests: Sequence[tuple[str, Mapping[str, int]]], display: Display
-) -> list[tuple[tuple[CaptionedPhoto, ...], dict[str, MadeLatent]]]:
-    """For each request, which is a name with prompts and their numbers of images: the base model's images and their latents."""
+) -> tuple[list[list[CaptionedPhoto]], dict[str, MadeLatent]]:
+    """The base model's images for each request, a name with prompts and their numbers of images, and the latents of all."""
     prior = ready.learned.prior
     is_exact = ready.device.type == "cpu" and ready.policy.weight_dtype == torch.float32
     dtype = torch.float32 if is_exact else ready.policy.compute_dtype
     if any(numbers for _, numbers in requests):
         components.vae.to(ready.device)
-    made = []
+    made: list[list[CaptionedPhoto]] = []
+    latents: dict[str, MadeLatent] = {}
     for name, numbers in requests:
         images: list[CaptionedPhoto] = []
-        latents: dict[str, MadeLatent] = {}
         for prompt, num in numbers.items():
             assert prior.prior_folder is not None, "filled in by preflight"
             prior_set = make_prior_set(
@@ -184,9 +180,9 @@ def _made_images(
                 display.say(f"Class images: {num} in {prior_set.folder}")
         if len(numbers) > 1:
             display.say(f"Images of {name!r}: {len(images)} of {len(numbers)} prompts in {prior.prior_folder}")
-        made.append((tuple(images), latents))
+        made.append(images)
     components.vae.to("cpu")
-    return made
+    return made, latents
 
 
 def _known_moments(latents: Mapping[str, MadeLatent], size: Size, scaling_factor: float) -> dict[ViewKey, LatentMoments]:

@@ -243,9 +243,7 @@ def _warnings(
         *same_picture_warnings(pictures),
         *layout_warnings(pictures, settings.subject, settings.prior),
         *unseen_warnings(settings.prior, num_pictures),
-        *same_token_warnings(
-            earlier_subjects(ready.base, pictures, settings.subject), own_subjects(pictures.photos, settings.subject)
-        ),
+        *same_token_warnings(ready.learned.earlier, own_subjects(pictures.photos, settings.subject)),
         *([] if is_resume else _rate_warnings(settings)),
         *caption_warnings(pictures, settings.subject, settings.prior, tokenizer),
         *syntax_warnings((*ready.previewed.prompts, *(one.caption for one in pictures.photos))),

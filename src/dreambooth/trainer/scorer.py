@@ -28,8 +28,8 @@ from dreambooth.evaluation.evaluator import Evaluator, Samples
 from dreambooth.evaluation.photo_squares import photo_squares
 from dreambooth.evaluation.prompt_sets import class_prompt_of, subject_prompt_set, usual_guidance_scale
 from dreambooth.files import utf8_name
-from dreambooth.measures.balance import Balance, Span, Weights, balance, spans
-from dreambooth.measures.settings import EvaluationSettings, SelectionSettings
+from dreambooth.measures.balance import Balance, Span, Weights, balance
+from dreambooth.measures.settings import EvaluationSettings
 from dreambooth.runtime.tensor_files import write_tensors
 from dreambooth.sampling.placing import visiting
 from dreambooth.sampling.records import Picture, SamplingOptions
@@ -92,8 +92,8 @@ class Scorer:
             parts = {"subject": samples.subject_PSCHW, "class": samples.class_NCHW}
             write_tensors(self._file, {name: _to_bytes(part) for name, part in parts.items()})
         measured = self.evaluator.score(samples, before=self._before)
-        scores = {name: one.value for name, one in measured.scores.items()}
-        found = balance(scores, self._spans, _weights(self.session.ready.measured.selection))
+        scores = measured.values
+        found = balance(scores, self._spans, Weights.of(self.session.ready.measured.selection))
         if found is None:
             raise SettingsError(
                 "with these encoders no score separates the base model's images from the photos, so no model can be chosen",
@@ -121,9 +121,7 @@ class Scorer:
 
     @cached_property
     def _spans(self) -> dict[str, Span]:
-        base = {name: one.value for name, one in self.evaluator.score(self._before, before=None).scores.items()}
-        own = {name: one.value for name, one in self.evaluator.photo_scores().items()} or {"DINO": 1.0, "CLIP-I": 1.0}
-        return spans(base, {**own, "CLIP-T": self.evaluator.photos_on_prompts()})
+        return self.evaluator.spans(self._before)
 
     def _make(self, pictures: Sequence[Picture]) -> Iterator[Tensor]:
         """Pixels rounded to 8 bits, so that stored images equal newly generated ones."""
@@ -163,10 +161,6 @@ def _subject_of(subject: SubjectSettings, photos: Sequence[Photo]) -> SubjectSet
     """The subject with the words from the photos' folders; preflight has checked that they show one subject."""
     (words,) = named_subjects(photos, subject)
     return subject.model_copy(update={"token": words.token, "class_word": words.class_word})
-
-
-def _weights(chosen: SelectionSettings) -> Weights:
-    return Weights(chosen.balance_fidelity, chosen.balance_prompt, chosen.balance_prior)
 
 
 def _record(found: Balance) -> dict[str, float | None]:

@@ -94,8 +94,7 @@ class BasePredictions:
     def compute(self, questions: Questions, denoiser: Denoiser, processes: Processes, display: Display) -> int:
         """Compute all missing predictions, divided among the processes. Returns the number of predictions computed."""
         missing = [steps for steps, path in self.files.items() if not path.is_file()]
-        with processes.together():  # all have looked before any process writes
-            pass
+        processes.wait()  # all have looked before any process writes
         with processes.together():
             mine = processes.share(missing)
             total = sum(questions.num_at(step) for steps in mine for step in steps)
