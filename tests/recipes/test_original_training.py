@@ -223,7 +223,7 @@ def test_stopped_it_leaves_the_newest_model_under_the_name_that_guides_copy(
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Journal, "step", and_stop)
-    assert earlier(steps=2000) == 143
+    assert earlier(steps=20) == 143
     run = the_run()
     stored = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert stored["global_step"] == 3

@@ -84,7 +84,11 @@ def _by_path(
     """The values by dotted path, and a sentence for each unknown name."""
     excluded = {*VERBS[verb].without, *hidden}
     known = {leaf.name: leaf for leaf in leaves(record) if leaf.name not in excluded}
-    problems = []
+    former = {old: new for old, new in VERBS[verb].former_names.items() if new in known}
+    problems = [
+        f"{old} is another name of {new}: use only one of them" for old, new in former.items() if {old, new} <= given.keys()
+    ]
+    known |= {old: known[new] for old, new in former.items()}
     for name in given:
         if name not in known:
             near = nearest(name, known)

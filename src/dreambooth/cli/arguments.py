@@ -97,6 +97,8 @@ class _Reader:
             self.names[leaf.flag.lstrip("-")] = (leaf, True)
             if leaf.is_switch:
                 self.names[f"no-{leaf.flag.lstrip('-')}"] = (leaf, False)
+        for former, name in verb.former_names.items():
+            self.names |= {former.replace("_", "-"): self.names[name.replace("_", "-")]}
         self.slots = [leaf for name in verb.positional for leaf in flags if leaf.name == name]
         self.values: dict[str, Any] = {}
         self.extra: dict[str, str] = {}

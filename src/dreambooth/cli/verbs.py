@@ -29,6 +29,8 @@ class Verb:
     """Leaves that have no effect for this verb and get no flag."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """Flags that say where settings come from, with their help; they are not settings themselves."""
+    former_names: Mapping[str, str] = field(default_factory=dict)
+    """Names that leaves had before, which flags and keyword arguments may still have, to their names today."""
     program: str = "dreambooth"
     """The command before the verb."""
 
@@ -91,6 +93,7 @@ _ALL = (
         recipe="dreambooth.recipes.generate:generate",
         usage=("--model MODEL --prompt TEXT...",),
         examples=('dreambooth generate --model runs/rex --prompt "a sks dog" "a boat"',),
+        former_names={"steps": "sampling_steps"},
     ),
     Verb(
         name="evaluate",

@@ -83,3 +83,9 @@ def test_changes_to_a_run_are_read_beside_its_own_settings(tmp_path: Path) -> No
     with pytest.raises(SettingsError, match="unknown setting 'stps'; did you mean 'steps'") as caught:
         changes_from(tmp_path, {"stps": 5, "batch_size": "x"})
     assert len(caught.value.problems) == 2
+
+
+def test_the_former_name_of_a_setting_still_works_alone() -> None:
+    assert settings_from("generate", {"model": "a", "prompt": "b", "steps": 7}).sample.sampling_steps == 7
+    problems = _problems("generate", {"model": "a", "prompt": "b", "steps": 7, "sampling_steps": 8})
+    assert problems == ["steps is another name of sampling_steps: use only one of them"]

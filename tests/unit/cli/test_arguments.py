@@ -29,6 +29,7 @@ def _problems(line: str) -> list[str]:
     [
         (f"train {REQUIRED} --model c --model d", ["--model was given more than once"]),
         (f"train --steps 3 --steps 4 {REQUIRED}", ["--steps was given more than once"]),
+        ("generate --model a --prompt b --steps 3 --sampling-steps 4", ["--sampling-steps was given more than once"]),
         (f"train {REQUIRED} --preset toybox --preset faces", ["--preset was given more than once"]),
         (f"train {REQUIRED} --tensorboard --no-tensorboard", ["--no-tensorboard was given more than once"]),
         (f"train {REQUIRED} --steps", ["--steps needs a value; if the value starts with a dash, write --steps=VALUE"]),
@@ -121,3 +122,11 @@ def test_a_star_that_no_shell_replaced(photos: str) -> None:
     (problem,) = _problems(f"train --model m --class-word dog {typed}")
     pattern = photos.strip("='")
     assert problem == f"--photos is {pattern!r}: expected one folder, found a pattern; write --photos b"
+
+
+@pytest.mark.parametrize("flag", ["--steps", "--sampling-steps", "--sampling_steps"])
+def test_the_former_name_of_a_flag_still_works(flag: str) -> None:
+    verb = VERBS["generate"]
+    record = verb.record()
+    given = read_arguments(verb, record, ["--model", "a", "--prompt", "b", flag, "7"])
+    assert settings_from(verb, record, given).sample.sampling_steps == 7
