@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -54,7 +55,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation and count its result; views of existing storages are not new."""
-        made = func(*args, **(kwargs or {}))
+        made = _run(func, args, kwargs or {})
         if not _gives_views(func):
             for leaf in (made,) if isinstance(made, Tensor) else tree_leaves(made):
                 if isinstance(leaf, Tensor) and id(leaf.untyped_storage()) not in self._living:
@@ -87,6 +88,47 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 @cache
 def _gives_views(func: Any) -> bool:
     return any(result.alias_info is not None for result in func._schema.returns)
+
+
+@cache
+def _only_makes_tensors(func: Any) -> bool:
+    schema = func._schema
+    is_pure = all(value.alias_info is None for value in (*schema.arguments, *schema.returns))
+    return is_pure and all(str(result.type) == "Tensor" for result in schema.returns)
+
+
+_Form = tuple[torch.Size, tuple[int, ...], torch.dtype]
+_forms: dict[Any, list[_Form | None]] = {}
+"""What pure operations on meta tensors returned before, by operation and arguments; None where they returned no tensor."""
+
+
+def _run(func: Any, args: Any, kwargs: Any) -> Any:
+    """The operation's result. torch computes many shapes in Python, up to 4 ms each: those seen before are only repeated."""
+    if not _only_makes_tensors(func) or (described := _description((args, kwargs))) is None:
+        return func(*args, **kwargs)
+    key = func, described
+    if key not in _forms:
+        made = func(*args, **kwargs)
+        results = (made,) if isinstance(made, Tensor) else made
+        if all(result is None or result.is_meta for result in results):
+            _forms[key] = [None if result is None else (result.shape, result.stride(), result.dtype) for result in results]
+        return made
+    made = tuple(
+        None if form is None else torch.empty_strided(form[0], form[1], dtype=form[2], device="meta") for form in _forms[key]
+    )
+    return made[0] if len(func._schema.returns) == 1 else made
+
+
+def _description(value: Any) -> Any:
+    """A key for arguments, equal if an operation returns tensors of the same form; None if tensors are not on meta."""
+    if isinstance(value, Tensor):
+        return (value.shape, value.stride(), value.dtype) if value.device.type == "meta" else None
+    if isinstance(value, dict):
+        value = tuple(value.items())
+    if isinstance(value, list | tuple):
+        parts = tuple(map(_description, value))
+        return None if None in parts else parts
+    return type(value), value
 
 
 def _rounded(size: int, block: int) -> int:
