@@ -87,6 +87,9 @@ def _unet(shape: UNetShape) -> Entries:
     yield from _convolution("conv_in", shape.in_channels, widths[0])
     yield from _linear("time_embedding.linear_1", widths[0], time_width)
     yield from _linear("time_embedding.linear_2", time_width, time_width)
+    if shape.vector_width:
+        yield from _linear("add_embedding.linear_1", shape.vector_width, time_width)
+        yield from _linear("add_embedding.linear_2", time_width, time_width)
     width = widths[0]
     skips = [width]
     for level, depth in enumerate(shape.depths):
@@ -166,3 +169,5 @@ def _text(shape: TextShape) -> Entries:
         yield from _linear(f"{layer}.mlp.fc2", shape.inner_width, width)
         yield from _norm(f"{layer}.layer_norm2", width)
     yield from _norm("final_layer_norm", width)
+    if shape.projection_width:
+        yield "text_projection.weight", (shape.projection_width, width)

@@ -6,7 +6,7 @@ Shapes: B examples, L tokens, C channels, H and W sizes in pixels or latents.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
@@ -43,6 +43,14 @@ class PartDescription:
     """Name, without suffix, of its weight file in a diffusers folder."""
     prefix: str = ""
     """Prefix of its canonical names in that file."""
+    without_prefix: tuple[str, ...] = ()
+    """Canonical names that stand in that file as they are."""
+    unused: Mapping[str, Shape] = field(default_factory=dict)
+    """Tensors of a single file that the module lacks, by canonical name; they are kept as they are and may be missing."""
+
+    def folder_name(self, name: str) -> str:
+        """The name of a tensor in its weight file in a diffusers folder."""
+        return name if name in self.without_prefix else f"{self.prefix}{name}"
 
 
 class Family(Protocol):

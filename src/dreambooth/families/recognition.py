@@ -128,6 +128,7 @@ def recognise_unet(shapes: Shapes) -> UNetShape:
         middle_depth=part.count(r"mid_block\.attentions\.0\.transformer_blocks\.(\d\d?)\."),
         context_width=part.size(r".*\.attn2\.to_[kv]\.weight", 1),
         has_linear_projections=part.dimensions(r".*\.attentions\.\d+\.proj_(in|out)\.weight") == 2,
+        vector_width=part.size(r"add_embedding\.linear_1\.weight", 1) if "add_embedding.linear_1.weight" in shapes else 0,
     )
 
 

@@ -40,6 +40,8 @@ class UNetShape:
     """Width of the text states in cross-attention."""
     has_linear_projections: bool
     """Whether the projections around attention are linear layers (later families) or 1x1 convolutions."""
+    vector_width: int = 0
+    """Width of the vector of text and sizes that is added to the time embedding; 0 if there is none."""
 
 
 @dataclass(frozen=True)
@@ -64,3 +66,5 @@ class TextShape:
     inner_width: int
     """Width between the two linear layers after each attention."""
     num_layers: int
+    projection_width: int = 0
+    """Width of the pooled vector, the projected state of the end token; 0 if the encoder has no projection."""

@@ -17,6 +17,7 @@ from dreambooth.families.shapes import TextShape
 
 __all__ = [
     "POSITION_IDS",
+    "SDXL_TEXT_PREFIX",
     "TEXT_LEVEL",
     "TEXT_PREFIX",
     "UNUSED_TEXT",
@@ -29,10 +30,15 @@ __all__ = [
 
 TEXT_LEVEL = "text_model."
 TEXT_PREFIX = f"cond_stage_model.transformer.{TEXT_LEVEL}"
+SDXL_TEXT_PREFIX = f"conditioner.embedders.0.transformer.{TEXT_LEVEL}"
 POSITION_IDS = "embeddings.position_ids"
 
 _WITHOUT_LEVEL = TEXT_PREFIX.removesuffix(TEXT_LEVEL)
-_LEFT_OUT_BY_NOVELAI = tuple(f"{_WITHOUT_LEVEL}{module}." for module in ("embeddings", "encoder", "final_layer_norm"))
+_LEFT_OUT_BY_NOVELAI = {
+    f"{prefix.removesuffix(TEXT_LEVEL)}{module}.": prefix
+    for prefix in (TEXT_PREFIX, SDXL_TEXT_PREFIX)
+    for module in ("embeddings", "encoder", "final_layer_norm")
+}
 UNUSED_TEXT = tuple(
     f"{_WITHOUT_LEVEL}{name}" for name in ("text_projection.weight", "logit_scale", "text_model.text_projection.weight")
 )
@@ -45,15 +51,16 @@ def text_names(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(text_blueprint(TextShape(1, 1, 1, 1, max(layers, default=1))))
 
 
-def text_keys(names: Iterable[str]) -> tuple[KeyPair, ...]:
+def text_keys(names: Iterable[str], prefix: str = TEXT_PREFIX) -> tuple[KeyPair, ...]:
     """The key table of a text encoder with these canonical names."""
-    return tuple(KeyPair(TEXT_PREFIX + name, name) for name in names)
+    return tuple(KeyPair(prefix + name, name) for name in names)
 
 
 def original_text(name: str) -> str:
     """`name` with the level that NovelAI's files omit."""
-    if name.startswith(_LEFT_OUT_BY_NOVELAI):
-        return TEXT_PREFIX + name.removeprefix(_WITHOUT_LEVEL)
+    for start, prefix in _LEFT_OUT_BY_NOVELAI.items():
+        if name.startswith(start):
+            return prefix + name.removeprefix(prefix.removesuffix(TEXT_LEVEL))
     return name
 
 

@@ -23,6 +23,8 @@ _ENDS = {
     "input_blocks.0.0": "conv_in",
     "time_embed.0": "time_embedding.linear_1",
     "time_embed.2": "time_embedding.linear_2",
+    "label_emb.0.0": "add_embedding.linear_1",
+    "label_emb.0.2": "add_embedding.linear_2",
     "out.0": "conv_norm_out",
     "out.2": "conv_out",
 }
@@ -76,7 +78,9 @@ def _depth(names: list[str], start: str) -> int:
 
 
 def unet_keys(layout: UNetLayout) -> tuple[KeyPair, ...]:
-    """The key table of a UNet; it has a pair for every shortcut, although only blocks that change the width have one."""
+    """The key table of a UNet; it has a pair for every shortcut, although only blocks that change the width have one, and for
+    the embedding of the vector that only some families add.
+    """
     return tuple(
         KeyPair(f"{UNET_PREFIX}{original}.{leaf}", f"{canonical}.{leaf}")
         for original, canonical in _modules(layout)

@@ -9,7 +9,7 @@ from pathlib import Path
 from dreambooth.display import counted
 from dreambooth.errors import ModelFileError
 from dreambooth.families.clip_tokenizer import NUM_TOKENS
-from dreambooth.families.family import Family
+from dreambooth.families.family import Family, PartDescription
 from dreambooth.families.prediction_signs import PredictionSign, prediction_problems
 from dreambooth.families.recognition import SUPPORTED, recognise
 from dreambooth.families.shapes import shapes_of
@@ -58,9 +58,13 @@ def assemble(found: FoundModel, *, hint: str) -> ModelWeights:
         raise ModelFileError([f"{found.source}: {problem}" for problem in problems], hint=SUPPORTED)
     checked = {name: (found.parts[name], part.blueprint) for name, part in family.parts.items()}
     check_parts(list(checked.values()), hint=hint)
-    parts = {name: {key: part.tensors[key] for key in blueprint} for name, (part, blueprint) in checked.items()}
-    beyond = [part.names[key] for part, blueprint in checked.values() for key in part.tensors if key not in blueprint]
-    not_mapped = [key for part, _ in checked.values() for key in part.leftover]
+    parts = {
+        name: {key: part.tensors[key] for key in (*blueprint, *_unused(part, family.parts[name]))}
+        for name, (part, blueprint) in checked.items()
+    }
+    beyond = [part.names[key] for name, (part, _) in checked.items() for key in part.tensors if key not in parts[name]]
+    beyond += [part.names[key] for name, part in found.parts.items() if name not in family.parts for key in part.tensors]
+    not_mapped = [key for part in found.parts.values() for key in part.leftover]
     report = ReadingReport(
         source=found.source,
         form=found.form,
@@ -76,6 +80,11 @@ def assemble(found: FoundModel, *, hint: str) -> ModelWeights:
         warnings=(*found.warnings, *_vocabulary_warnings(family)),
     )
     return ModelWeights(family, parts, report, found.metadata)
+
+
+def _unused(part: MappedPart, description: PartDescription) -> list[str]:
+    """Names of the tensors that are kept only to be written again; those of another shape are not the family's."""
+    return [key for key, shape in description.unused.items() if key in part.tensors and tuple(part.tensors[key].shape) == shape]
 
 
 def _vocabulary_warnings(family: Family) -> list[str]:

@@ -10,10 +10,14 @@ from dreambooth.families.recognition import FOLDER_STEMS, SUPPORTED
 from dreambooth.weights.containers import TensorFile, open_tensor_file
 from dreambooth.weights.folder_configuration import read_json
 
-__all__ = ["VARIANTS", "open_weights", "weights_file"]
+__all__ = ["UNUSED_STEM", "VARIANTS", "open_weights", "weights_file"]
 
 VARIANTS = ("", ".fp32", ".fp16", ".bf16")
 """Suffixes of the names in the order in which they are preferred."""
+
+UNUSED_STEM = "unused_weights"
+"""Name, without suffix, of a file of ours beside a part's weights: the tensors of the original's single file that the part
+lacks, so that a conversion there and back loses nothing. Other programs do not look at it."""
 
 
 def weights_file(folder: Path, part: str, variants: Sequence[str] = VARIANTS) -> Path | None:

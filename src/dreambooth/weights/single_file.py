@@ -16,12 +16,11 @@ from dreambooth.families.prediction_signs import MARKERS, PredictionSign, predic
 from dreambooth.families.recognition import SUPPORTED, foreign_kind
 from dreambooth.families.text_keys import (
     POSITION_IDS,
+    SDXL_TEXT_PREFIX,
     TEXT_PREFIX,
     UNUSED_TEXT,
     original_text,
     position_ids_note,
-    text_keys,
-    text_names,
 )
 from dreambooth.families.unet_keys import AVERAGE_PREFIX, UNET_PREFIX, average_keys, unet_keys, unet_layout
 from dreambooth.families.vae_keys import VAE_PREFIX, original_attention, vae_keys, vae_layout
@@ -33,13 +32,20 @@ from dreambooth.weights.model_weights import ModelWeights, UNetWeights, sentence
 from dreambooth.weights.original_config import config_beside
 from dreambooth.weights.settings import WeightsChoice
 from dreambooth.weights.spelling import plain_names, with_convolutions
+from dreambooth.weights.text_encoders import TEXT_STAGES, find_text_encoders, has_later_text_encoder
 from dreambooth.weights.vae_file import GIVE_VAE
 
 __all__ = ["read_single_file"]
 
-_TEXT_STAGE = "cond_stage_model."
 _TRAINING_LOSS = f"{VAE_PREFIX}loss."  # the discriminator beside which the VAE was once trained
-_BOOKKEEPING = ("logvar", "lvlb_weights", "scale_factor", f"{AVERAGE_PREFIX}decay", f"{AVERAGE_PREFIX}num_updates")
+_BOOKKEEPING = (
+    *("logvar", "lvlb_weights", "scale_factor", f"{AVERAGE_PREFIX}decay", f"{AVERAGE_PREFIX}num_updates"),
+    "denoiser.sigmas",  # the schedule, as the program for Stable Diffusion XL saves it
+)
+_POSITION_IDS = (
+    *(prefix + POSITION_IDS for prefix in (TEXT_PREFIX, SDXL_TEXT_PREFIX)),
+    f"conditioner.embedders.1.model.transformer.text_model.{POSITION_IDS}",  # once written by ComfyUI
+)
 _DAMAGED = "The file is damaged or was written by an unknown program: download it again, or give another one."
 _ROUNDING = 1e-6  # float32 holds alpha_bar to 1e-7; half precision is off by 1e-4
 _OF_A_VAE = f"{SUPPORTED} Beside one of these, --vae FILE uses this VAE."
@@ -66,10 +72,12 @@ def read_single_file(path: Path, *, weights: WeightsChoice, vae: MappedPart | No
     rest, notes = _set_aside(file.tensors)
     averages, rest = _split(rest, AVERAGE_PREFIX)
     raw, rest = _split(rest, UNET_PREFIX)
-    raw, averages, reshaped = with_convolutions(raw, averages)
+    reshaped: list[str] = []
+    if not has_later_text_encoder(rest):
+        raw, averages, reshaped = with_convolutions(raw, averages)
     own_vae, rest = _split(rest, VAE_PREFIX)
-    text, rest = _split(rest, _TEXT_STAGE)
-    _check_parts_are_there(path, has_vae=bool(own_vae) or vae is not None, has_text=bool(text))
+    texts, rest = find_text_encoders(path, rest)
+    _check_parts_are_there(path, has_vae=bool(own_vae) or vae is not None, has_text=bool(texts))
     unet = _choose_unet(file, raw, averages, weights)
     found = FoundModel(
         source=path,
@@ -78,7 +86,7 @@ def read_single_file(path: Path, *, weights: WeightsChoice, vae: MappedPart | No
         parts={
             "unet": unet.part,
             "vae": vae or find_tensors("VAE", path, own_vae, vae_keys(vae_layout(own_vae)), spelling=original_attention),
-            "text_encoder": find_tensors("text encoder", path, text, text_keys(text_names(text)), spelling=original_text),
+            **texts,
         },
         unet_weights=unet.weights,
         also_there=unet.also_there,
@@ -86,7 +94,7 @@ def read_single_file(path: Path, *, weights: WeightsChoice, vae: MappedPart | No
         neutralised=file.neutralised,
         leftover=tuple(rest),
         bookkeeping=file.bookkeeping,
-        notes=(*notes, *wrapped, *reshaped, *_spelling_notes(own_vae, text)),
+        notes=(*notes, *wrapped, *reshaped, *_spelling_notes(own_vae, file.tensors)),
         metadata=file.metadata,
         signs=_signs(file),
     )
@@ -100,7 +108,7 @@ def _check_parts_are_there(path: Path, *, has_vae: bool, has_text: bool) -> None
     if not has_vae:
         problems.append(f"{path}: the file has no VAE (no tensors {VAE_PREFIX}*)")
     if not has_text:
-        problems.append(f"{path}: the file has no text encoder (no tensors {_TEXT_STAGE}*)")
+        problems.append(f"{path}: the file has no text encoder (no tensors {TEXT_STAGES[0]}*)")
     if problems:
         raise ModelFileError(problems, hint=_WHOLE_FILE if not has_text else GIVE_VAE)
 
@@ -156,7 +164,7 @@ def _set_aside(tensors: Tensors) -> tuple[Tensors, list[str]]:
     """The tensors that are weights, and notes on those that are not: schedule, position ids, training bookkeeping."""
     rest, notes = {}, []
     for name, tensor in tensors.items():
-        if original_text(name) == TEXT_PREFIX + POSITION_IDS:
+        if original_text(name) in _POSITION_IDS:
             if tensor.dtype != torch.int64:
                 notes.append(position_ids_note(tensor))
         elif name in UNUSED_TEXT:

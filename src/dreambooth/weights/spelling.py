@@ -13,7 +13,6 @@ __all__ = ["plain_names", "with_convolutions"]
 
 _WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod)\.")  # of processes that share a step, and of compilation
 _PROJECTION = re.compile(r"proj_(in|out)\.?weight$")  # the averages' names have no dots
-_TEXT_WIDTH_2 = 1024  # of Stable Diffusion 2, which has matrices there
 _BARE_UNET = UNET_PREFIX.removeprefix("model.")
 _OUTERMOST = re.compile(rf"^((?:\w+\.)+){re.escape(UNET_PREFIX)}")
 
@@ -55,14 +54,10 @@ def with_convolutions(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str]]:
     """The UNet's tensors and their averages, with matrices around the attention as the 1x1 convolutions of Stable Diffusion 1.
 
-    Some programs write them as matrices, which compute the same. Those of Stable Diffusion 2, whose own they are, stay.
+    Some programs write them as matrices, which compute the same. Later families have matrices of their own there.
     """
-    is_version_2 = any(name.endswith("attn2.to_k.weight") and tensor.shape[-1] == _TEXT_WIDTH_2 for name, tensor in raw.items())
     matrices = {
-        name
-        for tensors in (raw, averages)
-        for name, tensor in tensors.items()
-        if _PROJECTION.search(name) and tensor.ndim == 2 and not is_version_2
+        name for tensors in (raw, averages) for name, tensor in tensors.items() if _PROJECTION.search(name) and tensor.ndim == 2
     }
     if not matrices:
         return raw, averages, []

@@ -20,6 +20,7 @@ from dreambooth.families.mapped_pages import MappedPages
 from dreambooth.families.shapes import StateDict
 from dreambooth.files import atomic_directory, write_json
 from dreambooth.runtime.tensor_files import CONTENT_HASH, range_problem, write_tensors
+from dreambooth.weights.diffusers_files import UNUSED_STEM
 from dreambooth.weights.key_map import restore_names
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.torch_archive import write_torch_archive
@@ -47,7 +48,8 @@ class WholeModel:
 
     def with_parts(self, parts: Mapping[str, StateDict]) -> WholeModel:
         """The same model with other tensors for some parts."""
-        return WholeModel(replace(self.weights, parts={**self.weights.parts, **parts}))
+        kept = self.weights.parts  # what a module lacks, although its file has it, stays
+        return WholeModel(replace(self.weights, parts={**kept, **{name: {**kept[name], **parts[name]} for name in parts}}))
 
     def write(self, path: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
         """See `write_single_file`."""
@@ -67,7 +69,8 @@ def write_single_file(path: Path, weights: ModelWeights, *, dtype: torch.dtype |
         found = f"'{path.suffix}'" if path.suffix else "no suffix"
         hint = f"Name it {path.with_suffix(SINGLE_FILE_SUFFIXES[0])}."
         raise ModelFileError(f"{path}: expected the suffix {' or '.join(SINGLE_FILE_SUFFIXES)}, found {found}", hint=hint)
-    buffers, tensors = weights.family.file_buffers(), _original_weights(weights)
+    tensors = _original_weights(weights)
+    buffers = {name: buffer for name, buffer in weights.family.file_buffers().items() if name not in tensors}
     release = MappedPages().release
     if path.suffix == ".safetensors":
         specified = {**_model_specification(weights, path.stem), **metadata, CONTENT_HASH: ""}
@@ -110,9 +113,14 @@ def write_diffusers_folder(
     family = weights.family
     with atomic_directory(folder) as partial:
         for name, part in family.parts.items():
-            tensors = {f"{part.prefix}{key}": tensor for key, tensor in weights.parts[name].items()}
-            file = partial / name / f"{part.stem}.safetensors"
-            write_tensors(file, tensors, dtype=dtype, metadata={**metadata, "format": "pt"}, after=MappedPages().release)
+            named = {part.folder_name(key): tensor for key, tensor in weights.parts[name].items() if key in part.blueprint}
+            unused = {key: tensor for key, tensor in weights.parts[name].items() if key in part.unused}
+            for stem, tensors in ((part.stem, named), (UNUSED_STEM, unused)):
+                if tensors:
+                    file = partial / name / f"{stem}.safetensors"
+                    write_tensors(
+                        file, tensors, dtype=dtype, metadata={**metadata, "format": "pt"}, after=MappedPages().release
+                    )
             write_json(partial / name / "config.json", part.config)
         write_json(partial / "scheduler" / "scheduler_config.json", family.scheduler_config)
         write_json(partial / "model_index.json", family.pipeline_config)
