@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.families.components import Components
-from dreambooth.sampling.sampler import decode, denoise, guided_noise
+from dreambooth.sampling.sampler import decode, denoise, guided_prediction
 from dreambooth.sampling.solvers import make_solver
 from dreambooth.weights.read import read_model
 
@@ -23,7 +23,7 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 def ddim(components: Components, golden_expected: Mapping[str, Tensor], steps: int, scale: float) -> Tensor:
     text = components.family.encode_text(components.parts, golden_expected["input_ids"])
     prompts = Conditioning.stack([text.index(0), text.index(2)])
-    predict = guided_noise(components, prompts, text.index(slice(3, 4)), scale=scale, dtype=torch.float32)
+    predict = guided_prediction(components, prompts, text.index(slice(3, 4)), scale=scale, dtype=torch.float32)
     solver = make_solver("ddim", components.family.schedule, steps)
     states = list(denoise(solver, solver.start(golden_expected["x_T"]), predict, lambda index: []))
     assert len(states) == steps

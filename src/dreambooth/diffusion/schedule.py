@@ -1,4 +1,4 @@
-"""The noise schedule of Stable Diffusion 1 and 2, always recomputed and never read from a file.
+"""The noise schedule of Stable Diffusion, always recomputed and never read from a file.
 
 Symbols follow DDPM (Ho et al., arXiv 2006.11239): beta_t is the variance added at timestep t, alpha_t = 1 - beta_t, and
 alpha_bar_t is the product of alpha_0 to alpha_t. Shapes: B examples, T timesteps.
@@ -6,7 +6,6 @@ alpha_bar_t is the product of alpha_0 to alpha_t. Shapes: B examples, T timestep
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +13,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-__all__ = ["NoiseSchedule", "add_noise", "ddpm_buffers", "scaled_linear_schedule", "signal_to_noise", "velocity"]
+__all__ = [
+    "NoiseSchedule",
+    "add_noise",
+    "ddpm_buffers",
+    "scaled_linear_schedule",
+    "signal_to_noise",
+    "velocity",
+    "with_zero_terminal_snr",
+]
 
 
 @dataclass(frozen=True)
@@ -31,19 +38,13 @@ class NoiseSchedule:
 
     @cached_property
     def alpha_bar_T(self) -> Tensor:  # noqa: N802 - the shape suffix
-        """The fraction of the signal's variance that remains at each timestep, in (0, 1), float64."""
+        """The fraction of the signal's variance that remains at each timestep, in [0, 1), float64."""
         return torch.cumprod(1 - self.beta_T, dim=0)
 
-    def alpha_bar_at(self, t: float) -> float:
-        """alpha_bar of a timestep in [0, T - 1], which need not be an integer.
-
-        Between two timesteps, the ratio of the noise's to the signal's standard deviation is interpolated linearly, as in
-        the Euler samplers (Karras et al., arXiv 2206.00364).
-        """
-        low = int(t)
-        high, share = min(low + 1, self.num_timesteps - 1), t - low
-        ratios = [math.sqrt(1 / float(self.alpha_bar_T[index]) - 1) for index in (low, high)]
-        return float(1 / (1 + ((1 - share) * ratios[0] + share * ratios[1]) ** 2))
+    @property
+    def has_zero_terminal_snr(self) -> bool:
+        """Whether nothing of the signal remains at the last timestep."""
+        return float(self.alpha_bar_T[-1]) == 0
 
     def table(self, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
         """A function of alpha_bar for every timestep, (T,): "signal" (its root), "noise" (the root of 1 - alpha_bar) or "snr".
@@ -70,6 +71,19 @@ def scaled_linear_schedule(beta_start: float = 0.00085, beta_end: float = 0.012,
     The original code calls it "linear". alpha_bar_0 = 0.99915, alpha_bar_999 = 0.0046601.
     """
     return NoiseSchedule(torch.linspace(beta_start**0.5, beta_end**0.5, num_timesteps, dtype=torch.float64) ** 2)
+
+
+def with_zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
+    """The schedule rescaled so that its last timestep holds noise alone (Lin et al., arXiv 2305.08891, algorithm 1).
+
+    sqrt(alpha_bar) is shifted to end at 0 and scaled to keep its first value. Only a model that predicts the velocity can use
+    it: at the last timestep, the noise is x_t itself.
+    """
+    signal_T = schedule.alpha_bar_T.sqrt()
+    first, last = signal_T[0], signal_T[-1]
+    alpha_bar_T = ((signal_T - last) * first / (first - last)).square()
+    before_T = torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar_T[:-1]])
+    return NoiseSchedule(1 - alpha_bar_T / before_T)
 
 
 def _at(name: str, schedule: NoiseSchedule, t_B: Tensor, like: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from dreambooth.memory.recompute import recompute_activations
 from dreambooth.memory.settings import Checkpointing, Precision, StateFormat
 from dreambooth.memory.tracing import ACTIVATIONS, LiveBytes, stored_bytes
 from dreambooth.runtime.precision import PrecisionPolicy
-from dreambooth.sampling.sampler import guided_noise
+from dreambooth.sampling.sampler import guided_prediction
 from dreambooth.trainees.full import full_trainee
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.trainees.trainee import Trainee
@@ -175,8 +175,8 @@ def sampling_bytes(
     with live, AsOnCuda(), torch.no_grad(), torch.autocast(_HOST, compute_dtype, enabled=compute_dtype != weight_dtype):
         prompts = family.empty_conditioning(sampling.num_pictures, _META)
         empty = prompts.index(slice(1)) if sampling.is_guided else None
-        # In the weights' own dtype: autocast, which guided_noise would enable for the meta device, is already on.
-        predict = guided_noise(components, prompts, empty, scale=2.0, dtype=weight_dtype)
+        # In the weights' own dtype: autocast, which guided_prediction would enable for the meta device, is already on.
+        predict = guided_prediction(components, prompts, empty, scale=2.0, dtype=weight_dtype)
         predict(_latents(family, size, sampling.num_pictures), 1.0)
     return live.peak
 

@@ -13,14 +13,13 @@ from torch import Generator, Tensor, nn
 
 from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.diffusion.guidance import guide
-from dreambooth.diffusion.prediction import predicted_noise
 from dreambooth.diffusion.randomness import generator, normal
 from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.families.components import Components
 from dreambooth.sampling.records import Picture, SamplingOptions, SamplingState
-from dreambooth.sampling.solvers import PredictNoise, Solver, make_solver
+from dreambooth.sampling.solvers import Predict, Solver, make_solver
 
-__all__ = ["check_size", "decode", "denoise", "final_latents", "guided_noise", "sample"]
+__all__ = ["check_size", "decode", "denoise", "final_latents", "guided_prediction", "sample"]
 
 
 def sample(
@@ -43,7 +42,7 @@ def sample(
     """
     family = components.family
     check_size(family.downsampling, height=options.height, width=options.width)
-    solver = make_solver(options.sampler, family.schedule, options.steps, eta=options.eta)
+    solver = make_solver(options.sampler, family.schedule, options.steps, prediction=family.prediction, eta=options.eta)
 
     def run() -> Iterator[SamplingState]:
         shape = (family.latent_channels, options.height // family.downsampling, options.width // family.downsampling)
@@ -51,7 +50,7 @@ def sample(
         prompts = _encode(components, [picture.prompt for picture in pictures], device, dtype)
         is_guided = options.guidance_scale != 1
         negative = _encode(components, [options.negative_prompt], device, dtype) if is_guided else None
-        predict = guided_noise(components, prompts, negative, scale=options.guidance_scale, dtype=dtype)
+        predict = guided_prediction(components, prompts, negative, scale=options.guidance_scale, dtype=dtype)
 
         def generators(index: int) -> list[Generator]:
             return [generator(options.seed, "step noise", picture.index, index) for picture in pictures]
@@ -75,7 +74,7 @@ def final_latents(
 
 
 def denoise(
-    solver: Solver, x_BCHW: Tensor, predict: PredictNoise, generators: Callable[[int], Sequence[Generator]]
+    solver: Solver, x_BCHW: Tensor, predict: Predict, generators: Callable[[int], Sequence[Generator]]
 ) -> Iterator[SamplingState]:
     """Run a solver from `x_BCHW` to the end. `generators` returns the generators of a step, one per image."""
     for index in range(solver.num_steps):
@@ -84,9 +83,9 @@ def denoise(
         yield SamplingState(index + 1, solver.num_steps, x_BCHW, x_0_BCHW)
 
 
-def guided_noise(
+def guided_prediction(
     components: Components, prompts: Conditioning, negative: Conditioning | None, *, scale: float, dtype: torch.dtype
-) -> PredictNoise:
+) -> Predict:
     """The denoiser with classifier-free guidance, conditional and unconditional in one forward pass.
 
     `prompts` has one row per image and `negative` one row for all images; if None, there is no guidance.
@@ -100,12 +99,11 @@ def guided_noise(
         t_B = torch.full((x_t_BCHW.shape[0],), t, device=x_t_BCHW.device)
         weight_dtype = _dtype_of(denoiser)
         with _arithmetic(denoiser, dtype):
-            output_BCHW = family.predict(denoiser, x_t_BCHW.to(weight_dtype), t_B, conditioning.to(dtype=weight_dtype))
-        eps_BCHW = predicted_noise(family.prediction, family.schedule, output_BCHW.float(), x_t_BCHW, t)
+            output_BCHW = family.predict(denoiser, x_t_BCHW.to(weight_dtype), t_B, conditioning.to(dtype=weight_dtype)).float()
         if negative is None:
-            return eps_BCHW
-        eps_unconditional, eps_conditional = eps_BCHW.chunk(2)
-        return guide(eps_unconditional, eps_conditional, scale)
+            return output_BCHW
+        unconditional, conditional = output_BCHW.chunk(2)
+        return guide(unconditional, conditional, scale)
 
     return predict
 

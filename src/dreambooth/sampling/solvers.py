@@ -13,17 +13,18 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor
 
-from dreambooth.diffusion.ddim import ddim_sigma, ddim_step
+from dreambooth.diffusion.ddim import ddim_move, ddim_sigma, ddim_step
 from dreambooth.diffusion.plms import MAX_OLDER, multistep_eps
+from dreambooth.diffusion.prediction import Prediction, image_and_noise
 from dreambooth.diffusion.schedule import NoiseSchedule
 from dreambooth.diffusion.timesteps import denoising_pairs
 from dreambooth.sampling.diffusers_solver import DiffusersSolver
 from dreambooth.sampling.settings import Sampler
 
-__all__ = ["DdimSolver", "PlmsSolver", "PredictNoise", "Solver", "make_solver"]
+__all__ = ["DdimSolver", "PlmsSolver", "Predict", "Solver", "make_solver"]
 
-PredictNoise = Callable[[Tensor, float], Tensor]
-"""Maps x_t (B, C, H, W), in the scale of training, and a timestep to the predicted noise, float32."""
+Predict = Callable[[Tensor, float], Tensor]
+"""Maps x_t (B, C, H, W), in the scale of training, and a timestep to the denoiser's prediction, float32."""
 
 
 class Solver(Protocol):
@@ -35,7 +36,7 @@ class Solver(Protocol):
         """The initial x for standard normal noise."""
         ...
 
-    def step(self, index: int, x_BCHW: Tensor, predict: PredictNoise, generators: Sequence[Generator]) -> tuple[Tensor, Tensor]:
+    def step(self, index: int, x_BCHW: Tensor, predict: Predict, generators: Sequence[Generator]) -> tuple[Tensor, Tensor]:
         """The next x and the x_0 predicted in this step.
 
         `generators`, one per image, draw this step's fresh noise if the method uses any.
@@ -46,49 +47,58 @@ class Solver(Protocol):
 class DdimSolver:
     """DDIM; one prediction per step."""
 
-    def __init__(self, schedule: NoiseSchedule, steps: int, *, eta: float = 0.0) -> None:
+    def __init__(self, schedule: NoiseSchedule, steps: int, *, prediction: Prediction = "epsilon", eta: float = 0.0) -> None:
         self.num_steps = steps
-        self._pairs = denoising_pairs(steps, schedule.num_timesteps)
+        self._pairs = denoising_pairs(steps, schedule.num_timesteps, is_trailing=schedule.has_zero_terminal_snr)
         self._alpha_bar: list[float] = schedule.alpha_bar_T.tolist()
+        self._prediction = prediction
         self._eta = eta
 
     def start(self, eps_BCHW: Tensor) -> Tensor:
         """Standard normal noise, unchanged."""
         return eps_BCHW
 
-    def step(self, index: int, x_BCHW: Tensor, predict: PredictNoise, generators: Sequence[Generator]) -> tuple[Tensor, Tensor]:
+    def step(self, index: int, x_BCHW: Tensor, predict: Predict, generators: Sequence[Generator]) -> tuple[Tensor, Tensor]:
         """Predict once and advance one step."""
         t, previous = self._pairs[index]
         alpha_bar_t, alpha_bar_prev = self._alpha_bar[t], self._alpha_bar[previous]
         sigma = ddim_sigma(alpha_bar_t, alpha_bar_prev, self._eta)
         noise = _draw(x_BCHW, generators) if sigma > 0 else None
-        eps = predict(x_BCHW, t)
-        return ddim_step(x_BCHW, eps, alpha_bar_t=alpha_bar_t, alpha_bar_prev=alpha_bar_prev, sigma=sigma, noise=noise)
+        x_0, eps = image_and_noise(self._prediction, predict(x_BCHW, t), x_BCHW, alpha_bar_t)
+        return ddim_move(x_0, eps, alpha_bar_prev=alpha_bar_prev, sigma=sigma, noise=noise), x_0
 
 
 class PlmsSolver:
-    """PLMS; one prediction per step, plus one in the first step, which averages both ends (pseudo improved Euler)."""
+    """PLMS; one prediction per step, plus one in the first step, which averages both ends (pseudo improved Euler).
 
-    def __init__(self, schedule: NoiseSchedule, steps: int) -> None:
+    A step from a timestep without signal is one of DDIM, and the method begins after it: there, the noise is x_t itself and
+    shows no direction.
+    """
+
+    def __init__(self, schedule: NoiseSchedule, steps: int, *, prediction: Prediction = "epsilon") -> None:
         self.num_steps = steps
-        self._pairs = denoising_pairs(steps, schedule.num_timesteps)
+        self._pairs = denoising_pairs(steps, schedule.num_timesteps, is_trailing=schedule.has_zero_terminal_snr)
         self._alpha_bar: list[float] = schedule.alpha_bar_T.tolist()
+        self._prediction = prediction
         self._older: deque[Tensor] = deque(maxlen=MAX_OLDER)
 
     def start(self, eps_BCHW: Tensor) -> Tensor:
         """Standard normal noise, unchanged."""
         return eps_BCHW
 
-    def step(self, index: int, x_BCHW: Tensor, predict: PredictNoise, generators: Sequence[Generator]) -> tuple[Tensor, Tensor]:
+    def step(self, index: int, x_BCHW: Tensor, predict: Predict, generators: Sequence[Generator]) -> tuple[Tensor, Tensor]:
         """Predict, combine with earlier predictions and advance one step; no fresh noise."""
         t, previous = self._pairs[index]
         alpha_bar_t, alpha_bar_prev = self._alpha_bar[t], self._alpha_bar[previous]
-        eps = predict(x_BCHW, t)
+        x_0, eps = image_and_noise(self._prediction, predict(x_BCHW, t), x_BCHW, alpha_bar_t)
         if self._older:
             combined = multistep_eps(eps, self._older)
         else:
-            guess, _ = ddim_step(x_BCHW, eps, alpha_bar_t=alpha_bar_t, alpha_bar_prev=alpha_bar_prev)
-            combined = (eps + predict(guess, previous)) / 2
+            guess = ddim_move(x_0, eps, alpha_bar_prev=alpha_bar_prev)
+            if alpha_bar_t == 0:
+                return guess, x_0
+            _, eps_there = image_and_noise(self._prediction, predict(guess, previous), guess, alpha_bar_prev)
+            combined = (eps + eps_there) / 2
         self._older.appendleft(eps)
         return ddim_step(x_BCHW, combined, alpha_bar_t=alpha_bar_t, alpha_bar_prev=alpha_bar_prev)
 
@@ -98,11 +108,14 @@ def _draw(like_BCHW: Tensor, generators: Sequence[Generator]) -> Tensor:
     return torch.stack([torch.randn(like_BCHW.shape[1:], generator=generator) for generator in generators]).to(like_BCHW.device)
 
 
-def make_solver(sampler: Sampler, schedule: NoiseSchedule, steps: int, *, eta: float = 0.0) -> Solver:
-    """A new solver for one batch. `eta` applies only to DDIM."""
+def make_solver(
+    sampler: Sampler, schedule: NoiseSchedule, steps: int, *, prediction: Prediction = "epsilon", eta: float = 0.0
+) -> Solver:
+    """A new solver for one batch, to be given predictions of this type. `eta` applies only to DDIM."""
     assert eta == 0 or sampler == "ddim"
+    assert prediction == "velocity" or not schedule.has_zero_terminal_snr
     if sampler == "ddim":
-        return DdimSolver(schedule, steps, eta=eta)
+        return DdimSolver(schedule, steps, prediction=prediction, eta=eta)
     if sampler == "plms":
-        return PlmsSolver(schedule, steps)
-    return DiffusersSolver(sampler, schedule, steps)
+        return PlmsSolver(schedule, steps, prediction=prediction)
+    return DiffusersSolver(sampler, schedule, steps, prediction=prediction)

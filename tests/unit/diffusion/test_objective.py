@@ -6,7 +6,7 @@ import torch
 
 from dreambooth.diffusion.guidance import guide
 from dreambooth.diffusion.objective import example_coefficients, min_snr_weights, squared_error
-from dreambooth.diffusion.schedule import scaled_linear_schedule, signal_to_noise
+from dreambooth.diffusion.schedule import scaled_linear_schedule, signal_to_noise, with_zero_terminal_snr
 
 
 def test_squared_error_is_the_mean_over_each_example() -> None:
@@ -37,6 +37,15 @@ def test_min_snr_weights_each_example_by_its_own_timestep() -> None:
     assert torch.equal(alone, min_snr_weights(schedule, t_B, 5.0, "epsilon"))
     expected = [min(float(value), 5.0) / (float(value) + 1) for value in snr]
     torch.testing.assert_close(min_snr_weights(schedule, t_B, 5.0, "velocity"), torch.tensor(expected))
+
+
+def test_min_snr_of_the_velocity_is_finite_where_no_signal_remains() -> None:
+    """The same weight on the error of the image (section 3.4): min(SNR, gamma), which is 0 there."""
+    schedule = with_zero_terminal_snr(scaled_linear_schedule())
+    weights = min_snr_weights(schedule, torch.tensor([0, 500, 999]), 5.0, "velocity")
+    snr = float(schedule.alpha_bar_T[500] / (1 - schedule.alpha_bar_T[500]))
+    torch.testing.assert_close(weights[1:], torch.tensor([min(snr, 5.0) / (snr + 1), 0.0]))
+    assert float(weights[0]) < 0.01
 
 
 def test_guidance_of_one_is_the_conditional_prediction() -> None:

@@ -1,4 +1,4 @@
-"""Targets and the noise behind an output, against formulas written out by hand and diffusers."""
+"""Targets, and the image and the noise behind an output, against formulas written out by hand."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import math
 
 import pytest
 import torch
-from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 
-from dreambooth.diffusion.prediction import predicted_noise, training_target
-from dreambooth.diffusion.schedule import add_noise, scaled_linear_schedule
+from dreambooth.diffusion.prediction import image_and_noise, training_target
+from dreambooth.diffusion.schedule import add_noise, scaled_linear_schedule, with_zero_terminal_snr
 
 SCHEDULE = scaled_linear_schedule()
 
@@ -32,20 +31,25 @@ def test_the_target_is_the_noise_or_the_velocity() -> None:
 
 
 @pytest.mark.parametrize("t", [0, 321, 999])
-def test_the_noise_behind_a_true_prediction_is_the_noise(t: int) -> None:
+def test_a_true_prediction_shows_the_image_and_the_noise(t: int) -> None:
     x_0, eps = pair()
     t_B = torch.tensor([t, t])
-    x_t = add_noise(SCHEDULE, x_0, eps, t_B)
-    assert predicted_noise("epsilon", SCHEDULE, eps, x_t, t) is eps
-    v = training_target("velocity", SCHEDULE, x_0, eps, t_B)
-    torch.testing.assert_close(predicted_noise("velocity", SCHEDULE, v, x_t, t), eps, rtol=1e-4, atol=1e-5)
+    x_t, alpha_bar = add_noise(SCHEDULE, x_0, eps, t_B), float(SCHEDULE.alpha_bar_T[t])
+    image, noise = image_and_noise("epsilon", eps, x_t, alpha_bar)
+    assert noise is eps
+    torch.testing.assert_close(image, x_0, rtol=1e-4, atol=1e-4)
+    image, noise = image_and_noise("velocity", training_target("velocity", SCHEDULE, x_0, eps, t_B), x_t, alpha_bar)
+    torch.testing.assert_close(image, x_0, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(noise, eps, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-def test_between_timesteps_the_noise_level_is_that_of_the_euler_samplers() -> None:
-    scheduler = EulerDiscreteScheduler(trained_betas=SCHEDULE.beta_T.tolist(), timestep_spacing="linspace")
-    scheduler.set_timesteps(7)
-    fractional = [(float(t), float(sigma)) for t, sigma in zip(scheduler.timesteps, scheduler.sigmas, strict=False)]
-    assert any(t != round(t) for t, _ in fractional)
-    for t, sigma in fractional:
-        assert SCHEDULE.alpha_bar_at(t) == pytest.approx(1 / (1 + sigma**2), rel=1e-4)
+def test_where_no_signal_remains_only_the_velocity_shows_the_image() -> None:
+    x_0, eps = pair()
+    schedule, t_B = with_zero_terminal_snr(SCHEDULE), torch.tensor([999, 999])
+    x_t = add_noise(schedule, x_0, eps, t_B)
+    assert torch.equal(x_t, eps)
+    image, noise = image_and_noise("velocity", training_target("velocity", schedule, x_0, eps, t_B), x_t, 0.0)
+    assert torch.equal(image, x_0)
+    assert torch.equal(noise, eps)
+    with pytest.raises(AssertionError, match="no signal"):
+        image_and_noise("epsilon", eps, x_t, 0.0)

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
-from dreambooth.diffusion.schedule import add_noise, ddpm_buffers, scaled_linear_schedule, signal_to_noise, velocity
+from dreambooth.diffusion.schedule import (
+    add_noise,
+    ddpm_buffers,
+    scaled_linear_schedule,
+    signal_to_noise,
+    velocity,
+    with_zero_terminal_snr,
+)
 
 SCHEDULE = scaled_linear_schedule()
 ORACLE = DDPMScheduler(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
@@ -57,3 +65,13 @@ def test_signal_to_noise_falls_from_a_thousand_to_nearly_nothing() -> None:
     assert bool((snr.diff() < 0).all())
     assert float(snr[0]) == pytest.approx(0.99915 / 0.00085, rel=1e-4)
     assert float(snr[999]) == pytest.approx(0.0046601 / (1 - 0.0046601), rel=1e-4)
+
+
+def test_zero_terminal_snr_ends_at_noise_alone_and_keeps_the_beginning() -> None:
+    schedule = with_zero_terminal_snr(SCHEDULE)
+    assert not SCHEDULE.has_zero_terminal_snr
+    assert schedule.has_zero_terminal_snr
+    assert float(schedule.alpha_bar_T[0]) == pytest.approx(float(SCHEDULE.alpha_bar_T[0]), rel=1e-12)
+    oracle = torch.cumprod(1 - rescale_zero_terminal_snr(SCHEDULE.beta_T.float()), dim=0)
+    torch.testing.assert_close(schedule.alpha_bar_T.float(), oracle, rtol=1e-3, atol=1e-7)  # diffusers computes in float32
+    torch.testing.assert_close(with_zero_terminal_snr(schedule).alpha_bar_T, schedule.alpha_bar_T, rtol=1e-9, atol=1e-15)

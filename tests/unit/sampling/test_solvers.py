@@ -12,16 +12,18 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from torch import Tensor
 
 from dreambooth.diffusion.randomness import generator, normal
-from dreambooth.diffusion.schedule import scaled_linear_schedule
+from dreambooth.diffusion.schedule import scaled_linear_schedule, with_zero_terminal_snr
 from dreambooth.sampling.sampler import denoise
 from dreambooth.sampling.settings import Sampler
 from dreambooth.sampling.solvers import make_solver
 
 SCHEDULE = scaled_linear_schedule()
+NO_SIGNAL_LEFT = with_zero_terminal_snr(SCHEDULE)
 ALPHA_BAR = SCHEDULE.alpha_bar_T.numpy()
 MEAN, DEVIATION = 0.7, 0.3
 SAMPLERS = get_args(Sampler)
@@ -150,3 +152,53 @@ def test_the_caller_s_gradient_mode_is_left_alone() -> None:
     state = next(states)
     assert torch.is_grad_enabled()
     assert not state.x_BCHW.requires_grad
+
+
+def exact_v(x_t: Tensor, t: float) -> Tensor:
+    assert t == int(t)
+    alpha_bar = float(NO_SIGNAL_LEFT.alpha_bar_T[int(t)])
+    variance = alpha_bar * DEVIATION**2 + 1 - alpha_bar
+    offset = x_t - alpha_bar**0.5 * MEAN
+    eps = (1 - alpha_bar) ** 0.5 * offset / variance
+    x_0 = MEAN + alpha_bar**0.5 * DEVIATION**2 * offset / variance
+    return alpha_bar**0.5 * eps - (1 - alpha_bar) ** 0.5 * x_0
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_from_noise_without_any_signal_every_sampler_arrives(sampler: Sampler) -> None:
+    for steps in (1, 2, 30, 333, 1000):
+        predict, timesteps = counted(exact_v)
+        solver = make_solver(sampler, NO_SIGNAL_LEFT, steps, prediction="velocity")
+        *_, final = denoise(solver, solver.start(normal((16, 4, 8, 8), 1, "x_T")), predict, generators(16))
+        assert timesteps[0] == 999
+        assert torch.isfinite(final.x_BCHW).all()
+        if steps == 333:  # the noise at the start has no mean, so all of the image's comes from the model
+            assert float(final.x_BCHW.mean()) == pytest.approx(MEAN, abs=0.01)
+            assert float(final.x_BCHW.std()) == pytest.approx(DEVIATION, abs=0.02)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5])
+def test_ddim_without_signal_agrees_with_diffusers(eta: float) -> None:
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )
+    scheduler.set_timesteps(20)
+    solver = make_solver("ddim", NO_SIGNAL_LEFT, 20, prediction="velocity", eta=eta)
+    expected = normal((2, 4, 8, 8), 1, "x_T")
+    *_, final = denoise(solver, expected, exact_v, generators(2))
+    for index, t in enumerate(scheduler.timesteps):
+        noise = torch.stack([torch.randn(4, 8, 8, generator=each) for each in generators(2)(index)]) if eta else None
+        expected = scheduler.step(exact_v(expected, int(t)), int(t), expected, eta=eta, variance_noise=noise).prev_sample
+    torch.testing.assert_close(final.x_BCHW, expected, rtol=1e-3, atol=1e-3)  # diffusers keeps alpha_bar in float32
+
+
+def test_noise_cannot_be_predicted_where_no_signal_remains() -> None:
+    with pytest.raises(AssertionError):
+        make_solver("ddim", NO_SIGNAL_LEFT, 5)
