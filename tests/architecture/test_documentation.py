@@ -61,8 +61,19 @@ def _leaves(tree: object) -> list[str]:
 
 def test_code_in_the_readme_fits_eighty_columns() -> None:
     blocks = re.findall(r"^```\w*\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    assert len(blocks) >= 6
+    assert len(blocks) == 4
     assert [line for block in blocks for line in block.splitlines() if len(line) > 80] == []
+
+
+def test_the_readme_installs_the_torch_of_the_constraints() -> None:
+    pinned = re.findall(r"^torch==\S+", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    for page, num in (("README.md", 3), ("docs/how-to/install.md", 1)):
+        installed = re.findall(r"pip install .*?(torch==\S+) --index-url", (ROOT / page).read_text(encoding="utf-8"))
+        assert installed == pinned * num
+
+
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 122
 
 
 def test_the_settings_page_is_current() -> None:

@@ -128,7 +128,7 @@ def test_prompts_of_a_file_come_after_the_others_and_cut_words_are_named(
         sampling_steps=1,
     )
     assert [path.name[6:12] for path in result.files] == ["a-cat.", "a-bird", "very-v"]
-    assert 'is longer than the 77 tokens the model reads; this part is ignored: "Purple fish"' in screen.file.getvalue()
+    assert 'is longer than the 75 tokens the model reads; this part is ignored: "Purple fish"' in screen.file.getvalue()
 
 
 @pytest.mark.slow

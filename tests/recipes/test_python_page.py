@@ -26,9 +26,15 @@ def test_the_page_can_be_typed(tmp_path: Path) -> None:
     )
     assert (result.returncode, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
-    assert lines[0] == f"{Path('runs/vase')} {Path('runs/vase/model.safetensors')} finished"
-    assert lines[1] == "photo of a sks vase 42"
-    assert lines[2] == "unknown setting 'learning_rat'; did you mean 'learning_rate'?"
-    assert lines[3] == "steps is 'many': expected a whole number"
-    assert [line.split()[0] for line in lines[4:6]] == ["5", "6"]
+    assert lines[0] == "Wrote 5 photos of a vase to photos. To train on them:"
+    assert lines[2] == f"{Path('runs/vase')} {Path('runs/vase/model.safetensors')} finished"
+    assert lines[3] == "photo of a sks vase 42"
+    assert lines[4] == "unknown setting 'learning_rat'; did you mean 'learning_rate'?"
+    assert lines[5] == "steps is 'many': expected a whole number"
+    assert [line.split()[0] for line in lines[6:8]] == ["5", "6"]
+    folder, num_made = lines[-4].rsplit(" ", 1)
+    assert (Path(folder).parent, num_made) == (Path("class-images"), "2")
+    assert lines[-3] == "vase.ckpt single-file"
+    assert lines[-2].endswith("('sks</w>',)")
+    assert lines[-1].endswith(" GiB at the peak")
     assert {"vase-0.png", "vase-1.png", "base.png", "vase.ckpt"} <= {path.name for path in tmp_path.iterdir()}

@@ -26,6 +26,7 @@ SKIPPED = {
 REPLACED = {
     "--model stable-diffusion-v1-5/stable-diffusion-v1-5": "--model toybox",
     "--steps 1200": "--steps 3",
+    "--steps 1600": "--steps 2",
     "--evaluate-every 100": "--evaluate-every 1 --evaluation-images 1 --evaluation-sampling-steps 2",
 }
 SHORTENED = {
@@ -65,8 +66,8 @@ def typed(command: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the README takes for granted: photos of one subject, and of two."""
-    for place in ("rex", "both/sks/dog", "both/mwf/cat"):
+    """What the README takes for granted: photos of one subject, of another one, and of two."""
+    for place in ("rex", "mug", "both/sks/dog", "both/mwf/cat"):
         shutil.copytree(photos, tmp_path / "photos" / place)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -448,7 +448,7 @@ def test_a_token_that_no_caption_says_is_refused_or_told(
     settings = run_settings(subject={**subject, "allow_silent_token": True}, loop={"steps": 1}, output=output)
     done = train(settings, display)
     assert "warning: 3 of 3 captions do not say the token 'sks'" in said()
-    assert 'is longer than the 77 tokens the model reads; this part is ignored: "' in said()
+    assert 'is longer than the 75 tokens the model reads; this part is ignored: "' in said()
     assert f"dreambooth generate --model {done.run} --prompt 'photo of a zwx backpack'" in said()
     with safe_open(done.run / "model.safetensors", "pt") as file:
         assert "modelspec.trigger_phrase" not in file.metadata()

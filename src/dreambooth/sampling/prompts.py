@@ -79,7 +79,7 @@ def cut_warnings(tokenizer: CLIPTokenizer, prompts: Iterable[str]) -> list[str]:
     """One sentence for each prompt that is longer than the text encoder's limit, with the words that are cut off."""
     lost = ((prompt, cut_words(tokenizer, prompt)) for prompt in dict.fromkeys(prompts))
     return [
-        f'"{prompt[:40]}..." is longer than the 77 tokens the model reads; this part is ignored: "{_shortened(cut)}"'
+        f'"{prompt[:40]}..." is longer than the 75 tokens the model reads; this part is ignored: "{_shortened(cut)}"'
         for prompt, cut in lost
         if cut
     ]

@@ -35,7 +35,7 @@ class _Subject:
         """How the first of the silent captions fails."""
         name, caption = self.silent[0].photo.path.name, self.silent[0].caption
         if says(caption, self.words.token, is_cut=False):
-            return f"in that of {name} it stands beyond the 77 tokens that the model reads: '{_shortened(caption)}'"
+            return f"in that of {name} it stands beyond the 75 tokens that the model reads: '{_shortened(caption)}'"
         return f"that of {name} is '{_shortened(caption)}'"
 
 

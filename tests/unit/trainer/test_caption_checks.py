@@ -83,8 +83,8 @@ def test_some_captions_without_the_token_are_counted() -> None:
 
 def test_a_token_that_is_cut_off_is_told_with_the_words_that_are_lost() -> None:
     one, other = warnings("a sks vase", f"{LONG}sks vase")
-    assert one.startswith("1 of 2 captions does not say the token 'sks': in that of 1.png it stands beyond the 77 tokens")
-    assert "is longer than the 77 tokens the model reads; this part is ignored: " in other
+    assert one.startswith("1 of 2 captions does not say the token 'sks': in that of 1.png it stands beyond the 75 tokens")
+    assert "is longer than the 75 tokens the model reads; this part is ignored: " in other
 
 
 def test_long_captions_are_told_up_to_a_number() -> None:
