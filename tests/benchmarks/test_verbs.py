@@ -101,6 +101,7 @@ def test_a_part_is_made_in_its_own_number_format() -> None:
     assert formats == ({torch.bfloat16}, {torch.float32})
 
 
+@pytest.mark.slow
 def test_the_original_makes_two_forward_passes_with_pictures_and_captions_in_each_step(measured: Measured) -> None:
     (record,) = measured("original-loop", *SMALL, "--steps", "2", "--warmup", "1")
     (_, without) = measured("original-loop", *SMALL, "--steps", "2", "--warmup", "1", "--no-encode-pictures")

@@ -302,6 +302,7 @@ def seen(page: Path, scheme: str, folder: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(browser() is None, reason="there is no browser")
 def test_a_browser_shows_it_in_light_and_in_dark(run: Path, tmp_path: Path) -> None:
     light, dark = (seen(run / "evaluation" / "report.html", scheme, tmp_path) for scheme in ("light", "dark"))

@@ -245,6 +245,7 @@ def test_only_levers_that_the_run_may_pull_are_offered(run_settings: MakeSetting
     )
 
 
+@pytest.mark.slow
 def test_a_preset_may_change_on_a_resume_where_there_are_no_means(run_settings: MakeSettings, display: Display) -> None:
     settings = run_settings(loop={"steps": 1}, optimizer={"optimizer": "adafactor"})
     train(settings, display)

@@ -139,6 +139,7 @@ def test_files_are_where_guides_look_and_load_in_the_original(
     assert f"The model is {run / 'checkpoints' / 'last.ckpt'}" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_the_image_log_shows_the_photos_of_the_step(earlier: Callable[..., int], sampled: list[SamplingOptions]) -> None:
     keys = [f"lightning.callbacks.image_logger.params.{key}" for key in ("batch_frequency=2", "max_images=2")]
     assert earlier("data.params.batch_size=3", *keys, steps=2) == 0
@@ -159,6 +160,7 @@ def test_the_image_log_shows_the_photos_of_the_step(earlier: Callable[..., int],
     ]
 
 
+@pytest.mark.slow
 def test_it_is_the_run_that_the_preset_original_makes(
     earlier: Callable[..., int], golden_checkpoint: Path, photos: Path, priors: Path, display: Display
 ) -> None:

@@ -38,6 +38,7 @@ def typed(line: str) -> PlanSettings:
     return settings_from(verb, PlanSettings, read_arguments(verb, PlanSettings, arguments))
 
 
+@pytest.mark.slow
 def test_the_installed_command() -> None:
     command = [str(Path(sys.executable).with_name("dreambooth")), "plan", "--model", "toybox", "--gpu-memory", "24"]
     environment = {**os.environ, "COLUMNS": "80", "CUDA_VISIBLE_DEVICES": ""}

@@ -369,7 +369,7 @@ def test_iterations_differ_unless_they_start_from_the_same_noise(make: Callable[
     assert np.abs(fresh[0] - fresh[2]).max() > 5
 
 
-@pytest.mark.parametrize(("sampler", "steps"), [((), 1), (("--plms",), 3), ((), 9), (("--plms",), 27), ((), 101)])
+@pytest.mark.parametrize(("sampler", "steps"), [((), 1), (("--plms",), 3), ((), 9), (("--plms",), 27)])
 def test_any_number_of_steps_works(make: Callable[..., WrittenPictures], sampler: tuple[str, ...], steps: int) -> None:
     one = ("--prompt", "a cat", "--n_samples", "1", "--n_iter", "1", "--skip_grid", "--skip_save", "--scale", "1")
     found = record(make(*one, *sampler, steps=steps).by_prompt[0])

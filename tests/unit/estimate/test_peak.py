@@ -92,6 +92,7 @@ def step_of(family: StableDiffusion1, plan: MemoryPlan, work: Workload = WORK) -
     return use(estimate_memory(family, plan, work), "training step")
 
 
+@pytest.mark.slow
 def test_more_recomputing_needs_less(miniature: StableDiffusion1) -> None:
     work = replace(WORK, size=Size.square(512), num_examples=8)
     activations = [
@@ -108,9 +109,14 @@ def test_states_shrink_with_their_format_and_leave_for_the_host(miniature: Stabl
     assert step_of(miniature, SMALL, replace(WORK, optimizer="adafactor")).states < states[2] / 2
 
 
-@pytest.mark.parametrize("chosen", [UNET_ALONE, TraineeSettings(), TraineeSettings(train_token_table=False)])
 @pytest.mark.parametrize(
-    ("optimizer", "states"), [("adamw", "float32"), ("adamw", "8bit"), ("adamw", "4bit"), ("adafactor", "float32")]
+    ("optimizer", "states", "chosen"),
+    [
+        ("adamw", "float32", UNET_ALONE),
+        ("adamw", "8bit", TraineeSettings()),
+        ("adamw", "4bit", UNET_ALONE),
+        ("adafactor", "float32", TraineeSettings(train_token_table=False)),
+    ],
 )
 def test_states_are_those_that_the_optimizer_keeps(miniature: StableDiffusion1, optimizer, states, chosen) -> None:
     components, device = without_memory(miniature), torch.device("meta")

@@ -52,6 +52,7 @@ def test_two_processes_act_as_one(port: str, tmp_path: Path) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "code"), [("raise", 1), ("kill", -9)])
 def test_when_one_process_dies_the_other_ends_soon_and_says_why(mode: str, code: int, port: str) -> None:
     """Without a launcher, which would end the other too."""

@@ -166,6 +166,7 @@ def loaded_folder(golden_checkpoint: Path, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # what the library says to itself while it is loaded is not ours to mend
 def test_diffusers_loads_the_folder_without_a_network(
     golden_checkpoint: Path, loaded_folder: Path, monkeypatch: pytest.MonkeyPatch
