@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth import __version__
-from dreambooth.cli.terminal import arguments_in_utf8, hush_libraries, run_command
+from dreambooth.cli.terminal import arguments_in_utf8, run_command
 from dreambooth.cli.verbs import DREAMBOOTH, Program, Verb
 
 __all__ = ["main"]
@@ -59,6 +59,5 @@ def _call(place: str, *arguments: Any) -> None:
 
     from dreambooth.display_console import ConsoleDisplay
 
-    hush_libraries()
     module, _, function = place.partition(":")
     getattr(importlib.import_module(module), function)(*arguments, ConsoleDisplay())

@@ -37,9 +37,10 @@ _MAKE_ROOM = (
 )
 
 
-def run_command(work: Callable[[], None]) -> int:
+def run_command(work: Callable[[], object]) -> int:
     """Run a command and show its error, if any. Returns the exit code."""
     set_environment()
+    hush_libraries()
     _tolerate_odd_letters()
     try:
         with Interrupts(lambda: "Stopped."):

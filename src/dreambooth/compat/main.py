@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from dreambooth.cli.terminal import arguments_in_utf8, hush_libraries, run_command
+from dreambooth.cli.terminal import arguments_in_utf8, run_command
 from dreambooth.compat.arguments import Given, read_arguments
 from dreambooth.compat.earlier import earlier_job
 from dreambooth.compat.later import is_later, later_job
@@ -46,7 +46,6 @@ def _run(arguments: Sequence[str]) -> None:
         os.environ[_DEBUG] = "1"
     if len(job.gpus) > 1 and "LOCAL_RANK" not in os.environ:
         _start_one_for_each(job.gpus, arguments)
-    hush_libraries()
     from dreambooth.compat.training import go_on, train_job
 
     is_first = os.environ.get("RANK", "0") == "0"

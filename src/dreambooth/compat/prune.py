@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dreambooth.cli.terminal import arguments_in_utf8, hush_libraries, run_command
+from dreambooth.cli.terminal import arguments_in_utf8, run_command
 from dreambooth.compat.arguments import Flag, read_arguments, unknown_options
 from dreambooth.config import parse_settings
 from dreambooth.display import Display
@@ -38,11 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the script with the given arguments (default: those of the process). Returns the exit code."""
     given = arguments_in_utf8() if arguments is None else list(arguments)
 
-    def work() -> None:
-        hush_libraries()
-        prune(given, ConsoleDisplay())
-
-    return run_command(work)
+    return run_command(lambda: prune(given, ConsoleDisplay()))
 
 
 def prune(arguments: Sequence[str], display: Display) -> Conversion:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dreambooth.cli.terminal import arguments_in_utf8, hush_libraries, run_command
+from dreambooth.cli.terminal import arguments_in_utf8, run_command
 from dreambooth.compat.arguments import Flag, Given, read_arguments, unknown_options
 from dreambooth.compat.settings import OriginalPictures
 from dreambooth.config import parse_settings, read_yaml
@@ -91,11 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the script with the given arguments (default: those of the process). Returns the exit code."""
     given = arguments_in_utf8() if arguments is None else list(arguments)
 
-    def work() -> None:
-        hush_libraries()
-        txt2img(given, ConsoleDisplay())
-
-    return run_command(work)
+    return run_command(lambda: txt2img(given, ConsoleDisplay()))
 
 
 def txt2img(arguments: Sequence[str], display: Display) -> WrittenPictures:

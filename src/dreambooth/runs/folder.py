@@ -72,6 +72,10 @@ class RunFolder:
         epoch, batch = epoch_of(step, self.names.steps_per_epoch)
         return self.path / "images" / "train" / f"{what}_gs-{step:06d}_e-{epoch:06d}_b-{batch:06d}.png"
 
+    def previews_at(self, step: int) -> Path:
+        """The folder of the previews of a step."""
+        return self.previews / f"step-{step:06d}"
+
     def checkpoint_at(self, step: int) -> Path:
         """The checkpoint of a step."""
         return self.checkpoints / f"step-{step:06d}"

@@ -100,4 +100,4 @@ def asked_steps(run: RunFolder) -> int | None:
 
 def preview_pictures(run: RunFolder, step: int) -> list[Path]:
     """The preview pictures of a step in the order of their prompts; empty where none were made."""
-    return sorted((run.previews / f"step-{step:06d}").glob("*.png"))
+    return sorted(run.previews_at(step).glob("*.png"))

@@ -76,7 +76,7 @@ class Previewer:
         return self._write_sheet()
 
     def _path(self, step: int, index: int) -> Path:
-        return self.run.previews / f"step-{step:06d}" / f"{index:02d}-{file_stem(self.prompts[index])}.png"
+        return self.run.previews_at(step) / f"{index:02d}-{file_stem(self.prompts[index])}.png"
 
     def _write_sheet(self) -> Path:
         steps = sorted(int(folder.name.removeprefix("step-")) for folder in self.run.previews.glob("step-*"))
