@@ -51,7 +51,7 @@ from dreambooth.trainer.workload import workload_of
 from dreambooth.training.base_predictions import prediction_bytes
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import is_embedded, read_model
-from dreambooth.weights.subjects import LearnedSubject
+from dreambooth.weights.subjects import LearnedSubject, learned_subjects
 from dreambooth.weights.write import check_range
 
 __all__ = ["check_everything", "least_free_memory"]
@@ -79,7 +79,8 @@ def check_everything(
     base = problems.attempt(lambda: _read_base(settings))
     resolution = settings.views.resolution or (base.family.resolution if base is not None else 512)
     size = Size.square(resolution)
-    workload = workload_of(settings, size, num_processes=processes.count)
+    knows_subjects = base is not None and bool(learned_subjects(base))
+    workload = workload_of(settings, size, num_processes=processes.count, knows_subjects=knows_subjects)
 
     def choose() -> ChosenPlan:
         assert device is not None

@@ -16,11 +16,18 @@ from dreambooth.schema.verbs import PlanSettings, TrainSettings
 __all__ = ["levers_to_pull", "workload_of"]
 
 
-def workload_of(settings: TrainSettings | PlanSettings, size: Size, *, num_processes: int = 1) -> Workload:
-    """The memory workload of each process of a run. `size` is that of the training images."""
+def workload_of(
+    settings: TrainSettings | PlanSettings, size: Size, *, num_processes: int = 1, knows_subjects: bool = False
+) -> Workload:
+    """The memory workload of each process of a run.
+
+    `size` is that of the training images, `knows_subjects` says whether the base model learned subjects before, whose images
+    are then generated.
+    """
     prior, loop, output = settings.prior, settings.loop, settings.output
     makes_previews = output.preview_steps > 0 and bool(output.preview_prompts)
     is_scored = settings.selection.evaluate_every > 0  # its images need as much memory as guided previews
+    generates = prior.num_made > 0 or (knows_subjects and prior.keeps_earlier)
     num_roles = 1 if prior.prior_weight == 0 else 2
     share = math.ceil(loop.examples_per_step * num_roles / num_processes)
     num_examples = min(loop.batch_size * num_roles, share)
@@ -31,7 +38,7 @@ def workload_of(settings: TrainSettings | PlanSettings, size: Size, *, num_proce
         trainee=settings.trainee,
         keeps_average=loop.ema_decay is not None,
         optimizer=settings.optimizer.optimizer,
-        class_images=Sampling(prior.prior_batch_size, prior.prior_guidance_scale != 1) if prior.num_made else None,
+        class_images=Sampling(prior.prior_batch_size, prior.prior_guidance_scale != 1) if generates else None,
         previews=Sampling(1, is_scored or output.preview_guidance_scale != 1) if makes_previews or is_scored else None,
         num_processes=num_processes,
     )

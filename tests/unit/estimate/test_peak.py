@@ -237,6 +237,16 @@ def test_what_settings_ask_for() -> None:
     assert workload_of(made, Size.square(64)).class_images == Sampling(7, is_guided=False)
 
 
+@pytest.mark.parametrize(
+    ("prior", "sampling"),
+    [({}, Sampling(4, is_guided=True)), ({"replay": False}, None), ({"original_pairing": True}, None)],
+)
+def test_images_of_earlier_subjects_are_generated_where_class_images_are_given(prior, sampling) -> None:
+    settings = parse_settings(TrainSettings, {**SETTINGS, "prior": {"prior_images": "dogs", **prior}}, where="here")
+    assert workload_of(settings, Size.square(64), knows_subjects=True).class_images == sampling
+    assert workload_of(settings, Size.square(64)).class_images is None
+
+
 def test_one_line_says_it_all() -> None:
     gib = 2**30
     first, second = Phase("encoding", MemoryUse(weights=gib)), Phase("previews", MemoryUse(weights=gib, states=gib // 2))
