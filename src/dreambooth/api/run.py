@@ -156,19 +156,19 @@ def make_pictures(
 ) -> list[Picture]:
     """The images for the settings; `keep` receives the function that builds the model and a key for caching it."""
     with without_noise():
+        from dreambooth.evaluation.blended import model_with_loras
         from dreambooth.pictures.maker import build_model, pictures_with
         from dreambooth.recipes.generate import check_request, pictures_of
         from dreambooth.runtime.interrupts import Interrupts, process_survives
-        from dreambooth.weights.read import read_model
 
         sample, name, display = settings.sample, settings.base.model, display_for(on_event)
         prompts, device = check_request(sample, writes=writes)
         with process_survives(), Interrupts(lambda: "Stopped while generating images."):
-            given = settings.base
-            base = read_model(name, config=given.config, weights=given.weights, vae=given.vae)
+            base = model_with_loras(settings.base, settings.blend, settings.loras)
+            key = (device, sample.precision, settings.base, settings.blend, settings.loras)
 
             def built() -> BuiltModel:
-                return keep(lambda: build_model(sample, base, display, name=name, device=device), (device, sample.precision))
+                return keep(lambda: build_model(sample, base, display, name=name, device=device), key)
 
             with closing(pictures_with(built, sample, base, pictures_of(prompts, sample.num_images), display)) as made:
                 return [_picture(picture, sample.output if writes else None) for picture in made]

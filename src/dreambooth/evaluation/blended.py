@@ -1,4 +1,4 @@
-"""A model at a strength, with the base model that its run remembers."""
+"""A model at a strength, with the base model that its run remembers, and with LoRA files applied."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from pathlib import Path
 
 from dreambooth.errors import SettingsError
 from dreambooth.evaluation.remembered_run import read_remembered_run
+from dreambooth.weights.lora_apply import with_loras
+from dreambooth.weights.lora_choice import read_loras
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import read_model
-from dreambooth.weights.settings import BaseModelSettings, StrengthSettings
+from dreambooth.weights.settings import BaseModelSettings, LoraSettings, StrengthSettings
 from dreambooth.weights.strength import at_strength
 
-__all__ = ["model_at_strength"]
+__all__ = ["model_at_strength", "model_with_loras"]
 
 
 def model_at_strength(asked: BaseModelSettings, blend: StrengthSettings) -> ModelWeights:
@@ -26,6 +28,12 @@ def model_at_strength(asked: BaseModelSettings, blend: StrengthSettings) -> Mode
     trained = read_model(asked.model, config=asked.config, weights=asked.weights, vae=asked.vae)
     vae = asked.vae or base.vae  # a VAE that is given belongs to both, and nothing lies between it and itself
     return at_strength(trained, read_model(base.model, config=base.config, weights=base.weights, vae=vae), blend.strength)
+
+
+def model_with_loras(asked: BaseModelSettings, blend: StrengthSettings, loras: LoraSettings) -> ModelWeights:
+    """`model_at_strength` with LoRA files applied. Raises what it does, and what `read_loras` and `with_loras` raise."""
+    files = read_loras(loras.lora)
+    return with_loras(model_at_strength(asked, blend), files)
 
 
 def _base_of(asked: BaseModelSettings, blend: StrengthSettings) -> BaseModelSettings:

@@ -21,8 +21,9 @@ from dreambooth.families.shapes import Shape, StateDict
 
 __all__ = ["Family", "LoraTargets", "PartDescription"]
 
-LoraTargets = Literal["attention", "transformer"]
-"""Layers that receive low-rank matrices: the four projections of each attention, or also every other matrix of its block."""
+LoraTargets = Literal["attention", "transformer", "all"]
+"""Layers that receive low-rank matrices: the four projections of each attention; also every other matrix of its block; or also
+the convolutions and time projections of the residual blocks and the samplers between the levels."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 
 from dreambooth.display import Display
 from dreambooth.errors import SettingsError
-from dreambooth.evaluation.blended import model_at_strength
+from dreambooth.evaluation.blended import model_with_loras
 from dreambooth.pages.images import grid_rows, save_picture, write_contact_sheet
 from dreambooth.pictures.maker import made_pictures
 from dreambooth.runtime.device import choose_device
@@ -21,6 +21,7 @@ from dreambooth.sampling.prompts import read_prompts
 from dreambooth.sampling.records import Picture
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.schema.verbs import GenerateSettings
+from dreambooth.weights.lora_apply import applied_loras
 
 __all__ = ["GenerateResult", "check_request", "generate", "pictures_of"]
 
@@ -43,9 +44,11 @@ def generate(settings: GenerateSettings, display: Display) -> GenerateResult:
     asked = settings.sample
     prompts, device = check_request(asked)
     with Interrupts(lambda: f"Stopped. The images generated so far are in {asked.output}."):
-        base = model_at_strength(settings.base, settings.blend)
+        base = model_with_loras(settings.base, settings.blend, settings.loras)
         for warning in base.report.all_warnings:
             display.warn(warning)
+        for line in applied_loras(base):
+            display.say(line)
         pictures = pictures_of(prompts, asked.num_images)
         first, files = next_number(asked.output), list[Path]()
         with closing(made_pictures(asked, base, pictures, display, name=settings.base.model, device=device)) as made:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dreambooth.display import Display, counted
+from dreambooth.errors import SettingsError
 from dreambooth.families.tokens import TokenDescription, describe_token
 from dreambooth.schema.verbs import InspectSettings
 
 if TYPE_CHECKING:
+    from dreambooth.weights.lora_describe import LoraDescription
     from dreambooth.weights.model_weights import ModelWeights, ReadingReport
 
 __all__ = ["InspectResult", "inspect_model"]
@@ -27,16 +30,21 @@ _RUN_CODE = ("eval", "exec", "compile", "open", "__import__")  # getattr is in m
 
 @dataclass(frozen=True)
 class InspectResult:
-    """How the model was read (None without a model), and a description of each requested word."""
+    """How the model was read, or a description of the LoRA (None without one), and a description of each requested word."""
 
     report: ReadingReport | None
     tokens: tuple[TokenDescription, ...]
+    lora: LoraDescription | None = None
 
 
 def inspect_model(settings: InspectSettings, display: Display) -> InspectResult:
-    """Show the contents of a model and how its tokenizer splits words. Raises ModelFileError when it is not a model."""
-    report = None
-    if settings.model is not None:
+    """Show the contents of a model or of a LoRA, and how the tokenizer splits words. Raises ModelFileError when it is not a model, or SettingsError for
+    options of a model that have no effect for a LoRA.
+    """
+    report, lora = None, None
+    if settings.model is not None and (lora := _described_lora(settings)) is not None:
+        _show_lora(lora, display)
+    elif settings.model is not None:
         from dreambooth.weights.read import read_model  # loads torch, which inspecting a word does not need
 
         read = read_model(settings.model, config=settings.config, weights=settings.weights, vae=settings.vae)
@@ -44,7 +52,41 @@ def inspect_model(settings: InspectSettings, display: Display) -> InspectResult:
         _show_model(read, display)
     tokens = tuple(describe_token(word) for word in settings.token)
     _show_tokens(tokens, display)
-    return InspectResult(report, tokens)
+    return InspectResult(report, tokens, lora)
+
+
+def _described_lora(settings: InspectSettings) -> LoraDescription | None:
+    from dreambooth.weights.lora_describe import describe_lora  # loads torch, as above
+    from dreambooth.weights.lora_file import read_lora_file
+    from dreambooth.weights.read import adapter_at
+
+    path = adapter_at(Path(str(settings.model)).expanduser())
+    if path is None:
+        return None
+    if useless := settings.is_changed("weights", "config", "vae"):
+        raise SettingsError(f"{settings.model} is a LoRA, so {', '.join(useless)} would have no effect; omit them")
+    return describe_lora(read_lora_file(path))
+
+
+def _show_lora(lora: LoraDescription, display: Display) -> None:
+    size = f"{lora.path.stat().st_size / 1e6:.1f} MB, {', '.join(lora.dtypes)}"
+    display.say(f"{lora.path}: {' + '.join(lora.kinds)} for {lora.made_for or 'an unknown model'}, {lora.form} names, {size}")
+    rows = [
+        (
+            part.title,
+            str(part.num_layers),
+            ", ".join(map(str, part.ranks)) or "-",
+            ", ".join(f"{alpha:g}" for alpha in part.alphas) or "-",
+            f"{part.num_parameters:,}",
+            "-" if part.norm is None else f"{part.norm:.4g}",
+        )
+        for part in lora.parts
+    ]
+    display.table("Changes", ("part", "layers", "rank", "alpha", "parameters", "norm at strength 1"), rows)
+    display.say(f"Words for prompts: {', '.join(lora.triggers) or 'the file names none'}")
+    if lora.embeddings:
+        display.warn(f"The file also holds learned words, which are not used here: {', '.join(lora.embeddings)}.")
+    _show_values("Metadata", lora.metadata.items(), display)
 
 
 def _show_model(read: ModelWeights, display: Display) -> None:

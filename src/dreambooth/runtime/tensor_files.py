@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from pathlib import Path
 
 import torch
@@ -18,13 +18,18 @@ from torch import Tensor
 from dreambooth.errors import ModelFileError
 from dreambooth.files import atomic_file
 
-__all__ = ["CONTENT_HASH", "STORAGE_DTYPES", "converted", "range_problem", "write_tensors"]
+__all__ = ["CONTENT_HASH", "KOHYA_HASH", "STORAGE_DTYPES", "converted", "range_problem", "write_tensors"]
 
 STORAGE_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 """Dtypes that users can choose, by name."""
 
 CONTENT_HASH = "modelspec.hash_sha256"
 """Metadata key of the SHA-256 of everything after a file's header, as Stability AI's ModelSpec defines it."""
+
+KOHYA_HASH = "sshs_model_hash"
+"""Metadata key of the same hash in a LoRA, as kohya's programs define it: without the leading 0x."""
+
+_HASH_STARTS = {CONTENT_HASH: "0x", KOHYA_HASH: ""}
 
 _FORMAT_NAMES = {
     torch.float64: "F64",
@@ -56,7 +61,7 @@ def write_tensors(
 
     Tensors may be on any device and have any memory layout; those named in `unchanged` keep their dtype. `after` is called
     with each tensor once it is written, for example to release its memory. The header is padded with spaces to align the
-    data to 8 bytes. If the metadata have the key `CONTENT_HASH`, the hash is filled in, whatever its value. Raises
+    data to 8 bytes. If the metadata have the key `CONTENT_HASH` or `KOHYA_HASH`, the hash is filled in, whatever its value. Raises
     ModelFileError as `converted` does.
     """
 
@@ -67,9 +72,8 @@ def write_tensors(
 
     # The library refuses text that is not UTF-8, such as a title that is the name of a folder.
     texts = {name: text.encode(errors="replace").decode() for name, text in (metadata or {}).items()}
-    is_hashed = CONTENT_HASH in texts
-    if is_hashed:
-        texts[CONTENT_HASH] = _hash_text(hashlib.sha256())
+    is_hashed = not _HASH_STARTS.keys().isdisjoint(texts)
+    texts |= _hashes(texts, hashlib.sha256())
     header: dict[str, object] = {"__metadata__": texts} if texts else {}
     offset = 0
     for name, tensor in tensors.items():
@@ -95,7 +99,7 @@ def write_tensors(
             if after is not None:
                 after(tensor)
         if is_hashed:  # every hash has the same length, so the header keeps its own
-            texts[CONTENT_HASH] = _hash_text(content)
+            texts |= _hashes(texts, content)
             file.seek(8)
             file.write(_header_text(header))
 
@@ -105,8 +109,8 @@ def _header_text(header: Mapping[str, object]) -> bytes:
     return text + b" " * (-len(text) % 8)
 
 
-def _hash_text(content: hashlib._Hash) -> str:
-    return f"0x{content.hexdigest()}"
+def _hashes(keys: Container[str], content: hashlib._Hash) -> dict[str, str]:
+    return {key: f"{start}{content.hexdigest()}" for key, start in _HASH_STARTS.items() if key in keys}
 
 
 def converted(path: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:

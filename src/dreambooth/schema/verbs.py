@@ -15,7 +15,7 @@ from dreambooth.sampling.settings import SampleSettings
 from dreambooth.toybox.settings import PhotosSettings, SheetSettings
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.training.settings import LoopSettings, OptimizerSettings, OutputSettings, StorageDtype
-from dreambooth.weights.settings import BaseModelSettings, ModelForm, PlannedModelSettings, StrengthSettings, WeightsChoice
+from dreambooth.weights.settings import BaseModelSettings, LoraSettings, ModelForm, PlannedModelSettings, StrengthSettings, WeightsChoice
 
 __all__ = [
     "BenchmarkSettings",
@@ -128,6 +128,9 @@ class GenerateSettings(Settings):
 
     blend: StrengthSettings = Field(default_factory=StrengthSettings)
     """How much of the training is used."""
+
+    loras: LoraSettings = Field(default_factory=LoraSettings)
+    """LoRA files to apply."""
 
     sample: SampleSettings = Field(default_factory=SampleSettings)
     """Images to generate."""

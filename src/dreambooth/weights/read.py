@@ -7,10 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from dreambooth.config import read_yaml
+from dreambooth.display import quoted
 from dreambooth.errors import ModelFileError
 from dreambooth.toybox.files import EMBEDDED_MODEL, EMBEDDED_MODEL_FILE
 from dreambooth.weights.diffusers_folder import is_diffusers_folder, read_diffusers_folder
 from dreambooth.weights.key_map import MappedPart
+from dreambooth.weights.lora_apply import ScaledLora, with_loras
+from dreambooth.weights.lora_file import is_lora_file, read_lora_file
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.original_config import check_original_config
 from dreambooth.weights.other_folders import in_hub_cache, is_training_checkpoint, refuse_other_folder
@@ -18,10 +21,11 @@ from dreambooth.weights.settings import WeightsChoice
 from dreambooth.weights.single_file import read_single_file
 from dreambooth.weights.vae_file import read_vae
 
-__all__ = ["is_embedded", "may_be_hub_id", "model_name", "read_model"]
+__all__ = ["adapter_at", "is_embedded", "may_be_hub_id", "model_name", "read_model"]
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # owner/name
 _FILE_SUFFIXES = (".ckpt", ".safetensors", ".bin", ".pt")
+_SAID_OF_A_RUN = ("global_step", "epoch", "dreambooth.", "modelspec.title", "modelspec.trigger", "modelspec.resolution")
 _RUN_MODELS = ("model.safetensors", "checkpoints/last.ckpt", "ckpts/last.ckpt")  # in each layout of a run's files
 
 
@@ -66,6 +70,8 @@ def read_model(
 
         path = fetch(model)
     other_vae = None if vae is None else read_vae(vae)
+    if (adapter := adapter_at(path)) is not None:
+        return _read_with_adapter(adapter, path, weights=weights, vae=vae)
     if path.is_dir():
         read = _read_folder(in_hub_cache(path), weights, other_vae)
     else:
@@ -96,6 +102,41 @@ def _read_folder(folder: Path, weights: WeightsChoice, vae: MappedPart | None) -
         f"found {inside}",
         hint="Give the model file itself, or the folder that contains these.",
     )
+
+
+def adapter_at(path: Path) -> Path | None:
+    """The LoRA file that a path means: the file itself, or the last one of a run folder."""
+    file = path / _RUN_MODELS[0] if path.is_dir() and (path / "config.yaml").is_file() else path
+    return file if is_lora_file(file) else None
+
+
+def _read_with_adapter(adapter: Path, path: Path, *, weights: WeightsChoice, vae: Path | None) -> ModelWeights:
+    """The base model of the run that wrote a LoRA file, with the file applied.
+
+    Raises ModelFileError if the file belongs to no run, or if the run's base model is no longer where it was.
+    """
+    run = next((folder for folder in adapter.parents[:2] if (folder / "config.yaml").is_file()), None)
+    if run is None:
+        raise ModelFileError(
+            f"{path}: this is a LoRA: small changes to a model, not a model",
+            hint=f"Give the model that it is for: dreambooth generate --model MODEL --lora {quoted(path)} ...",
+        )
+    base = read_yaml(run / "config.yaml").get("base", {})
+    try:
+        read = read_model(
+            base["model"],
+            config=None if base.get("config") is None else Path(base["config"]),
+            weights=base.get("weights", weights) if weights == "auto" else weights,
+            vae=vae or (None if base.get("vae") is None else Path(base["vae"])),
+        )
+    except ModelFileError as error:
+        hint = f"{path} is a LoRA of this model. If the model has moved: --model MODEL --lora {quoted(path)}"
+        raise ModelFileError(error.problems, hint=hint) from error
+    lora = read_lora_file(adapter)
+    applied = with_loras(read, [ScaledLora(lora)])
+    said = {key: text for key, text in lora.metadata.items() if key.startswith(_SAID_OF_A_RUN)}
+    report = replace(read.report, source=path, form="run folder")
+    return replace(applied, metadata={**read.metadata, **said}, report=report).made_for(_training_size(run))
 
 
 def _training_size(run: Path) -> int | None:

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dreambooth.config import Settings
+from dreambooth.config import Settings, Text
 
-__all__ = ["BaseModelSettings", "ModelForm", "PlannedModelSettings", "StrengthSettings", "WeightsChoice"]
+__all__ = ["BaseModelSettings", "LoraSettings", "ModelForm", "PlannedModelSettings", "StrengthSettings", "WeightsChoice"]
 
 WeightsChoice = Literal["auto", "ema", "raw"]
 ModelForm = Literal["single-file", "diffusers"]
@@ -46,6 +46,13 @@ class StrengthSettings(Settings):
         if self.strength == 1 and self.base is not None:
             raise ValueError("base would have no effect with strength 1; omit it or give another strength")
         return self
+
+
+class LoraSettings(Settings):
+    """LoRA files to apply."""
+
+    lora: tuple[Text, ...] = ()
+    """LoRA files to apply to the model, each FILE or FILE:STRENGTH (1 is as trained), or run folders that trained one."""
 
 
 class PlannedModelSettings(BaseModelSettings):

@@ -16,6 +16,7 @@ from dreambooth import __version__
 from dreambooth.diffusion.prediction import Prediction
 from dreambooth.errors import ModelFileError
 from dreambooth.families.clip_tokenizer import TOKENIZER_FOLDER
+from dreambooth.families.family import Family
 from dreambooth.families.mapped_pages import MappedPages
 from dreambooth.families.shapes import StateDict
 from dreambooth.files import atomic_directory, write_json
@@ -25,7 +26,7 @@ from dreambooth.weights.key_map import restore_names
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.torch_archive import write_torch_archive
 
-__all__ = ["SINGLE_FILE_SUFFIXES", "WholeModel", "check_range", "write_diffusers_folder", "write_single_file"]
+__all__ = ["SINGLE_FILE_SUFFIXES", "WholeModel", "check_range", "model_specification", "write_diffusers_folder", "write_single_file"]
 
 SINGLE_FILE_SUFFIXES = (".safetensors", ".ckpt")
 
@@ -73,7 +74,7 @@ def write_single_file(path: Path, weights: ModelWeights, *, dtype: torch.dtype |
     buffers = {name: buffer for name, buffer in weights.family.file_buffers().items() if name not in tensors}
     release = MappedPages().release
     if path.suffix == ".safetensors":
-        specified = {**_model_specification(weights, path.stem), **metadata, CONTENT_HASH: ""}
+        specified = {**model_specification(weights.family, path.stem), **metadata, CONTENT_HASH: ""}
         write_tensors(
             path,
             {**buffers, **tensors},
@@ -136,16 +137,16 @@ def _original_weights(weights: ModelWeights) -> dict[str, Tensor]:
     return {name: tensor for key, part in parts for name, tensor in restore_names(weights.parts[key], part.keys).items()}
 
 
-def _model_specification(weights: ModelWeights, title: str) -> dict[str, str]:
+def model_specification(family: Family, title: str) -> dict[str, str]:
     """Metadata by which other programs recognize a model (Stability AI's ModelSpec 1.0.0)."""
-    side = str(weights.family.resolution)
+    side = str(family.resolution)
     return {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": weights.family.architecture,
+        "modelspec.architecture": family.architecture,
         "modelspec.implementation": "https://github.com/CompVis/stable-diffusion",
         "modelspec.title": title,
         "modelspec.resolution": f"{side}x{side}",
-        "modelspec.prediction_type": _PREDICTIONS[weights.family.prediction],
+        "modelspec.prediction_type": _PREDICTIONS[family.prediction],
         "modelspec.date": datetime.now(UTC).date().isoformat(),
         "dreambooth.version": __version__,
         "torch.version": str(torch.__version__),

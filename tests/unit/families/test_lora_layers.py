@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dreambooth.families.family import LoraTargets
 from dreambooth.families.sd1 import StableDiffusion1
+from tests.conftest import GOLDEN
 
 
 @pytest.mark.parametrize(
@@ -23,6 +26,14 @@ def test_targets_are_those_of_other_programs(
     layers, blueprint = full.lora_targets(part, targets), full.parts[part].blueprint
     assert len(layers) == num_layers
     assert sum(sum(blueprint[f"{name}.weight"][:2]) for name in layers) == parameters_per_rank
+
+
+def test_the_targets_with_convolutions_are_those_of_kohyas_programs(full: StableDiffusion1) -> None:
+    recorded = (GOLDEN / "kohya_layer_names.txt").read_text(encoding="utf-8").splitlines()
+    unet = {name for name in recorded if name.startswith("lora_unet_")}
+    recorded_of = replace(full, unet=replace(full.unet, widths=(64, 64, 128, 128)))
+    assert {f"lora_unet_{name.replace('.', '_')}" for name in recorded_of.lora_targets("unet", "all")} == unet
+    assert full.lora_targets("text_encoder", "all") == full.lora_targets("text_encoder", "transformer")
 
 
 def test_targets_of_attention_are_targets_of_its_block(full: StableDiffusion1) -> None:
