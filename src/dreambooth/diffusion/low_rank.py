@@ -1,8 +1,9 @@
 """Small changes of a weight matrix: the products that LoRA and related methods train instead of the matrix itself.
 
-LoRA (Hu et al., arXiv 2106.09685) adds (alpha / rank) B A to a weight W; DoRA (Liu et al., arXiv 2402.09353) also trains the norm
-of each output row. A convolution's weight counts as a matrix whose columns are the inputs of all its positions. LoHa and LoKr
-(Hyeon-Woo et al., arXiv 2108.06098; Yeh et al., arXiv 2309.14859) build the difference from elementwise and Kronecker products.
+LoRA (Hu et al., arXiv 2106.09685) adds (alpha / rank) B A to a weight W; DoRA (Liu et al., arXiv 2402.09353) also trains
+the norm of each output row. A convolution's weight counts as a matrix whose columns are the inputs of all its positions. LoHa
+(Hyeon-Woo et al., arXiv 2108.06098) and LoKr (Yeh et al., arXiv 2309.14859) build the difference from elementwise and Kronecker
+products.
 
 Everything is computed in float32. Shapes: O outputs, I inputs, K positions of a convolution's kernel, R the rank.
 """

@@ -38,8 +38,9 @@ class InspectResult:
 
 
 def inspect_model(settings: InspectSettings, display: Display) -> InspectResult:
-    """Show the contents of a model or of a LoRA, and how the tokenizer splits words. Raises ModelFileError when it is not a model, or SettingsError for
-    options of a model that have no effect for a LoRA.
+    """Show the contents of a model or of a LoRA, and how the tokenizer splits words.
+
+    Raises ModelFileError when it is neither, and SettingsError for options of a model that have no effect for a LoRA.
     """
     report, lora = None, None
     if settings.model is not None and (lora := _described_lora(settings)) is not None:
@@ -57,10 +58,11 @@ def inspect_model(settings: InspectSettings, display: Display) -> InspectResult:
 
 def _described_lora(settings: InspectSettings) -> LoraDescription | None:
     from dreambooth.weights.lora_describe import describe_lora  # loads torch, as above
-    from dreambooth.weights.lora_file import read_lora_file
+    from dreambooth.weights.lora_file import is_lora_file, read_lora_file
     from dreambooth.weights.read import adapter_at
 
-    path = adapter_at(Path(str(settings.model)).expanduser())
+    named = Path(str(settings.model)).expanduser()
+    path = named if is_lora_file(named) else adapter_at(named)
     if path is None:
         return None
     if useless := settings.is_changed("weights", "config", "vae"):

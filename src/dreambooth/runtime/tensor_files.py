@@ -61,8 +61,8 @@ def write_tensors(
 
     Tensors may be on any device and have any memory layout; those named in `unchanged` keep their dtype. `after` is called
     with each tensor once it is written, for example to release its memory. The header is padded with spaces to align the
-    data to 8 bytes. If the metadata have the key `CONTENT_HASH` or `KOHYA_HASH`, the hash is filled in, whatever its value. Raises
-    ModelFileError as `converted` does.
+    data to 8 bytes. If the metadata have the key `CONTENT_HASH` or `KOHYA_HASH`, the hash is filled in, whatever its value.
+    Raises ModelFileError as `converted` does.
     """
 
     def stored(name: str, tensor: Tensor) -> torch.dtype:

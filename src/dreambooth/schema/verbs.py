@@ -15,7 +15,14 @@ from dreambooth.sampling.settings import SampleSettings
 from dreambooth.toybox.settings import PhotosSettings, SheetSettings
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.training.settings import LoopSettings, OptimizerSettings, OutputSettings, StorageDtype
-from dreambooth.weights.settings import BaseModelSettings, LoraSettings, ModelForm, PlannedModelSettings, StrengthSettings, WeightsChoice
+from dreambooth.weights.settings import (
+    BaseModelSettings,
+    LoraSettings,
+    ModelForm,
+    PlannedModelSettings,
+    StrengthSettings,
+    WeightsChoice,
+)
 
 __all__ = [
     "BenchmarkSettings",

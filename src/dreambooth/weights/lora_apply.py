@@ -152,5 +152,3 @@ def _not_for_model(file: LoraFile, family: Family, problems: Sequence[str]) -> M
         listed.append(f"... and {counted(len(problems) - _NAMED, 'more layer')}")
     hint = f"The LoRA is for another model than this {family.title}. What it is for: dreambooth inspect {quoted(file.path)}"
     return ModelFileError(listed, hint=hint)
-
-

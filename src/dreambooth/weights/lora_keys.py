@@ -38,8 +38,9 @@ class LayerName:
 def layer_names(family: Family) -> Mapping[str, LayerName]:
     """Maps every name that a layer of the denoiser or a text encoder may have in a LoRA file to the layer."""
     found: dict[str, LayerName] = {}
-    for form in ("kohya", "peft"):
-        for layer, names in _spellings(family, form):  # type: ignore[arg-type]
+    forms: tuple[LoraForm, ...] = ("kohya", "peft")
+    for form in forms:
+        for layer, names in _spellings(family, form):
             for name in names:
                 assert found.get(name, layer) == layer, f"{name} is a name of {found[name]} and of {layer}"
                 found[name] = layer

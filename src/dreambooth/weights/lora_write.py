@@ -1,7 +1,7 @@
 """Writing LoRA files in the two forms that other programs read.
 
-kohya's form is read by stable-diffusion-webui, Forge, ComfyUI, InvokeAI and diffusers; it carries alpha beside each layer. PEFT's
-form is what diffusers writes; alpha is in the file's metadata, under the key that diffusers reads.
+kohya's form is read by stable-diffusion-webui, Forge, ComfyUI, InvokeAI and diffusers; it carries alpha beside each layer.
+PEFT's form is what diffusers writes; alpha is in the file's metadata, under the key that diffusers reads.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dreambooth.display import counted
+from dreambooth.display import counted, quoted
 from dreambooth.errors import ModelFileError
 from dreambooth.families.recognition import FOLDER_STEMS, SUPPORTED
 from dreambooth.weights.folder_configuration import read_json
@@ -77,7 +77,8 @@ def _is_archive(folder: Path) -> bool:
 def _refuse_lora(folder: Path) -> None:
     if found := [name for name in _LORA_FILES if (folder / name).is_file()]:
         raise ModelFileError(
-            f"{folder}: this is a LoRA: small changes to a model, not a model (it has {found[0]})", hint=SUPPORTED
+            f"{folder}: this is a LoRA: small changes to a model, not a model (it has {found[0]})",
+            hint=f"{SUPPORTED} With one of these, generate --lora {quoted(folder)} applies the LoRA.",
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from dreambooth.config import read_yaml
 from dreambooth.display import quoted
 from dreambooth.errors import ModelFileError
+from dreambooth.families.recognition import SUPPORTED
 from dreambooth.toybox.files import EMBEDDED_MODEL, EMBEDDED_MODEL_FILE
 from dreambooth.weights.diffusers_folder import is_diffusers_folder, read_diffusers_folder
 from dreambooth.weights.key_map import MappedPart
@@ -107,7 +108,7 @@ def _read_folder(folder: Path, weights: WeightsChoice, vae: MappedPart | None) -
 def adapter_at(path: Path) -> Path | None:
     """The LoRA file that a path means: the file itself, or the last one of a run folder."""
     file = path / _RUN_MODELS[0] if path.is_dir() and (path / "config.yaml").is_file() else path
-    return file if is_lora_file(file) else None
+    return file if file.is_file() and is_lora_file(file) else None
 
 
 def _read_with_adapter(adapter: Path, path: Path, *, weights: WeightsChoice, vae: Path | None) -> ModelWeights:
@@ -119,7 +120,7 @@ def _read_with_adapter(adapter: Path, path: Path, *, weights: WeightsChoice, vae
     if run is None:
         raise ModelFileError(
             f"{path}: this is a LoRA: small changes to a model, not a model",
-            hint=f"Give the model that it is for: dreambooth generate --model MODEL --lora {quoted(path)} ...",
+            hint=f"{SUPPORTED} With one of these, generate --lora {quoted(path)} applies the LoRA.",
         )
     base = read_yaml(run / "config.yaml").get("base", {})
     try:

@@ -26,7 +26,14 @@ from dreambooth.weights.key_map import restore_names
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.torch_archive import write_torch_archive
 
-__all__ = ["SINGLE_FILE_SUFFIXES", "WholeModel", "check_range", "model_specification", "write_diffusers_folder", "write_single_file"]
+__all__ = [
+    "SINGLE_FILE_SUFFIXES",
+    "WholeModel",
+    "check_range",
+    "model_specification",
+    "write_diffusers_folder",
+    "write_single_file",
+]
 
 SINGLE_FILE_SUFFIXES = (".safetensors", ".ckpt")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,7 +114,10 @@ def test_a_written_file_changes_the_weights_as_its_changes_do(
 
 def test_two_files_are_applied_one_after_the_other_at_their_strengths(model: ModelWeights, tmp_path: Path) -> None:
     first, second = (random_changes(model, "attention", seed=seed) for seed in (1, 2))
-    files = [read_lora_file(_written(tmp_path, model, first, "kohya")), read_lora_file(_written(tmp_path, model, second, "peft"))]
+    files = [
+        read_lora_file(_written(tmp_path, model, first, "kohya")),
+        read_lora_file(_written(tmp_path, model, second, "peft")),
+    ]
     found = with_loras(model, [ScaledLora(files[0], 0.5), ScaledLora(files[1], -1.0)]).parts["unet"][f"{LAYER.layer}.weight"]
     weight = model.parts["unet"][f"{LAYER.layer}.weight"]
     pairs = [changes["unet"][LAYER.layer].difference.of_shape(weight.shape) for changes in (first, second)]
@@ -226,13 +230,13 @@ def test_hadamard_and_kronecker_products_whole_differences_and_norms_are_applied
 )
 def test_kinds_that_are_not_supported_are_refused_by_name(name: str, kind: str, tmp_path: Path) -> None:
     path = _saved(tmp_path / "a.safetensors", {name: torch.ones(2, 2), "lora_unet_y.lora_up.weight": torch.ones(2, 2)})
-    with pytest.raises(ModelFileError, match=f"this is .*{kind}.*not supported; it holds {name}"):
+    with pytest.raises(ModelFileError, match=rf"this is .*{kind}.*not supported; it holds {re.escape(name)}"):
         read_lora_file(path)
 
 
 def test_a_tensor_of_no_kind_is_refused_by_name(tmp_path: Path) -> None:
     path = _saved(tmp_path / "a.safetensors", {f"{FLAT}.lora_sideways": torch.ones(2), f"{FLAT}.lora_up.weight": torch.ones(2)})
-    with pytest.raises(ModelFileError, match="belong to no known kind of LoRA: .*lora_sideways"):
+    with pytest.raises(ModelFileError, match=r"belong to no known kind of LoRA: .*lora_sideways"):
         read_lora_file(path)
 
 
@@ -274,7 +278,7 @@ def test_changes_of_other_sizes_are_refused(model: ModelWeights, tmp_path: Path)
 
 def test_half_a_layer_is_refused(model: ModelWeights, tmp_path: Path) -> None:
     path = _saved(tmp_path / "a.safetensors", {f"{FLAT}.lora_down.weight": torch.ones(2, 32)})
-    with pytest.raises(ModelFileError, match=f"{FLAT} has no up"):
+    with pytest.raises(ModelFileError, match="attn1_to_q has no up"):
         with_loras(model, [ScaledLora(read_lora_file(path))])
 
 

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 @pytest.fixture(scope="module")
 def loader() -> Iterator[Any]:
-    """diffusers' loader; it needs peft, which prints while it is imported."""
+    """The loader of diffusers; it needs peft, which prints while it is imported."""
     logging.disable(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
