@@ -1,6 +1,7 @@
 """`python -m experiments.keeping`: the numbers of docs/explanation/prior.md, made by typed commands; resumes if stopped.
 
-Each variant is the toybox preset with a few flags more. A variant's numbers for a subject are kept in OUTPUT/numbers.
+`variants`: the toybox preset with a few flags more, for each subject. `rows`: subjects learned one after the other. What was
+measured is kept in OUTPUT/numbers.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dreambooth.cli.terminal import ENVIRONMENT
 from dreambooth.errors import DreamboothError
-from experiments.keeping.table import table
 from experiments.keeping.variants import VARIANTS
 
 __all__ = ["main"]
@@ -22,32 +24,44 @@ __all__ = ["main"]
 SUBJECTS = ("marked-ball", "belted-vase", "banded-container", "zigzag-mug", "crossed-teapot")
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is missing, print the table; 0 when it is done, 2 when it cannot be."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     parser = argparse.ArgumentParser(prog="python -m experiments.keeping", description=__doc__)
+    parser.add_argument("what", choices=("variants", "rows"))
     parser.add_argument("--output", type=Path, default=Path("runs/keeping"))
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--subjects", nargs="+", default=list(SUBJECTS))
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     try:
-        found = {
-            (variant, name): _numbers(asked.output, variant, name) for name in asked.subjects for variant in asked.variants
-        }
+        sys.stdout.write(_rows(asked.output) if asked.what == "rows" else _variants(asked))
     except DreamboothError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    sys.stdout.write(table(found))
     return 0
 
 
-def _numbers(output: Path, variant: str, name: str) -> dict[str, Any]:
-    file = output / "numbers" / f"{variant}-{name}.json"
-    if not file.is_file():
-        from experiments.keeping.measure import measure
+def _variants(asked: argparse.Namespace) -> str:
+    from experiments.keeping.measure import SCALE, measure  # imports torch
+    from experiments.keeping.table import table
 
-        found = measure(output, variant, name)
+    pairs = [(variant, name) for name in asked.subjects for variant in asked.variants]
+    return table({pair: _kept(asked.output, "-".join(pair), partial(measure, asked.output, *pair, SCALE)) for pair in pairs})
+
+
+def _rows(output: Path) -> str:
+    from experiments.keeping.measure import SCALE
+    from experiments.keeping.rows import ROWS, measure_row, row_table
+
+    return row_table([_kept(output, "+".join(row), partial(measure_row, output, row, SCALE)) for row in ROWS])
+
+
+def _kept(output: Path, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The numbers in a file of OUTPUT/numbers, measured if there is none."""
+    file = output / "numbers" / f"{name}.json"
+    if not file.is_file():
+        found = measure()
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(found, indent=1), encoding="utf-8")
     numbers: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

@@ -12,18 +12,19 @@ from experiments.results.looking import judges_in, number, photo_pixels
 from experiments.results.runs import TOKENS, Place, Scale, train_at
 from experiments.results.subject import show, values_of
 
-__all__ = ["measure"]
+__all__ = ["SCALE", "measure"]
 
-_SCALE = Scale(sampling_steps=25)
+SCALE = Scale(sampling_steps=25)
+"""The amount of work behind the published numbers."""
 
 
-def measure(output: Path, variant: str, name: str) -> dict[str, Any]:
+def measure(output: Path, variant: str, name: str, scale: Scale) -> dict[str, Any]:
     """Every measure of one variant on one subject, as a mean over pictures with its interval."""
     place, word = Place(output), subject_look(name).class_word
     run = output / "runs" / variant / name
-    train_at(place, _SCALE, name, run, *VARIANTS[variant], "--steps", _SCALE.steps)
+    train_at(place, scale, name, run, *VARIANTS[variant], "--steps", scale.steps)
     encoders, photos_NCHW = judges_in(output / "features"), photo_pixels(place.photos(name))
-    base = show(place, _SCALE, EMBEDDED_MODEL, word, "")
-    shown = show(place, _SCALE, str(run), word, TOKENS[0])
+    base = show(place, scale, EMBEDDED_MODEL, word, "")
+    shown = show(place, scale, str(run), word, TOKENS[0])
     values = values_of(encoders, shown, base, photos_NCHW, word)
     return {measure: number(values_PS, measure) for measure, values_PS in values.items()}

@@ -23,4 +23,9 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "photos-varied-1e-4": (*_PHOTOS, *_VARIED, "--learning-rate", "1e-4"),
     "both-varied-w2": (*_BOTH, *_VARIED, "--prior-weight", "2"),
     "photos-varied-w2": (*_PHOTOS, *_VARIED, "--prior-weight", "2"),
+    "photos-varied-w10": (*_PHOTOS, *_VARIED, "--prior-weight", "10"),
+    "both-varied-w10": (*_BOTH, *_VARIED, "--prior-weight", "10"),
+    "images-varied-w10": (*_PREDICTION, *_VARIED, "--prior-weight", "10"),
+    "both-varied-w30": (*_BOTH, *_VARIED, "--prior-weight", "30"),
+    "both-varied-w10-unet": (*_BOTH, *_VARIED, "--prior-weight", "10", "--no-train-text-encoder"),
 }

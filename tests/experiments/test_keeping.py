@@ -1,0 +1,96 @@
+"""`experiments.keeping`: variants are valid commands, a row continues with the model before, tables say what was kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dreambooth.cli.flags import read_arguments
+from dreambooth.cli.layers import settings_from
+from dreambooth.cli.verbs import VERBS
+from dreambooth.runs.folder import RunFolder
+from experiments.keeping import rows
+from experiments.keeping.__main__ import main
+from experiments.keeping.table import table
+from experiments.keeping.variants import VARIANTS
+from experiments.results import runs
+from experiments.results.runs import Place, Scale
+
+VALUES = {
+    "DINO": 0.5,
+    "PRES": 0.25,
+    "drift": 0.125,
+    "DIV": 4.0,
+    "DINO in places": 0.5,
+    "place by the judge": 1.0,
+    "colour by the judge": 0,
+}
+
+
+def numbers(**other: float) -> dict[str, dict[str, float]]:
+    return {name: {"value": value, "low": value, "high": value} for name, value in {**VALUES, **other}.items()}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_is_a_command(variant: str) -> None:
+    verb = VERBS["train"]
+    given = ["--preset", "toybox", "--photos", "photos", "--class-word", "mug", *VARIANTS[variant]]
+    record = verb.record()
+    assert settings_from(verb, record, read_arguments(verb, record, given)).loop.steps == 400
+
+
+def test_a_table_has_means_over_subjects() -> None:
+    text = table({("noise", "a"): numbers(), ("noise", "b"): numbers(DINO=1.0), ("none", "a"): numbers(DIV=3.0)})
+    header, _, noise, none = text.splitlines()
+    assert header.startswith("| variant | DINO | PRES | drift | DIV |")
+    assert noise.startswith("| noise | 0.75 [0.50, 1.00] | 0.25 [0.25, 0.25] |")
+    assert "| 3.00 |" in none
+
+
+def test_a_row_begins_each_subject_with_the_model_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed: list[list[str]] = []
+
+    def run(arguments: list[str]) -> int:
+        typed.append(arguments)
+        folder = RunFolder(Path(arguments[arguments.index("--output") + 1]))
+        folder.path.mkdir(parents=True)
+        folder.final_model.touch()
+        return 0
+
+    monkeypatch.setattr(runs, "main", run)
+    place = Place(tmp_path)
+    last = rows._learn(place, Scale(steps=4), ("marked-ball", "belted-vase", "crossed-teapot"))
+    assert [Path(one[one.index("--output") + 1]) for one in typed] == [
+        tmp_path / "runs" / "noise" / "marked-ball",
+        tmp_path / "runs" / "rows" / "marked-ball+belted-vase",
+        last,
+    ]
+    assert "--model" not in typed[0] and "--token" not in typed[0]
+    bases = [Path(one[one.index("--model") + 1]).name for one in typed[1:]]
+    assert bases == ["marked-ball", "marked-ball+belted-vase"]
+    assert [one[one.index("--token") + 1] for one in typed[1:]] == ["zwx", "mwf"]
+    assert not any("--no-replay" in one for one in typed)
+    rows._learn(place, Scale(steps=4), ("marked-ball", "belted-vase"))
+    assert len(typed) == 3, "nothing is trained twice"
+
+
+def test_a_row_table_says_what_is_left_of_each_subject() -> None:
+    ball, vase = ({"value": value, "low": value, "high": value} for value in (0.8, 0.6))
+    later = {"value": 0.6, "low": 0.5, "high": 0.7}
+    stages = [
+        {"DINO": {"ball": ball}, "confusion": [[1.0]]},
+        {"DINO": {"ball": later, "vase": vase}, "confusion": [[0.75, 0.25], [0.0, 1.0]]},
+    ]
+    _, _, first, second = rows.row_table([{"subjects": ["ball", "vase"], "stages": stages}]).splitlines()
+    assert first == "| ball, vase | ball | 0.80 [0.80, 0.80] | 0.60 [0.50, 0.70] | 75% | 25% |"
+    assert second == "| ball, vase | vase | 0.60 [0.60, 0.60] | 0.60 [0.60, 0.60] | 100% | 0% |"
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "numbers").mkdir()
+    (tmp_path / "numbers" / "none-zigzag-mug.json").write_text(json.dumps(numbers()))
+    asked = ["variants", "--output", str(tmp_path), "--variants", "none", "--subjects", "zigzag-mug"]
+    assert main(asked) == 0
+    assert "| none | 0.50 |" in capsys.readouterr().out
