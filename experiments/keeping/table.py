@@ -9,13 +9,20 @@ from experiments.results.looking import over_subjects
 
 __all__ = ["table"]
 
-_COLUMNS = ("DINO", "PRES", "drift", "DIV", "DINO in places", "place by the judge", "colour by the judge")
+_COLUMNS = {
+    **{name: name for name in ("DINO", "PRES", "drift", "DIV", "DINO in places")},
+    "place by the judge": "places",
+    "unseen place": "unseen places",
+    "colour by the judge": "colors",
+    "unseen color": "unseen colors",
+}
+"""Measures and their titles."""
 
 
 def table(numbers: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
     """`numbers` maps (variant, subject) to the numbers of each measure; one row for each variant."""
     variants = dict.fromkeys(variant for variant, _ in numbers)
-    lines = [f"| variant | {' | '.join(_COLUMNS)} |", f"|---|{'---|' * len(_COLUMNS)}"]
+    lines = [f"| variant | {' | '.join(_COLUMNS.values())} |", f"|---|{'---|' * len(_COLUMNS)}"]
     for variant in variants:
         ones = [found for (other, _), found in numbers.items() if other == variant]
         cells = [_cell(over_subjects([one[name] for one in ones], f"{variant} {name}")) for name in _COLUMNS]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["VARIANTS"]
+__all__ = ["DIFFUSERS", "VARIANTS"]
+
+DIFFUSERS = "diffusers"
+"""The variant that our training has no part in."""
 
 _PREDICTION = ("--prior-target", "prediction")
 _VARIED = ("--prior-prompts", "varied")
@@ -10,6 +13,7 @@ _PHOTOS = (*_PREDICTION, "--prior-examples", "photos")
 _BOTH = (*_PREDICTION, "--prior-examples", "both")
 
 VARIANTS: dict[str, tuple[str, ...]] = {
+    DIFFUSERS: (),
     "noise": (),
     "none": ("--prior-weight", "0"),
     "prediction": _PREDICTION,

@@ -13,8 +13,9 @@ from dreambooth.cli.verbs import VERBS
 from dreambooth.runs.folder import RunFolder
 from experiments.keeping import rows
 from experiments.keeping.__main__ import main
+from experiments.keeping.measure import measure
 from experiments.keeping.table import table
-from experiments.keeping.variants import VARIANTS
+from experiments.keeping.variants import DIFFUSERS, VARIANTS
 from experiments.results import runs
 from experiments.results.runs import Place, Scale
 
@@ -26,6 +27,8 @@ VALUES = {
     "DINO in places": 0.5,
     "place by the judge": 1.0,
     "colour by the judge": 0,
+    "unseen place": 1.0,
+    "unseen color": 0.0,
 }
 
 
@@ -47,6 +50,15 @@ def test_a_table_has_means_over_subjects() -> None:
     assert header.startswith("| variant | DINO | PRES | drift | DIV |")
     assert noise.startswith("| noise | 0.75 [0.50, 1.00] | 0.25 [0.25, 0.25] |")
     assert "| 3.00 |" in none
+
+
+@pytest.mark.slow
+def test_the_loop_of_diffusers_is_measured_as_the_variants_are(tmp_path: Path) -> None:
+    scale = Scale(steps=2, sampling_steps=2, num_prior_images=2, prior_sampling_steps=2, num_class_images=2, num_images=2)
+    found = measure(tmp_path, DIFFUSERS, "belted-vase", scale)
+    assert 0 < found["drift"]["value"] < 1, "it was trained"
+    assert found.keys() >= numbers().keys()
+    assert 0 <= found["unseen place"]["value"] <= 1
 
 
 def test_a_row_begins_each_subject_with_the_model_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
