@@ -149,6 +149,7 @@ class PriorSettings(Settings):
     replaces = {
         "prior_images": ("prior_latents", *_MAKING),
         "prior_prompts": ("class_prompt",),
+        "class_prompt": ("prior_prompts",),
         "prior_examples": ("prior_target",),
     }
     silences = {

@@ -30,7 +30,7 @@ def _problems(line: str) -> list[str]:
         (f"train {REQUIRED} --model c --model d", ["--model was given more than once"]),
         (f"train --steps 3 --steps 4 {REQUIRED}", ["--steps was given more than once"]),
         ("generate --model a --prompt b --steps 3 --sampling-steps 4", ["--sampling-steps was given more than once"]),
-        (f"train {REQUIRED} --preset toybox --preset faces", ["--preset was given more than once"]),
+        (f"train {REQUIRED} --preset toybox --preset face", ["--preset was given more than once"]),
         (f"train {REQUIRED} --tensorboard --no-tensorboard", ["--no-tensorboard was given more than once"]),
         (f"train {REQUIRED} --steps", ["--steps needs a value; if the value starts with a dash, write --steps=VALUE"]),
         (f"train {REQUIRED} --crop --steps 3", ["--crop needs a value: center, random, squash"]),

@@ -57,7 +57,7 @@ def test_values_stay_text(line: str, values: dict[str, Any]) -> None:
 
 def test_where_settings_come_from_is_no_setting() -> None:
     assert _read("train --resume runs/rex --steps 9") == Given({"loop.steps": "9"}, {"resume": "runs/rex"})
-    assert _read("train --preset faces") == Given({}, {"preset": "faces"})
+    assert _read("train --preset face") == Given({}, {"preset": "face"})
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_help_shows_defaults_choices_and_sections(capsys: pytest.CaptureFixture[
         "[required]",
         "--no-train-text-encoder",
         "─ Subject to learn ─",
-        "a built-in preset (faces, original, toybox)",
+        "a built-in preset (face, object, original, pet, style, toybox)",
     ):
         assert piece in text
     assert "None" not in text

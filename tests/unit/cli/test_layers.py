@@ -113,8 +113,8 @@ def test_rules_between_settings_are_told() -> None:
 
 
 def test_an_unknown_preset_is_told_with_the_known_ones() -> None:
-    assert _problems("train --preset face") == [
-        "--preset is 'face': expected faces, original, toybox or a YAML file; did you mean 'faces'?"
+    assert _problems("train --preset faces") == [
+        "--preset is 'faces': expected face, object, original, pet, style, toybox or a YAML file; did you mean 'face'?"
     ]
     assert _problems("train --preset nowhere.yaml") == ["nowhere.yaml: no such settings file"]
 
@@ -150,7 +150,7 @@ def test_wrong_changes_to_a_run_are_refused_by_their_flags(tmp_path: Path) -> No
         "--steps 5": [
             "warmup_steps is 10 and steps is 5: warmup must end before the run does; lower warmup_steps or raise steps"
         ],
-        "--preset faces": ["--resume uses the run's own settings, so --preset would have no effect; use only one of them"],
+        "--preset face": ["--resume uses the run's own settings, so --preset would have no effect; use only one of them"],
     }.items():
         with pytest.raises(SettingsError) as caught:
             _changes(f"--resume {run} {line}")
@@ -175,4 +175,9 @@ def test_every_shipped_preset_opens_with_a_command_that_works(name: str) -> None
 
 
 def test_the_shipped_presets_are_these() -> None:
-    assert preset_names() == ["faces", "original", "toybox"]
+    assert preset_names() == ["face", "object", "original", "pet", "style", "toybox"]
+
+
+def test_a_typed_class_prompt_takes_the_place_of_a_presets_list() -> None:
+    prior = _settings("train --preset pet --model m --photos p --class-word dog --class-prompt 'a dog'").prior
+    assert (prior.class_prompt, prior.prior_prompts, prior.prior_examples) == ("a dog", None, "both")

@@ -62,7 +62,7 @@ def test_a_verb_runs_its_recipe_with_its_settings(recipe: Recipe) -> None:
 
 
 def test_train_starts_a_run(recipe: Recipe) -> None:
-    assert main(["train", "--model", "a", "--photos", "b", "--class-word", "dog", "--preset", "faces"]) == 0
+    assert main(["train", "--model", "a", "--photos", "b", "--class-word", "dog", "--preset", "face"]) == 0
     ((settings, _),) = recipe.calls
     assert isinstance(settings, TrainSettings)
     assert settings.views.flip_probability == 0

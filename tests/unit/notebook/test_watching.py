@@ -46,13 +46,13 @@ def test_files_where_the_notebook_does_not_look_are_refused(run: RunFolder) -> N
 
 
 def test_a_folder_without_a_run_begins_one(run: RunFolder) -> None:
-    line = training_command(run, {"preset": "faces", "class_word": "man"})
-    assert line[3:] == ["train", "--preset=faces", "--class-word=man", f"--output={run.path}"]
+    line = training_command(run, {"preset": "face", "class_word": "man"})
+    assert line[3:] == ["train", "--preset=face", "--class-word=man", f"--output={run.path}"]
 
 
 def test_a_folder_with_a_run_goes_on_and_gives_the_settings_again(run: RunFolder) -> None:
     _begin(run, steps=8, done=3, has_model=False)
-    line = training_command(run, {"preset": "faces", "class_word": "man", "steps": 9})
+    line = training_command(run, {"preset": "face", "class_word": "man", "steps": 9})
     assert line[3:] == ["train", f"--resume={run.path}", "--class-word=man", "--steps=9"]
 
 

@@ -350,8 +350,8 @@ def test_quick_is_shorter_where_nothing_else_is_asked(world: World) -> None:
 def test_mistakes_are_told_before_anything_is_written(world: World, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="model is missing"):
         run(world, dataset=str(dataset(tmp_path / "data")), subjects=["dog6"])
-    with pytest.raises(SettingsError, match=r"preset is 'face'.*did you mean 'faces'"):
-        run(world, preset="face")
+    with pytest.raises(SettingsError, match=r"preset is 'faces'.*did you mean 'face'"):
+        run(world, preset="faces")
     with pytest.raises(SettingsError, match="no subject is called 'mug'"):
         run(world, subjects=["mug"])
     assert not world.output.exists()
