@@ -25,7 +25,10 @@ SUBJECTS = ("marked-ball", "belted-vase", "banded-container", "zigzag-mug", "cro
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what is missing, print the table; 0 when it is done, 2 when it cannot be."""
+    """Measure what is missing, print the table; 0 when it is done, 2 when it cannot be.
+
+    Of variants, it also writes a figure, OUTPUT/frontier.svg.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     parser = argparse.ArgumentParser(prog="python -m experiments.keeping", description=__doc__)
@@ -43,11 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _variants(asked: argparse.Namespace) -> str:
-    from experiments.keeping.measure import SCALE, measure  # imports torch
+    from experiments.keeping.frontier import frontier  # these import torch
+    from experiments.keeping.measure import SCALE, measure
     from experiments.keeping.table import table
 
     pairs = [(variant, name) for name in asked.subjects for variant in asked.variants]
-    return table({pair: _kept(asked.output, "-".join(pair), partial(measure, asked.output, *pair, SCALE)) for pair in pairs})
+    found = {pair: _kept(asked.output, "-".join(pair), partial(measure, asked.output, *pair, SCALE)) for pair in pairs}
+    (asked.output / "frontier.svg").write_text(frontier(found), encoding="utf-8")
+    return table(found)
 
 
 def _rows(output: Path) -> str:

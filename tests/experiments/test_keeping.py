@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -13,6 +14,7 @@ from dreambooth.cli.verbs import VERBS
 from dreambooth.runs.folder import RunFolder
 from experiments.keeping import rows
 from experiments.keeping.__main__ import main
+from experiments.keeping.frontier import frontier
 from experiments.keeping.measure import measure
 from experiments.keeping.table import table
 from experiments.keeping.variants import DIFFUSERS, VARIANTS
@@ -106,3 +108,11 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path, capsys: pytest.
     asked = ["variants", "--output", str(tmp_path), "--variants", "none", "--subjects", "zigzag-mug"]
     assert main(asked) == 0
     assert "| none | 0.50 |" in capsys.readouterr().out
+    assert "none" in (tmp_path / "frontier.svg").read_text(encoding="utf-8")
+
+
+def test_the_figure_places_each_variant_by_its_means() -> None:
+    drawn = ElementTree.fromstring(frontier({("a", "mug"): numbers(DINO=1.0, drift=0.0), ("b", "mug"): numbers(drift=1.0)}))
+    dots = [(float(one.attrib["cx"]), float(one.attrib["cy"])) for one in drawn.iter() if one.attrib.get("r") == "5"]
+    left, top, side = 50, 30, 300
+    assert dots == [(left, top), (left + side, top + side / 2), (720, top), (720, top + side / 2)]
