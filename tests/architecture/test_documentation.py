@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from dreambooth.estimate.choice import USABLE
 from experiments.settings_page import PAGE, settings_page
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +72,17 @@ def test_the_readme_installs_the_torch_of_the_constraints() -> None:
     for page, num in (("README.md", 3), ("docs/how-to/install.md", 1)):
         installed = re.findall(r"pip install .*?(torch==\S+) --index-url", (ROOT / page).read_text(encoding="utf-8"))
         assert installed == pinned * num
+
+
+def test_the_free_memory_of_the_readme_is_what_auto_needs() -> None:
+    """The first tenth of a GiB at which `auto` takes the preset: 10.7 GiB once stood for 12gb, which needs 10.73."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\d.]+) GiB \| .* \| `(\w+)` \| ([\d.]+) GiB \|$", text, re.MULTILINE)
+    assert [preset for _, preset, _ in rows] == ["fast", "12gb", "8gb", "6gb"]
+    assert [free for free, _, _ in rows] == [f"{math.ceil(10 * float(peak) / USABLE) / 10:.1f}" for _, _, peak in rows]
+    rented = (DOCS / "how-to" / "rented-gpu.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| ([\d.]+) \| .* \| `(\w+)` \|$", rented, re.MULTILINE)
+    assert table == [(free, preset) for free, preset, _ in rows]
 
 
 def test_the_readme_stays_short() -> None:
