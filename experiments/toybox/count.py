@@ -25,7 +25,7 @@ from dreambooth.toybox.files import JUDGE_FILE
 from dreambooth.toybox.judge import ATTRIBUTES, SIDE, Judge, load_judge, truth
 from dreambooth.toybox.render import render
 from dreambooth.toybox.world import CLASSES, COLOURS, PLACES, random_scene
-from dreambooth.weights.read import read_model
+from dreambooth.weights.read import read_base
 from experiments.toybox.judging import accuracies
 from experiments.toybox.settings import CountSettings
 
@@ -91,7 +91,7 @@ def count(settings: CountSettings, display: Display) -> dict[str, float]:
     Raises SettingsError when the model's image size is not the judge's.
     """
     device, judge = choose_device(settings.device), load_judge(settings.judge or JUDGE_FILE)
-    base = read_model(settings.base.model, config=settings.base.config, weights=settings.base.weights)
+    base = read_base(settings.base)
     if (side := base.family.resolution) != SIDE:
         raise SettingsError(f"{settings.base.model}: makes images of {side} pixels, but the judge expects {SIDE} pixels")
     _check_is_folder(settings.output)

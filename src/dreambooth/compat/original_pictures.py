@@ -16,7 +16,7 @@ from dreambooth.pictures.maker import made_pictures
 from dreambooth.runtime.device import choose_device
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.sampling.records import Picture
-from dreambooth.weights.read import read_model
+from dreambooth.weights.read import read_base
 
 __all__ = ["WrittenPictures", "make_original_pictures"]
 
@@ -39,7 +39,9 @@ def make_original_pictures(asked: OriginalPictures, prompts: Sequence[str], disp
     output, prompts_file = asked.sample.output, asked.sample.prompts_file
     files = PictureFiles(output, is_numbered=not asked.skip_save)
     with Interrupts(lambda: f"Stopped. The images made so far are in {output}."):
-        base = read_model(asked.base.model, config=asked.base.config, weights=asked.base.weights)
+        base = read_base(asked.base)
+        if not base.report.is_prediction_usual:
+            display.say(base.report.prediction)
         for warning in base.report.all_warnings:
             display.warn(warning)
         _check_latents(asked, base.family)

@@ -17,7 +17,7 @@ from dreambooth.runs.model_names import JoePennaNames
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.training.checkpoints import find_checkpoints
 from dreambooth.weights.original_config import contradictions
-from dreambooth.weights.read import read_model
+from dreambooth.weights.read import read_base, read_model
 
 __all__ = ["go_on", "train_job"]
 
@@ -41,7 +41,7 @@ def train_job(job: Job, display: Display) -> None:
 
 def _check_structure(structure: Mapping[str, Key], settings: TrainSettings) -> None:
     try:
-        family = read_model(settings.base.model, weights=settings.base.weights).family
+        family = read_base(settings.base).family
     except DreamboothError:
         return  # training reports this together with all other problems
     mismatches = contradictions({name: key.value for name, key in structure.items()}, family)

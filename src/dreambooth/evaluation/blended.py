@@ -9,7 +9,7 @@ from dreambooth.evaluation.remembered_run import read_remembered_run
 from dreambooth.weights.lora_apply import with_loras
 from dreambooth.weights.lora_choice import read_loras
 from dreambooth.weights.model_weights import ModelWeights
-from dreambooth.weights.read import read_model
+from dreambooth.weights.read import read_base
 from dreambooth.weights.settings import BaseModelSettings, LoraSettings, StrengthSettings
 from dreambooth.weights.strength import at_strength
 
@@ -23,11 +23,11 @@ def model_at_strength(asked: BaseModelSettings, blend: StrengthSettings) -> Mode
     model is another.
     """
     if blend.strength == 1:
-        return read_model(asked.model, config=asked.config, weights=asked.weights, vae=asked.vae)
+        return read_base(asked)
     base = _base_of(asked, blend)
-    trained = read_model(asked.model, config=asked.config, weights=asked.weights, vae=asked.vae)
+    trained = read_base(asked)
     vae = asked.vae or base.vae  # a VAE that is given belongs to both, and nothing lies between it and itself
-    return at_strength(trained, read_model(base.model, config=base.config, weights=base.weights, vae=vae), blend.strength)
+    return at_strength(trained, read_base(base.model_copy(update={"vae": vae})), blend.strength)
 
 
 def model_with_loras(asked: BaseModelSettings, blend: StrengthSettings, loras: LoraSettings) -> ModelWeights:
@@ -38,7 +38,13 @@ def model_with_loras(asked: BaseModelSettings, blend: StrengthSettings, loras: L
 
 def _base_of(asked: BaseModelSettings, blend: StrengthSettings) -> BaseModelSettings:
     if blend.base is not None:
-        return BaseModelSettings(model=blend.base, weights=asked.weights, vae=asked.vae)
+        return BaseModelSettings(
+            model=blend.base,
+            weights=asked.weights,
+            vae=asked.vae,
+            prediction=asked.prediction,
+            zero_terminal_snr=asked.zero_terminal_snr,
+        )
     path = Path(asked.model).expanduser()
     for folder in (path, path.parent, path.parent.parent):  # the run, a model in it, one of its models/
         if (run := read_remembered_run(folder)) is not None:

@@ -18,7 +18,7 @@ from dreambooth.sampling.records import Picture
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.weights.bundled import draws_toybox
 from dreambooth.weights.model_weights import ModelWeights
-from dreambooth.weights.read import read_model
+from dreambooth.weights.read import read_base, read_model
 from dreambooth.weights.settings import BaseModelSettings
 
 __all__ = ["ModelSamples", "Models", "other_models", "read_models", "samples_of_models"]
@@ -69,7 +69,7 @@ def other_models(run: Path, *, than: int, side: int) -> dict[int, ModelWeights]:
 def _read_base(base: BaseModelSettings, *, is_given: bool) -> ModelWeights:
     """The model to compare with. The path recorded in a run may no longer exist."""
     try:
-        return read_model(base.model, config=base.config, weights=base.weights, vae=base.vae)
+        return read_base(base)
     except ModelFileError as error:
         if is_given:
             raise

@@ -104,6 +104,14 @@ class Family(Protocol):
         """What the denoiser predicts."""
 
     @property
+    def has_zero_terminal_snr(self) -> bool:
+        """Whether the schedule ends without signal; only with velocity."""
+
+    @property
+    def usual_prediction(self) -> Prediction:
+        """The prediction of models of the family that state none."""
+
+    @property
     def scaling_factor(self) -> float:
         """Factor from the autoencoder's latents to the denoiser's."""
 
@@ -140,6 +148,9 @@ class Family(Protocol):
 
     def at_resolution(self, resolution: int) -> Family:
         """The same family for images of another size."""
+
+    def with_prediction(self, prediction: Prediction, *, has_zero_terminal_snr: bool) -> Family:
+        """The same family with another prediction and end of the schedule."""
 
     def new_module(self, part: str) -> nn.Module:
         """A new module of this part with the library's default initialization."""

@@ -1,7 +1,7 @@
 """How a model says what it predicts: marker tensors, text metadata, a YAML beside the file, the scheduler of a folder.
 
-Stable Diffusion's tensors are the same for every prediction, so nothing else tells. A model of another prediction is read
-without an error and makes noise.
+Stable Diffusion's tensors are the same for every prediction, so nothing else tells. A model that is used with another
+prediction than its own makes noise.
 """
 
 from __future__ import annotations
@@ -10,9 +10,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from dreambooth.diffusion.prediction import Prediction
 
-__all__ = ["MARKERS", "PredictionSign", "prediction_problems", "prediction_signs"]
+__all__ = ["MARKERS", "TITLES", "PredictionSign", "consistent_metadata", "prediction_markers", "prediction_signs"]
+
+TITLES: Mapping[Prediction, str] = {"epsilon": "the noise (epsilon)", "velocity": "the velocity (v-prediction)"}
+"""The predictions in sentences."""
 
 MARKERS = frozenset({"v_pred", "ztsnr"})
 """The last component of the names of tensors that are no weights and only mark the prediction."""
@@ -60,26 +66,26 @@ def prediction_signs(
     return (*signs, *(sign for key, value in stated if value is not None and (sign := _of_value(key, value)) is not None))
 
 
-def prediction_problems(signs: Iterable[PredictionSign], *, supported: Prediction = "epsilon") -> list[str]:
-    """A sentence for each way in which the model is not one of the `supported` prediction with the usual schedule."""
-    listed = list(signs)
-    expected = f"expected one that predicts {_TITLES[supported]}"  # both in the words of diffusers
-    predictions = [
-        (f"this model predicts {_TITLES[prediction]}", [sign.where for sign in listed if sign.prediction == prediction])
-        for prediction in _TITLES
-        if prediction != supported
-    ]
-    predictions.append(("this model predicts something else", [sign.where for sign in listed if sign.other]))
-    problems = [f"{what} (stated by {', '.join(where)}); {expected}" for what, where in predictions if where]
-    if schedules := [sign.where for sign in listed if sign.has_zero_terminal_snr]:
-        problems.append(
-            f"this model was trained with zero terminal SNR (stated by {', '.join(schedules)}); "
-            "expected the usual noise schedule of Stable Diffusion"
+def prediction_markers(prediction: Prediction, *, has_zero_terminal_snr: bool) -> dict[str, Tensor]:
+    """The empty tensors by which a single file states that it predicts the velocity; none for the noise."""
+    names = [*(["v_pred"] if prediction == "velocity" else []), *(["ztsnr"] if has_zero_terminal_snr else [])]
+    return {name: torch.empty(0) for name in names}
+
+
+def consistent_metadata(metadata: Mapping[str, str], prediction: Prediction, *, has_zero_terminal_snr: bool) -> dict[str, str]:
+    """The metadata without entries that state another prediction or another end of the schedule."""
+    wrong = {
+        key
+        for key in _METADATA
+        if (value := metadata.get(key)) is not None
+        and (sign := _of_value(key, value)) is not None
+        and (
+            sign.other is not None
+            or sign.prediction not in (None, prediction)
+            or (sign.has_zero_terminal_snr and not has_zero_terminal_snr)
         )
-    return problems
-
-
-_TITLES: Mapping[Prediction, str] = {"epsilon": "epsilon (the noise)", "velocity": "v_prediction (the velocity)"}
+    }
+    return {key: value for key, value in metadata.items() if key not in wrong}
 
 
 def _of_tensor(name: str) -> PredictionSign | None:

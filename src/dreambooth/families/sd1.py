@@ -1,4 +1,4 @@
-"""Stable Diffusion 1: CLIP's text encoder, a UNet with eight heads at every level, trained to predict the noise.
+"""Stable Diffusion 1: CLIP's text encoder, a UNet with eight heads at every level, trained to predict the noise or velocity.
 
 Shapes: B examples, L tokens, D text width, C channels, H and W sizes in pixels or latents.
 """
@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.diffusion.prediction import Prediction
-from dreambooth.diffusion.schedule import NoiseSchedule, ddpm_buffers, scaled_linear_schedule
+from dreambooth.diffusion.schedule import NoiseSchedule, ddpm_buffers, scaled_linear_schedule, with_zero_terminal_snr
 from dreambooth.families import sd1_configs
 from dreambooth.families.blueprints import text_blueprint, unet_blueprint, vae_blueprint
 from dreambooth.families.clip_tokenizer import load_clip_tokenizer
 from dreambooth.families.family import LoraTargets, PartDescription
 from dreambooth.families.loading import build_module
 from dreambooth.families.lora_layers import lora_layers
+from dreambooth.families.prediction_signs import prediction_markers
 from dreambooth.families.quiet_import import quiet_import
 from dreambooth.families.shapes import StateDict, TextShape, UNetShape, VaeShape
 from dreambooth.families.text_keys import POSITION_IDS, TEXT_LEVEL, TEXT_PREFIX, text_keys
@@ -42,6 +43,8 @@ class StableDiffusion1:
     text: TextShape
     resolution: int = 512
     """Width and height in pixels of its training images; a file may state another value."""
+    prediction: Prediction = "epsilon"
+    has_zero_terminal_snr: bool = False
 
     usual_resolution: ClassVar[int] = 512
     name: ClassVar[str] = "sd1"
@@ -50,7 +53,7 @@ class StableDiffusion1:
     denoiser: ClassVar[str] = "unet"
     autoencoder: ClassVar[str] = "vae"
     text_encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
-    prediction: ClassVar[Prediction] = "epsilon"
+    usual_prediction: ClassVar[Prediction] = "epsilon"
     scaling_factor: ClassVar[float] = 0.18215
     num_heads: ClassVar[int] = 8
     text_head_width: ClassVar[int] = 64
@@ -58,7 +61,8 @@ class StableDiffusion1:
     @cached_property
     def schedule(self) -> NoiseSchedule:
         """The noise schedule, recomputed."""
-        return scaled_linear_schedule()
+        usual = scaled_linear_schedule()
+        return with_zero_terminal_snr(usual) if self.has_zero_terminal_snr else usual
 
     @property
     def pixel_channels(self) -> int:
@@ -126,28 +130,37 @@ class StableDiffusion1:
     @property
     def scheduler_config(self) -> dict[str, Any]:
         """The schedule as described in a diffusers folder."""
-        return sd1_configs.scheduler_config(self.schedule)
+        return sd1_configs.scheduler_config(self.prediction, has_zero_terminal_snr=self.has_zero_terminal_snr)
 
     @property
     def pipeline_config(self) -> dict[str, Any]:
         """The index of a diffusers folder."""
-        return sd1_configs.pipeline_config()
+        return sd1_configs.pipeline_config(self.scheduler_config["_class_name"])
 
     @property
     def original_config(self) -> dict[str, Any]:
         """Dotted keys and values of the original program's YAML for this model; it may omit them but not contradict them."""
         return sd1_configs.original_config(
-            self.unet, self.vae, self.schedule, num_heads=self.num_heads, scaling_factor=self.scaling_factor
+            self.unet, self.vae, self.prediction, num_heads=self.num_heads, scaling_factor=self.scaling_factor
         )
 
     def file_buffers(self) -> dict[str, Tensor]:
-        """The schedule's twelve buffers in float32 and position ids in int64, as the original's strict loader expects."""
+        """The schedule's twelve buffers in float32 and position ids in int64, as the original's strict loader expects.
+
+        The buffers are those of the usual schedule, which programs rescale themselves where a marker says so: without signal,
+        some of their values would be infinite.
+        """
         position_ids = torch.arange(self.text.num_positions).unsqueeze(0)
-        return {**ddpm_buffers(self.schedule), TEXT_PREFIX + POSITION_IDS: position_ids}
+        markers = prediction_markers(self.prediction, has_zero_terminal_snr=self.has_zero_terminal_snr)
+        return {**ddpm_buffers(scaled_linear_schedule()), TEXT_PREFIX + POSITION_IDS: position_ids, **markers}
 
     def at_resolution(self, resolution: int) -> StableDiffusion1:
         """The same family for images of another size."""
         return replace(self, resolution=resolution)
+
+    def with_prediction(self, prediction: Prediction, *, has_zero_terminal_snr: bool) -> StableDiffusion1:
+        """The same family with another prediction and end of the schedule."""
+        return replace(self, prediction=prediction, has_zero_terminal_snr=has_zero_terminal_snr)
 
     def new_module(self, part: str) -> nn.Module:
         """A new module of this part with the library's default initialization."""
@@ -250,6 +263,6 @@ class StableDiffusion1:
         return pixels_BCHW
 
     def predict(self, denoiser: nn.Module, x_t_BCHW: Tensor, t_B: Tensor, conditioning: Conditioning) -> Tensor:
-        """The UNet's estimate of eps in x_t at timesteps t_B, given the text states."""
-        eps_BCHW: Tensor = denoiser(x_t_BCHW, t_B, encoder_hidden_states=conditioning.states_BLD, return_dict=False)[0]
-        return eps_BCHW
+        """The UNet's estimate of the noise or the velocity in x_t at timesteps t_B, given the text states."""
+        output_BCHW: Tensor = denoiser(x_t_BCHW, t_B, encoder_hidden_states=conditioning.states_BLD, return_dict=False)[0]
+        return output_BCHW

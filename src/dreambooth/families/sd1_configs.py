@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from dreambooth.diffusion.schedule import NoiseSchedule
+from dreambooth.diffusion.prediction import Prediction
 from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
 
 __all__ = ["original_config", "pipeline_config", "scheduler_config", "text_config", "unet_config", "vae_config"]
 
 _FOLDER_VERSION = "0.9.0"  # of diffusers, for this folder layout; it assumes 512 pixels for UNets from older versions
+_BETA_START, _BETA_END, _NUM_TIMESTEPS = 0.00085, 0.012, 1000
 _UNET = "model.params.unet_config.params."
 _VAE = "model.params.first_stage_config.params."
 _AUTOENCODER = f"{_VAE}ddconfig."
@@ -85,26 +86,31 @@ def text_config(shape: TextShape, *, head_width: int) -> dict[str, Any]:
     }
 
 
-def scheduler_config(schedule: NoiseSchedule) -> dict[str, Any]:
-    """The schedule as described in diffusers folders of Stable Diffusion 1."""
-    return {
-        "_class_name": "PNDMScheduler",
+def scheduler_config(prediction: Prediction, *, has_zero_terminal_snr: bool) -> dict[str, Any]:
+    """The schedule and the prediction as described in diffusers folders.
+
+    PLMS, which is usual there, divides by the signal; without any at the end of the schedule, DDIM takes its place.
+    """
+    common = {
         "_diffusers_version": _FOLDER_VERSION,
-        "beta_end": 0.012,
+        "beta_end": _BETA_END,
         "beta_schedule": "scaled_linear",
-        "beta_start": 0.00085,
+        "beta_start": _BETA_START,
         "clip_sample": False,
-        "num_train_timesteps": schedule.num_timesteps,
-        "prediction_type": "epsilon",
+        "num_train_timesteps": _NUM_TIMESTEPS,
+        "prediction_type": "epsilon" if prediction == "epsilon" else "v_prediction",
         "set_alpha_to_one": False,
-        "skip_prk_steps": True,
         "steps_offset": 1,
-        "timestep_spacing": "leading",
         "trained_betas": None,
     }
+    if has_zero_terminal_snr:
+        own = {"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    else:
+        own = {"_class_name": "PNDMScheduler", "skip_prk_steps": True, "timestep_spacing": "leading"}
+    return dict(sorted({**common, **own}.items()))
 
 
-def pipeline_config() -> dict[str, Any]:
+def pipeline_config(scheduler: str) -> dict[str, Any]:
     """The index of a diffusers folder."""
     return {
         "_class_name": "StableDiffusionPipeline",
@@ -112,7 +118,7 @@ def pipeline_config() -> dict[str, Any]:
         "feature_extractor": [None, None],
         "requires_safety_checker": False,
         "safety_checker": [None, None],
-        "scheduler": ["diffusers", "PNDMScheduler"],
+        "scheduler": ["diffusers", scheduler],
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "unet": ["diffusers", "UNet2DConditionModel"],
@@ -121,15 +127,15 @@ def pipeline_config() -> dict[str, Any]:
 
 
 def original_config(
-    unet: UNetShape, vae: VaeShape, schedule: NoiseSchedule, *, num_heads: int, scaling_factor: float
+    unet: UNetShape, vae: VaeShape, prediction: Prediction, *, num_heads: int, scaling_factor: float
 ) -> dict[str, Any]:
     """The entries of the original program's YAML that follow from the tensors, as dotted keys and values."""
     return {
-        "model.params.linear_start": float(f"{schedule.beta_T[0]:.6g}"),
-        "model.params.linear_end": float(f"{schedule.beta_T[-1]:.6g}"),
-        "model.params.timesteps": schedule.num_timesteps,
+        "model.params.linear_start": _BETA_START,
+        "model.params.linear_end": _BETA_END,
+        "model.params.timesteps": _NUM_TIMESTEPS,
         "model.params.scale_factor": scaling_factor,
-        "model.params.parameterization": "eps",
+        "model.params.parameterization": "eps" if prediction == "epsilon" else "v",
         "model.params.channels": vae.latent_channels,
         "model.params.conditioning_key": "crossattn",
         f"{_UNET}in_channels": unet.in_channels,

@@ -36,7 +36,7 @@ from dreambooth.schema.presets import read_preset
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.toybox.files import EMBEDDED_MODEL
 from dreambooth.weights.bundled import draws_toybox
-from dreambooth.weights.read import is_embedded, read_model
+from dreambooth.weights.read import is_embedded, read_base
 
 __all__ = ["BenchmarkResult", "benchmark"]
 
@@ -119,7 +119,7 @@ def _jobs(settings: BenchmarkSettings) -> tuple[dict[str, SubjectJob], dict[str,
     trainings = {one.name: _training(settings, one) for one in subjects}
     training = next(iter(trainings.values()))
     choose_device(settings.device)
-    base = read_model(training.base.model, config=training.base.config, weights=training.base.weights, vae=training.base.vae)
+    base = read_base(training.base)
     side = training.views.resolution or base.family.resolution
     is_toybox = draws_toybox(base.made_for(side))
     evaluation = _evaluation(settings, is_toybox=is_toybox)

@@ -32,7 +32,7 @@ from dreambooth.runtime.device import choose_device
 from dreambooth.sampling.records import Picture
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.weights.bundled import draws_toybox
-from dreambooth.weights.read import model_name, read_model
+from dreambooth.weights.read import model_name, read_base, read_model
 
 __all__ = ["SubjectJob", "benchmark_subject", "photos_that_changed", "read_scores"]
 
@@ -121,7 +121,7 @@ def _learn(job: SubjectJob, display: Display) -> None:
 
 def _scores(job: SubjectJob, display: Display) -> dict[str, Any]:
     training, device = job.training, choose_device(job.training.loop.device)
-    model, base = read_model(model_name(job.run.path)), read_model(training.base.model, **_how_to_read(training))
+    model, base = read_model(model_name(job.run.path)), read_base(training.base)
     side = model.family.resolution
     evaluation_target = _evaluation_target(job)
     prompts = [subject_prompt(template, training.subject) for template in job.subject.prompts]
@@ -137,10 +137,6 @@ def _scores(job: SubjectJob, display: Display) -> dict[str, Any]:
     samples = evaluator.samples(lambda pictures: after.make(pictures, display))
     measured = evaluator.score(samples, before=_class_before(evaluator.prompt_set, before, display))
     return _record(job, evaluator.encoders, measured, evaluator.photo_scores().values(), digest=model.digest())
-
-
-def _how_to_read(training: TrainSettings) -> dict[str, Any]:
-    return {"config": training.base.config, "weights": training.base.weights, "vae": training.base.vae}
 
 
 def _evaluation_target(job: SubjectJob) -> EvaluationTarget:

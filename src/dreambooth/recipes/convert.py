@@ -48,13 +48,20 @@ def convert(settings: ConvertSettings, display: Display) -> Conversion:
     form = _form(destination, settings.to)
     if destination.exists():
         raise ModelFileError(f"{destination}: already exists", hint="Choose another name, or remove it first.")
-    source = BaseModelSettings(model=settings.source, config=settings.config, weights=settings.weights, vae=settings.vae)
+    source = BaseModelSettings(
+        model=settings.source,
+        config=settings.config,
+        weights=settings.weights,
+        vae=settings.vae,
+        prediction=settings.prediction,
+        zero_terminal_snr=settings.zero_terminal_snr,
+    )
     read = model_at_strength(source, settings.blend)
     dtype = None if settings.dtype is None else STORAGE_DTYPES[settings.dtype]
     _check_room(destination, _num_bytes(read, dtype))
     display.say(f"Read {read.report.source} ({read.report.form}, {read.report.title}).")
-    if read.report.which_weights is not None:
-        display.say(read.report.which_weights)
+    for choice in read.report.choices:
+        display.say(choice)
     for warning in read.report.all_warnings:
         display.warn(warning)
     if destination.suffix == ".ckpt" and (side := read.family.resolution) != read.family.usual_resolution:

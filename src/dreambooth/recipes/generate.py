@@ -45,6 +45,8 @@ def generate(settings: GenerateSettings, display: Display) -> GenerateResult:
     prompts, device = check_request(asked)
     with Interrupts(lambda: f"Stopped. The images generated so far are in {asked.output}."):
         base = model_with_loras(settings.base, settings.blend, settings.loras)
+        if not base.report.is_prediction_usual:
+            display.say(base.report.prediction)
         for warning in base.report.all_warnings:
             display.warn(warning)
         for line in applied_loras(base):

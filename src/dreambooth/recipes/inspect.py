@@ -48,7 +48,14 @@ def inspect_model(settings: InspectSettings, display: Display) -> InspectResult:
     elif settings.model is not None:
         from dreambooth.weights.read import read_model  # loads torch, which inspecting a word does not need
 
-        read = read_model(settings.model, config=settings.config, weights=settings.weights, vae=settings.vae)
+        read = read_model(
+            settings.model,
+            config=settings.config,
+            weights=settings.weights,
+            vae=settings.vae,
+            prediction=settings.prediction,
+            zero_terminal_snr=settings.zero_terminal_snr,
+        )
         report = read.report
         _show_model(read, display)
     tokens = tuple(describe_token(word) for word in settings.token)
@@ -102,6 +109,7 @@ def _show_model(read: ModelWeights, display: Display) -> None:
     display.table("Parts", ("part", "parameters", "tensors", "precision", "widths"), rows)
     also_there = "" if report.also_there is None else f"; the file also holds {report.also_there}"
     display.say(f"UNet weights: {_UNET_WEIGHTS[report.unet_weights]}{also_there}.")
+    display.say(report.prediction)
     for warning in report.warnings:
         display.warn(warning)
     for note in report.minor_notes:

@@ -23,7 +23,7 @@ from dreambooth.runtime.precision import has_bfloat16
 from dreambooth.schema.verbs import PlanSettings
 from dreambooth.trainees.parts import trained_parts
 from dreambooth.trainer.workload import workload_of
-from dreambooth.weights.read import read_model
+from dreambooth.weights.read import read_base
 from dreambooth.weights.settings import PlannedModelSettings
 
 __all__ = ["PlanResult", "plan_memory"]
@@ -108,7 +108,7 @@ def _family(base: PlannedModelSettings, display: Display) -> Family:
     if base.model is None:
         display.say("No --model given: planning for a full-size Stable Diffusion 1.")
         return full_size_stable_diffusion_1()
-    return read_model(base.model, config=base.config, weights=base.weights, vae=base.vae).family
+    return read_base(base).family
 
 
 def _place(settings: PlanSettings) -> _Place:

@@ -17,7 +17,7 @@ from dreambooth.sampling.placing import picture_dtype, place
 from dreambooth.sampling.sampler import check_size
 from dreambooth.schema.verbs import PriorRecipeSettings
 from dreambooth.trainer.caption_checks import class_prompt_warnings
-from dreambooth.weights.read import read_model
+from dreambooth.weights.read import read_base
 
 __all__ = ["PriorResult", "prior"]
 
@@ -49,9 +49,7 @@ def prior(settings: PriorRecipeSettings, display: Display) -> PriorResult:
     if useless := asked.is_changed(*_OF_TRAINING):
         raise SettingsError(f"{', '.join(useless)}: no effect when only class images are generated; remove")
     with Interrupts(lambda: "Stopped. The class images generated so far are kept; run the same command to resume."):
-        base = read_model(
-            settings.base.model, config=settings.base.config, weights=settings.base.weights, vae=settings.base.vae
-        )
+        base = read_base(settings.base)
         size = Size.square(base.family.resolution if settings.resolution is None else settings.resolution)
         check_size(base.family.downsampling, height=size.height, width=size.width)
         options, folder = _options(asked, size, settings.seed), asked.prior_folder or Path("class-images")
@@ -59,6 +57,8 @@ def prior(settings: PriorRecipeSettings, display: Display) -> PriorResult:
         requests = [_request(prompt, options, base.digest()) for prompt in numbers]
         sets = [PriorSet.open(folder, settings.class_word, request) for request in requests]
         about_prompts = class_prompt_warnings(numbers, settings.class_word, base.family.load_tokenizer())
+        if not base.report.is_prediction_usual:
+            display.say(base.report.prediction)
         for warning in dict.fromkeys((*base.report.all_warnings, *about_prompts)):
             display.warn(warning)
         missing = [one.missing(num) for one, num in zip(sets, numbers.values(), strict=True)]

@@ -20,6 +20,7 @@ from dreambooth.weights.settings import (
     LoraSettings,
     ModelForm,
     PlannedModelSettings,
+    PredictionChoice,
     StrengthSettings,
     WeightsChoice,
 )
@@ -199,6 +200,12 @@ class ConvertSettings(Settings):
     config: Path | None = None
     """The source model's YAML file in the format of the original code; it must match the tensors."""
 
+    prediction: PredictionChoice = "auto"
+    """What the model predicts: the noise (epsilon), the velocity (v-prediction), or what its files state (auto)."""
+
+    zero_terminal_snr: bool | None = None
+    """The noise schedule ends without signal (arXiv 2305.08891; only for velocity); default: as the model's files state."""
+
 
 class InspectSettings(Settings):
     """Show what a model file contains, and how the tokenizer splits a word."""
@@ -219,11 +226,17 @@ class InspectSettings(Settings):
     config: Path | None = None
     """The model's YAML file in the format of the original code; it must match the tensors."""
 
+    prediction: PredictionChoice = "auto"
+    """What the model predicts: the noise (epsilon), the velocity (v-prediction), or what its files state (auto)."""
+
+    zero_terminal_snr: bool | None = None
+    """The noise schedule ends without signal (arXiv 2305.08891; only for velocity); default: as the model's files state."""
+
     @model_validator(mode="after")
     def _options_have_effect(self) -> InspectSettings:
         if self.model is None and not self.token:
             raise ValueError("neither a model nor a token was given; give a model file, a folder or --token WORD")
-        if self.model is None and (useless := self.is_changed("weights", "config")):
+        if self.model is None and (useless := self.is_changed("weights", "config", "prediction", "zero_terminal_snr")):
             raise ValueError(f"no model was given, so {', '.join(useless)} would have no effect; name a model or omit them")
         return self
 

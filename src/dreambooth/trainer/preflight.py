@@ -50,7 +50,7 @@ from dreambooth.trainer.scoring_checks import check_can_score, encoders_of_run
 from dreambooth.trainer.workload import workload_of
 from dreambooth.training.base_predictions import prediction_bytes
 from dreambooth.weights.model_weights import ModelWeights
-from dreambooth.weights.read import is_embedded, read_model
+from dreambooth.weights.read import is_embedded, read_base
 from dreambooth.weights.subjects import LearnedSubject, learned_subjects
 from dreambooth.weights.write import check_range
 
@@ -131,7 +131,7 @@ def _show(pictures: Pictures, warnings: Sequence[str], settings: TrainSettings, 
 
 def _read_base(settings: TrainSettings) -> ModelWeights:
     given = settings.base
-    base = read_model(given.model, config=given.config, weights=given.weights, vae=given.vae)
+    base = read_base(given)
     check_range(base, STORAGE_DTYPES[settings.output.model_dtype])
     return base
 

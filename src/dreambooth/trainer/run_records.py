@@ -130,8 +130,7 @@ def _announcement(settings: TrainSettings, found: Found, learned: Learned) -> tu
         + (f", {num_processes} processes share each step" if num_processes > 1 else "")
         + (" and the weights" if plan.shard else "")
     ]
-    if found.base.report.which_weights is not None:
-        lines.append(found.base.report.which_weights)
+    lines += found.base.report.choices
     if plan != PRESETS["cpu"]:
         lines.append(f"Memory plan {settings.memory.memory_preset}: {describe_plan(plan)}")
     if found.device.type == "cuda" or loop.compile not in ("auto", "off"):

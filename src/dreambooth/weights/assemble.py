@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,15 +11,17 @@ from dreambooth.display import counted
 from dreambooth.errors import ModelFileError
 from dreambooth.families.clip_tokenizer import NUM_TOKENS
 from dreambooth.families.family import Family, PartDescription
-from dreambooth.families.prediction_signs import PredictionSign, prediction_problems
-from dreambooth.families.recognition import SUPPORTED, recognise
+from dreambooth.families.prediction_choice import AskedPrediction, ChosenPrediction, choose_prediction, prediction_text
+from dreambooth.families.prediction_signs import PredictionSign
+from dreambooth.families.recognition import recognise
 from dreambooth.families.shapes import shapes_of
 from dreambooth.weights.key_map import MappedPart, check_parts
 from dreambooth.weights.model_weights import ModelForm, ModelWeights, PartReport, ReadingReport, UNetWeights
 from dreambooth.weights.pickles import printable
 from dreambooth.weights.quantized import quantization_problems
+from dreambooth.weights.settings import WeightsChoice
 
-__all__ = ["FoundModel", "assemble"]
+__all__ = ["FoundModel", "Reading", "assemble"]
 
 _TOKEN_TABLE = "embeddings.token_embedding.weight"
 
@@ -43,19 +46,28 @@ class FoundModel:
     """Where the model states its prediction."""
 
 
-def assemble(found: FoundModel, *, hint: str) -> ModelWeights:
+@dataclass(frozen=True)
+class Reading:
+    """How a model is to be read, whatever its form."""
+
+    weights: WeightsChoice = "auto"
+    vae: MappedPart | None = None
+    """Another VAE to use."""
+    signs: tuple[PredictionSign, ...] = ()
+    """Where something beside the model, such as a YAML, states its prediction."""
+    asked: AskedPrediction = field(default_factory=AskedPrediction)
+
+
+def assemble(found: FoundModel, how: Reading, *, hint: str) -> ModelWeights:
     """Recognize the family, check every tensor against its blueprint and report the rest.
 
-    Raises ModelFileError when the weights are quantized, when the family or the prediction is another one, or with all missing
-    and wrongly shaped tensors; `hint` is then the way out.
+    Raises ModelFileError when the weights are quantized, when the family is another one, when the prediction cannot be used or
+    told, or with all missing and wrongly shaped tensors; `hint` is then the way out.
     """
     _refuse_quantized(found)
-    try:
+    with _naming(found.source):
         family = recognise({name: shapes_of(part.tensors) for name, part in found.parts.items()})
-    except ModelFileError as error:
-        raise ModelFileError([f"{found.source}: {problem}" for problem in error.problems], hint=error.hint) from error
-    if problems := prediction_problems(found.signs, supported=family.prediction):
-        raise ModelFileError([f"{found.source}: {problem}" for problem in problems], hint=SUPPORTED)
+        chosen = choose_prediction([*how.signs, *found.signs], how.asked)
     checked = {name: (found.parts[name], part.blueprint) for name, part in family.parts.items()}
     check_parts(list(checked.values()), hint=hint)
     parts = {
@@ -65,6 +77,8 @@ def assemble(found: FoundModel, *, hint: str) -> ModelWeights:
     beyond = [part.names[key] for name, (part, _) in checked.items() for key in part.tensors if key not in parts[name]]
     beyond += [part.names[key] for name, part in found.parts.items() if name not in family.parts for key in part.tensors]
     not_mapped = [key for part in found.parts.values() for key in part.leftover]
+    chosen = chosen or _usual_prediction(family)
+    family = family.with_prediction(chosen.prediction, has_zero_terminal_snr=chosen.has_zero_terminal_snr)
     report = ReadingReport(
         source=found.source,
         form=found.form,
@@ -78,8 +92,23 @@ def assemble(found: FoundModel, *, hint: str) -> ModelWeights:
         bookkeeping=found.bookkeeping,
         notes=found.notes,
         warnings=(*found.warnings, *_vocabulary_warnings(family)),
+        prediction=prediction_text(chosen),
+        is_prediction_usual=chosen.prediction == family.usual_prediction and how.asked == AskedPrediction(),
     )
     return ModelWeights(family, parts, report, found.metadata)
+
+
+@contextmanager
+def _naming(source: Path) -> Iterator[None]:
+    """Problems of a model are told with its path."""
+    try:
+        yield
+    except ModelFileError as error:
+        raise ModelFileError([f"{source}: {problem}" for problem in error.problems], hint=error.hint) from error
+
+
+def _usual_prediction(family: Family) -> ChosenPrediction:
+    return ChosenPrediction(family.usual_prediction, False, f"usual for {family.title}, and nothing states otherwise")
 
 
 def _unused(part: MappedPart, description: PartDescription) -> list[str]:

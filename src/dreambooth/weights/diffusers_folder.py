@@ -18,10 +18,10 @@ from dreambooth.families.prediction_signs import prediction_signs
 from dreambooth.families.recognition import FOLDER_STEMS, SUPPORTED
 from dreambooth.families.text_keys import POSITION_IDS, canonical_text, position_ids_note
 from dreambooth.families.vae_keys import canonical_attention, canonical_vae_keys
-from dreambooth.weights.assemble import FoundModel, assemble
+from dreambooth.weights.assemble import FoundModel, Reading, assemble
 from dreambooth.weights.diffusers_files import open_weights, weights_file
 from dreambooth.weights.folder_configuration import configuration_problems, read_json
-from dreambooth.weights.key_map import MappedPart, find_tensors
+from dreambooth.weights.key_map import find_tensors
 from dreambooth.weights.model_weights import ModelWeights, UNetWeights
 from dreambooth.weights.settings import WeightsChoice
 from dreambooth.weights.spelling import plain_names
@@ -42,15 +42,15 @@ def is_diffusers_folder(folder: Path) -> bool:
     return (folder / "model_index.json").is_file() or (folder / "unet").is_dir()
 
 
-def read_diffusers_folder(folder: Path, *, weights: WeightsChoice, vae: MappedPart | None = None) -> ModelWeights:
-    """Read a diffusers folder, with another VAE where one is given.
+def read_diffusers_folder(folder: Path, how: Reading) -> ModelWeights:
+    """Read a diffusers folder.
 
     Raises ModelFileError when it is of another family or lacks a part, with all missing and wrongly shaped tensors, or with
     all statements of its configuration files that cannot be followed.
     """
     _refuse_other_families(folder)
-    wanted = [part for part in FOLDER_STEMS if vae is None or part != "vae"]
-    chosen, unet_weights, also_there = _choose_files(folder, wanted, weights)
+    wanted = [part for part in FOLDER_STEMS if how.vae is None or part != "vae"]
+    chosen, unet_weights, also_there = _choose_files(folder, wanted, how.weights)
     opened = {part: open_weights(path) for part, path in chosen.items()}
     files = [file for part_files in opened.values() for file in part_files]
     named = {
@@ -70,7 +70,7 @@ def read_diffusers_folder(folder: Path, *, weights: WeightsChoice, vae: MappedPa
         formats=tuple(sorted({file.format for file in files})),
         parts={
             "unet": find_tensors("UNet", chosen["unet"], unet, same_names(unet)),
-            "vae": vae
+            "vae": how.vae
             or find_tensors("VAE", chosen["vae"], own_vae, canonical_vae_keys(own_vae), spelling=canonical_attention),
             "text_encoder": find_tensors("text encoder", chosen["text_encoder"], text, text_keys, spelling=canonical_text),
         },
@@ -83,7 +83,7 @@ def read_diffusers_folder(folder: Path, *, weights: WeightsChoice, vae: MappedPa
             names=unet, metadata=metadata, scheduler=read_json(folder / "scheduler" / "scheduler_config.json")
         ),
     )
-    weights_read = assemble(found, hint=_DAMAGED)
+    weights_read = assemble(found, how, hint=_DAMAGED)
     if problems := configuration_problems(folder, weights_read.family, wanted):
         raise ModelFileError(problems, hint=_OTHERWISE_MEANT)
     return weights_read.made_for(_stated_side(folder, weights_read.family.downsampling))

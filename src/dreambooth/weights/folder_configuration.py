@@ -40,6 +40,7 @@ _UNCHECKED = {
     "set_alpha_to_one",
     "skip_prk_steps",
     "steps_offset",
+    "rescale_betas_zero_snr",
     "timestep_spacing",
 }
 # What the libraries assume when a file is silent, as every Stable Diffusion has it; no tensor tells most of it.

@@ -78,6 +78,10 @@ class ReadingReport:
     """Irregularities that were corrected while reading, one sentence each."""
     warnings: tuple[str, ...] = ()
     """What a person should know before using the model, whole sentences."""
+    prediction: str = ""
+    """A sentence that names what the model predicts and why; "" for a model without a file."""
+    is_prediction_usual: bool = True
+    """Whether the model predicts the noise and nothing needs to be said about it."""
 
     @property
     def minor_notes(self) -> tuple[str, ...]:
@@ -99,6 +103,12 @@ class ReadingReport:
         if self.unet_weights == "only":
             return None
         return f"UNet weights: {_UNET_WEIGHTS[self.unet_weights]}; the file also holds {self.also_there}."
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Sentences on what was chosen while reading: the UNet's weights and the prediction, where there was a choice."""
+        prediction = None if self.is_prediction_usual else self.prediction
+        return tuple(text for text in (self.which_weights, prediction) if text is not None)
 
 
 @dataclass(frozen=True)
@@ -133,12 +143,14 @@ class ModelWeights:
         return None if said is None else int(said)
 
     def digest(self) -> str:
-        """SHA-256 of the names, dtypes, shapes and bytes of all tensors, in hex; computed once."""
+        """SHA-256 of the names, dtypes, shapes and bytes of all tensors and of the prediction, in hex; computed once."""
         return self._digest
 
     @cached_property
     def _digest(self) -> str:
         digest = hashlib.sha256()
+        if self.family.prediction != "epsilon":  # the same tensors make other images
+            digest.update(f"{self.family.prediction} {self.family.has_zero_terminal_snr}\n".encode())
         pages = MappedPages()
         for part in self.family.parts:
             tensors = self.parts[part]

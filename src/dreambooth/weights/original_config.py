@@ -10,10 +10,11 @@ from dreambooth.config import read_yaml
 from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.families.family import Family
 
-__all__ = ["check_original_config", "config_beside", "contradictions", "flat_entries"]
+__all__ = ["check_original_config", "config_beside", "config_entries", "contradictions", "flat_entries"]
 
 _UNET = "model.params.unet_config.params"
 _TEXT = "model.params.cond_stage_config.target"
+_OWN_YAML = "Give the YAML that belongs to the checkpoint, or omit --config."
 
 
 def check_original_config(path: Path, family: Family) -> None:
@@ -21,15 +22,19 @@ def check_original_config(path: Path, family: Family) -> None:
 
     Entries that are left out are not missed: the original program had defaults for them.
     """
-    try:
-        entries = dict(flat_entries(read_yaml(path)))
-    except SettingsError as error:
-        raise ModelFileError(error.problems, hint="Give the YAML that belongs to the checkpoint, or omit --config.") from error
+    entries = config_entries(path)
     if not any(name in entries for name in family.original_config):
         raise ModelFileError(f"{path}: not in the format of the original code (no {_UNET})", hint="Omit --config.")
     if problems := contradictions(entries, family):
-        hint = "Give the YAML that belongs to the checkpoint, or omit --config."
-        raise ModelFileError([f"{path}: {problem}" for problem in problems], hint=hint)
+        raise ModelFileError([f"{path}: {problem}" for problem in problems], hint=_OWN_YAML)
+
+
+def config_entries(path: Path) -> dict[str, Any]:
+    """The entries (dotted key to value) of a YAML. Raises ModelFileError when it cannot be read."""
+    try:
+        return dict(flat_entries(read_yaml(path)))
+    except SettingsError as error:
+        raise ModelFileError(error.problems, hint=_OWN_YAML) from error
 
 
 def config_beside(model: Path) -> dict[str, Any]:

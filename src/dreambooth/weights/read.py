@@ -9,20 +9,22 @@ from pathlib import Path
 from dreambooth.config import read_yaml
 from dreambooth.display import quoted
 from dreambooth.errors import ModelFileError
+from dreambooth.families.prediction_choice import AskedPrediction
+from dreambooth.families.prediction_signs import prediction_signs
 from dreambooth.families.recognition import SUPPORTED
 from dreambooth.toybox.files import EMBEDDED_MODEL, EMBEDDED_MODEL_FILE
+from dreambooth.weights.assemble import Reading
 from dreambooth.weights.diffusers_folder import is_diffusers_folder, read_diffusers_folder
-from dreambooth.weights.key_map import MappedPart
 from dreambooth.weights.lora_apply import ScaledLora, with_loras
 from dreambooth.weights.lora_file import is_lora_file, read_lora_file
 from dreambooth.weights.model_weights import ModelWeights
-from dreambooth.weights.original_config import check_original_config
+from dreambooth.weights.original_config import check_original_config, config_entries
 from dreambooth.weights.other_folders import in_hub_cache, is_training_checkpoint, refuse_other_folder
-from dreambooth.weights.settings import WeightsChoice
+from dreambooth.weights.settings import BaseModelSettings, PredictionChoice, WeightsChoice
 from dreambooth.weights.single_file import read_single_file
 from dreambooth.weights.vae_file import read_vae
 
-__all__ = ["adapter_at", "is_embedded", "may_be_hub_id", "model_name", "read_model"]
+__all__ = ["adapter_at", "is_embedded", "may_be_hub_id", "model_name", "read_base", "read_model"]
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # owner/name
 _FILE_SUFFIXES = (".ckpt", ".safetensors", ".bin", ".pt")
@@ -45,16 +47,34 @@ def model_name(path: Path) -> str:
     return f"./{path}" if is_embedded(str(path)) else str(path)
 
 
+def read_base(base: BaseModelSettings) -> ModelWeights:
+    """Read a model as its settings say; see `read_model`."""
+    return read_model(
+        base.model,
+        config=base.config,
+        weights=base.weights,
+        vae=base.vae,
+        prediction=base.prediction,
+        zero_terminal_snr=base.zero_terminal_snr,
+    )
+
+
 def read_model(
-    model: str, *, config: Path | None = None, weights: WeightsChoice = "auto", vae: Path | None = None
+    model: str,
+    *,
+    config: Path | None = None,
+    weights: WeightsChoice = "auto",
+    vae: Path | None = None,
+    prediction: PredictionChoice = "auto",
+    zero_terminal_snr: bool | None = None,
 ) -> ModelWeights:
     """Read a model: a .ckpt or .safetensors file, a diffusers folder, a run folder, `toybox` for the bundled one,
     or a hub id if no such path exists.
 
     `config` is the model's YAML in the original configuration language, which must agree with the tensors. `weights`
     chooses between the running average and the last weights of the UNet where both are there; "auto" takes the average
-    unless it belongs to another model. `vae` is the path of a VAE that is used instead of the model's own. The tensors stay
-    in the mapped file until they are used.
+    unless it belongs to another model. `vae` is the path of a VAE that is used instead of the model's own. `prediction` and
+    `zero_terminal_snr` prevail over what the files state about them. The tensors stay in the mapped file until they are used.
 
     Raises ModelFileError that says what was found instead, or lists every missing or wrongly shaped tensor.
     """
@@ -70,27 +90,31 @@ def read_model(
         from dreambooth.weights.hub import fetch  # loads huggingface_hub, which nothing else here needs
 
         path = fetch(model)
-    other_vae = None if vae is None else read_vae(vae)
     if (adapter := adapter_at(path)) is not None:
-        return _read_with_adapter(adapter, path, weights=weights, vae=vae)
-    if path.is_dir():
-        read = _read_folder(in_hub_cache(path), weights, other_vae)
-    else:
-        read = read_single_file(path, weights=weights, vae=other_vae)
+        return _read_with_adapter(
+            adapter, path, weights=weights, vae=vae, prediction=prediction, zero_terminal_snr=zero_terminal_snr
+        )
+    how = Reading(
+        weights=weights,
+        vae=None if vae is None else read_vae(vae),
+        signs=() if config is None else prediction_signs(original_config=config_entries(config)),
+        asked=AskedPrediction.of(prediction, zero_terminal_snr),
+    )
+    read = _read_folder(in_hub_cache(path), how) if path.is_dir() else read_single_file(path, how)
     if config is not None:
         check_original_config(config, read.family)
     return read
 
 
-def _read_folder(folder: Path, weights: WeightsChoice, vae: MappedPart | None) -> ModelWeights:
+def _read_folder(folder: Path, how: Reading) -> ModelWeights:
     is_run = (folder / "config.yaml").is_file()
     models = [folder / name for name in _RUN_MODELS if (folder / name).is_file()]
     if is_run and models:
-        read = read_single_file(models[0], weights=weights, vae=vae)
+        read = read_single_file(models[0], how)
         read = read.made_for(_training_size(folder)) if models[0].suffix == ".ckpt" else read
         return replace(read, report=replace(read.report, source=folder, form="run folder"))
     if is_diffusers_folder(folder) and not is_training_checkpoint(folder):
-        return read_diffusers_folder(folder, weights=weights, vae=vae)
+        return read_diffusers_folder(folder, how)
     if is_run and (folder / "checkpoints").is_dir():
         raise ModelFileError(
             f"{folder}: this run has not written its final model yet",
@@ -111,7 +135,15 @@ def adapter_at(path: Path) -> Path | None:
     return file if file.is_file() and is_lora_file(file) else None
 
 
-def _read_with_adapter(adapter: Path, path: Path, *, weights: WeightsChoice, vae: Path | None) -> ModelWeights:
+def _read_with_adapter(
+    adapter: Path,
+    path: Path,
+    *,
+    weights: WeightsChoice,
+    vae: Path | None,
+    prediction: PredictionChoice,
+    zero_terminal_snr: bool | None,
+) -> ModelWeights:
     """The base model of the run that wrote a LoRA file, with the file applied.
 
     Raises ModelFileError if the file belongs to no run, or if the run's base model is no longer where it was.
@@ -129,6 +161,8 @@ def _read_with_adapter(adapter: Path, path: Path, *, weights: WeightsChoice, vae
             config=None if base.get("config") is None else Path(base["config"]),
             weights=base.get("weights", weights) if weights == "auto" else weights,
             vae=vae or (None if base.get("vae") is None else Path(base["vae"])),
+            prediction=base.get("prediction", prediction) if prediction == "auto" else prediction,
+            zero_terminal_snr=base.get("zero_terminal_snr") if zero_terminal_snr is None else zero_terminal_snr,
         )
     except ModelFileError as error:
         hint = f"{path} is a LoRA of this model. If the model has moved: --model MODEL --lora {quoted(path)}"

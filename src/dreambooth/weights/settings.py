@@ -9,10 +9,19 @@ from pydantic import Field, model_validator
 
 from dreambooth.config import Settings, Text
 
-__all__ = ["BaseModelSettings", "LoraSettings", "ModelForm", "PlannedModelSettings", "StrengthSettings", "WeightsChoice"]
+__all__ = [
+    "BaseModelSettings",
+    "LoraSettings",
+    "ModelForm",
+    "PlannedModelSettings",
+    "PredictionChoice",
+    "StrengthSettings",
+    "WeightsChoice",
+]
 
 WeightsChoice = Literal["auto", "ema", "raw"]
 ModelForm = Literal["single-file", "diffusers"]
+PredictionChoice = Literal["auto", "epsilon", "velocity"]
 
 
 class BaseModelSettings(Settings):
@@ -30,6 +39,12 @@ class BaseModelSettings(Settings):
 
     vae: Path | None = None
     """VAE to use instead of the model's own: a .safetensors, .ckpt or .pt file, or a diffusers folder."""
+
+    prediction: PredictionChoice = "auto"
+    """What the model predicts: the noise (epsilon), the velocity (v-prediction), or what its files state (auto)."""
+
+    zero_terminal_snr: bool | None = None
+    """The noise schedule ends without signal (arXiv 2305.08891; only for velocity); default: as the model's files state."""
 
 
 class StrengthSettings(Settings):
@@ -63,6 +78,6 @@ class PlannedModelSettings(BaseModelSettings):
 
     @model_validator(mode="after")
     def _options_have_effect(self) -> PlannedModelSettings:
-        if self.model is None and (useless := self.is_changed("config", "weights", "vae")):
+        if self.model is None and (useless := self.is_changed("config", "weights", "vae", "prediction", "zero_terminal_snr")):
             raise ValueError(f"no model is given, so {', '.join(useless)} would have no effect; give a model or omit them")
         return self

@@ -24,7 +24,7 @@ from dreambooth.families.text_keys import (
 )
 from dreambooth.families.unet_keys import AVERAGE_PREFIX, UNET_PREFIX, average_keys, unet_keys, unet_layout
 from dreambooth.families.vae_keys import VAE_PREFIX, original_attention, vae_keys, vae_layout
-from dreambooth.weights.assemble import FoundModel, assemble
+from dreambooth.weights.assemble import FoundModel, Reading, assemble
 from dreambooth.weights.average import average_doubt
 from dreambooth.weights.containers import TensorFile, open_tensor_file
 from dreambooth.weights.key_map import MappedPart, find_tensors
@@ -58,8 +58,8 @@ _SCHEDULE = ddpm_buffers(scaled_linear_schedule())
 Tensors = dict[str, Tensor]
 
 
-def read_single_file(path: Path, *, weights: WeightsChoice, vae: MappedPart | None = None) -> ModelWeights:
-    """Read a checkpoint in the original's names, pickled or safetensors, with another VAE where one is given.
+def read_single_file(path: Path, how: Reading) -> ModelWeights:
+    """Read a checkpoint in the original's names, pickled or safetensors.
 
     Raises ModelFileError when it is something else, or with all missing and wrongly shaped tensors.
     """
@@ -77,15 +77,15 @@ def read_single_file(path: Path, *, weights: WeightsChoice, vae: MappedPart | No
         raw, averages, reshaped = with_convolutions(raw, averages)
     own_vae, rest = _split(rest, VAE_PREFIX)
     texts, rest = find_text_encoders(path, rest)
-    _check_parts_are_there(path, has_vae=bool(own_vae) or vae is not None, has_text=bool(texts))
-    unet = _choose_unet(file, raw, averages, weights)
+    _check_parts_are_there(path, has_vae=bool(own_vae) or how.vae is not None, has_text=bool(texts))
+    unet = _choose_unet(file, raw, averages, how.weights)
     found = FoundModel(
         source=path,
         form="single file",
         formats=(file.format,),
         parts={
             "unet": unet.part,
-            "vae": vae or find_tensors("VAE", path, own_vae, vae_keys(vae_layout(own_vae)), spelling=original_attention),
+            "vae": how.vae or find_tensors("VAE", path, own_vae, vae_keys(vae_layout(own_vae)), spelling=original_attention),
             **texts,
         },
         unet_weights=unet.weights,
@@ -100,7 +100,7 @@ def read_single_file(path: Path, *, weights: WeightsChoice, vae: MappedPart | No
     )
     is_partial = unet.weights == "ema" and len(unet.part.tensors) < len(raw)
     hint = "--weights raw reads the other UNet weights of this file." if is_partial else _DAMAGED
-    return assemble(found, hint=hint).made_for(_stated_side(file.metadata))
+    return assemble(found, how, hint=hint).made_for(_stated_side(file.metadata))
 
 
 def _check_parts_are_there(path: Path, *, has_vae: bool, has_text: bool) -> None:

@@ -18,6 +18,7 @@ from dreambooth.errors import ModelFileError
 from dreambooth.families.clip_tokenizer import TOKENIZER_FOLDER
 from dreambooth.families.family import Family
 from dreambooth.families.mapped_pages import MappedPages
+from dreambooth.families.prediction_signs import consistent_metadata
 from dreambooth.families.shapes import StateDict
 from dreambooth.files import atomic_directory, write_json
 from dreambooth.runtime.tensor_files import CONTENT_HASH, range_problem, write_tensors
@@ -81,7 +82,7 @@ def write_single_file(path: Path, weights: ModelWeights, *, dtype: torch.dtype |
     buffers = {name: buffer for name, buffer in weights.family.file_buffers().items() if name not in tensors}
     release = MappedPages().release
     if path.suffix == ".safetensors":
-        specified = {**model_specification(weights.family, path.stem), **metadata, CONTENT_HASH: ""}
+        specified = {**model_specification(weights.family, path.stem), **_consistent(weights, metadata), CONTENT_HASH: ""}
         write_tensors(
             path,
             {**buffers, **tensors},
@@ -118,7 +119,7 @@ def write_diffusers_folder(
     """
     if folder.exists():
         raise ModelFileError(f"{folder}: already exists", hint="Give another name, or remove it first.")
-    family = weights.family
+    family, metadata = weights.family, _consistent(weights, metadata)
     with atomic_directory(folder) as partial:
         for name, part in family.parts.items():
             named = {part.folder_name(key): tensor for key, tensor in weights.parts[name].items() if key in part.blueprint}
@@ -133,6 +134,12 @@ def write_diffusers_folder(
         write_json(partial / "scheduler" / "scheduler_config.json", family.scheduler_config)
         write_json(partial / "model_index.json", family.pipeline_config)
         shutil.copytree(TOKENIZER_FOLDER, partial / "tokenizer", ignore=shutil.ignore_patterns("tokenizer.json"))
+
+
+def _consistent(weights: ModelWeights, metadata: Mapping[str, str]) -> dict[str, str]:
+    """Metadata of a source may state another prediction than the one that it was read with."""
+    family = weights.family
+    return consistent_metadata(metadata, family.prediction, has_zero_terminal_snr=family.has_zero_terminal_snr)
 
 
 def _whole_number(text: str) -> int:

@@ -31,8 +31,8 @@ from dreambooth.sampling.settings import SampleSettings
 from dreambooth.schema.verbs import GenerateSettings
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.original_config import check_original_config, contradictions
-from dreambooth.weights.read import read_model
-from dreambooth.weights.settings import BaseModelSettings, WeightsChoice
+from dreambooth.weights.read import read_base
+from dreambooth.weights.settings import BaseModelSettings
 
 CONFIG = Path(__file__).parents[3] / "configs" / "stable-diffusion" / "v1-inference.yaml"
 
@@ -205,8 +205,8 @@ def read_once() -> Callable[..., ModelWeights]:
     """Reads each model once for all tests; its modules, too, are built once."""
 
     @cache
-    def read(model: str, *, config: Path | None, weights: WeightsChoice) -> ModelWeights:
-        found = read_model(model, config=config, weights=weights)
+    def read(base: BaseModelSettings) -> ModelWeights:
+        found = read_base(base)
         built = found.build(dtype=torch.float32)
         found.__dict__["build"] = lambda *, dtype: built  # frozen, so not by assignment
         return found
@@ -219,7 +219,7 @@ def make(
     golden_checkpoint: Path, read_once: Callable[..., ModelWeights], display: Display, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., WrittenPictures]:
     """Small pictures by the miniature checkpoint, with two steps."""
-    monkeypatch.setattr("dreambooth.compat.original_pictures.read_model", read_once)
+    monkeypatch.setattr("dreambooth.compat.original_pictures.read_base", read_once)
 
     def make(*arguments: str, steps: int = 2) -> WrittenPictures:
         small = ["--ckpt", str(golden_checkpoint), "--H", "64", "--W", "64", "--ddim_steps", str(steps), "--outdir", "out"]

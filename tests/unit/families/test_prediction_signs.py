@@ -4,10 +4,7 @@ from typing import Any
 
 import pytest
 
-from dreambooth.families.prediction_signs import prediction_problems, prediction_signs
-
-VELOCITY = r"predicts v_prediction (the velocity) (stated by {}); expected one that predicts epsilon (the noise)"
-ZERO = "trained with zero terminal SNR (stated by {}); expected the usual noise schedule"
+from dreambooth.families.prediction_signs import consistent_metadata, prediction_markers, prediction_signs
 
 
 @pytest.mark.parametrize(
@@ -28,10 +25,8 @@ ZERO = "trained with zero terminal SNR (stated by {}); expected the usual noise 
     ],
 )
 def test_a_velocity_model_is_recognized(stated: dict[str, Any], where: str) -> None:
-    signs = prediction_signs(**stated)
-    (problem,) = prediction_problems(signs)
-    assert VELOCITY.format(where) in problem
-    assert prediction_problems(signs, supported="velocity") == []
+    (sign,) = prediction_signs(**stated)
+    assert (sign.prediction, sign.where) == ("velocity", where)
 
 
 @pytest.mark.parametrize(
@@ -43,19 +38,13 @@ def test_a_velocity_model_is_recognized(stated: dict[str, Any], where: str) -> N
     ],
 )
 def test_zero_terminal_snr_is_recognized(stated: dict[str, Any], where: str) -> None:
-    (problem,) = prediction_problems(prediction_signs(**stated))
-    assert ZERO.format(where) in problem
+    (sign,) = prediction_signs(**stated)
+    assert (sign.has_zero_terminal_snr, sign.prediction, sign.where) == (True, None, where)
 
 
 def test_predictions_without_a_name_here_are_not_passed_over() -> None:
-    (problem,) = prediction_problems(prediction_signs(names=["edm_vpred.sigma_max"], scheduler={"prediction_type": "sample"}))
-    assert "predicts something else (stated by the tensor edm_vpred.sigma_max, prediction_type sample)" in problem
-
-
-def test_all_signs_are_told_together() -> None:
-    problems = prediction_problems(prediction_signs(names=["v_pred", "ztsnr"], metadata={"modelspec.prediction_type": "v"}))
-    assert len(problems) == 2
-    assert "the tensor v_pred, modelspec.prediction_type v" in problems[0]
+    signs = prediction_signs(names=["edm_vpred.sigma_max"], scheduler={"prediction_type": "sample"})
+    assert [sign.other for sign in signs] == ["edm_vpred.sigma_max", "sample"]
 
 
 @pytest.mark.parametrize(
@@ -75,6 +64,20 @@ def test_all_signs_are_told_together() -> None:
     ],
 )
 def test_models_of_the_noise_pass(stated: dict[str, Any]) -> None:
-    signs = prediction_signs(**stated)
-    assert prediction_problems(signs) == []
-    assert all(sign.prediction == "epsilon" for sign in signs)
+    assert all(sign.prediction == "epsilon" for sign in prediction_signs(**stated))
+
+
+def test_markers_are_the_signs_that_they_are_read_as() -> None:
+    assert prediction_markers("epsilon", has_zero_terminal_snr=False) == {}
+    markers = prediction_markers("velocity", has_zero_terminal_snr=True)
+    assert {name: tuple(tensor.shape) for name, tensor in markers.items()} == {"v_pred": (0,), "ztsnr": (0,)}
+    velocity, zero = prediction_signs(names=markers)
+    assert velocity.prediction == "velocity"
+    assert zero.has_zero_terminal_snr
+
+
+def test_metadata_loses_what_contradicts_the_model_and_nothing_else() -> None:
+    metadata = {"modelspec.prediction_type": "epsilon", "ss_zero_terminal_snr": "True", "modelspec.title": "rex"}
+    assert consistent_metadata(metadata, "velocity", has_zero_terminal_snr=False) == {"modelspec.title": "rex"}
+    kept = consistent_metadata(metadata, "epsilon", has_zero_terminal_snr=True)
+    assert kept == metadata

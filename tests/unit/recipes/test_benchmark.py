@@ -111,7 +111,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(recipe, "write_photos", photos_of)
     for module in (recipe, jobs):
         monkeypatch.setattr(module, "choose_encoders", lambda *_, **__: encoders)
-        monkeypatch.setattr(module, "read_model", lambda *_, **__: model)
+        monkeypatch.setattr(module, "read_base", lambda *_, **__: model)
+    monkeypatch.setattr(jobs, "read_model", lambda *_, **__: model)
     for name, stand_in in {
         "train": world.train,
         "resume": world.resume,

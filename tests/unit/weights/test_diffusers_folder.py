@@ -211,11 +211,12 @@ def test_stable_diffusion_2_is_named(folder: Path) -> None:
         read_model(str(folder))
 
 
-def test_another_prediction_is_refused(folder: Path) -> None:
+def test_the_scheduler_says_what_the_model_predicts(folder: Path) -> None:
     path = folder / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps({"prediction_type": "v_prediction"}), encoding="utf-8")
-    with pytest.raises(ModelFileError, match="this model predicts v_prediction"):
-        read_model(str(folder))
+    read = read_model(str(folder))
+    assert read.family.prediction == "velocity"
+    assert "stated by prediction_type v_prediction" in read.report.prediction
 
 
 def test_a_damaged_configuration_file_is_named(folder: Path) -> None:

@@ -1,30 +1,39 @@
-"""Files that say that they predict the velocity, or were trained with zero terminal SNR, are refused by name."""
+"""Files that say that they predict the velocity, or that their schedule ends without signal, are read and written as that."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from dreambooth.errors import ModelFileError
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import read_model
-from dreambooth.weights.write import write_diffusers_folder
+from dreambooth.weights.write import write_diffusers_folder, write_single_file
 
 Save = Callable[[dict[str, Tensor]], Path]
-VELOCITY = "this model predicts v_prediction"
-ZERO = "this model was trained with zero terminal SNR"
+
+
+def kind(path: Path) -> tuple[str, bool]:
+    family = read_model(str(path)).family
+    return family.prediction, family.has_zero_terminal_snr
 
 
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
-@pytest.mark.parametrize(("marker", "message"), [("v_pred", VELOCITY), ("ztsnr", ZERO)])
-def test_marker_tensors(checkpoint: dict[str, Tensor], save: Save, prefix: str, marker: str, message: str) -> None:
-    path = save(checkpoint | {prefix + marker: torch.zeros(0)})
-    with pytest.raises(ModelFileError, match=f"{path}: {message}.*stated by the tensor {prefix}{marker}"):
+def test_marker_tensors(checkpoint: dict[str, Tensor], save: Save, prefix: str) -> None:
+    path = save(checkpoint | {f"{prefix}v_pred": torch.zeros(0)})
+    assert kind(path) == ("velocity", False)
+    assert read_model(str(path)).report.leftover == ()
+    path = save(checkpoint | {f"{prefix}v_pred": torch.zeros(0), f"{prefix}ztsnr": torch.zeros(0)})
+    assert kind(path) == ("velocity", True)
+    path = save(checkpoint | {f"{prefix}ztsnr": torch.zeros(0)})
+    with pytest.raises(ModelFileError, match=f"{path}: .*zero terminal SNR .stated by the tensor {prefix}ztsnr"):
         read_model(str(path))
 
 
@@ -32,20 +41,45 @@ def test_marker_tensors(checkpoint: dict[str, Tensor], save: Save, prefix: str, 
 def test_metadata(checkpoint: dict[str, Tensor], tmp_path: Path, key: str) -> None:
     path = tmp_path / "model.safetensors"
     save_file(checkpoint, path, metadata={key: "v"})
-    with pytest.raises(ModelFileError, match=f"{VELOCITY}.*stated by {key} v"):
-        read_model(str(path))
-
-
-def test_metadata_of_a_folder(tiny: ModelWeights, tmp_path: Path) -> None:
-    write_diffusers_folder(tmp_path / "model", tiny, dtype=None, metadata={"modelspec.prediction_type": "v"})
-    with pytest.raises(ModelFileError, match=f"{VELOCITY}.*stated by modelspec.prediction_type v"):
-        read_model(str(tmp_path / "model"))
+    assert kind(path) == ("velocity", False)
+    assert read_model(str(path), prediction="epsilon").family.prediction == "epsilon"
 
 
 def test_a_schedule_that_ends_without_signal(checkpoint: dict[str, Tensor], save: Save) -> None:
     checkpoint["alphas_cumprod"] = checkpoint["alphas_cumprod"] - checkpoint["alphas_cumprod"][-1]
-    with pytest.raises(ModelFileError, match=f"{ZERO}.*the tensor alphas_cumprod, which ends at 0"):
-        read_model(str(save(checkpoint)))
+    path = save(checkpoint)
+    with pytest.raises(ModelFileError, match="the tensor alphas_cumprod, which ends at 0"):
+        read_model(str(path))
+    assert read_model(str(path), prediction="velocity").family.has_zero_terminal_snr
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt", ""])
+@pytest.mark.parametrize(("prediction", "is_zero"), [("epsilon", False), ("velocity", False), ("velocity", True)])
+def test_every_form_says_what_it_predicts(
+    tiny: ModelWeights, tmp_path: Path, suffix: str, prediction: str, is_zero: bool
+) -> None:
+    family = tiny.family.with_prediction(prediction, has_zero_terminal_snr=is_zero)  # type: ignore[arg-type]
+    path = tmp_path / f"model{suffix}"
+    write = write_single_file if suffix else write_diffusers_folder
+    stale = {"modelspec.prediction_type": "v" if prediction == "epsilon" else "epsilon"}  # of another program's reading
+    write(path, replace(tiny, family=family), dtype=None, metadata=stale)
+    read = read_model(str(path))
+    assert (read.family.prediction, read.family.has_zero_terminal_snr) == (prediction, is_zero)
+    assert all(torch.equal(read.parts[part][name], tensor) for part in tiny.parts for name, tensor in tiny.parts[part].items())
+    if suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            markers = [name for name in ("v_pred", "ztsnr") if name in file.keys()]  # noqa: SIM118 - it is not iterable
+            assert markers == [*(["v_pred"] if prediction == "velocity" else []), *(["ztsnr"] if is_zero else [])]
+            assert file.metadata()["modelspec.prediction_type"] == ("v" if prediction == "velocity" else "epsilon")
+
+
+def test_another_prediction_makes_another_digest(tiny: ModelWeights) -> None:
+    """Class images and cached predictions of one must not be taken for the other's."""
+    digests = {
+        replace(tiny, family=tiny.family.with_prediction(prediction, has_zero_terminal_snr=zero)).digest()  # type: ignore[arg-type]
+        for prediction, zero in (("epsilon", False), ("velocity", False), ("velocity", True))
+    }
+    assert len(digests) == 3
 
 
 def test_another_stored_schedule_is_a_warning(checkpoint: dict[str, Tensor], save: Save) -> None:
@@ -65,7 +99,6 @@ def test_a_schedule_of_zeros_is_no_sign(checkpoint: dict[str, Tensor], save: Sav
 def test_the_yaml_beside_a_file(checkpoint: dict[str, Tensor], save: Save) -> None:
     path = save(checkpoint)
     path.with_suffix(".yaml").write_text("model: {params: {parameterization: v}}", encoding="utf-8")
-    with pytest.raises(ModelFileError, match=f"{VELOCITY}.*stated by model.params.parameterization v"):
-        read_model(str(path))
+    assert kind(path) == ("velocity", False)
     path.with_suffix(".yaml").write_text("]", encoding="utf-8")
     assert read_model(str(path)).report.title == "Stable Diffusion 1"
