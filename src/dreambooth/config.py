@@ -16,10 +16,12 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from dreambooth.errors import SettingsError
 from dreambooth.files import write_text
+from dreambooth.reading import read_text, shown_value
+from dreambooth.yaml_reading import MOST_YAML_BYTES, parse_yaml
 
 __all__ = [
     "Settings",
@@ -77,6 +79,14 @@ class Settings(BaseModel):
         """Return the named fields that differ from their default: an option without effect is an error, a default is not."""
         fields = type(self).model_fields
         return tuple(name for name in names if getattr(self, name) != fields[name].get_default(call_default_factory=True))
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _no_name_holds_nul(cls, value: Any) -> Any:
+        texts = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(text, str | Path) and "\0" in str(text) for text in texts):
+            raise ValueError("contains a NUL character, which no file name and no text may have")
+        return value
 
     silences: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Like `off_switches`, also between sections (`section.name`), for what the record's own rules refuse in other words."""
@@ -187,7 +197,14 @@ def parse_settings(
     try:
         return settings.model_validate(_with_sections(settings, values))
     except ValidationError as error:
-        raise SettingsError([_describe(problem, settings, where, names) for problem in error.errors()]) from error
+        problems = error.errors(include_url=False)
+        told = [_describe(problem, settings, where, names) for problem in problems[:_MOST_PROBLEMS]]
+        if more := len(problems) - len(told):
+            told.append(f"{where}: {more} more problems")
+        raise SettingsError(told) from error
+
+
+_MOST_PROBLEMS = 100
 
 
 def _with_sections(settings: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,10 +228,14 @@ def _describe(problem: Any, settings: type[Settings], where: str, names: Mapping
     if kind == "literal_error":
         choices = context["expected"].replace("'", "")
         near = nearest(str(problem["input"]), choices.replace(" or ", ", ").split(", "))
-        return f"{name} is {problem['input']!r}: expected {choices}" + (f"; did you mean '{near}'?" if near else "")
-    template = _EXPECTED.get(kind)
-    message = f"expected {template.format(**context)}" if template is not None else problem["msg"]
-    return f"{name} is {problem['input']!r}: {message}"
+        return f"{name} is {shown_value(problem['input'])}: expected {choices}" + (f"; did you mean '{near}'?" if near else "")
+    template, limits = _EXPECTED.get(kind), {limit: _number(value) for limit, value in context.items()}
+    message = f"expected {template.format(**limits)}" if template is not None else problem["msg"]
+    return f"{name} is {shown_value(problem['input'])}: {message}"
+
+
+def _number(limit: Any) -> str:
+    return f"{limit:g}" if isinstance(limit, float) else str(limit)
 
 
 _EXPECTED = {
@@ -226,10 +247,10 @@ _EXPECTED = {
     "finite_number": "a finite number",
     "bool_parsing": "true or false",
     "bool_type": "true or false",
-    "greater_than": "more than {gt:g}",
-    "greater_than_equal": "at least {ge:g}",
-    "less_than": "less than {lt:g}",
-    "less_than_equal": "at most {le:g}",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
     "multiple_of": "a multiple of {multiple_of}",
     "string_type": "text",
     "string_unicode": "text in UTF-8",
@@ -252,6 +273,8 @@ def _did_you_mean(path: str, settings: type[Settings]) -> str:
 
 def _record_at(path: str, settings: type[Settings]) -> type[Settings]:
     for name in path.split(".") if path else ():
+        if name not in settings.model_fields:  # a key of the file may itself hold a dot
+            break
         settings = section_of(settings, name) or settings
     return settings
 
@@ -262,46 +285,32 @@ def _sentence_at(path: str, settings: type[Settings]) -> str:
     return f"{sentence[:1].lower()}{sentence[1:]}"
 
 
-_UNNAMED = 'in "<unicode string>", '  # how the library names every string
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read the mapping in a YAML file.
 
-    Raises SettingsError if the file is missing, is not YAML, has a duplicate key or is not a mapping.
+    Raises SettingsError if the file is missing, is not YAML (see `parse_yaml`), has a duplicate key or is not a mapping.
     """
-    import yaml
-
-    class Strict(yaml.SafeLoader):
-        """Rejects duplicate keys; the library silently keeps the last one."""
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-            if twice := [str(key) for index, key in enumerate(keys) if key in keys[:index]]:
-                raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {', '.join(twice)} is given twice")
-            return super().construct_mapping(node, deep=deep)
-
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=Strict)
+        values = parse_yaml(read_text(path, most_bytes=MOST_YAML_BYTES))
     except FileNotFoundError as error:
         raise SettingsError(f"{path}: no such settings file", hint="Give an existing YAML file.") from error
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}", hint="Give a readable YAML file.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not a YAML file: {str(error).replace(_UNNAMED, '')}") from error
+    except ValueError as error:
+        raise SettingsError(f"{path}: not a YAML file: {error}") from error
     if not isinstance(values, dict):
         found = "an empty file" if values is None else f"a {type(values).__name__}"
         raise SettingsError(f"{path}: expected a mapping of settings, found {found}")
+    if odd := [key for key in values if not isinstance(key, str)]:
+        raise SettingsError(f"{path}: expected names of settings, found {shown_value(odd[0])}")
     return values
 
 
 def yaml_value(text: str) -> Any:
     """Parse a value as YAML; text that is not YAML stays text."""
-    import yaml
-
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return parse_yaml(text)
+    except ValueError:
         return text
 
 

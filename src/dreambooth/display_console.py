@@ -1,4 +1,7 @@
-"""A display on a console: color and bars on a terminal, plain lines elsewhere."""
+"""A display on a console: color and bars on a terminal, plain lines elsewhere.
+
+What is shown may hold names of files and words of other people: characters that control a terminal are escaped here, for all.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from rich.text import Text
 
 from dreambooth.display import TrainingStatus, format_duration, format_rate
 from dreambooth.display_wrapping import wrapped
+from dreambooth.reading import without_controls
 
 __all__ = ["ConsoleDisplay"]
 
@@ -31,21 +35,22 @@ class ConsoleDisplay:
 
     def say(self, text: str) -> None:
         """A line as it is: square brackets are not markup, and paths are not broken at the edge."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(without_controls(text), markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """A line that says what may go wrong."""
         label = "warning: "
-        message = wrapped(text, self.console.width if self.console.is_terminal else None, start=len(label))
+        message = wrapped(without_controls(text), self.console.width if self.console.is_terminal else None, start=len(label))
         self.console.print(Text.assemble((label, "bold yellow"), (message, "yellow")), highlight=False, soft_wrap=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Rows under column names; cells are wrapped to the width of the console, never cut."""
-        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        heading = Text(without_controls(title))
+        table = Table(title=heading, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
+            table.add_row(*(Text(without_controls(cell)) for cell in row))
         self.console.print(table)
 
     @contextmanager
@@ -69,7 +74,7 @@ class ConsoleDisplay:
     def _bar(self, description: str, total: int, unit: str) -> Iterator[Callable[[float, str], None]]:
         name, pace = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[pace]}")
         with _unechoed(), Progress(name, BarColumn(), MofNCompleteColumn(), pace, console=self.console) as bar:
-            task = bar.add_task(description, total=total, pace=unit)
+            task = bar.add_task(without_controls(description), total=total, pace=unit)
             yield lambda done, pace: bar.update(task, completed=done, pace=pace)
 
     @contextmanager

@@ -23,6 +23,7 @@ from typing import Any
 __all__ = [
     "atomic_directory",
     "atomic_file",
+    "expanded",
     "free_disk_bytes",
     "is_leftover",
     "is_no_room",
@@ -205,3 +206,11 @@ def utf8_name(path: Path) -> Iterator[str]:
         return
     with path.open("rb") as file:
         yield f"/dev/fd/{file.fileno()}"
+
+
+def expanded(path: Path) -> Path:
+    """The path with ~ replaced by the home folder; unchanged when there is no such user or home, so that it is not found."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path

@@ -31,6 +31,8 @@ WORDS = {
     "display_silent",
     "display_wrapping",
     "presets",
+    "reading",
+    "yaml_reading",
 }
 DOORS = 8
 """Below this floor a room's settings load no torch and count as words: any room may read them."""
@@ -57,7 +59,7 @@ FENCES = {
     "torch": ["*"],
     "torchao": ["training/state_formats.py"],
     "transformers": ["families/*", "sampling/*", "measures/encoders.py"],
-    "yaml": ["config.py", "weights/original_config.py"],
+    "yaml": ["yaml_reading.py", "config.py"],
 }
 WITHOUT_TORCH = [
     "errors.py",
@@ -66,6 +68,8 @@ WITHOUT_TORCH = [
     "cli/*",
     "*/settings.py",
     "display*.py",
+    "reading.py",
+    "yaml_reading.py",
     "schema/*",
     "__init__.py",
     "__main__.py",

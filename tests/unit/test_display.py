@@ -47,6 +47,18 @@ def test_warnings_say_that_they_are_and_are_yellow_on_a_terminal() -> None:
     assert "\x1b[33m" in out.getvalue()
 
 
+def test_names_and_words_cannot_control_the_terminal() -> None:
+    display, out = _display()
+    hostile = "a\x1b]0;owned\x07\x1b[2J[red]b"
+    display.say(hostile)
+    display.warn(hostile)
+    display.table(hostile, ["photo"], [[hostile]])
+    with display.progress(hostile, 1, "images") as advance:
+        advance(1)
+    assert "\x1b" not in out.getvalue() and "\x07" not in out.getvalue()
+    assert out.getvalue().count(r"a\x1b]0;owned\x07\x1b[2J[red]b") == 5
+
+
 def test_tables_fit_80_columns_and_lose_nothing() -> None:
     display, out = _display()
     name = "photos/" + "very_long_name" * 6 + ".jpg"

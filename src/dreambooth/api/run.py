@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dreambooth.api.keywords import Listener, changes_from, display_for, given_only, settings_from, without_noise
 from dreambooth.config import parse_settings, read_yaml
 from dreambooth.errors import RunError
+from dreambooth.files import expanded
 from dreambooth.runs.events import read_events
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.model_names import FINAL_MODELS
@@ -141,7 +142,7 @@ class Run:
 
 def open_run(path: str | Path) -> Run:
     """Open a run folder created by `dreambooth train`. Raises RunError if the folder is not one."""
-    run = Path(path).expanduser()
+    run = expanded(Path(path))
     if not RunFolder(run).config.is_file():
         raise RunError(f"{run}: not a run folder, config.yaml is missing", hint="Give the run's output folder.")
     return Run(run)

@@ -110,10 +110,11 @@ def _show(prefix: str, text: str, color: str) -> None:
     from rich.text import Text
 
     from dreambooth.display_wrapping import wrapped
+    from dreambooth.reading import without_controls
 
     console = Console(stderr=True)
     start = 0 if prefix.endswith("\n") else len(prefix)
     message = Text.assemble(
-        (prefix, f"bold {color}"), wrapped(text, console.width if console.is_terminal else None, start=start)
+        (prefix, f"bold {color}"), wrapped(without_controls(text), console.width if console.is_terminal else None, start=start)
     )
     console.print(message, highlight=False, soft_wrap=True)

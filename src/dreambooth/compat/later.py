@@ -13,6 +13,7 @@ from dreambooth.compat.training_flags import FLAGS, LATER_ONLY
 from dreambooth.compat.translation import HINT, Collected, Job, settings_of, truth, without_slashes
 from dreambooth.config import nearest
 from dreambooth.errors import SettingsError
+from dreambooth.reading import parse_json, read_text, reason_of
 
 __all__ = ["is_later", "later_job"]
 
@@ -105,13 +106,13 @@ def _from_file(
     """The file's text (None on error), its values as options, and the name of each option in messages."""
     kept = {name: value for name, value in options.items() if name in _BESIDE_A_FILE}
     try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text)
+        text = read_text(path)
+        values = parse_json(text)
     except OSError as error:
         collected.problems.append(f"{path}: cannot be read: {error.strerror}")
         return None, kept, {}
     except ValueError as error:
-        collected.problems.append(f"{path}: not a JSON file: {error}")
+        collected.problems.append(f"{path}: not a JSON file: {reason_of(error)}")
         return None, kept, {}
     if not isinstance(values, dict) or values.get("schema") != _SCHEMA:
         schema = repr(values.get("schema")) if isinstance(values, dict) else f"a {type(values).__name__}"
@@ -198,6 +199,6 @@ def _typed(key: str, text: str | None) -> Any:
     if text is None or key not in _NOT_TEXT:
         return text
     try:
-        return json.loads(text.lower())
+        return parse_json(text.lower())
     except ValueError:
         return text

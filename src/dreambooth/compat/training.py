@@ -11,6 +11,7 @@ from dreambooth.data.listing import list_folder
 from dreambooth.display import Display, quoted
 from dreambooth.errors import DreamboothError, ModelFileError, RunError, SettingsError
 from dreambooth.files import link_or_copy
+from dreambooth.reading import read_text, reading
 from dreambooth.recipes.train import resume, train
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.model_names import JoePennaNames
@@ -76,7 +77,8 @@ def _published_at_the_end(run: Path, display: Display) -> Iterator[None]:
     finally:
         note = run / "configs" / _PUBLISHED_NAME
         if note.is_file():
-            template = note.read_text(encoding="utf-8").strip()
+            with reading(note, RunError):
+                template = read_text(note).strip()
             for path in sorted((run / JoePennaNames.final).parent.rglob("*.ckpt")):
                 steps = read_model(str(path)).num_steps or 0
                 target = _PUBLISHED / template.replace("{steps}", f"{steps:05d}")

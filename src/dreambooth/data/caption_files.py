@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dreambooth.data.settings import check_template
 from dreambooth.errors import PhotoError
+from dreambooth.reading import read_text
 
 if TYPE_CHECKING:
     pass
@@ -14,6 +15,7 @@ from dreambooth.data.records import Role
 
 __all__ = ["read_caption"]
 
+_MOST_BYTES = 1 << 20
 _PLACEHOLDERS: dict[Role, frozenset[str]] = {
     "instance": frozenset({"token", "class_word"}),
     "prior": frozenset({"class_word"}),
@@ -27,9 +29,11 @@ def read_caption(path: Path, *, role: Role) -> str | None:
     not UTF-8 (a byte order mark is allowed) or has a placeholder that is not known for the role.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, most_bytes=_MOST_BYTES, encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise PhotoError("is not UTF-8 text", hint="Save the caption as UTF-8.") from error
+    except ValueError as error:
+        raise PhotoError(f"is {error}", hint="Remove it: a caption has a few words.") from error
     except OSError as error:
         raise PhotoError(f"cannot be read: {error.strerror}", hint="Make it readable, or remove it.") from error
     caption = " ".join(text.split())

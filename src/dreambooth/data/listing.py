@@ -62,7 +62,10 @@ def list_folder(folder: Path) -> FolderListing:
     problems: list[PhotoProblem] = []
     for path in _walk(folder, problems):
         suffix = path.suffix.lower()
-        if suffix == _CLOUD_SUFFIX:
+        if path.exists() and not path.is_file():
+            advice = "Remove it, or move it to another folder."
+            problems.append(PhotoProblem(path, "warning", "is a named pipe, a socket or a device; skipped", advice))
+        elif suffix == _CLOUD_SUFFIX:
             problems.append(_not_here(path))
         elif suffix in CAPTION_SUFFIXES:
             captions.append(path)

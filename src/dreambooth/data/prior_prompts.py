@@ -13,6 +13,8 @@ from dreambooth.data.captions import fill, words_for
 from dreambooth.data.records import CaptionedPhoto
 from dreambooth.data.settings import PriorSettings, SubjectSettings, check_template
 from dreambooth.errors import SettingsError
+from dreambooth.files import expanded
+from dreambooth.reading import read_text, reason_of
 
 __all__ = ["class_prompts", "photos_as_class_examples", "subject_prompts"]
 
@@ -24,13 +26,13 @@ def class_prompts(prior: PriorSettings) -> tuple[str, ...]:
     """The templates of all class prompts. Raises SettingsError with every problem of their file."""
     if prior.prior_prompts is None:
         return (prior.class_prompt,)
-    path = Path(prior.prior_prompts).expanduser()
+    path = expanded(Path(prior.prior_prompts))
     if prior.prior_prompts == _BUNDLED:
         path = Path(__file__).with_name("varied_prompts.txt")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        lines = read_text(path).splitlines()
+    except (OSError, ValueError) as error:
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason_of(error)
         raise SettingsError(
             f"prior_prompts: {path} cannot be read ({reason})",
             hint=f"Give a text file with one class prompt per line, or --prior-prompts {_BUNDLED} for the bundled list.",

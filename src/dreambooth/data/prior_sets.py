@@ -21,11 +21,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from dreambooth.config import is_text
 from dreambooth.data.listing import LATENT_SUFFIX, MANIFEST_NAME
 from dreambooth.data.photos import read_photo
 from dreambooth.data.records import CaptionedPhoto, Photo
 from dreambooth.errors import PhotoError
 from dreambooth.files import atomic_file, utf8_name, write_json
+from dreambooth.reading import read_json, reason_of
 
 __all__ = ["MadeLatent", "PriorRequest", "PriorSet", "prompt_of_set"]
 
@@ -154,16 +156,19 @@ def prompt_of_set(folder: Path) -> str | None:
     if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
         return None  # some other program's file
     try:
-        return str(manifest["request"]["prompt"])
+        prompt = manifest["request"]["prompt"]
+        if not isinstance(prompt, str) or not is_text(prompt):
+            raise TypeError("the prompt is no text")
+        return prompt
     except (KeyError, TypeError) as error:
         raise PhotoError(f"{path}: has no prompt", hint=_remedy(folder)) from error
 
 
 def _read_manifest(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError) as error:
-        raise PhotoError(f"{path}: cannot be read: {error}", hint=_remedy(path.parent)) from error
+        raise PhotoError(f"{path}: cannot be read: {reason_of(error)}", hint=_remedy(path.parent)) from error
 
 
 def _remedy(folder: Path) -> str:

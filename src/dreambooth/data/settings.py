@@ -164,7 +164,7 @@ class PriorSettings(Settings):
     prior_images: Path | None = None
     """Folder of class images to use as is; default: the base model generates them."""
 
-    num_prior_images: Annotated[int, Field(ge=1)] = 200
+    num_prior_images: Annotated[int, Field(ge=1, le=1_000_000)] = 200
     """Number of class images to generate."""
 
     class_prompt: Text = "photo of a {class_word}"
@@ -188,7 +188,7 @@ class PriorSettings(Settings):
     replay: bool = True
     """If the base model was trained on other subjects: generate images of them and mix them in, so that training keeps them."""
 
-    replay_images: Annotated[int, Field(ge=1)] = 48
+    replay_images: Annotated[int, Field(ge=1, le=1_000_000)] = 48
     """Images of each earlier subject."""
 
     prior_sampler: Sampler = "ddim"
@@ -200,7 +200,7 @@ class PriorSettings(Settings):
     prior_guidance_scale: Annotated[float, Field(ge=0)] = 10.0
     """Guidance scale for class images."""
 
-    prior_batch_size: Annotated[int, Field(ge=1)] = 4
+    prior_batch_size: Annotated[int, Field(ge=1, le=100_000)] = 4
     """Class images generated at once; does not affect the result."""
 
     prior_latents: Literal["sampler", "encoder"] = "sampler"
@@ -212,10 +212,10 @@ class PriorSettings(Settings):
     original_pairing: bool = False
     """Draw photos and class images in pairs as the original did; part of a large set is never seen."""
 
-    photo_repeats: Annotated[int, Field(ge=1)] = 100
+    photo_repeats: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     """With --original-pairing: maximum pairs per photo in an epoch."""
 
-    prior_repeats: Annotated[int, Field(ge=1)] = 10
+    prior_repeats: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     """With --original-pairing: maximum pairs per class image in an epoch."""
 
     @property

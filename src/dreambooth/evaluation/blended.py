@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dreambooth.errors import SettingsError
 from dreambooth.evaluation.remembered_run import read_remembered_run
+from dreambooth.files import expanded
 from dreambooth.weights.lora_apply import with_loras
 from dreambooth.weights.lora_choice import read_loras
 from dreambooth.weights.model_weights import ModelWeights
@@ -45,7 +46,7 @@ def _base_of(asked: BaseModelSettings, blend: StrengthSettings) -> BaseModelSett
             prediction=asked.prediction,
             zero_terminal_snr=asked.zero_terminal_snr,
         )
-    path = Path(asked.model).expanduser()
+    path = expanded(Path(asked.model))
     for folder in (path, path.parent, path.parent.parent):  # the run, a model in it, one of its models/
         if (run := read_remembered_run(folder)) is not None:
             return run.base

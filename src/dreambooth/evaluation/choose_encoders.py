@@ -10,6 +10,7 @@ import torch
 
 from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.evaluation.evaluator import Encoders
+from dreambooth.files import expanded
 from dreambooth.measures.embedded import embedded_clip, embedded_distance, embedded_eye
 from dreambooth.measures.encoders import CLIP_B32, DINO, load_clip, load_vit
 from dreambooth.measures.features import FeatureCache
@@ -68,7 +69,7 @@ def _explained_encoder(field: str, scores: str, side: int) -> Iterator[None]:
 
 def _folder(name: str) -> Path:
     """The folder of an encoder; a hub id is downloaded."""
-    path = Path(name).expanduser()
+    path = expanded(Path(name))
     if path.exists():
         return path
     if not may_be_hub_id(name):

@@ -15,6 +15,7 @@ from dreambooth.data.listing import list_folder
 from dreambooth.data.photos import MIN_PHOTOS
 from dreambooth.display import counted
 from dreambooth.errors import SettingsError
+from dreambooth.reading import printable, read_text, reason_of
 from dreambooth.toybox.subjects import SUBJECTS
 from dreambooth.toybox.world import PLACES
 
@@ -55,9 +56,9 @@ def read_dataset(folder: Path, names: Sequence[str] = ()) -> tuple[BenchmarkSubj
     """
     path = folder / PROMPTS_FILE
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {reason_of(error)}"
         raise SettingsError(f"{path}: {what}", hint=_HINT) from error
     problems: list[str] = []
     classes, prompts = _read_classes(text, problems), _read_prompts(text, problems)
@@ -147,7 +148,10 @@ def _elements(source: str) -> Sequence[ast.expr]:
         node = ast.parse(source, mode="eval").body
     except SyntaxError as error:
         raise ValueError(f"not a list of Python strings: {error.msg}, line {error.lineno} of the list") from error
-    assert isinstance(node, ast.List), "begins and ends with a bracket"
+    except (MemoryError, RecursionError, ValueError) as error:  # nested too deeply, or with NUL characters
+        raise ValueError(f"not a list of Python strings: {reason_of(error)}") from error
+    if not isinstance(node, ast.List):
+        raise ValueError("not a list of Python strings")
     return node.elts
 
 
@@ -159,7 +163,7 @@ def _template(node: ast.expr) -> str:
         case _:
             names, text = [""], ""
     if any(name not in _WORDS for name in names):
-        raise ValueError(f"expected '...'.format(unique_token, class_token), found {ast.unparse(node)}")
+        raise ValueError(f"expected '...'.format(unique_token, class_token), found {printable(ast.unparse(node))}")
     words = {str(number): _WORDS[name] for number, name in enumerate(names)}
     filled = ""
     try:

@@ -12,6 +12,7 @@ from dreambooth.errors import ModelFileError
 from dreambooth.evaluation.evaluator import PromptSet
 from dreambooth.evaluation.request import EvaluationRequest
 from dreambooth.evaluation.target import EvaluationTarget
+from dreambooth.files import expanded
 from dreambooth.pictures.sample_cache import SampleCache
 from dreambooth.runs.model_names import MODELS_BY_STEP
 from dreambooth.sampling.records import Picture
@@ -54,7 +55,7 @@ def read_models(request: EvaluationRequest, asked: EvaluationTarget) -> Models:
     base = None if asked.base is None else _read_base(asked.base, is_given=request.base is not None)
     others: Mapping[int, ModelWeights] = {}
     if run is not None and request.evaluation.num_checkpoint_images > 0:
-        others = other_models(Path(asked.model).expanduser(), than=step, side=side)
+        others = other_models(expanded(Path(asked.model)), than=step, side=side)
     return Models(measured, step, None if base is None else base.made_for(side), others)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +16,13 @@ from dreambooth.evaluation.remembered_run import RememberedRun
 from dreambooth.evaluation.request import EvaluationRequest
 from dreambooth.evaluation.subjects import name_of
 from dreambooth.evaluation.target import EvaluationTarget
+from dreambooth.files import expanded
 from dreambooth.runs.folder import RunFolder
 from dreambooth.training.checkpoints import find_checkpoints
-from dreambooth.weights.model_weights import ModelWeights
+from dreambooth.weights.model_weights import ModelWeights, recorded_inputs
 
 __all__ = ["Origins", "held_against_origins", "origins_of"]
 
-_MADE_OF = "dreambooth.made_of"
 _PHOTO = re.compile(r"photo \d+ \(.*\)", re.DOTALL)
 
 
@@ -40,11 +39,11 @@ class Origins:
 def origins_of(model: ModelWeights, run: Path) -> Origins:
     """The origins recorded in the model file; for a .ckpt, which cannot hold them, those of the run's newest checkpoint."""
     try:
-        made_of = json.loads(model.metadata.get(_MADE_OF, "null")) or _of_checkpoint(run)
-    except (ValueError, RunError):  # damaged, and not needed for anything else here
-        made_of = {}
-    photos = [value.partition(" ") for name, value in made_of.items() if _PHOTO.fullmatch(name)]
-    return Origins(made_of.get("base model"), tuple((digest, caption) for digest, _, caption in photos))
+        inputs = dict(recorded_inputs(model.metadata)) or _of_checkpoint(run)
+    except RunError:  # damaged, and not needed for anything else here
+        inputs = {}
+    photos = [value.partition(" ") for name, value in inputs.items() if _PHOTO.fullmatch(name)]
+    return Origins(inputs.get("base model"), tuple((digest, caption) for digest, _, caption in photos))
 
 
 def _of_checkpoint(run: Path) -> dict[str, str]:
@@ -63,7 +62,7 @@ def held_against_origins(
     run = asked[0].run
     if run is None:
         return tuple(asked), ()
-    origins = origins_of(models.measured, Path(request.model).expanduser())
+    origins = origins_of(models.measured, expanded(Path(request.model)))
     if request.base is None and models.base is not None and origins.base not in (None, models.base.digest()):
         raise _other_base(request, run)
     if request.photos is not None or not origins.photos:

@@ -10,6 +10,7 @@ from pathlib import Path
 from dreambooth.data.captions import fill, without_gaps
 from dreambooth.data.settings import SubjectSettings, check_template
 from dreambooth.errors import SettingsError
+from dreambooth.reading import read_text
 from dreambooth.sampling.prompts import read_prompts
 
 __all__ = ["SubjectPrompt", "read_subject_prompts", "subject_prompt"]
@@ -45,7 +46,7 @@ def subject_prompt(template: str, subject: SubjectSettings) -> SubjectPrompt:
 def read_subject_prompts(path: Path, subject: SubjectSettings) -> tuple[SubjectPrompt, ...]:
     """The prompts of a text file, one per line. Raises SettingsError with every problem and its line number."""
     read_prompts(path, name="prompts")  # reports problems of the file as a whole
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = read_text(path, encoding="utf-8-sig").splitlines()
     found, problems = dict[int, SubjectPrompt](), list[str]()
     for number, line in enumerate(lines, start=1):
         if template := line.strip():

@@ -17,6 +17,7 @@ from dreambooth.evaluation.results import ModelScores, Results, SubjectResults, 
 from dreambooth.evaluation.run_curves import run_curves
 from dreambooth.evaluation.strengths import best_strength_text, strength_rows
 from dreambooth.evaluation.verdict import verdict
+from dreambooth.files import expanded
 from dreambooth.pages.images import to_image
 
 __all__ = ["report_of"]
@@ -41,7 +42,7 @@ def report_of(results: Results) -> Report:
         summary=_summary(results),
         confusion=confusion,
         subjects=[_part(one) for one in results.subjects],
-        curves=[] if run is None else run_curves(Path(first.asked.model).expanduser(), step=found.step),
+        curves=[] if run is None else run_curves(expanded(Path(first.asked.model)), step=found.step),
         exposures=_exposures(results),
         facts=_facts(results),
         settings="" if run is None else run.text,

@@ -23,6 +23,7 @@ from dreambooth.evaluation.prompt_sets import class_prompt_of, subject_prompt_se
 from dreambooth.evaluation.remembered_run import RememberedRun, read_remembered_run
 from dreambooth.evaluation.request import EvaluationRequest
 from dreambooth.evaluation.subjects import chosen_subjects, name_of
+from dreambooth.files import expanded
 from dreambooth.measures.settings import EvaluationSettings
 from dreambooth.weights.settings import BaseModelSettings
 
@@ -113,7 +114,7 @@ def evaluation_targets(request: EvaluationRequest) -> tuple[EvaluationTarget, ..
 
     Raises SettingsError with everything that is missing, and PhotoError for broken photos of several subjects.
     """
-    folder = Path(request.model).expanduser()
+    folder = expanded(Path(request.model))
     run = read_remembered_run(folder)
     chosen = chosen_subjects(request, run)
     if request.evaluation.is_changed("num_class_images") and not any(one.has_class for one in chosen.subjects):
@@ -143,7 +144,7 @@ def evaluation_targets(request: EvaluationRequest) -> tuple[EvaluationTarget, ..
 def _earlier_targets(
     own: Sequence[EvaluationTarget], run: RememberedRun, request: EvaluationRequest
 ) -> Iterator[EvaluationTarget]:
-    folder = Path(run.base.model).expanduser()
+    folder = expanded(Path(run.base.model))
     before = read_remembered_run(folder)
     if before is None or not run.prior.keeps_earlier or not before.subject.photos.is_dir():
         return

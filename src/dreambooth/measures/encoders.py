@@ -8,7 +8,6 @@ in pixels, D width of features.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from dreambooth.errors import ModelFileError
 from dreambooth.families.clip_tokenizer import load_clip_tokenizer
 from dreambooth.families.quiet_import import quiet_import
 from dreambooth.measures.preprocessing import Preprocessing, read_preprocessing
+from dreambooth.reading import read_json
 
 if TYPE_CHECKING:
     from transformers.models.clip.modeling_clip import CLIPModel
@@ -173,7 +173,7 @@ def _config(folder: Path, kind: str, *, example: str) -> dict[str, Any]:
         found = "no such folder" if not folder.is_dir() else "holds no config.json"
         raise ModelFileError(f"{folder}: {found}; expected a folder in the transformers layout", hint=hint)
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
         found = config.get("model_type")
     except (OSError, ValueError, AttributeError) as error:
         raise ModelFileError(f"{path}: cannot be read as a model configuration: {error}", hint=hint) from error

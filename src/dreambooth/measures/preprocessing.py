@@ -6,7 +6,7 @@ not change with one. Shapes: B pictures, C channels, H and W sizes in pixels.
 
 from __future__ import annotations
 
-import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dreambooth.errors import ModelFileError
+from dreambooth.reading import read_json
 
 __all__ = ["PREPROCESSOR_FILE", "Preprocessing", "read_preprocessing"]
 
 PREPROCESSOR_FILE = "preprocessor_config.json"
 
+_LARGEST_SIDE = 4096
 _Three = tuple[float, float, float]
 
 
@@ -61,7 +63,7 @@ def read_preprocessing(folder: Path) -> Preprocessing:
     path = folder / PREPROCESSOR_FILE
     hint = f"Download {PREPROCESSOR_FILE} of the same model into {folder}, and try again."
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
     except FileNotFoundError as error:
         raise ModelFileError(f"{path}: no such file; it defines the model's image preprocessing", hint=hint) from error
     except (OSError, ValueError) as error:
@@ -70,11 +72,11 @@ def read_preprocessing(folder: Path) -> Preprocessing:
         side = _side(config["size"])
         crop = _side(config["crop_size"]) if config.get("do_center_crop", False) else side
         mean, deviation = _three(config["image_mean"]), _three(config["image_std"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ModelFileError(
             f"{path}: expected size, image_mean and image_std of an image encoder ({type(error).__name__}: {error})", hint=hint
         ) from error
-    if not 0 < crop <= side or min(deviation) <= 0:
+    if not 0 < crop <= side <= _LARGEST_SIDE or not min(deviation) > 0 or not all(map(math.isfinite, (*mean, *deviation))):
         raise ModelFileError(f"{path}: impossible values: crop {crop} of size {side}, image_std {deviation}", hint=hint)
     return Preprocessing(side, crop, mean, deviation)
 

@@ -31,13 +31,13 @@ class EvaluationSettings(Settings):
     prompts: Path | None = None
     """Text file with one prompt per line, with {token} and optionally {class_word}; default: eight built-in prompts."""
 
-    num_images: Annotated[int, Field(ge=1)] = 4
+    num_images: Annotated[int, Field(ge=1, le=1_000_000)] = 4
     """Images per subject prompt; image k starts from the same noise for every model."""
 
-    num_class_images: Annotated[int, Field(ge=1)] = 16
+    num_class_images: Annotated[int, Field(ge=1, le=1_000_000)] = 16
     """Images of the class without the subject."""
 
-    num_checkpoint_images: Annotated[int, Field(ge=0)] = 1
+    num_checkpoint_images: Annotated[int, Field(ge=0, le=1_000_000)] = 1
     """Images per prompt (and 4 times as many of the class) for each other model of the run; 0 skips those models."""
 
     strengths: tuple[Annotated[float, Field(ge=0, le=2)], ...] = ()
@@ -52,7 +52,7 @@ class EvaluationSettings(Settings):
     guidance_scale: Annotated[float, Field(ge=0)] | None = None
     """Guidance scale; default: 7.5, or 3 for toybox and models trained from it."""
 
-    batch_size: Annotated[int, Field(ge=1)] = 4
+    batch_size: Annotated[int, Field(ge=1, le=100_000)] = 4
     """Images generated at once; affects them by rounding at most."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
@@ -78,13 +78,13 @@ class SelectionSettings(Settings):
         )
     }
 
-    evaluate_every: Annotated[int, Field(ge=0)] = 0
+    evaluate_every: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     """Evaluate and write the model every N steps, and evaluate the base model once before training; 0 turns this off."""
 
     select: Literal["last", "best"] = "last"
     """Final model: the one of the last step, or the evaluated one with the best balance of scores."""
 
-    evaluation_images: Annotated[int, Field(ge=1)] = 4
+    evaluation_images: Annotated[int, Field(ge=1, le=1_000_000)] = 4
     """Images for each of eight prompts, and four times as many (at most 16) of the class."""
 
     evaluation_sampling_steps: Annotated[int, Field(ge=1, le=1000)] = 25
@@ -108,7 +108,7 @@ class SelectionSettings(Settings):
     early_stop_margin: Annotated[float, Field(ge=0)] | None = None
     """Stop training when the balance (0 to 1) stays below its peak by more than this; default: no early stopping."""
 
-    early_stop_patience: Annotated[int, Field(ge=1)] = 2
+    early_stop_patience: Annotated[int, Field(ge=1, le=1_000_000_000)] = 2
     """Number of consecutive evaluations below the margin before training stops."""
 
     @model_validator(mode="after")
@@ -141,7 +141,7 @@ class BenchmarkSettings(Settings):
     preset: str | None = None
     """Training settings that replace the paper's: a built-in preset or a YAML file."""
 
-    steps: Annotated[int, Field(ge=1)] | None = None
+    steps: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     """Optimizer updates per subject; default: 1000, or the preset's value."""
 
     quick: bool = False

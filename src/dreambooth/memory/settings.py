@@ -31,7 +31,7 @@ class MemorySettings(Settings):
     gradient_checkpointing: Checkpointing | None = None
     """Recompute activations in the backward pass: off, on the two outer levels of the UNet (outer), or everywhere (all)."""
 
-    micro_batch_size: Annotated[int, Field(ge=1)] | None = None
+    micro_batch_size: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Examples (photos and class images together) per forward pass; default: the whole batch."""
 
     step_in_backward: bool | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from dreambooth.errors import RunError
 from dreambooth.notebook.markup import picture_rows
@@ -57,8 +57,11 @@ def saved_models(run: Path) -> tuple[SavedModel, ...]:
 
 
 def _step_of(path: Path) -> int:
-    with safe_open(path, framework="numpy") as file:
-        return int((file.metadata() or {}).get("global_step", 0))
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return int((file.metadata() or {}).get("global_step", 0))
+    except (OSError, SafetensorError, ValueError):  # damaged, or of another program
+        return 0
 
 
 def choose_model(run: str | Path, *, step: int | None = None) -> Choice:

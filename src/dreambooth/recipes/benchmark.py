@@ -22,7 +22,7 @@ from dreambooth.evaluation.benchmark_table import SUMMARY_TITLES, as_markdown, b
 from dreambooth.evaluation.choose_encoders import choose_encoders
 from dreambooth.evaluation.dataset import BenchmarkSubject, chosen, read_dataset, toybox_dataset
 from dreambooth.evaluation.prompt_sets import with_guidance_scale
-from dreambooth.files import write_json, write_text
+from dreambooth.files import expanded, write_json, write_text
 from dreambooth.measures.settings import BenchmarkSettings, EvaluationSettings
 from dreambooth.recipes.benchmark_subject import SubjectJob, benchmark_subject, photos_that_changed, read_scores
 from dreambooth.recipes.toybox import write_photos
@@ -77,7 +77,7 @@ def benchmark(settings: BenchmarkSettings, display: Display) -> BenchmarkResult:
     Raises SettingsError with every problem before any work starts; RunError at the end if subjects failed, after the others
     are done and their table is written; Interrupted when the user stopped it.
     """
-    settings = settings.model_copy(update={"output": settings.output.expanduser().absolute()})
+    settings = settings.model_copy(update={"output": expanded(settings.output).absolute()})
     output, stopped = settings.output, "Stopped. Finished work is kept; run the same command to resume."
     with Interrupts(lambda: stopped), ExitStack() as stack:
         jobs, asked = _jobs(settings)
@@ -195,7 +195,7 @@ def _subjects(settings: BenchmarkSettings) -> tuple[BenchmarkSubject, ...]:
     """The selected subjects. Raises SettingsError with every problem."""
     if is_embedded(settings.dataset):
         return chosen(toybox_dataset(settings.output / "photos"), settings.subjects)
-    return read_dataset(Path(settings.dataset).expanduser().absolute(), settings.subjects)
+    return read_dataset(expanded(Path(settings.dataset)).absolute(), settings.subjects)
 
 
 def _digests(settings: BenchmarkSettings, subjects: Iterable[BenchmarkSubject]) -> dict[str, dict[str, str]]:
@@ -239,7 +239,7 @@ def _training(settings: BenchmarkSettings, subject: BenchmarkSubject) -> TrainSe
 
 def _as_seen_from_elsewhere(model: str) -> str:
     """Paths made absolute, since workers may run in another folder; other names unchanged."""
-    path = Path(model).expanduser()
+    path = expanded(Path(model))
     return str(path.absolute()) if path.exists() and not is_embedded(model) else model
 
 

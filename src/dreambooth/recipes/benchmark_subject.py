@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from dreambooth.files import write_json
 from dreambooth.measures.intervals import Score
 from dreambooth.measures.settings import EvaluationSettings
 from dreambooth.pictures.sample_cache import SampleCache, sample_settings
+from dreambooth.reading import read_json
 from dreambooth.recipes.train import resume, train
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.remembered import read_remembered
@@ -88,8 +88,8 @@ def read_scores(job: SubjectJob) -> Mapping[str, Any] | None:
     if not job.scores_file.is_file():
         return None
     try:
-        found = json.loads(job.scores_file.read_text(encoding="utf-8"))
-    except ValueError:
+        found = read_json(job.scores_file)
+    except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) and found.keys() >= _PARTS else None
 

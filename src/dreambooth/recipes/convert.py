@@ -13,7 +13,8 @@ import torch
 from dreambooth.display import Display
 from dreambooth.errors import ModelFileError
 from dreambooth.evaluation.blended import model_at_strength
-from dreambooth.files import free_disk_bytes, without_paths
+from dreambooth.files import expanded, free_disk_bytes, without_paths
+from dreambooth.reading import parse_json
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.schema.verbs import ConvertSettings
 from dreambooth.weights.model_weights import ModelWeights, ReadingReport
@@ -44,7 +45,7 @@ def convert(settings: ConvertSettings, display: Display) -> Conversion:
     Raises ModelFileError when the source is not a model, or when the destination exists, has an ambiguous form or is on a full
     disk.
     """
-    destination = settings.destination.expanduser()
+    destination = expanded(settings.destination)
     form = _form(destination, settings.to)
     if destination.exists():
         raise ModelFileError(f"{destination}: already exists", hint="Choose another name, or remove it first.")
@@ -62,7 +63,7 @@ def convert(settings: ConvertSettings, display: Display) -> Conversion:
     display.say(f"Read {read.report.source} ({read.report.form}, {read.report.title}).")
     for choice in read.report.choices:
         display.say(choice)
-    for warning in read.report.all_warnings:
+    for warning in (*read.report.all_warnings, *read.not_finite()):
         display.warn(warning)
     if destination.suffix == ".ckpt" and (side := read.family.resolution) != read.family.usual_resolution:
         display.warn(
@@ -118,7 +119,7 @@ def _metadata(read: ModelWeights) -> dict[str, str]:
 def _without_paths(settings: str) -> str:
     """Settings of a run as a model holds them, without the paths that earlier versions wrote."""
     try:
-        return json.dumps(without_paths(json.loads(settings)))
+        return json.dumps(without_paths(parse_json(settings)))
     except ValueError:
         return settings
 
@@ -128,7 +129,7 @@ def _merged_from(metadata: Mapping[str, str]) -> str | None:
     if "modelspec.merged_from" in metadata:
         return metadata["modelspec.merged_from"]
     try:
-        recipe = json.loads(metadata.get("sd_merge_recipe", "{}"))
+        recipe = parse_json(metadata.get("sd_merge_recipe", "{}"))
     except ValueError:
         return None
     names = [recipe.get(f"{which}_model_name") for which in _MERGED] if isinstance(recipe, dict) else []

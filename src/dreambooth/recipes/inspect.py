@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from dreambooth.display import Display, counted
 from dreambooth.errors import SettingsError
 from dreambooth.families.tokens import TokenDescription, describe_token
+from dreambooth.files import expanded
+from dreambooth.reading import printable
 from dreambooth.schema.verbs import InspectSettings
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ def _described_lora(settings: InspectSettings) -> LoraDescription | None:
     from dreambooth.weights.lora_file import is_lora_file, read_lora_file
     from dreambooth.weights.read import adapter_at
 
-    named = Path(str(settings.model)).expanduser()
+    named = expanded(Path(str(settings.model)))
     path = named if is_lora_file(named) else adapter_at(named)
     if path is None:
         return None
@@ -124,8 +126,6 @@ def _show_model(read: ModelWeights, display: Display) -> None:
 
 
 def _show_values(title: str, items: Iterable[tuple[str, str]], display: Display) -> None:
-    from dreambooth.weights.pickles import printable  # loads torch, as above
-
     shown = [f"{printable(name)} {printable(value)}" for name, value in items]
     if shown:
         display.say(f"{title}: {', '.join(shown)}")

@@ -4,28 +4,91 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dreambooth.errors import SettingsError
+from dreambooth.errors import RunError, SettingsError
 from dreambooth.files import write_text
+from dreambooth.reading import parse_json
 
-__all__ = ["EventLog", "NoTensorBoard", "TensorBoard", "check_tensorboard", "read_events"]
+__all__ = ["EventLog", "EventRecords", "NoTensorBoard", "TensorBoard", "check_tensorboard", "read_event_records", "read_events"]
+
+
+@dataclass(frozen=True)
+class EventRecords:
+    """What a file of events holds."""
+
+    events: list[dict[str, Any]]
+    """Every whole event, oldest first."""
+    num_damaged: int
+    """Lines that hold no event. A last line without an end, as a crash leaves it, is not counted."""
+
+
+def read_event_records(path: Path) -> EventRecords:
+    """The events in a file; none where there is no file.
+
+    A line that is no event is left out: damaged bytes, other JSON, no kind, step or time, values of another kind than written.
+    Raises RunError when the file itself cannot be read.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return EventRecords([], 0)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}", hint="Make it readable.") from error
+    *whole, torn = [_event(line) for line in lines]
+    events = [event for event in (*whole, torn) if event is not None]
+    return EventRecords(events, sum(event is None for event in whole))
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """Every complete event in the file, oldest first; a last line that was cut off by a crash is left out."""
-    if not path.exists():
-        return []
-    events = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return events
+    """The events of `read_event_records`."""
+    return read_event_records(path).events
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    """The event in a line; None for anything else."""
+    try:
+        event = parse_json(line.decode())
+    except ValueError:
+        return None
+    is_event = isinstance(event, dict) and isinstance(event.get("event"), str) and _is_number(event.get("time"))
+    if not is_event or not _is_step(event.get("step")) or not all(_is_number(event[name]) for name in _LOSSES & event.keys()):
+        return None
+    is_right = _RULES.get(event["event"])
+    return event if is_right is None or is_right(event) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_step(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_STEPS
+
+
+def _has_balance(event: Mapping[str, Any]) -> bool:
+    parts, scores = ("fidelity", "prompt", "prior"), event.get("scores")
+    has_parts = all(name in event and (event[name] is None or _is_number(event[name])) for name in parts)
+    is_scored = isinstance(scores, dict) and all(map(_is_number, scores.values()))
+    return has_parts and is_scored and _is_number(event.get("balance"))
+
+
+def _has_choice(event: Mapping[str, Any]) -> bool:
+    if "text" not in event:  # nothing was scored
+        return True
+    has_steps = _is_step(event.get("chosen")) and _is_step(event.get("best"))
+    return has_steps and isinstance(event["text"], str) and isinstance(event.get("balances"), dict)
+
+
+_LOSSES = frozenset({"loss", "instance_loss", "prior_loss"})
+_MOST_STEPS = 2**53
+_RULES: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {"evaluation": _has_balance, "selection": _has_choice}
+"""What the readers of an event rely on, by its kind."""
 
 
 class EventLog:
@@ -34,8 +97,12 @@ class EventLog:
     def __init__(self, path: Path, *, resume_step: int | None = None) -> None:
         """With `resume_step`, events of later steps are dropped first: those steps will be made again."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.num_damaged = 0
+        """Lines that were dropped because they held no event."""
         if resume_step is not None:
-            kept = [event for event in read_events(path) if event["step"] <= resume_step]
+            found = read_event_records(path)
+            kept = [event for event in found.events if event["step"] <= resume_step]
+            self.num_damaged = found.num_damaged
             write_text(path, "".join(json.dumps(event) + "\n" for event in kept))
         self._file = path.open("a", encoding="utf-8")
 

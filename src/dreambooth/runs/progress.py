@@ -55,9 +55,7 @@ def read_progress(run: RunFolder, *, since: float = 0.0) -> Progress:
 
     The speed is that of updates after `since`, in seconds since 1970: between a stop and going on lies no training.
     """
-    events = [
-        event for event in read_events(run.events) if isinstance(event, dict) and {"event", "step", "time"} <= event.keys()
-    ]
+    events = read_events(run.events)
     steps = [event for event in events if event["event"] == "step"]
     validations = [event for event in events if event["event"] == "validation"]
     return Progress(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dreambooth.errors import RunError, SettingsError
 from dreambooth.files import write_json
+from dreambooth.reading import printable, read_json, reason_of, shown_value
 
 __all__ = ["check_remembered", "read_remembered"]
 
@@ -25,7 +25,7 @@ def check_remembered(path: Path, asked: Mapping[str, object], *, hint: str) -> N
     now = dict(_leaves(asked))
     before = dict(_leaves({name: value for name, value in there.items() if name in asked}))
     problems = [
-        f"{key} is {now.get(key)}, and {path} says {before.get(key)}"
+        f"{printable(key)} is {now.get(key)}, and {path} says {_shown(before.get(key))}"
         for key in {**now, **before}
         if now.get(key) != before.get(key)
     ]
@@ -41,9 +41,9 @@ def read_remembered(path: Path, *, hint: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        there = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        there, what = None, f"cannot be read ({error})"
+        there = read_json(path)
+    except (OSError, ValueError) as error:
+        there, what = None, f"cannot be read ({reason_of(error)})"
     else:
         what = "holds nothing that was asked"
     if not isinstance(there, dict) or not there:
@@ -52,6 +52,10 @@ def read_remembered(path: Path, *, hint: str) -> dict[str, Any] | None:
             hint=f"{hint} Or remove that file, if nothing has changed since.",
         )
     return there
+
+
+def _shown(value: object) -> str:
+    return printable(value) if isinstance(value, str) else shown_value(value)
 
 
 def _leaves(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

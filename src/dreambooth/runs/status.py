@@ -5,18 +5,19 @@ A run that was killed cannot say so. Its last word is that it is running, and it
 
 from __future__ import annotations
 
-import json
+import math
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import psutil
 
 from dreambooth.errors import DreamboothError, Interrupted
 from dreambooth.files import write_json
+from dreambooth.reading import read_json
 from dreambooth.runs.folder import RunFolder
 
 __all__ = ["RunStatus", "read_status", "recorded_status"]
@@ -40,6 +41,13 @@ class RunStatus:
     """None while it runs, and for a killed process."""
     reason: str = ""
     """Why it ended; empty while it runs."""
+
+    def is_sound(self) -> bool:
+        """Whether all values are of their kinds: they may come from a damaged file."""
+        times = (self.process_started, self.started, *(() if self.ended is None else (self.ended,)))
+        has_texts = self.state in get_args(State) and isinstance(self.host, str) and isinstance(self.reason, str)
+        has_times = all(isinstance(moment, int | float) and math.isfinite(moment) for moment in times)
+        return has_texts and has_times and isinstance(self.process, int) and 0 <= self.process < 2**31
 
 
 @contextmanager
@@ -75,9 +83,11 @@ def read_status(run: RunFolder) -> RunStatus | None:
     A run on another machine that says it is running is believed: its process cannot be looked up from here.
     """
     try:
-        values: dict[str, Any] = json.loads(run.status.read_text(encoding="utf-8"))
+        values: dict[str, Any] = read_json(run.status)
         status = RunStatus(**values)
     except (OSError, ValueError, TypeError):
+        return None
+    if not status.is_sound():
         return None
     if status.state == "running" and status.host == socket.gethostname() and not _is_alive(status):
         return replace(status, state="killed", reason="its process is gone and did not say why")

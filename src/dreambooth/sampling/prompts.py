@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dreambooth.errors import SettingsError
+from dreambooth.reading import read_text
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -21,9 +22,11 @@ def read_prompts(path: Path, *, name: str = "prompts_file") -> tuple[str, ...]:
     Raises SettingsError if the file is missing, is not text, contains no prompt, or prompts with options of kohya's trainer.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path, encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise SettingsError(f"{name} is {path}: expected text in UTF-8, found other bytes ({error.reason})") from error
+    except ValueError as error:
+        raise SettingsError(f"{name} is {path}: {error}") from error
     except OSError as error:
         raise SettingsError(f"{name} is {path}: cannot be read: {error.strerror}") from error
     prompts = tuple(stripped for line in lines if (stripped := line.strip()))

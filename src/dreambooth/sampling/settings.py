@@ -27,7 +27,7 @@ class SampleSettings(Settings):
     negative_prompt: Text = ""
     """What the images should not show."""
 
-    num_images: Annotated[int, Field(ge=1)] = 4
+    num_images: Annotated[int, Field(ge=1, le=1_000_000)] = 4
     """Images per prompt."""
 
     sampling_steps: Annotated[int, Field(ge=1, le=1000)] = 50
@@ -51,7 +51,7 @@ class SampleSettings(Settings):
     height: Annotated[int, Field(ge=64, le=2048, multiple_of=8)] | None = None
     """Height in pixels; default: the model's native size."""
 
-    batch_size: Annotated[int, Field(ge=1)] = 4
+    batch_size: Annotated[int, Field(ge=1, le=100_000)] = 4
     """Images generated at once; does not affect the result."""
 
     precision: PicturePrecision | None = None

@@ -346,7 +346,7 @@ class DemoSettings(Settings):
     subject: str = "belted-vase"
     """Toybox subject to learn: a name from docs/dev/toybox.md, or an integer seed that draws one at random."""
 
-    steps: Annotated[int, Field(ge=1)] | None = None
+    steps: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     """Number of optimizer updates; default: the toybox preset's."""
 
     device: str | None = None

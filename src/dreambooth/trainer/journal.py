@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from dreambooth.display import Display
+from dreambooth.display import Display, counted
 from dreambooth.errors import ModelFileError
 from dreambooth.runs.events import EventLog, NoTensorBoard, TensorBoard
 from dreambooth.runtime.device import peak_memory_bytes
@@ -51,6 +51,8 @@ class Journal:
         scorer = Scorer.open(session, display)  # before the files, since it may raise
         board = TensorBoard(ready.run.tensorboard) if ready.outputs.tensorboard else NoTensorBoard()
         log = EventLog(ready.run.events, resume_step=step)
+        if log.num_damaged:
+            display.warn(f"{ready.run.events}: {counted(log.num_damaged, 'damaged line')} left out")
         return cls(session, display, view, log, board, scorer)
 
     def __enter__(self) -> Journal:

@@ -11,18 +11,7 @@ __all__ = ["advice"]
 
 def advice(session: Session, step: int) -> str:
     """What to do about the value at `step` that was not finite: the cause if it can be found, then the next command."""
-    return _damaged_base(session) or _damaged_latents(session) or _other_settings(session, step)
-
-
-def _damaged_base(session: Session) -> str | None:
-    parts = session.ready.base.parts.values()
-    damaged = [name for part in parts for name, tensor in part.items() if not bool(tensor.isfinite().all())]
-    if not damaged:
-        return None
-    return (
-        f"The base model is damaged: {len(damaged)} of its tensors hold values that are not finite, such as {damaged[0]}. "
-        "Download it again or use another --model, and start a new run with another --output."
-    )
+    return _damaged_latents(session) or _other_settings(session, step)
 
 
 def _damaged_latents(session: Session) -> str | None:
@@ -32,7 +21,7 @@ def _damaged_latents(session: Session) -> str | None:
         return None
     folder = session.ready.run.path.absolute().parent / "latent-cache"
     return (
-        f"{damaged} of {len(moments)} latents of the images are not finite, although the base model is. "
+        f"{damaged} of {len(moments)} latents of the images are not finite. "
         f"Delete the folder of cached latents, {folder}, and start a new run with another --output."
     )
 

@@ -12,7 +12,6 @@ training shards them across processes, so a run can resume with any number of pr
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 from dreambooth import __version__
 from dreambooth.errors import RunError
 from dreambooth.files import atomic_directory, utf8_name, write_json
+from dreambooth.reading import read_json
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runtime.shards import distribute, gather_on_host, local_part
 from dreambooth.runtime.tensor_files import write_tensors
@@ -109,7 +109,7 @@ def find_checkpoints(run: RunFolder) -> list[Checkpoint]:
 
 def _describe(folder: Path) -> Checkpoint:
     try:
-        state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        state: dict[str, Any] = read_json(folder / "state.json")
         if state["format"] != _FORMAT:
             raise RunError(f"{folder}: checkpoint format {state['format']}, this version of dreambooth reads format {_FORMAT}")
         return Checkpoint(

@@ -36,7 +36,7 @@ class OptimizerSettings(Settings):
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Learning rate after warmup: constant, or linear or cosine decay to zero at the last step."""
 
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     """Steps of linear warmup from zero."""
 
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -58,13 +58,13 @@ class OptimizerSettings(Settings):
 class LoopSettings(Settings):
     """Training loop."""
 
-    steps: Annotated[int, Field(ge=1)] = 800
+    steps: Annotated[int, Field(ge=1, le=1_000_000_000)] = 800
     """Number of optimizer updates."""
 
-    batch_size: Annotated[int, Field(ge=1)] = 1
+    batch_size: Annotated[int, Field(ge=1, le=100_000)] = 1
     """Photos per forward pass, plus the same number of class images."""
 
-    gradient_accumulation: Annotated[int, Field(ge=1)] = 1
+    gradient_accumulation: Annotated[int, Field(ge=1, le=100_000)] = 1
     """Forward passes whose gradients are accumulated in one step."""
 
     min_snr_gamma: Annotated[float, Field(gt=0)] | None = None
@@ -105,13 +105,13 @@ class OutputSettings(Settings):
     file_layout: FileLayout = "own"
     """Naming of model files: own, or a .ckpt where guides to one of the two original programs expect it."""
 
-    checkpoint_steps: Annotated[int, Field(ge=1)] = 500
+    checkpoint_steps: Annotated[int, Field(ge=1, le=1_000_000_000)] = 500
     """Write a checkpoint for resuming every N steps and at the end."""
 
-    model_steps: Annotated[int, Field(ge=0)] | None = None
+    model_steps: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
     """Write a model for use every N steps and at the end; 0 only at the end; default: with each checkpoint."""
 
-    keep_checkpoints: Annotated[int, Field(ge=1)] | None = None
+    keep_checkpoints: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     """Keep only the newest N checkpoints; models are always kept; default: keep all."""
 
     model_dtype: StorageDtype = "float16"
@@ -120,19 +120,19 @@ class OutputSettings(Settings):
     preview_prompts: tuple[Text, ...] = ("{instance_prompt}", "{class_prompt}")
     """Preview prompts; may contain {instance_prompt}, {class_prompt}, {token} and {class_word}."""
 
-    preview_steps: Annotated[int, Field(ge=0)] = 100
+    preview_steps: Annotated[int, Field(ge=0, le=1_000_000_000)] = 100
     """Generate previews before training and every N steps; 0 turns previews off."""
 
     preview_guidance_scale: Annotated[float, Field(ge=0)] = 7.5
     """Guidance scale of previews; 1 turns guidance off."""
 
-    image_log_steps: Annotated[int, Field(ge=0)] = 0
+    image_log_steps: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     """Every N steps, log the step's photos, their VAE reconstructions and 200-step samples of their captions; 0 never."""
 
-    image_log_pictures: Annotated[int, Field(ge=1)] = 8
+    image_log_pictures: Annotated[int, Field(ge=1, le=1_000_000)] = 8
     """Maximum number of photos in the image log."""
 
-    validation_steps: Annotated[int, Field(ge=0)] = 50
+    validation_steps: Annotated[int, Field(ge=0, le=1_000_000_000)] = 50
     """Measure the validation loss (fixed noise, held-out views) every N steps; 0 never."""
 
     tensorboard: bool = False

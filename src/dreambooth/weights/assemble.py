@@ -15,9 +15,9 @@ from dreambooth.families.prediction_choice import AskedPrediction, ChosenPredict
 from dreambooth.families.prediction_signs import PredictionSign
 from dreambooth.families.recognition import recognise
 from dreambooth.families.shapes import shapes_of
+from dreambooth.reading import printable
 from dreambooth.weights.key_map import MappedPart, check_parts
 from dreambooth.weights.model_weights import ModelForm, ModelWeights, PartReport, ReadingReport, UNetWeights
-from dreambooth.weights.pickles import printable
 from dreambooth.weights.quantized import quantization_problems
 from dreambooth.weights.settings import WeightsChoice
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-
 from dreambooth.toybox.judge import SIDE
-from dreambooth.weights.model_weights import ModelWeights
+from dreambooth.weights.model_weights import ModelWeights, recorded_inputs
 
 __all__ = ["BUNDLED_DIGEST", "TRAINED_ON", "draws_toybox", "inherited_metadata"]
 
@@ -32,13 +29,4 @@ def inherited_metadata(base: ModelWeights) -> dict[str, str]:
 def _knows_toybox(model: ModelWeights) -> bool:
     if model.metadata.get(TRAINED_ON) == _TOYBOX_PICTURES:
         return True
-    return _base_digest(model.metadata) == BUNDLED_DIGEST or model.digest() == BUNDLED_DIGEST
-
-
-def _base_digest(metadata: Mapping[str, str]) -> str | None:
-    """The digest of the model that a run started from; None where the file does not say it."""
-    try:
-        made_of = json.loads(metadata.get("dreambooth.made_of", "{}"))
-    except ValueError:
-        return None
-    return made_of.get("base model") if isinstance(made_of, dict) else None
+    return recorded_inputs(model.metadata).get("base model") == BUNDLED_DIGEST or model.digest() == BUNDLED_DIGEST

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from dreambooth.errors import ModelFileError
-from dreambooth.weights.pickles import printable
+from dreambooth.reading import printable
 from dreambooth.weights.safetensors_file import LONGEST_HEADER, read_safetensors
 from dreambooth.weights.torch_files import LEGACY_START, ZIP_START, read_torch_legacy, read_torch_zip
 

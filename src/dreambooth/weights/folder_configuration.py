@@ -17,6 +17,7 @@ from dreambooth.display import counted
 from dreambooth.errors import ModelFileError
 from dreambooth.families.clip_tokenizer import TOKENIZER_FOLDER
 from dreambooth.families.family import Family
+from dreambooth.reading import parse_json, printable, read_text, reason_of
 
 __all__ = ["configuration_problems", "read_json"]
 
@@ -95,9 +96,9 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelFileError(f"{path}: not a JSON file: {error}", hint=_DOWNLOAD_AGAIN) from error
+        value = parse_json(read_text(path))
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"{path}: not a JSON file: {reason_of(error)}", hint=_DOWNLOAD_AGAIN) from error
     if not isinstance(value, dict):
         raise ModelFileError(f"{path}: expected a JSON object, found {type(value).__name__}", hint=_DOWNLOAD_AGAIN)
     return value
@@ -186,5 +187,5 @@ def _vocabulary() -> dict[str, int]:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
+    text = printable(json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value)
     return text if len(text) <= 60 else f"{text[:60]}..."

@@ -12,6 +12,7 @@ from pathlib import Path
 from dreambooth.display import counted
 from dreambooth.errors import ModelFileError
 from dreambooth.families.recognition import FOLDER_STEMS
+from dreambooth.reading import printable
 
 __all__ = ["fetch", "fetch_encoder"]
 
@@ -83,7 +84,9 @@ def _shown(hub_id: str, sizes: Mapping[str, int]) -> Iterator[None]:
     if missing:
         what = f"{counted(len(missing), 'file')}, {sum(missing.values()) / 1e9:.2f} GB"
         if sys.stderr is not None:
-            sys.stderr.write(f"Downloading {hub_id} from the Hugging Face hub: {what}, to {constants.HF_HUB_CACHE}\n")
+            sys.stderr.write(
+                f"Downloading {printable(hub_id)} from the Hugging Face hub: {what}, to {constants.HF_HUB_CACHE}\n"
+            )
             sys.stderr.flush()
         yield
     elif are_progress_bars_disabled():

@@ -19,6 +19,7 @@ from dreambooth.display import counted, quoted
 from dreambooth.errors import ModelFileError
 from dreambooth.families.family import Family
 from dreambooth.families.mapped_pages import MappedPages
+from dreambooth.reading import parse_json
 from dreambooth.weights.lora_describe import trigger_words
 from dreambooth.weights.lora_file import LoraFile
 from dreambooth.weights.lora_keys import LayerName, layer_names
@@ -74,9 +75,12 @@ def with_loras(model: ModelWeights, loras: Sequence[ScaledLora]) -> ModelWeights
 def applied_loras(model: ModelWeights) -> list[str]:
     """A sentence for each file that `with_loras` applied, with the words that its prompts should contain."""
     lines = []
-    for one in json.loads(model.metadata.get(APPLIED, "[]")):
-        words = f"; words for prompts: {', '.join(one['triggers'])}" if one["triggers"] else ""
-        lines.append(f"LoRA {one['name']} at strength {one['strength']:g}{words}")
+    try:
+        for one in parse_json(model.metadata.get(APPLIED, "[]")):
+            words = f"; words for prompts: {', '.join(one['triggers'])}" if one["triggers"] else ""
+            lines.append(f"LoRA {one['name']} at strength {one['strength']:g}{words}")
+    except (ValueError, TypeError, KeyError):  # a file of unknown origin, where no such list belongs
+        return []
     return lines
 
 

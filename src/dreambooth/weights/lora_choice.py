@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dreambooth.errors import ModelFileError, SettingsError
+from dreambooth.files import expanded
 from dreambooth.weights.lora_apply import ScaledLora
 from dreambooth.weights.lora_file import read_lora_file
 
@@ -41,7 +42,7 @@ def read_loras(texts: Sequence[str]) -> list[ScaledLora]:
 
 def _split(text: str) -> tuple[Path, float]:
     """A file whose own name ends like a strength is meant if it exists."""
-    whole, split = Path(text).expanduser(), _STRENGTH.fullmatch(text)
+    whole, split = expanded(Path(text)), _STRENGTH.fullmatch(text)
     if split is None or whole.exists():
         return whole, 1.0
-    return Path(split["file"]).expanduser(), float(split["strength"])
+    return expanded(Path(split["file"])), float(split["strength"])

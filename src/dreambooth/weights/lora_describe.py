@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -13,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dreambooth.reading import parse_json
 from dreambooth.weights.lora_file import LoraFile
 from dreambooth.weights.subjects import SUBJECTS
 
@@ -89,9 +89,9 @@ def trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
     """The words that a file says prompts should contain, the most important first; empty if it says nothing."""
     found = [metadata["modelspec.trigger_phrase"]] if metadata.get("modelspec.trigger_phrase") else []
     try:
-        found += [f"{one['token']} {one['class_word']}".strip() for one in json.loads(metadata.get(SUBJECTS, "[]"))]
+        found += [f"{one['token']} {one['class_word']}".strip() for one in parse_json(metadata.get(SUBJECTS, "[]"))]
         tags = Counter[str]()
-        for folder in json.loads(metadata.get("ss_tag_frequency", "{}")).values():
+        for folder in parse_json(metadata.get("ss_tag_frequency", "{}")).values():
             tags.update(folder)
         found += [tag for tag, _ in tags.most_common(_MOST_TAGS)]
     except (ValueError, TypeError, KeyError, AttributeError):  # damaged, or of another program

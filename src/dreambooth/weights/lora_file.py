@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from dreambooth.errors import ModelFileError
+from dreambooth.reading import parse_json
 from dreambooth.weights.containers import open_tensor_file
 from dreambooth.weights.folder_configuration import read_json
 from dreambooth.weights.lora_keys import LoraForm
@@ -87,7 +88,7 @@ class LoraFile:
     def configuration(self) -> Mapping[str, Any]:
         """PEFT's configuration by part and setting, such as "unet.lora_alpha"; empty if the file has none."""
         try:
-            found = json.loads(self.metadata.get(PEFT_CONFIG, "{}"))
+            found = parse_json(self.metadata.get(PEFT_CONFIG, "{}"))
         except ValueError:
             return {}
         return found if isinstance(found, dict) else {}

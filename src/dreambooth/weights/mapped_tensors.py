@@ -11,12 +11,15 @@ from torch import Tensor
 
 from dreambooth.errors import ModelFileError
 from dreambooth.files import utf8_name
-from dreambooth.weights.pickles import TensorRecord, printable
+from dreambooth.reading import printable
+from dreambooth.weights.pickles import TensorRecord
 
 __all__ = ["Locate", "contiguous_stride", "map_tensors"]
 
 Locate = Callable[[str], tuple[int, int]]  # a storage's key to its (first byte, number of bytes); KeyError when there is none
 
+_MOST_AXES = 16
+_MOST = 2**63
 _MOST_ELEMENTS = 2**40  # an expanded tensor may repeat elements of its storage, but not so often that counting overflows
 
 
@@ -68,9 +71,11 @@ def _check(record: TensorRecord, num_bytes: int) -> None:
     storage, size, stride = record.storage, record.size, record.stride
     if not (isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride)):
         raise ValueError("its size and stride are not two tuples of one length")
+    if len(size) > _MOST_AXES:
+        raise ValueError(f"it has {len(size):,} axes")
     numbers = (storage.numel, storage.start, record.offset, *size, *stride)
-    if any(type(number) is not int or number < 0 for number in numbers):
-        raise ValueError(f"size {size}, stride {stride} and offset {record.offset} are not all whole numbers from 0 up")
+    if any(type(number) is not int or not 0 <= number < _MOST for number in numbers):  # unchecked, so they are not shown
+        raise ValueError("its size, stride and offset are not all whole numbers from 0 up")
     if storage.numel * storage.dtype.itemsize > num_bytes:
         raise ValueError(f"{storage.numel:,} elements of {storage.dtype} are declared, but there are only {num_bytes:,} bytes")
     if 0 in size:

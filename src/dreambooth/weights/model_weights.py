@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,12 +14,14 @@ from typing import Literal
 import torch
 
 from dreambooth.display import counted
+from dreambooth.errors import ModelFileError
 from dreambooth.families.components import Components
 from dreambooth.families.family import Family
 from dreambooth.families.mapped_pages import MappedPages
 from dreambooth.families.shapes import StateDict
+from dreambooth.reading import parse_json
 
-__all__ = ["ModelForm", "ModelWeights", "PartReport", "ReadingReport", "UNetWeights", "sentence"]
+__all__ = ["ModelForm", "ModelWeights", "PartReport", "ReadingReport", "UNetWeights", "recorded_inputs", "sentence"]
 
 ModelForm = Literal["single file", "diffusers folder", "run folder"]
 UNetWeights = Literal["ema", "raw", "only"]
@@ -111,6 +114,16 @@ class ReadingReport:
         return tuple(text for text in (self.which_weights, prediction) if text is not None)
 
 
+def recorded_inputs(metadata: Mapping[str, str]) -> Mapping[str, str]:
+    """The inputs of the run that made a model, name to digest, as its file says; empty where it does not."""
+    try:
+        inputs = parse_json(metadata.get("dreambooth.made_of", "{}"))
+    except ValueError:
+        return {}
+    is_sound = isinstance(inputs, dict) and all(isinstance(value, str) for value in inputs.values())
+    return inputs if is_sound else {}
+
+
 @dataclass(frozen=True)
 class ModelWeights:
     """A model as tensors under the module names of diffusers and transformers (text encoders without `text_model.`).
@@ -133,14 +146,34 @@ class ModelWeights:
         return replace(self, family=self.family.at_resolution(side))
 
     def build(self, *, dtype: torch.dtype) -> Components:
-        """The modules with copies of these tensors in `dtype`, on the CPU."""
+        """The modules with copies of these tensors in `dtype`, on the CPU.
+
+        Raises ModelFileError when values are not finite, in the file or in `dtype`: such a model gives no picture.
+        """
+        if problems := self.not_finite():
+            raise ModelFileError(problems, hint="The file is damaged: download it again, or use another model.")
         return Components(self.family, self.family.build(self.parts, dtype=dtype), self.family.load_tokenizer())
 
     @property
     def num_steps(self) -> int | None:
         """Number of training steps of the model, if its file says so."""
-        said = self.metadata.get("global_step", self.report.bookkeeping.get("global_step"))
-        return None if said is None else int(said)
+        said = str(self.metadata.get("global_step", self.report.bookkeeping.get("global_step")))
+        return int(said) if re.fullmatch(r"[0-9]{1,15}", said) else None
+
+    def not_finite(self) -> list[str]:
+        """A sentence when tensors hold values that are not finite; reads every tensor once."""
+        pages, names = MappedPages(), list[str]()
+        for part in self.family.parts:
+            for name, tensor in self.parts[part].items():
+                plain = tensor.detach().float() if tensor.dtype.itemsize == 1 else tensor.detach()  # float8 has no sums
+                total = plain.sum(dtype=torch.float32)  # not finite when any value is not, and quicker than isfinite
+                if not bool(total.isfinite()) and not bool(tensor.float().isfinite().all()):
+                    names.append(f"{part}.{name}")
+                pages.release(tensor)
+        if not names:
+            return []
+        some = ", ".join(names[:_NAMED_TENSORS]) + (", ..." if len(names) > _NAMED_TENSORS else "")
+        return [f"{self.report.source}: {counted(len(names), 'tensor')} with values that are not finite ({some})"]
 
     def digest(self) -> str:
         """SHA-256 of the names, dtypes, shapes and bytes of all tensors and of the prediction, in hex; computed once."""

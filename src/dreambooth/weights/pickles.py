@@ -1,8 +1,12 @@
-"""Pickles read as data: nothing that a pickle names is ever imported or called.
+"""Pickles read as data: nothing that a pickle names is ever imported or called, and nothing in one can hang the reader.
 
 A pickle is a little program that may call any function of any library. Here it may name only what the tables below hold:
 plain containers, element types, and the functions that rebuild a tensor, which give an inert description instead. Every
 other name becomes a placeholder that swallows what is done to it, and is reported.
+
+A tuple may hold the same tuple twice, and that one another twice, sixty levels deep: a few hundred bytes whose hash or text
+would take years; a tuple a million levels deep crashes Python when it is hashed. So only plain keys are hashed (which the
+library's faster reader, written in C, cannot be taught), and nothing unchecked is ever formatted.
 """
 
 from __future__ import annotations
@@ -11,13 +15,16 @@ import io
 import pickle
 import pickletools
 from collections import OrderedDict
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 
-__all__ = ["Inert", "PickleReader", "StorageRecord", "TensorRecord", "printable"]
+from dreambooth.reading import printable
 
-_LONGEST_TEXT = 200  # characters of a text from a file that are shown
+__all__ = ["Inert", "PickleReader", "StorageRecord", "TensorRecord"]
+
+_LONGEST_KEY = 16
 
 
 class StorageRecord(NamedTuple):
@@ -106,12 +113,53 @@ _ELEMENT_TYPES = {
     "BoolStorage": torch.bool,
     "UntypedStorage": torch.uint8,
 }
-_CONTAINERS = {"dict": dict, "frozenset": frozenset, "list": list, "set": set, "tuple": tuple}
+
+
+def _is_key(value: Any) -> bool:
+    """Whether hashing the value takes no time: texts, numbers, names, and flat tuples of these."""
+    if type(value) is tuple:
+        return len(value) <= _LONGEST_KEY and all(type(part) is not tuple and _is_key(part) for part in value)
+    return value is None or isinstance(value, str | bytes | int | float | type | torch.dtype | Inert)
+
+
+def _check_keys(values: Iterable[Any]) -> None:
+    for value in values:
+        if not _is_key(value):
+            raise pickle.UnpicklingError(f"a key of the type {type(value).__name__}")
+
+
+class _Keyed:
+    """A container that is built from values which are hashed."""
+
+    __slots__ = ("_kind",)
+
+    def __init__(self, kind: type) -> None:
+        self._kind = kind
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Arguments of `dict`, `OrderedDict`, `set` or `frozenset`."""
+        for values in arguments:
+            if not isinstance(values, dict | set | frozenset | list | tuple | Inert):
+                raise pickle.UnpicklingError(f"a {self._kind.__name__} made of a {type(values).__name__}")
+            is_mapping = issubclass(self._kind, dict) and not isinstance(values, dict)
+            _check_keys(pair[0] for pair in values) if is_mapping else _check_keys(values)
+        return self._kind(*arguments)
+
+
+_CONTAINERS = {
+    **{"list": list, "tuple": tuple},
+    **{"dict": _Keyed(dict), "frozenset": _Keyed(frozenset), "set": _Keyed(set)},
+}
+_READ_TYPES = (
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.bool),
+)
+"""Others (complex numbers, bits, quantized numbers) stand for no weights, and most operations refuse them."""
 _ALLOWED: dict[tuple[str, str], Any] = {
     **{(module, name): dtype for name, dtype in _ELEMENT_TYPES.items() for module in ("torch", "torch.cuda", "torch.storage")},
-    **{("torch", name): value for name, value in vars(torch).items() if isinstance(value, torch.dtype)},
+    **{("torch", str(dtype).removeprefix("torch.")): dtype for dtype in _READ_TYPES},
     **{("builtins", name): value for name, value in _CONTAINERS.items()},
-    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "OrderedDict"): _Keyed(OrderedDict),
     ("torch", "Size"): tuple,
     ("torch._utils", "_rebuild_tensor"): _RebuildTensor(),
     ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
@@ -153,7 +201,31 @@ class PickleReader:
         return self.neutralised.setdefault(shown, type("Inert", (Inert,), {"qualified_name": shown}))
 
 
-class _Unpickler(pickle.Unpickler):
+_UNCHECKED: dict[int, Callable[[Any], None]] = dict(pickle._Unpickler.dispatch)
+_HASHED: dict[bytes, Callable[[list[Any]], Iterable[Any]]] = {
+    pickle.SETITEM: lambda stack: stack[-2:-1],
+    pickle.SETITEMS: lambda stack: stack[::2],
+    pickle.DICT: lambda stack: stack[::2],
+    pickle.ADDITEMS: lambda stack: stack,
+    pickle.FROZENSET: lambda stack: stack,
+}
+"""What the opcodes that fill dictionaries and sets hash, of the values above the last mark."""
+
+
+def _with_checked_keys(opcode: bytes) -> Callable[[Any], None]:
+    def load(unpickler: Any) -> None:
+        _check_keys(_HASHED[opcode](unpickler.stack))
+        _UNCHECKED[opcode[0]](unpickler)
+
+    return load
+
+
+class _Unpickler(pickle._Unpickler):
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **_UNCHECKED,
+        **{opcode[0]: _with_checked_keys(opcode) for opcode in _HASHED},
+    }
+
     def __init__(self, data: bytes, reader: PickleReader) -> None:
         super().__init__(io.BytesIO(data), encoding="utf-8", errors="replace")
         self._reader = reader
@@ -187,9 +259,3 @@ def _next_pickle(stream: _Stream) -> bytes:
         raise pickle.UnpicklingError(f"memo number {largest} in a pickle of {length} bytes")
     stream.seek(start)
     return stream.read(length)
-
-
-def printable(text: str) -> str:
-    """A text from a file, fit for a terminal: no control characters, and not endless."""
-    shown = "".join(character if character.isprintable() else "?" for character in text[:_LONGEST_TEXT])
-    return shown + "..." if len(text) > _LONGEST_TEXT else shown

@@ -12,6 +12,7 @@ from dreambooth.errors import ModelFileError
 from dreambooth.families.prediction_choice import AskedPrediction
 from dreambooth.families.prediction_signs import prediction_signs
 from dreambooth.families.recognition import SUPPORTED
+from dreambooth.files import expanded
 from dreambooth.toybox.files import EMBEDDED_MODEL, EMBEDDED_MODEL_FILE
 from dreambooth.weights.assemble import Reading
 from dreambooth.weights.diffusers_folder import is_diffusers_folder, read_diffusers_folder
@@ -39,7 +40,7 @@ def is_embedded(model: str) -> bool:
 
 def may_be_hub_id(name: str) -> bool:
     """Whether a name that is no path here has the form of a hub id, and its owner is no folder here."""
-    return _HUB_ID.fullmatch(name) is not None and not Path(name).expanduser().parent.exists()
+    return _HUB_ID.fullmatch(name) is not None and not expanded(Path(name)).parent.exists()
 
 
 def model_name(path: Path) -> str:
@@ -78,7 +79,7 @@ def read_model(
 
     Raises ModelFileError that says what was found instead, or lists every missing or wrongly shaped tensor.
     """
-    path = EMBEDDED_MODEL_FILE if is_embedded(model) else Path(model).expanduser()
+    path = EMBEDDED_MODEL_FILE if is_embedded(model) else expanded(Path(model))
     if is_embedded(model) and not path.exists():
         raise ModelFileError(f"{path}: the bundled model (toybox) is missing", hint="Reinstall the package.")
     if not path.exists():

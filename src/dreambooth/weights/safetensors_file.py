@@ -13,8 +13,9 @@ from torch import Tensor
 
 from dreambooth.errors import ModelFileError
 from dreambooth.files import utf8_name
+from dreambooth.reading import parse_json, printable
 from dreambooth.weights.mapped_tensors import contiguous_stride, map_tensors
-from dreambooth.weights.pickles import StorageRecord, TensorRecord, printable
+from dreambooth.weights.pickles import StorageRecord, TensorRecord
 
 __all__ = ["LONGEST_HEADER", "read_safetensors"]
 
@@ -98,8 +99,8 @@ def _announced_size(path: Path) -> int | None:
 def _header(path: Path) -> dict[str, Any] | None:
     """The header of the file; None when it is not a JSON object."""
     try:
-        header = json.loads(_raw_header(path)[1].decode())
-    except (ValueError, RecursionError):
+        header = parse_json(_raw_header(path)[1].decode())
+    except ValueError:
         return None
     return header if isinstance(header, dict) else None
 

@@ -6,7 +6,6 @@ arXiv 2109.01903). 0 is the base model, 1 the trained one; a little above 1 exag
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -16,7 +15,7 @@ from torch import Tensor
 from dreambooth.display import quoted
 from dreambooth.errors import ModelFileError
 from dreambooth.families.mapped_pages import MappedPages
-from dreambooth.weights.model_weights import ModelWeights
+from dreambooth.weights.model_weights import ModelWeights, recorded_inputs
 
 __all__ = ["at_strength"]
 
@@ -47,7 +46,7 @@ def _between(base: Tensor, trained: Tensor, strength: float) -> Tensor:
 
 
 def _check_is_base(trained: ModelWeights, base: ModelWeights) -> None:
-    recorded = json.loads(trained.metadata.get("dreambooth.made_of", "{}")).get("base model")
+    recorded = recorded_inputs(trained.metadata).get("base model")
     source = trained.report.source
     if recorded is not None and recorded != base.digest():
         raise ModelFileError(

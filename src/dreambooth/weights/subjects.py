@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dreambooth.config import is_text
+from dreambooth.reading import parse_json
 from dreambooth.weights.model_weights import ModelWeights
 
 __all__ = ["SUBJECTS", "LearnedSubject", "learned_subjects", "subjects_text"]
@@ -32,9 +34,11 @@ class LearnedSubject:
 def learned_subjects(model: ModelWeights) -> tuple[LearnedSubject, ...]:
     """The subjects of a model, in the order of their training; empty if its file names none."""
     try:
-        return tuple(LearnedSubject(**one) for one in json.loads(model.metadata.get(SUBJECTS, "[]")))
+        found = tuple(LearnedSubject(**one) for one in parse_json(model.metadata.get(SUBJECTS, "[]")))
     except (ValueError, TypeError):  # damaged, or of another program
         return ()
+    texts = [text for one in found for text in (one.token, one.class_word, one.prompt)]
+    return found if all(isinstance(text, str) and is_text(text) for text in texts) else ()
 
 
 def subjects_text(earlier: Sequence[LearnedSubject], own: Sequence[LearnedSubject]) -> str:

@@ -18,8 +18,9 @@ from typing import Any, BinaryIO
 from torch import Tensor
 
 from dreambooth.errors import ModelFileError
+from dreambooth.reading import printable, shown_value
 from dreambooth.weights.mapped_tensors import map_tensors
-from dreambooth.weights.pickles import Inert, PickleReader, TensorRecord, printable
+from dreambooth.weights.pickles import Inert, PickleReader, TensorRecord
 
 __all__ = ["LEGACY_START", "ZIP_START", "TorchFile", "read_torch_legacy", "read_torch_zip"]
 
@@ -66,8 +67,11 @@ def read_torch_legacy(path: Path) -> TorchFile:
 
         def read_all() -> Any:
             _, protocol, system, value, keys = (reader.read(stream) for _ in range(5))
-            if protocol != _LEGACY_PROTOCOL:
-                raise ValueError(f"protocol {protocol!r}, expected {_LEGACY_PROTOCOL}")
+            if type(protocol) is not int or protocol != _LEGACY_PROTOCOL:
+                found = protocol if type(protocol) is int and protocol < 2**32 else "of another kind"
+                raise ValueError(f"protocol {found}, expected {_LEGACY_PROTOCOL}")
+            if not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):  # unchecked, so they are not shown
+                raise ValueError("the keys of its storages are no list of texts")
             _check_byte_order(path, "little" if system["little_endian"] else "big")
             return *_state_dict(path, value), _legacy_places(stream, keys, reader)
 
@@ -159,7 +163,7 @@ def _state_dict(path: Path, value: Any) -> tuple[dict[str, TensorRecord], dict[s
     if chain is None:
         raise _no_state_dict(path, value)
     bookkeeping = {
-        printable(key): printable(str(item))
+        printable(key): printable(item) if isinstance(item, str) else shown_value(item)
         for level in chain
         for key, item in level.items()
         if isinstance(key, str) and isinstance(item, bool | int | float | str)
@@ -169,7 +173,7 @@ def _state_dict(path: Path, value: Any) -> tuple[dict[str, TensorRecord], dict[s
         if isinstance(key, str) and isinstance(item, TensorRecord):
             records[key] = item
         elif isinstance(item, Inert):  # a weight of a kind that is not read must not vanish without a word
-            bookkeeping[printable(str(key))] = f"left out: an object of {item.qualified_name}"
+            bookkeeping[_shown_key(key)] = f"left out: an object of {item.qualified_name}"
     return records, bookkeeping
 
 
@@ -184,13 +188,17 @@ def _chain(value: Any, depth: int) -> list[dict[Any, Any]] | None:
     return [level] if any(isinstance(key, str) and isinstance(item, TensorRecord) for key, item in level.items()) else None
 
 
+def _shown_key(key: Any) -> str:
+    return printable(key) if isinstance(key, str) else shown_value(key)
+
+
 def _no_state_dict(path: Path, value: Any) -> ModelFileError:
     hint = "Give a checkpoint: a dictionary of tensors, bare or under 'state_dict'."
     if isinstance(value, Inert):
         what = f"an object of the Python class {value.qualified_name}, which is never loaded"
         hint = "Save the model's state_dict() instead of the model, with the program that wrote this file."
     elif isinstance(value, dict):
-        keys = ", ".join(f"'{printable(str(key))}'" for key in list(value)[:8])
+        keys = ", ".join(f"'{_shown_key(key)}'" for key in list(value)[:8])
         what = f"a dictionary without a state dict; its keys are {keys}" if keys else "an empty dictionary"
     else:
         what = "a single tensor" if isinstance(value, TensorRecord) else f"a {type(value).__name__}"

@@ -15,6 +15,7 @@ from dreambooth.families.vae_keys import (
     vae_keys,
     vae_layout,
 )
+from dreambooth.files import expanded
 from dreambooth.weights.containers import open_tensor_file
 from dreambooth.weights.diffusers_files import open_weights, weights_file
 from dreambooth.weights.key_map import MappedPart, find_tensors
@@ -35,7 +36,7 @@ def read_vae(path: Path) -> MappedPart:
 
     Raises ModelFileError when there is nothing, or no VAE.
     """
-    path = path.expanduser()
+    path = expanded(path)
     file = _file_in(path) if path.is_dir() else path
     opened = open_weights(file) if path.is_dir() else [open_tensor_file(file)]
     tensors, _ = plain_names({name: tensor for one in opened for name, tensor in one.tensors.items()})

@@ -120,6 +120,11 @@ def test_errors_are_red_on_a_terminal(
     assert capsys.readouterr().err == "\x1b[1;31merror: \x1b[0mbroken\n"
 
 
+def test_an_error_cannot_control_the_terminal(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "toybox", "--\x1b[2Jx"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
 def test_defects_of_ours_are_not_dressed_up(recipe: Recipe) -> None:
     recipe.error = ZeroDivisionError("ours")
     with pytest.raises(ZeroDivisionError):

@@ -123,3 +123,15 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     for name in ("round", "again", "once more"):
         (tmp_path / "outside" / name).symlink_to(tmp_path / "photos")
     assert names(list_folder(tmp_path / "photos").pictures, tmp_path) == ["photos/b.jpg", "photos/more/a.jpg"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.txt", "00000-grid-1.png", "a", "sub/b.webp"])
+def test_a_named_pipe_is_skipped_and_never_waited_for(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "z.jpg", "sub/z.jpg")
+    os.mkfifo(tmp_path / name)
+    listing = list_folder(tmp_path)
+    assert names(listing.pictures, tmp_path) == ["sub/z.jpg", "z.jpg"] and listing.captions == ()
+    (problem,) = listing.problems
+    assert problem.path == tmp_path / name and problem.message == "is a named pipe, a socket or a device; skipped"

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+import pytest
 import torch
 
+from dreambooth.errors import ModelFileError
 from dreambooth.weights.model_weights import ModelWeights
 
 
@@ -35,6 +38,17 @@ def test_digest_takes_every_layout_and_number_format(tiny: ModelWeights) -> None
     transposed = torch.arange(6, dtype=torch.bfloat16).reshape(2, 3).T
     strange = changed(tiny, unet={"a": transposed, "b": torch.zeros(0), "c": torch.tensor(1)})
     assert strange.digest() == changed(strange, unet={**strange.parts["unet"], "a": transposed.contiguous()}).digest()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_model_with_values_that_are_not_finite_is_not_built(tiny: ModelWeights, value: float) -> None:
+    unet = dict(tiny.parts["unet"])
+    unet["conv_in.bias"] = unet["conv_in.bias"].clone()
+    unet["conv_in.bias"][2] = value
+    with pytest.raises(ModelFileError, match=r"1 tensor with values that are not finite \(unet\.conv_in\.bias\)"):
+        changed(tiny, unet=unet).build(dtype=torch.float32)
+    unet["conv_in.bias"][2] = 3e38
+    assert changed(tiny, unet=unet).not_finite() == []
 
 
 def test_build_gives_the_modules(tiny: ModelWeights) -> None:

@@ -19,8 +19,8 @@ import pytest
 import torch
 
 from dreambooth.errors import ModelFileError
+from dreambooth.reading import printable
 from dreambooth.weights.containers import open_tensor_file
-from dreambooth.weights.pickles import printable
 from dreambooth.weights.torch_files import LEGACY_START
 
 
