@@ -19,21 +19,24 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 import torch
 from rich.console import Console
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from dreambooth.config import parse_settings
 from dreambooth.display_console import ConsoleDisplay
+from dreambooth.families.components import Components
 from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.families.sdxl import StableDiffusionXL
 from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.weights.random_weights import random_model
+from dreambooth.weights.read import read_model
 from dreambooth.weights.write import write_single_file
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def _golden_module() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("golden_rebuild", GOLDEN / "rebuild.py")
+def _golden_module(folder: Path = GOLDEN) -> ModuleType:
+    specification = importlib.util.spec_from_file_location("golden_rebuild", folder / "rebuild.py")
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
@@ -67,6 +70,26 @@ def golden_config() -> Path:
     return GOLDEN / "v1-mini.yaml"
 
 
+@pytest.fixture(scope="session")
+def golden_xl() -> ModuleType:
+    """The module that rebuilds the miniature Stable Diffusion XL."""
+    return _golden_module(GOLDEN / "xl")
+
+
+@pytest.fixture(scope="session")
+def golden_xl_checkpoint(golden_xl: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature Stable Diffusion XL in the original format, float16 as real files are."""
+    path = tmp_path_factory.mktemp("golden-xl") / "sdxl-mini.safetensors"
+    save_file(golden_xl.rebuild_state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def golden_xl_float32(golden_xl_checkpoint: Path) -> Components:
+    """The miniature Stable Diffusion XL, ready to compute in float32. Tests must not change it."""
+    return read_model(str(golden_xl_checkpoint)).build(dtype=torch.float32)
+
+
 PHOTOS = Path(__file__).parent / "photos" / "backpack_dog"
 
 
@@ -92,6 +115,27 @@ def miniature() -> StableDiffusion1:
         ),
         vae=VaeShape(pixel_channels=3, latent_channels=4, widths=(32, 32, 64), num_layers=1),
         text=TextShape(vocabulary=49408, num_positions=77, width=64, inner_width=256, num_layers=2),
+    )
+
+
+@pytest.fixture(scope="session")
+def miniature_xl() -> StableDiffusionXL:
+    """A Stable Diffusion XL with every part of the real one, as small as can be: for random weights."""
+    return StableDiffusionXL(
+        unet=UNetShape(
+            in_channels=4,
+            out_channels=4,
+            widths=(64, 64),
+            num_layers=1,
+            depths=(0, 1),
+            middle_depth=1,
+            context_width=64 + 128,
+            has_linear_projections=True,
+            vector_width=128 + 6 * 256,
+        ),
+        vae=VaeShape(pixel_channels=3, latent_channels=4, widths=(32, 32, 64), num_layers=1),
+        text=TextShape(vocabulary=49408, num_positions=77, width=64, inner_width=256, num_layers=2),
+        text_2=TextShape(vocabulary=49408, num_positions=77, width=128, inner_width=256, num_layers=2, projection_width=128),
     )
 
 

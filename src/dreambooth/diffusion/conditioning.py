@@ -6,7 +6,7 @@ Shapes: B examples, L tokens, D text width.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,6 +29,10 @@ class Conditioning:
     def stack(singles: Sequence[Conditioning]) -> Conditioning:
         """A batch of single records; all must have the same fields and shapes."""
         return _combined(torch.stack, singles)
+
+    def with_sizes(self, sizes_B6: Tensor) -> Conditioning:
+        """The same captions for pictures of these sizes."""
+        return replace(self, sizes_B6=sizes_B6)
 
     @staticmethod
     def concatenate(batches: Sequence[Conditioning]) -> Conditioning:

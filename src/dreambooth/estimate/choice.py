@@ -181,7 +181,7 @@ def _levers(preset: MemoryPreset, memory: MemorySettings, workload: Workload) ->
     trainee = workload.trainee
     if trainee.train_text_encoder:
         yield "--no-train-token-table", named, replace(workload, trainee=_changed(trainee, train_token_table=False))
-        frozen = _changed(trainee, train_text_encoder=False, train_token_table=True, text_encoder_learning_rate=None)
+        frozen = TraineeSettings(train_text_encoder=False)
         yield "--no-train-text-encoder", named, replace(workload, trainee=frozen)
     yield f"--resolution {side}", named, replace(workload, size=Size.square(side)) if side >= 64 else workload
     yield "--preview-steps 0", named, replace(workload, previews=None)

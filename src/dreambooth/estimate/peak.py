@@ -129,19 +129,39 @@ class _PlannedRun:
         return whole - (streamed_away_bytes(self.family, dtype) if self.plan.stream_blocks else 0)
 
     @property
+    def _weights(self) -> int:
+        """Weights on the device of one process while it trains."""
+        return self._spread(self.trained_weights) + self._kept_text_encoders
+
+    @property
     def all_weights(self) -> int:
         """All weights, with temporarily loaded parts in float32."""
         autoencoder = part_bytes(self.family, self.family.autoencoder, torch.float32)
-        return self.trained_weights + self._frozen_text_encoders + autoencoder
+        return self.trained_weights + self._kept_text_encoders + self._visiting_text_encoders + autoencoder
 
     @property
     def _learning(self) -> tuple[str, ...]:
         return trained_parts(self.workload.trainee, self.family)
 
     @property
-    def _frozen_text_encoders(self) -> int:
-        frozen = (name for name in self.family.text_encoders if name not in self._learning)
-        return sum(part_bytes(self.family, name, torch.float32) for name in frozen)
+    def _frozen_text_encoders(self) -> list[str]:
+        return [name for name in self.family.text_encoders if name not in self._learning]
+
+    @property
+    def _learns_text(self) -> bool:
+        return len(self._frozen_text_encoders) < len(self.family.text_encoders)
+
+    @property
+    def _kept_text_encoders(self) -> int:
+        """Frozen text encoders beside one that learns, which encode in every step."""
+        names = self._frozen_text_encoders if self._learns_text else []
+        return sum(part_bytes(self.family, name, self.policy.weight_dtype) for name in names)
+
+    @property
+    def _visiting_text_encoders(self) -> int:
+        """Text encoders that are all frozen, and leave the device before training."""
+        names = [] if self._learns_text else self._frozen_text_encoders
+        return sum(part_bytes(self.family, name, torch.float32) for name in names)
 
     @property
     def states(self) -> int:
@@ -189,9 +209,7 @@ class _PlannedRun:
                 used_up_with=(workload.optimizer, plan.optimizer_states) if plan.step_in_backward else None,
             )
         )
-        kept = MemoryUse(
-            weights=self._spread(self.trained_weights), states=self._spread(self.states), average=self._spread(average.kept)
-        )
+        kept = MemoryUse(weights=self._weights, states=self._spread(self.states), average=self._spread(average.kept))
         moments = [
             replace(kept, gradients=self._spread(step.gradients), activations=step.activations, scratch=step.scratch),
             replace(kept, scratch=average.to_update),
@@ -213,12 +231,12 @@ class _PlannedRun:
         moments = (
             replace(
                 kept,
-                weights=self._spread(self.trained_weights) + self._frozen_text_encoders,
+                weights=self._weights + self._visiting_text_encoders,
                 activations=self._sampling_bytes(sampling, is_learning=True),
             ),
             replace(
                 kept,
-                weights=self._spread(self.trained_weights) + part_bytes(self.family, self.family.autoencoder, torch.float32),
+                weights=self._weights + part_bytes(self.family, self.family.autoencoder, torch.float32),
                 activations=decoding_bytes(self.family, self.workload.size),
             ),
         )

@@ -145,8 +145,9 @@ def step_use(trace: StepTrace) -> StepUse:
         x_t_BCHW, t_B = _latents(trace.family, trace.size, trace.num_examples), _timesteps(trace.num_examples)
         learns = any(name in trainee.parts for name in trace.family.text_encoders)
         text = (trace.family.empty_ids if learns else trace.family.empty_conditioning)(trace.num_examples, _META)
+        sizes_B6 = torch.empty(trace.num_examples, 6, device=_META) if trace.family.takes_sizes else None
         with cuda:
-            loss = squared_error(denoiser(x_t_BCHW, t_B, text), torch.empty_like(x_t_BCHW)).sum()
+            loss = squared_error(denoiser(x_t_BCHW, t_B, text, sizes_B6), torch.empty_like(x_t_BCHW)).sum()
         cuda.backward(loss)
     return StepUse(live.fullest.get(_GRADIENTS, 0), live.fullest.get(ACTIVATIONS, 0), live.fullest.get(_SCRATCH, 0))
 

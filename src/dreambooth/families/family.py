@@ -112,6 +112,18 @@ class Family(Protocol):
         """The prediction of models of the family that state none."""
 
     @property
+    def takes_sizes(self) -> bool:
+        """Whether `predict` needs the sizes of pictures in its conditioning (see `data/picture_sizes.py`)."""
+
+    @property
+    def begins_last(self) -> bool:
+        """Whether the original program samples from the last timestep on, and not from the one after an even division."""
+
+    @property
+    def zeroes_empty_prompt(self) -> bool:
+        """Whether the original program's guidance takes zeros, not an encoded empty text, where there is no negative prompt."""
+
+    @property
     def scaling_factor(self) -> float:
         """Factor from the autoencoder's latents to the denoiser's."""
 
@@ -160,6 +172,9 @@ class Family(Protocol):
 
     def state_dicts(self, parts: Mapping[str, nn.Module]) -> dict[str, StateDict]:
         """The modules' tensors under the canonical names that `build` takes; they share memory."""
+
+    def idle_parameters(self, part: str) -> tuple[str, ...]:
+        """Canonical names of the parameters of a part that no prediction depends on; training leaves them as they are."""
 
     def blocks_to_stream(self, denoiser: nn.Module) -> tuple[nn.Module, ...]:
         """Blocks of the denoiser that can be streamed to the device one at a time, in the order of the forward pass."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.families.sdxl import StableDiffusionXL
 from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
 
-__all__ = ["full_size_stable_diffusion_1"]
+__all__ = ["full_size_stable_diffusion_1", "full_size_stable_diffusion_xl"]
 
 
 def full_size_stable_diffusion_1() -> StableDiffusion1:
@@ -23,4 +24,26 @@ def full_size_stable_diffusion_1() -> StableDiffusion1:
         ),
         vae=VaeShape(pixel_channels=3, latent_channels=4, widths=(128, 256, 512, 512), num_layers=2),
         text=TextShape(vocabulary=49408, num_positions=77, width=768, inner_width=3072, num_layers=12),
+    )
+
+
+def full_size_stable_diffusion_xl() -> StableDiffusionXL:
+    """Stable Diffusion XL as published: 3.47 billion parameters, images of 1024 pixels."""
+    return StableDiffusionXL(
+        unet=UNetShape(
+            in_channels=4,
+            out_channels=4,
+            widths=(320, 640, 1280),
+            num_layers=2,
+            depths=(0, 2, 10),
+            middle_depth=10,
+            context_width=2048,
+            has_linear_projections=True,
+            vector_width=2816,
+        ),
+        vae=VaeShape(pixel_channels=3, latent_channels=4, widths=(128, 256, 512, 512), num_layers=2),
+        text=TextShape(vocabulary=49408, num_positions=77, width=768, inner_width=3072, num_layers=12),
+        text_2=TextShape(
+            vocabulary=49408, num_positions=77, width=1280, inner_width=5120, num_layers=32, projection_width=1280
+        ),
     )

@@ -11,12 +11,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from dreambooth.errors import ModelFileError
+from dreambooth.families.family import Family
 from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.families.sdxl import StableDiffusionXL
+from dreambooth.families.sdxl_shapes import SDXL_BASE, SDXL_REFINER, sdxl_problems
 from dreambooth.families.shapes import Shape, TextShape, UNetShape, VaeShape
 
 __all__ = ["FOLDER_STEMS", "SUPPORTED", "foreign_kind", "recognise", "recognise_text", "recognise_unet", "recognise_vae"]
 
-SUPPORTED = "Supported are Stable Diffusion 1.x text-to-image models: a .ckpt or .safetensors file, or a diffusers folder."
+SUPPORTED = (
+    "Supported are Stable Diffusion 1.x and Stable Diffusion XL text-to-image models: a .ckpt or .safetensors file, or a "
+    "diffusers folder."
+)
 
 FOLDER_STEMS: Mapping[str, tuple[str, ...]] = {
     "unet": ("diffusion_pytorch_model",),
@@ -31,7 +37,10 @@ _FOREIGN_NAMES = (
     (r"(^|\.)lora_(up|down|A|B)\.|^lora_(unet|te)|\.hada_w1|\.lokr_w1", "a LoRA: small changes to a model, not a model"),
     (r"^string_to_(param|token)|^emb_params$|^clip_[lg]$", "a textual-inversion embedding: one learned word, not a model"),
     (r"^control_model\.|^controlnet_|^input_hint_block\.", "a ControlNet: an addition to a model"),
-    (r"^conditioner\.embedders\.|\.label_emb\.", "a Stable Diffusion XL checkpoint"),
+    (
+        r"^conditioner\.embedders\.0\.model\.",
+        SDXL_REFINER,
+    ),
     (r"^cond_stage_model\.model\.", "a Stable Diffusion 2.x checkpoint (its text encoder is OpenCLIP's)"),
     (
         r"^(model\.diffusion_model\.)?(joint|double|single)_(transformer_)?blocks\.",
@@ -64,32 +73,44 @@ def foreign_kind(names: Iterable[str]) -> str | None:
     return "a file whose tensors belong to no model known here"
 
 
-def recognise(parts: Mapping[str, Shapes]) -> StableDiffusion1:
+def recognise(parts: Mapping[str, Shapes]) -> Family:
     """The family and widths of a model whose parts have these canonical names and shapes.
 
     Raises ModelFileError naming the kind of model if it belongs to another family, or the contradictions between its parts.
     """
     unet = parts["unet"]
-    if any(name.startswith(("add_embedding.", "label_emb.")) for name in unet):
-        raise ModelFileError("this is a Stable Diffusion XL model (its UNet takes sizes beside the text)", hint=SUPPORTED)
     unet_shape = recognise_unet(unet)
+    if unet_shape.vector_width:
+        return _recognise_sdxl(parts, unet_shape)
     if unet_shape.has_linear_projections:
         kind = "this is a Stable Diffusion 2.x model (linear projections around attention"
         raise ModelFileError(f"{kind}, text states {unet_shape.context_width} wide)", hint=SUPPORTED)
     family = StableDiffusion1(unet_shape, recognise_vae(parts["vae"]), recognise_text(parts["text_encoder"]))
     if unet_shape.in_channels != unet_shape.out_channels:
-        raise ModelFileError(_extra_channels(family), hint=SUPPORTED)
+        raise ModelFileError(_extra_channels(unet_shape), hint=SUPPORTED)
     problems = _contradictions(family)
     if problems:
         raise ModelFileError(problems, hint=SUPPORTED)
     return family
 
 
-def _extra_channels(family: StableDiffusion1) -> str:
-    num_channels = family.unet.in_channels
+def _recognise_sdxl(parts: Mapping[str, Shapes], unet: UNetShape) -> StableDiffusionXL:
+    if missing := [name for name in StableDiffusionXL.text_encoders if name not in parts]:
+        raise ModelFileError(f"this is a Stable Diffusion XL model without its {' and '.join(missing)}", hint=SUPPORTED)
+    text, text_2 = (recognise_text(parts[name]) for name in StableDiffusionXL.text_encoders)
+    family = StableDiffusionXL(unet, recognise_vae(parts["vae"]), text, text_2)
+    if unet.in_channels != unet.out_channels:
+        raise ModelFileError(f"{_extra_channels(unet)}; use a base model such as {SDXL_BASE}", hint=SUPPORTED)
+    if problems := sdxl_problems(family):
+        raise ModelFileError(problems, hint=SUPPORTED)
+    return family
+
+
+def _extra_channels(unet: UNetShape) -> str:
+    num_channels = unet.in_channels
     kinds = {9: "an inpainting model", 8: "an instruction (image-to-image) model", 5: "a depth-to-image model"}
     kind = kinds.get(num_channels, "a model with additional inputs")
-    return f"this is {kind}: its UNet takes {num_channels} channels where text-to-image has {family.unet.out_channels}"
+    return f"this is {kind}: its UNet takes {num_channels} channels where text-to-image has {unet.out_channels}"
 
 
 def _contradictions(family: StableDiffusion1) -> list[str]:
@@ -154,6 +175,7 @@ def recognise_text(shapes: Shapes) -> TextShape:
         width=part.size(r"encoder\.layers\.\d+\.layer_norm[12]\.(weight|bias)|final_layer_norm\.(weight|bias)", 0),
         inner_width=part.size(r"encoder\.layers\.\d+\.mlp\.fc1\.(weight|bias)", 0),
         num_layers=part.count(r"encoder\.layers\.(\d\d?)\."),
+        projection_width=part.size(r"text_projection\.weight", 0) if "text_projection.weight" in shapes else 0,
     )
 
 

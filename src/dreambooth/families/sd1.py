@@ -54,6 +54,9 @@ class StableDiffusion1:
     autoencoder: ClassVar[str] = "vae"
     text_encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
     usual_prediction: ClassVar[Prediction] = "epsilon"
+    takes_sizes: ClassVar[bool] = False
+    begins_last: ClassVar[bool] = False
+    zeroes_empty_prompt: ClassVar[bool] = False
     scaling_factor: ClassVar[float] = 0.18215
     num_heads: ClassVar[int] = 8
     text_head_width: ClassVar[int] = 64
@@ -209,6 +212,11 @@ class StableDiffusion1:
             }
             for part, module in parts.items()
         }
+
+    @staticmethod
+    def idle_parameters(part: str) -> tuple[str, ...]:
+        """None."""
+        return ()
 
     @staticmethod
     def blocks_to_stream(denoiser: nn.Module) -> tuple[nn.Module, ...]:

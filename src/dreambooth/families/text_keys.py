@@ -17,6 +17,7 @@ from dreambooth.families.shapes import TextShape
 
 __all__ = [
     "POSITION_IDS",
+    "SDXL_OPEN_CLIP_PREFIX",
     "SDXL_TEXT_PREFIX",
     "TEXT_LEVEL",
     "TEXT_PREFIX",
@@ -31,6 +32,7 @@ __all__ = [
 TEXT_LEVEL = "text_model."
 TEXT_PREFIX = f"cond_stage_model.transformer.{TEXT_LEVEL}"
 SDXL_TEXT_PREFIX = f"conditioner.embedders.0.transformer.{TEXT_LEVEL}"
+SDXL_OPEN_CLIP_PREFIX = "conditioner.embedders.1.model."
 POSITION_IDS = "embeddings.position_ids"
 
 _WITHOUT_LEVEL = TEXT_PREFIX.removesuffix(TEXT_LEVEL)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dreambooth.display import Display
+from dreambooth.errors import SettingsError
 from dreambooth.families.components import Components
 from dreambooth.runtime.device import describe_device
 from dreambooth.sampling.batches import make_pictures
@@ -76,6 +77,8 @@ def pictures_with(
     """`made_pictures` with the model that `built` returns; it is called only after the size was checked."""
     options = _options(sample, base)
     check_size(base.family.downsampling, height=options.height, width=options.width)
+    if options.encode_empty_prompt and not base.family.zeroes_empty_prompt:
+        raise SettingsError(f"encode_empty_prompt: no effect, because {base.family.title} always encodes it; remove")
     texts = (*(one.prompt for one in pictures), options.negative_prompt)
     for warning in (*syntax_warnings(texts), *cut_warnings(base.family.load_tokenizer(), texts)):
         display.warn(warning)
@@ -105,6 +108,7 @@ def _options(asked: SampleSettings, base: ModelWeights) -> SamplingOptions:
         seed=asked.seed,
         eta=asked.eta,
         negative_prompt=asked.negative_prompt,
+        encode_empty_prompt=asked.encode_empty_prompt,
     )
 
 

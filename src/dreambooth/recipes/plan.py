@@ -21,7 +21,7 @@ from dreambooth.runtime.device import choose_device, describe_device
 from dreambooth.runtime.free_memory import free_memory_bytes
 from dreambooth.runtime.precision import has_bfloat16
 from dreambooth.schema.verbs import PlanSettings
-from dreambooth.trainees.parts import trained_parts
+from dreambooth.trainees.parts import trained_parts, trainee_problems
 from dreambooth.trainer.workload import workload_of
 from dreambooth.weights.read import read_base
 from dreambooth.weights.settings import PlannedModelSettings
@@ -74,6 +74,8 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
     """
     place = _place(settings)
     family = _family(settings.base, display)
+    if useless := trainee_problems(settings.trainee, family):
+        raise SettingsError(useless)
     workload = workload_of(settings, Size.square(settings.views.resolution or family.resolution))
     named = settings.memory.memory_preset
     estimates, problems = _estimates(tuple(PRESETS) if named == "auto" else (named,), settings, family, workload, place)

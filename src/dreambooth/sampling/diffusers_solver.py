@@ -27,14 +27,22 @@ _PREDICTIONS: Mapping[Prediction, str] = {"epsilon": "epsilon", "velocity": "v_p
 class DiffusersSolver:
     """One of diffusers' schedulers; one prediction per step, ending without noise."""
 
-    def __init__(self, sampler: str, schedule: NoiseSchedule, steps: int, *, prediction: Prediction = "epsilon") -> None:
+    def __init__(
+        self,
+        sampler: str,
+        schedule: NoiseSchedule,
+        steps: int,
+        *,
+        prediction: Prediction = "epsilon",
+        begins_last: bool = False,
+    ) -> None:
         import diffusers.schedulers  # here, because it takes seconds and DDIM does without
 
         # Evenly spaced timesteps from the last to the first. With one step, Euler's only timestep would be the first, which
         # contains no signal; with one step per timestep, DPM-Solver's would contain one twice and divide by zero. "trailing"
         # is right in both cases: the last timestep alone, and every timestep once. Without signal at the last timestep, all
         # steps must be whole timesteps, as no noise level lies between it and the one before.
-        is_trailing = steps in {1, schedule.num_timesteps} or schedule.has_zero_terminal_snr
+        is_trailing = begins_last or steps in {1, schedule.num_timesteps} or schedule.has_zero_terminal_snr
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # its conversion of tensors to arrays is deprecated in NumPy 2
             self._scheduler: Any = getattr(diffusers.schedulers, _SCHEDULERS[sampler])(

@@ -33,6 +33,7 @@ def picture_text(
         "Size": f"{options.width}x{options.height}",
         "Model hash": model_digest[:10],
         **({"Eta": f"{options.eta:g}"} if options.eta else {}),
+        **({"Empty negative prompt": "encoded"} if options.encode_empty_prompt else {}),
         "Image index": picture.index,
         **({} if picture.start is None else {"Start noise index": picture.start}),
         "Version": f"dreambooth {__version__}",
@@ -41,6 +42,7 @@ def picture_text(
     record = {
         "prompt": picture.prompt,
         "negative_prompt": options.negative_prompt,
+        **({"encode_empty_prompt": True} if options.encode_empty_prompt else {}),
         "index": picture.index,
         **({} if picture.start is None else {"start_index": picture.start}),
         "seed": options.seed,

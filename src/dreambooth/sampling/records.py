@@ -45,6 +45,8 @@ class SamplingOptions:
     seed: int
     eta: float = 0.0
     negative_prompt: str = ""
+    encode_empty_prompt: bool = False
+    """Whether an empty negative prompt is a text like any other, where the original program takes zeros."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Generator, Tensor, nn
 
+from dreambooth.data.picture_sizes import PictureSizes
+from dreambooth.data.size import Size
 from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.diffusion.guidance import guide
 from dreambooth.diffusion.randomness import generator, normal
@@ -42,14 +44,20 @@ def sample(
     """
     family = components.family
     check_size(family.downsampling, height=options.height, width=options.width)
-    solver = make_solver(options.sampler, family.schedule, options.steps, prediction=family.prediction, eta=options.eta)
+    solver = make_solver(
+        options.sampler,
+        family.schedule,
+        options.steps,
+        prediction=family.prediction,
+        eta=options.eta,
+        begins_last=family.begins_last,
+    )
 
     def run() -> Iterator[SamplingState]:
         shape = (family.latent_channels, options.height // family.downsampling, options.width // family.downsampling)
         eps_BCHW = torch.stack([_start_noise(shape, options.seed, picture) for picture in pictures])
-        prompts = _encode(components, [picture.prompt for picture in pictures], device, dtype)
-        is_guided = options.guidance_scale != 1
-        negative = _encode(components, [options.negative_prompt], device, dtype) if is_guided else None
+        prompts = _encode(components, [picture.prompt for picture in pictures], options, device=device, dtype=dtype)
+        negative = _unconditional(components, options, device=device, dtype=dtype) if options.guidance_scale != 1 else None
         predict = guided_prediction(components, prompts, negative, scale=options.guidance_scale, dtype=dtype)
 
         def generators(index: int) -> list[Generator]:
@@ -99,7 +107,8 @@ def guided_prediction(
         t_B = torch.full((x_t_BCHW.shape[0],), t, device=x_t_BCHW.device)
         weight_dtype = _dtype_of(denoiser)
         with _arithmetic(denoiser, dtype):
-            output_BCHW = family.predict(denoiser, x_t_BCHW.to(weight_dtype), t_B, conditioning.to(dtype=weight_dtype)).float()
+            output_BCHW = family.predict(denoiser, x_t_BCHW.to(weight_dtype), t_B, conditioning.to(dtype=weight_dtype))
+        output_BCHW = output_BCHW.to(torch.promote_types(output_BCHW.dtype, torch.float32))
         if negative is None:
             return output_BCHW
         unconditional, conditional = output_BCHW.chunk(2)
@@ -147,10 +156,28 @@ def _nearest_multiple(value: int, unit: int) -> int:
 
 
 @torch.no_grad()
-def _encode(components: Components, prompts: Sequence[str], device: torch.device, dtype: torch.dtype) -> Conditioning:
+def _encode(
+    components: Components, prompts: Sequence[str], options: SamplingOptions, *, device: torch.device, dtype: torch.dtype
+) -> Conditioning:
+    """The prompts, with the sizes of a whole picture for families that take them."""
     input_ids_BL = components.family.tokenize(components.tokenizer, prompts).to(device)
     with _arithmetic(components.text_encoders[0], dtype):
-        return components.family.encode_text(components.parts, input_ids_BL)
+        conditioning = components.family.encode_text(components.parts, input_ids_BL)
+    if not components.family.takes_sizes:
+        return conditioning
+    sizes_6 = PictureSizes.whole(Size(options.height, options.width)).numbers().to(device)
+    return conditioning.with_sizes(sizes_6.expand(len(prompts), -1))
+
+
+def _unconditional(
+    components: Components, options: SamplingOptions, *, device: torch.device, dtype: torch.dtype
+) -> Conditioning:
+    """The other end of guidance: the negative prompt; where there is none, zeros with the same sizes if that is original."""
+    encoded = _encode(components, [options.negative_prompt], options, device=device, dtype=dtype)
+    if options.negative_prompt or options.encode_empty_prompt or not components.family.zeroes_empty_prompt:
+        return encoded
+    zeros = encoded.map(torch.zeros_like)
+    return zeros if encoded.sizes_B6 is None else zeros.with_sizes(encoded.sizes_B6)
 
 
 def _start_noise(shape: tuple[int, ...], seed: int, picture: Picture) -> Tensor:

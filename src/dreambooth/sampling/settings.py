@@ -27,6 +27,9 @@ class SampleSettings(Settings):
     negative_prompt: Text = ""
     """What the images should not show."""
 
+    encode_empty_prompt: bool = False
+    """For SDXL: encode an empty negative prompt as text, as some programs do, instead of zeros as in the original code."""
+
     num_images: Annotated[int, Field(ge=1, le=1_000_000)] = 4
     """Images per prompt."""
 
@@ -70,6 +73,8 @@ class SampleSettings(Settings):
     def _options_have_effect(self) -> SampleSettings:
         if self.eta > 0 and self.sampler != "ddim":
             raise ValueError(f"eta applies only to the ddim sampler and would have no effect with {self.sampler}; omit it")
+        if self.encode_empty_prompt and (self.guidance_scale == 1 or self.negative_prompt):
+            raise ValueError("encode_empty_prompt applies only to guidance without a negative prompt; omit it")
         if self.guidance_scale == 1 and self.negative_prompt:
             raise ValueError("guidance_scale is 1, so negative_prompt would have no effect; use only one of them")
         return self

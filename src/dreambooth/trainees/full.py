@@ -87,8 +87,20 @@ def full_trainee(model: Model, settings: TraineeSettings, *, learning_rate: floa
     """The trainee that the settings describe; text encoders use their own learning rate if one is set."""
     denoiser = model.family.denoiser
     parts = {name: model.parts[name] for name in trained_parts(settings, model.family)}
-    text_rate = settings.text_encoder_learning_rate
-    rates = {name: learning_rate if name == denoiser or text_rate is None else text_rate for name in parts}
-    named = (entry for name, module in parts.items() if name != denoiser for entry in module.named_parameters())
-    tables = [] if settings.train_token_table else [table for name, table in named if name.endswith(_TOKEN_TABLE)]
-    return FullTrainee(parts, rates, family=model.family, frozen=tables)
+    rates = {name: _learning_rate(name, settings, model.family, learning_rate) for name in parts}
+    frozen: list[nn.Parameter] = []
+    for part, module in parts.items():
+        ends = (
+            *model.family.idle_parameters(part),
+            *(() if part == denoiser or settings.train_token_table else (_TOKEN_TABLE,)),
+        )
+        frozen += [parameter for name, parameter in module.named_parameters() if name.endswith(ends)]
+    return FullTrainee(parts, rates, family=model.family, frozen=frozen)
+
+
+def _learning_rate(part: str, settings: TraineeSettings, family: ModelFamily, learning_rate: float) -> float:
+    """The denoiser's, or that of the first text encoder if it has its own, or that of the second."""
+    rate = learning_rate if settings.text_encoder_learning_rate is None else settings.text_encoder_learning_rate
+    if part in family.text_encoders[1:] and settings.text_encoder_2_learning_rate is not None:
+        rate = settings.text_encoder_2_learning_rate
+    return learning_rate if part == family.denoiser else rate

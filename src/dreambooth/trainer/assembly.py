@@ -53,7 +53,8 @@ class Placed:
 
 
 def place_for_training(components: Components, setup: TrainingSetup, device: torch.device) -> Placed:
-    """Move denoiser and text encoders to the device; the VAE stays where it is, and frozen parts keep their dtype.
+    """Move denoiser and text encoders to the device; the VAE stays where it is. It keeps its dtype, as do the text encoders
+    if all of them are frozen.
 
     Parts are converted before they are moved, so no part occupies more device memory than it will need.
     """
@@ -66,8 +67,9 @@ def place_for_training(components: Components, setup: TrainingSetup, device: tor
     # Faster convolutions on tensor cores; not supported by the tensor-by-tensor optimizer and FSDP.
     if device.type == "cuda" and not works_by_tensor(setup.optimizer.optimizer, plan) and not plan.shard:
         denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    learns_text = any(name in learning for name in components.family.text_encoders)  # then all of them encode in every step
     for name in components.family.text_encoders:
-        components.parts[name].to(device, policy.weight_dtype if name in learning else None)
+        components.parts[name].to(device, policy.weight_dtype if learns_text else None)
     return Placed(components, learning, streamed)
 
 

@@ -18,9 +18,10 @@ from torch import Tensor
 from dreambooth.data.drawing import repeats_of
 from dreambooth.data.examples import ExampleSource
 from dreambooth.data.latent_cache import LatentCache
+from dreambooth.data.picture_sizes import PictureSizes
 from dreambooth.data.prior_prompts import photos_as_class_examples, subject_prompts
 from dreambooth.data.prior_sets import MadeLatent
-from dreambooth.data.records import CaptionedPhoto
+from dreambooth.data.records import CaptionedPhoto, Role
 from dreambooth.data.size import Size
 from dreambooth.data.views import View, held_out_view
 from dreambooth.diffusion.latents import LatentMoments
@@ -85,17 +86,18 @@ def gather_material(ready: Ready, display: Display) -> Material:
         mine = encoder.encode(ready.processes.share(unknown), display)
     rest = [(photo, view) for photo, view in unknown if (photo.digest, view) not in mine]
     moments = {**known, **mine, **encoder.encode(rest, display)}
-    frozen = [name for name in components.family.text_encoders if name not in placed.learning]
+    text_encoders = components.family.text_encoders
+    learns_text = any(name in placed.learning for name in text_encoders)  # then all of them encode in every step
     text = encode_captions(
         components,
         source.captions(),
-        as_ids=not frozen,
+        as_ids=learns_text,
         device=device,
     )
-    for name in frozen:
+    for name in () if learns_text else text_encoders:
         components.parts[name].to("cpu")
     release_memory(device)
-    encoded = Encoded(moments, text, components.family.scaling_factor)
+    encoded = Encoded(moments, text, components.family.scaling_factor, components.family.takes_sizes)
     validation = tuple(_validation_item(one, ready, source, encoded) for one in held_out)
     predictions = None
     if learned.prior.prior_target == "prediction" and priors:
@@ -204,9 +206,11 @@ def _held_out(ready: Ready, source: ExampleSource) -> tuple[CaptionedPhoto, ...]
 
 
 def _validation_item(one: CaptionedPhoto, ready: Ready, source: ExampleSource, encoded: Encoded) -> ValidationItem:
-    moments = encoded.moments[one.photo.digest, held_out_view(one.photo, ready.size)]
-    x_0: Tensor = moments.mean * encoded.scaling_factor
-    return ValidationItem("instance" if one in source.instances else "prior", x_0, encoded.text[one.caption])
+    view = held_out_view(one.photo, ready.size)
+    x_0: Tensor = encoded.moments[one.photo.digest, view].mean * encoded.scaling_factor
+    sizes = PictureSizes.of_view(one.photo, view).numbers() if encoded.takes_sizes else None
+    role: Role = "instance" if one in source.instances else "prior"
+    return ValidationItem(role, x_0, encoded.text[one.caption], sizes_6=sizes)
 
 
 def _made_of(ready: Ready, priors: tuple[CaptionedPhoto, ...], latents: Mapping[str, MadeLatent]) -> dict[str, str]:

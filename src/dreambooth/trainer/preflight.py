@@ -31,7 +31,7 @@ from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.sampling.prompts import cut_warnings, syntax_warnings
 from dreambooth.sampling.sampler import check_size
 from dreambooth.schema.verbs import TrainSettings
-from dreambooth.trainees.parts import trained_parts
+from dreambooth.trainees.parts import trained_parts, trainee_problems
 from dreambooth.trainer.caption_checks import caption_warnings, check_token_is_said
 from dreambooth.trainer.class_examples import (
     earlier_subjects,
@@ -49,6 +49,7 @@ from dreambooth.trainer.run_records import Found, intervals_of, records_of_run, 
 from dreambooth.trainer.scoring_checks import check_can_score, encoders_of_run
 from dreambooth.trainer.workload import workload_of
 from dreambooth.training.base_predictions import prediction_bytes
+from dreambooth.weights.distilled import check_not_distilled
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import is_embedded, read_base
 from dreambooth.weights.subjects import LearnedSubject, learned_subjects
@@ -132,6 +133,9 @@ def _show(pictures: Pictures, warnings: Sequence[str], settings: TrainSettings, 
 def _read_base(settings: TrainSettings) -> ModelWeights:
     given = settings.base
     base = read_base(given)
+    check_not_distilled(given.model, base)
+    if problems := trainee_problems(settings.trainee, base.family):
+        raise SettingsError(problems)
     check_range(base, STORAGE_DTYPES[settings.output.model_dtype])
     return base
 

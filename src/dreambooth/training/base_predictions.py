@@ -31,7 +31,7 @@ from dreambooth.errors import RunError
 from dreambooth.families.family import Family
 from dreambooth.files import atomic_file, utf8_name
 from dreambooth.runtime.processes import Processes
-from dreambooth.training.batches import Drawn, Encoded, draw
+from dreambooth.training.batches import Drawn, Encoded, draw, stack_sizes
 from dreambooth.training.denoiser import Denoiser
 
 __all__ = ["BasePredictions", "Questions", "prediction_bytes"]
@@ -71,6 +71,8 @@ class Questions:
         for step in steps:
             for drawn, caption in self.drawn(step):
                 digest.update(f"|{step} {drawn.t} {caption!r}|".encode())
+                if drawn.sizes_6 is not None:
+                    digest.update(drawn.sizes_6.numpy().tobytes())
                 digest.update(drawn.x_0.contiguous().numpy().tobytes())
                 digest.update(drawn.eps.contiguous().numpy().tobytes())
         return digest.hexdigest()
@@ -162,7 +164,9 @@ def _answers(
         x_0, eps = (torch.stack([getattr(drawn, name) for drawn, _ in padded]).to(device) for name in ("x_0", "eps"))
         t_B = torch.tensor([drawn.t for drawn, _ in padded], device=device)
         text = stack_texts([encoded.text[caption] for _, caption in padded]).to(device)
-        output = denoiser(add_noise(family.schedule, x_0, eps, t_B), t_B, text)
+        sizes_B6 = stack_sizes([drawn.sizes_6 for drawn, _ in padded])
+        sizes_B6 = None if sizes_B6 is None else sizes_B6.to(device)
+        output = denoiser(add_noise(family.schedule, x_0, eps, t_B), t_B, text, sizes_B6)
         outputs.append(output[: len(batch)].to("cpu", torch.float16))
         advance(len(batch))
     return torch.cat(outputs)

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from dreambooth.data.examples import Example
+from dreambooth.data.picture_sizes import PictureSizes
 from dreambooth.data.views import View
 from dreambooth.diffusion.conditioning import Text, stack_texts
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.diffusion.objective import example_coefficients
 from dreambooth.diffusion.randomness import normal, uniform_integer
 
-__all__ = ["Batch", "Cut", "Drawn", "Encoded", "ViewKey", "draw", "micro_batches"]
+__all__ = ["Batch", "Cut", "Drawn", "Encoded", "ViewKey", "draw", "micro_batches", "stack_sizes"]
 
 ViewKey = tuple[str, View]
 """A photo's digest and a view of it."""
@@ -35,6 +36,8 @@ class Encoded:
     moments: Mapping[ViewKey, LatentMoments]
     text: Mapping[str, Text]
     scaling_factor: float
+    takes_sizes: bool = False
+    """Whether the denoiser is told the sizes of pictures."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,19 @@ class Batch:
     """File name of each example, used in messages."""
     prior_target: Tensor | None = None
     """Targets of the class examples (B, C, H, W), with zeros for photos; None: the noise is the target."""
+    sizes_B6: Tensor | None = None
+    """Sizes of the pictures, for families that take them."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """The random numbers of one example: its latent (C, H, W), its noise (C, H, W) and its timestep."""
+    """The random numbers of one example: its latent (C, H, W), its noise (C, H, W) and its timestep; and its sizes (6,)."""
 
     x_0: Tensor
     eps: Tensor
     t: int
+    sizes_6: Tensor | None = None
+    """None for families that take no sizes."""
 
 
 def draw(example: Example, encoded: Encoded, *, seed: int, step: int, num_timesteps: int) -> Drawn:
@@ -74,7 +81,15 @@ def draw(example: Example, encoded: Encoded, *, seed: int, step: int, num_timest
     key = (step, example.role, example.slot)
     latent = moments.sample(normal(moments.mean.shape, seed, "posterior", *key)) * encoded.scaling_factor
     eps = normal(moments.mean.shape, seed, "noise", *key)
-    return Drawn(latent, eps, uniform_integer(num_timesteps, seed, "timestep", *key))
+    sizes = PictureSizes.of_view(example.photo, example.view).numbers() if encoded.takes_sizes else None
+    return Drawn(latent, eps, uniform_integer(num_timesteps, seed, "timestep", *key), sizes)
+
+
+def stack_sizes(sizes: Sequence[Tensor | None]) -> Tensor | None:
+    """The sizes of a batch (B, 6), or None if its family takes none."""
+    known = [one for one in sizes if one is not None]
+    assert len(known) in (0, len(sizes)), "some examples lack the sizes that others have"
+    return torch.stack(known) if known else None
 
 
 @dataclass(frozen=True)
@@ -133,6 +148,9 @@ def micro_batches(
             is_prior_B=_send(is_prior_B, device),
             prior_target=None if prior_targets is None else _send(_targets_of(chosen, prior_targets), device),
             coefficient_B=_send(coefficient_B, device),
+            sizes_B6=None
+            if (sizes_B6 := stack_sizes([numbers.sizes_6 for numbers in drawn])) is None
+            else _send(sizes_B6, device),
             names=tuple(example.photo.path.name for example in chosen),
         )
 

@@ -152,7 +152,7 @@ class _BatchLosses:
 def _backward(state: TrainingState, batch: Batch, min_snr_gamma: float | None) -> _BatchLosses:
     family = state.denoiser.components.family
     schedule, prediction = family.schedule, family.prediction
-    output = state.denoiser(add_noise(schedule, batch.x_0, batch.eps, batch.t_B), batch.t_B, batch.text)
+    output = state.denoiser(add_noise(schedule, batch.x_0, batch.eps, batch.t_B), batch.t_B, batch.text, batch.sizes_B6)
     target = training_target(prediction, schedule, batch.x_0, batch.eps, batch.t_B)
     if batch.prior_target is not None:
         target = torch.where(batch.is_prior_B[:, None, None, None], batch.prior_target, target)

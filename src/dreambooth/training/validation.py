@@ -35,6 +35,8 @@ class ValidationItem:
     text: Text
     target_TCHW: Tensor | None = None
     """One target for each of VALIDATION_TIMESTEPS; None: the noise is the target."""
+    sizes_6: Tensor | None = None
+    """Sizes of the picture, for families that take them."""
 
 
 @torch.no_grad()
@@ -64,7 +66,8 @@ def _output_and_target(item: ValidationItem, index: int, denoiser: Denoiser, dev
     eps = torch.stack([normal(item.x_0.shape, _SEED, "validation", index, t) for t in VALIDATION_TIMESTEPS]).to(device)
     x_0 = item.x_0.to(device).expand_as(eps)
     text = stack_texts([item.text] * len(t_B)).to(device)
-    output = denoiser(add_noise(family.schedule, x_0, eps, t_B), t_B, text)
+    sizes_B6 = None if item.sizes_6 is None else item.sizes_6.to(device).expand(len(t_B), -1)
+    output = denoiser(add_noise(family.schedule, x_0, eps, t_B), t_B, text, sizes_B6)
     if item.target_TCHW is not None:
         return output, item.target_TCHW.to(device)
     return output, training_target(family.prediction, family.schedule, x_0, eps, t_B)

@@ -10,7 +10,7 @@ from dreambooth.families.recognition import FOLDER_STEMS, SUPPORTED
 from dreambooth.weights.containers import TensorFile, open_tensor_file
 from dreambooth.weights.folder_configuration import read_json
 
-__all__ = ["UNUSED_STEM", "VARIANTS", "open_weights", "weights_file"]
+__all__ = ["UNUSED_STEM", "VARIANTS", "open_weights", "stems_of", "weights_file"]
 
 VARIANTS = ("", ".fp32", ".fp16", ".bf16")
 """Suffixes of the names in the order in which they are preferred."""
@@ -18,6 +18,11 @@ VARIANTS = ("", ".fp32", ".fp16", ".bf16")
 UNUSED_STEM = "unused_weights"
 """Name, without suffix, of a file of ours beside a part's weights: the tensors of the original's single file that the part
 lacks, so that a conversion there and back loses nothing. Other programs do not look at it."""
+
+
+def stems_of(part: str) -> tuple[str, ...]:
+    """The possible names, without suffix, of a part's weight file; a second text encoder has those of the first."""
+    return FOLDER_STEMS[part.removesuffix("_2")]
 
 
 def weights_file(folder: Path, part: str, variants: Sequence[str] = VARIANTS) -> Path | None:
@@ -28,7 +33,7 @@ def weights_file(folder: Path, part: str, variants: Sequence[str] = VARIANTS) ->
         name
         for variant in variants
         for ending in ("safetensors", "bin")
-        for stem in FOLDER_STEMS[part]
+        for stem in stems_of(part)
         for name in (
             f"{stem}{variant}.{ending}",
             f"{stem}.{ending}.index{variant}.json",

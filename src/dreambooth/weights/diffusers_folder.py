@@ -6,7 +6,7 @@ pictures. Full precision is preferred to half-precision variants, safetensors to
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -16,12 +16,14 @@ from dreambooth.errors import ModelFileError
 from dreambooth.families.key_pairs import same_names
 from dreambooth.families.prediction_signs import prediction_signs
 from dreambooth.families.recognition import FOLDER_STEMS, SUPPORTED
+from dreambooth.families.sdxl_shapes import SDXL_REFINER
 from dreambooth.families.text_keys import POSITION_IDS, canonical_text, position_ids_note
 from dreambooth.families.vae_keys import canonical_attention, canonical_vae_keys
 from dreambooth.weights.assemble import FoundModel, Reading, assemble
-from dreambooth.weights.diffusers_files import open_weights, weights_file
+from dreambooth.weights.containers import open_tensor_file
+from dreambooth.weights.diffusers_files import UNUSED_STEM, open_weights, stems_of, weights_file
 from dreambooth.weights.folder_configuration import configuration_problems, read_json
-from dreambooth.weights.key_map import find_tensors
+from dreambooth.weights.key_map import MappedPart, find_tensors
 from dreambooth.weights.model_weights import ModelWeights, UNetWeights
 from dreambooth.weights.settings import WeightsChoice
 from dreambooth.weights.spelling import plain_names
@@ -34,6 +36,8 @@ _OTHERWISE_MEANT = (
     "Use a model without these peculiarities. If the files are wrong about this model, correct them and try again."
 )
 _AVERAGE = "unet_ema"  # the folder in which training programs of diffusers keep the moving average
+_SECOND_TEXT_ENCODER = "text_encoder_2"
+_TEXT_TITLES = {"text_encoder": "text encoder", _SECOND_TEXT_ENCODER: "second text encoder"}
 _LAST_WEIGHTS = ".non_ema"  # the variant in which folders keep the UNet before averaging
 
 
@@ -49,7 +53,7 @@ def read_diffusers_folder(folder: Path, how: Reading) -> ModelWeights:
     all statements of its configuration files that cannot be followed.
     """
     _refuse_other_families(folder)
-    wanted = [part for part in FOLDER_STEMS if how.vae is None or part != "vae"]
+    wanted = [part for part in _parts_of(folder) if how.vae is None or part != "vae"]
     chosen, unet_weights, also_there = _choose_files(folder, wanted, how.weights)
     opened = {part: open_weights(path) for part, path in chosen.items()}
     files = [file for part_files in opened.values() for file in part_files]
@@ -58,11 +62,11 @@ def read_diffusers_folder(folder: Path, how: Reading) -> ModelWeights:
     }
     parts = {part: tensors for part, (tensors, _) in named.items()}
     unet, own_vae = parts["unet"], parts.get("vae", {})
-    text, notes = _without_position_ids(parts["text_encoder"])
+    texts = {part: tensors for part, tensors in parts.items() if part in _TEXT_TITLES}
+    notes = _position_ids_notes(texts)
     notes += dict.fromkeys(note for _, wrapped in named.values() for note in wrapped)
     if any(canonical_attention(name) != name for name in own_vae):
         notes.append("the VAE's attention uses old key names; they were converted")
-    text_keys = same_names(map(canonical_text, text))
     metadata = {key: value for file in files for key, value in file.metadata.items() if key != "format"}
     found = FoundModel(
         source=folder,
@@ -72,7 +76,7 @@ def read_diffusers_folder(folder: Path, how: Reading) -> ModelWeights:
             "unet": find_tensors("UNet", chosen["unet"], unet, same_names(unet)),
             "vae": how.vae
             or find_tensors("VAE", chosen["vae"], own_vae, canonical_vae_keys(own_vae), spelling=canonical_attention),
-            "text_encoder": find_tensors("text encoder", chosen["text_encoder"], text, text_keys, spelling=canonical_text),
+            **{part: _text_encoder(part, chosen[part], tensors) for part, tensors in texts.items()},
         },
         unet_weights=unet_weights,
         also_there=also_there,
@@ -110,7 +114,7 @@ def _choose_files(
     if last is not None and (weights == "raw" or chosen["unet"] is None):
         chosen["unet"] = last
     problems = [
-        f"{folder / part}: no weights here; expected {FOLDER_STEMS[part][0]}.safetensors, .bin, or a variant (.fp16, .bf16)"
+        f"{folder / part}: no weights here; expected {stems_of(part)[0]}.safetensors, .bin, or a variant (.fp16, .bf16)"
         for part, path in chosen.items()
         if path is None
     ]
@@ -126,19 +130,37 @@ def _unet_files(folder: Path) -> tuple[Path | None, Path | None]:
     return (unet, weights_file(folder / "unet", "unet", (_LAST_WEIGHTS,))) if average is None else (average, unet)
 
 
-def _without_position_ids(text: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    ids = {name: tensor for name, tensor in text.items() if canonical_text(name) == POSITION_IDS}
-    notes = [position_ids_note(tensor) for tensor in ids.values() if tensor.dtype != torch.int64]
-    return {name: tensor for name, tensor in text.items() if name not in ids}, notes
+def _parts_of(folder: Path) -> list[str]:
+    """The parts of every known family, and the second text encoder in a folder that has one."""
+    return [*FOLDER_STEMS, *([_SECOND_TEXT_ENCODER] if (folder / _SECOND_TEXT_ENCODER).is_dir() else [])]
+
+
+def _text_encoder(part: str, path: Path, tensors: dict[str, Tensor]) -> MappedPart:
+    """A text encoder, with the tensors of a single file that were kept beside it."""
+    weights = {name: tensor for name, tensor in tensors.items() if canonical_text(name) != POSITION_IDS}
+    unused = path.with_name(f"{UNUSED_STEM}.safetensors")
+    if unused.is_file():
+        weights = {**open_tensor_file(unused).tensors, **weights}
+    return find_tensors(_TEXT_TITLES[part], path, weights, same_names(map(canonical_text, weights)), spelling=canonical_text)
+
+
+def _position_ids_notes(texts: Mapping[str, dict[str, Tensor]]) -> list[str]:
+    return [
+        position_ids_note(tensor)
+        for tensors in texts.values()
+        for name, tensor in tensors.items()
+        if canonical_text(name) == POSITION_IDS and tensor.dtype != torch.int64
+    ]
 
 
 def _refuse_other_families(folder: Path) -> None:
     kinds = {
         "text_encoder_3": "a Stable Diffusion 3 model",
-        "text_encoder_2": "a Stable Diffusion XL model",
         "transformer": "a diffusion transformer (SD 3, Flux or similar)",
         "prior": "a cascade of several models",
     }
     for part, kind in kinds.items():
         if (folder / part).is_dir():
             raise ModelFileError(f"{folder}: this is {kind} (it has {part})", hint=SUPPORTED)
+    if (folder / _SECOND_TEXT_ENCODER).is_dir() and not (folder / "text_encoder").is_dir():
+        raise ModelFileError(f"{folder}: this is {SDXL_REFINER}", hint=SUPPORTED)

@@ -35,6 +35,7 @@ _UNCHECKED = {
     "eos_token_id",
     "pad_token_id",
     "projection_dim",
+    "force_upcast",
     "prediction_type",
     # of samplers:
     "clip_sample",
@@ -82,6 +83,7 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "use_quant_conv": True,
     },
     "text_encoder": {},
+    "text_encoder_2": {},
 }
 _MEANINGS = {
     "num_hidden_layers": "the folder's own text states come from another layer (clip skip)",
@@ -119,7 +121,9 @@ def configuration_problems(folder: Path, family: Family, parts: Collection[str])
             stated = stated["text_config"]
         problems += _differences(folder / name / "config.json", stated, {**_DEFAULTS.get(name, {}), **part.config})
     path = folder / "scheduler" / "scheduler_config.json"
-    return [*problems, *_schedule_problems(path, read_json(path), family), *_tokenizer_problems(folder / "tokenizer")]
+    tokenizers = [name.replace("text_encoder", "tokenizer") for name in family.text_encoders]
+    problems += _schedule_problems(path, read_json(path), family)
+    return [*problems, *(problem for name in tokenizers for problem in _tokenizer_problems(folder / name))]
 
 
 def _differences(path: Path, stated: Mapping[str, Any], expected: Mapping[str, Any]) -> Iterator[str]:

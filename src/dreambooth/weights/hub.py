@@ -13,13 +13,15 @@ from dreambooth.display import counted
 from dreambooth.errors import ModelFileError
 from dreambooth.families.recognition import FOLDER_STEMS
 from dreambooth.reading import printable
+from dreambooth.weights.diffusers_files import stems_of
 
 __all__ = ["fetch", "fetch_encoder"]
 
-_FOLDERS = (*FOLDER_STEMS, "tokenizer", "scheduler")
+_SECOND_TEXT_ENCODER = "text_encoder_2"
+_FOLDERS = (*FOLDER_STEMS, _SECOND_TEXT_ENCODER, "tokenizer", "tokenizer_2", "scheduler")
 # Full precision before half: training goes on from these weights. Then safetensors before pickles.
 _PREFERENCE = tuple((variant, ending) for variant in ("", "fp32", "fp16", "bf16") for ending in ("safetensors", "bin"))
-_OTHER_FAMILIES = ("text_encoder_2/", "transformer/")
+_OTHER_FAMILIES = ("text_encoder_3/", "transformer/")
 _ENCODER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _ENCODER_TEXTS = ("config.json", "preprocessor_config.json")
 _SINGLE_FILE_ENDINGS = (".safetensors", ".ckpt")
@@ -113,12 +115,16 @@ def _choose(hub_id: str, names: Sequence[str]) -> list[str]:
     """The files of a repository to download: a diffusers folder's, or the one checkpoint."""
     if any(name.startswith(_OTHER_FAMILIES) for name in names):
         raise ModelFileError(
-            f"{hub_id}: a later model family (SDXL, SD3, FLUX or similar), not Stable Diffusion 1; nothing was downloaded",
-            hint="Give a Stable Diffusion 1 model, for example stable-diffusion-v1-5/stable-diffusion-v1-5.",
+            f"{hub_id}: a later model family (SD3, FLUX or similar), not Stable Diffusion 1 or XL; nothing was downloaded",
+            hint="Give a Stable Diffusion model, for example stable-diffusion-v1-5/stable-diffusion-v1-5.",
         )
     if "model_index.json" not in names:
         return [_single_file(hub_id, names)]
-    weights = {part: _weights(part, f"(?:{'|'.join(stems)})", names) for part, stems in FOLDER_STEMS.items()}
+    parts = [
+        *FOLDER_STEMS,
+        *([_SECOND_TEXT_ENCODER] if any(name.startswith(f"{_SECOND_TEXT_ENCODER}/") for name in names) else []),
+    ]
+    weights = {part: _weights(part, f"(?:{'|'.join(stems_of(part))})", names) for part in parts}
     if missing := [part for part, files in weights.items() if not files]:
         raise ModelFileError(
             [f"{hub_id}: no PyTorch weights in its folder '{part}'" for part in missing],

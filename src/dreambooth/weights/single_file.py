@@ -16,6 +16,7 @@ from dreambooth.families.prediction_signs import MARKERS, PredictionSign, predic
 from dreambooth.families.recognition import SUPPORTED, foreign_kind
 from dreambooth.families.text_keys import (
     POSITION_IDS,
+    SDXL_OPEN_CLIP_PREFIX,
     SDXL_TEXT_PREFIX,
     TEXT_PREFIX,
     UNUSED_TEXT,
@@ -44,7 +45,7 @@ _BOOKKEEPING = (
 )
 _POSITION_IDS = (
     *(prefix + POSITION_IDS for prefix in (TEXT_PREFIX, SDXL_TEXT_PREFIX)),
-    f"conditioner.embedders.1.model.transformer.text_model.{POSITION_IDS}",  # once written by ComfyUI
+    f"{SDXL_OPEN_CLIP_PREFIX}transformer.text_model.{POSITION_IDS}",  # once written by ComfyUI
 )
 _DAMAGED = "The file is damaged or was written by an unknown program: download it again, or give another one."
 _ROUNDING = 1e-6  # float32 holds alpha_bar to 1e-7; half precision is off by 1e-4

@@ -11,12 +11,19 @@ from torch import Tensor
 
 from dreambooth.families.key_pairs import KeyPair
 from dreambooth.families.open_clip_keys import open_clip_keys, open_clip_names
-from dreambooth.families.text_keys import SDXL_TEXT_PREFIX, TEXT_LEVEL, TEXT_PREFIX, original_text, text_keys, text_names
+from dreambooth.families.text_keys import (
+    SDXL_OPEN_CLIP_PREFIX,
+    SDXL_TEXT_PREFIX,
+    TEXT_LEVEL,
+    TEXT_PREFIX,
+    original_text,
+    text_keys,
+    text_names,
+)
 from dreambooth.weights.key_map import MappedPart, find_tensors
 
-__all__ = ["SDXL_OPEN_CLIP_PREFIX", "TEXT_STAGES", "find_text_encoders", "has_later_text_encoder"]
+__all__ = ["TEXT_STAGES", "find_text_encoders", "has_later_text_encoder"]
 
-SDXL_OPEN_CLIP_PREFIX = "conditioner.embedders.1.model."
 TEXT_STAGES = ("cond_stage_model.", "conditioner.")
 """What the names of all text encoders begin with."""
 

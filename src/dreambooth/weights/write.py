@@ -23,6 +23,7 @@ from dreambooth.families.shapes import StateDict
 from dreambooth.files import atomic_directory, write_json
 from dreambooth.runtime.tensor_files import CONTENT_HASH, range_problem, write_tensors
 from dreambooth.weights.diffusers_files import UNUSED_STEM
+from dreambooth.weights.folder_configuration import read_json
 from dreambooth.weights.key_map import restore_names
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.torch_archive import write_torch_archive
@@ -37,6 +38,8 @@ __all__ = [
 ]
 
 SINGLE_FILE_SUFFIXES = (".safetensors", ".ckpt")
+
+_PADDING = 49407  # of the tokenizer in this package
 
 _PREDICTIONS: Mapping[Prediction, str] = {"epsilon": "epsilon", "velocity": "v"}  # in ModelSpec's words
 
@@ -133,7 +136,17 @@ def write_diffusers_folder(
             write_json(partial / name / "config.json", part.config)
         write_json(partial / "scheduler" / "scheduler_config.json", family.scheduler_config)
         write_json(partial / "model_index.json", family.pipeline_config)
-        shutil.copytree(TOKENIZER_FOLDER, partial / "tokenizer", ignore=shutil.ignore_patterns("tokenizer.json"))
+        for name in family.text_encoders:
+            _write_tokenizer(partial / name.replace("text_encoder", "tokenizer"), family.parts[name].config["pad_token_id"])
+
+
+def _write_tokenizer(folder: Path, padding: int) -> None:
+    """CLIP's tokenizer, which pads with the token of this id."""
+    shutil.copytree(TOKENIZER_FOLDER, folder, ignore=shutil.ignore_patterns("tokenizer.json"))
+    if padding != _PADDING:
+        words = {index: word for word, index in read_json(folder / "vocab.json").items()}
+        config = folder / "tokenizer_config.json"
+        write_json(config, {**read_json(config), "pad_token": words[padding]})
 
 
 def _consistent(weights: ModelWeights, metadata: Mapping[str, str]) -> dict[str, str]:

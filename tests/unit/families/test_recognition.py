@@ -90,7 +90,7 @@ def test_all_contradictions_are_told_at_once(small: StableDiffusion1) -> None:
         ("emb_params", "a textual-inversion embedding"),
         ("control_model.input_blocks.0.0.weight", "a ControlNet"),
         ("controlnet_cond_embedding.conv_in.weight", "a ControlNet"),
-        ("conditioner.embedders.0.transformer.text_model.final_layer_norm.weight", "a Stable Diffusion XL checkpoint"),
+        ("conditioner.embedders.0.model.ln_final.weight", "the Stable Diffusion XL refiner"),
         ("cond_stage_model.model.ln_final.weight", "a Stable Diffusion 2.x checkpoint"),
         ("model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight", "a diffusion transformer"),
         ("double_blocks.0.img_attn.qkv.weight", "a diffusion transformer"),

@@ -28,6 +28,9 @@ class TinyFamily:
     latent_channels: int = 4
     downsampling: int = 8
     resolution: int = 64
+    takes_sizes: bool = False
+    begins_last: bool = False
+    zeroes_empty_prompt: bool = False
     encoded: list[list[int]] = field(default_factory=list)
     unet_inputs: list[Tensor] = field(default_factory=list)
     unet_dtypes: list[torch.dtype] = field(default_factory=list)

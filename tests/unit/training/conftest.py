@@ -44,6 +44,9 @@ class TinyFamily:
     def encode_text(self, parts: Mapping[str, nn.Module], ids: Tensor) -> Conditioning:
         return Conditioning(parts["text_encoder"](ids))
 
+    def idle_parameters(self, part: str) -> tuple[str, ...]:
+        return ()
+
     def state_dicts(self, parts: Mapping[str, nn.Module]) -> dict[str, Mapping[str, Tensor]]:
         return {name: module.state_dict() for name, module in parts.items()}
 

@@ -23,7 +23,8 @@ ALONE = OneProcess()
 
 def model(unet: nn.Module, text: nn.Module) -> Any:
     return SimpleNamespace(
-        family=SimpleNamespace(denoiser="unet", text_encoders=("text_encoder",)), parts={"unet": unet, "text_encoder": text}
+        family=SimpleNamespace(denoiser="unet", text_encoders=("text_encoder",), idle_parameters=lambda part: ()),
+        parts={"unet": unet, "text_encoder": text},
     )
 
 

@@ -192,7 +192,6 @@ def test_missing_parts_are_told_together(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "kind"),
     [
-        ("text_encoder_2", "a Stable Diffusion XL model"),
         ("text_encoder_3", "a Stable Diffusion 3 model"),
         ("transformer", "a diffusion"),
     ],
@@ -200,6 +199,12 @@ def test_missing_parts_are_told_together(folder: Path) -> None:
 def test_other_families_are_named(folder: Path, part: str, kind: str) -> None:
     (folder / part).mkdir()
     with pytest.raises(ModelFileError, match=f"this is {kind}"):
+        read_model(str(folder))
+
+
+def test_the_refiner_is_named(folder: Path) -> None:
+    (folder / "text_encoder").rename(folder / "text_encoder_2")
+    with pytest.raises(ModelFileError, match=r"this is the Stable Diffusion XL refiner.*stable-diffusion-xl-base"):
         read_model(str(folder))
 
 

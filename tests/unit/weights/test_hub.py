@@ -144,7 +144,7 @@ def test_a_single_checkpoint_is_taken_as_a_file(monkeypatch, tmp_path, names, ta
         ),
         (["README.md"], ["neither a diffusers folder nor a .safetensors or .ckpt file; it contains README.md"]),
         ([], ["it contains nothing"]),
-        ([*TEXTS, *weights("safetensors"), "text_encoder_2/model.safetensors"], ["a later model family (SDXL, SD3, FLUX"]),
+        ([*TEXTS, *weights("safetensors"), "text_encoder_3/model.safetensors"], ["a later model family (SD3, FLUX"]),
         ([*TEXTS, *weights("msgpack")], ["no PyTorch weights in its folder 'unet'", "folder 'vae'", "folder 'text_encoder'"]),
     ],
 )

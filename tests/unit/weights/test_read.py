@@ -219,9 +219,9 @@ def test_stable_diffusion_2_is_named(checkpoint: Tensors, save: Save) -> None:
     assert refusal(path) == f"{path}: this is a Stable Diffusion 2.x checkpoint (its text encoder is OpenCLIP's)"
 
 
-def test_stable_diffusion_xl_is_named(checkpoint: Tensors, save: Save) -> None:
-    path = save(renamed(checkpoint, "cond_stage_model.", "conditioner.embedders.0."))
-    assert refusal(path) == f"{path}: this is a Stable Diffusion XL checkpoint"
+def test_the_refiner_is_named(checkpoint: Tensors, save: Save) -> None:
+    path = save({**checkpoint, "conditioner.embedders.0.model.ln_final.weight": torch.zeros(1280)})
+    assert refusal(path).startswith(f"{path}: this is the Stable Diffusion XL refiner")
 
 
 def test_inpainting_is_named(checkpoint: Tensors, save: Save) -> None:
