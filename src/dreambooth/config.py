@@ -14,9 +14,10 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from dreambooth.errors import SettingsError
 from dreambooth.files import write_text
@@ -90,6 +91,19 @@ class Settings(BaseModel):
 
     silences: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Like `off_switches`, also between sections (`section.name`), for what the record's own rules refuse in other words."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _only_a_switch_is_true_or_false(cls, value: object, info: ValidationInfo) -> object:
+        # Python counts with them: `preview_steps: true` would be 1 step.
+        if isinstance(value, bool) and info.field_name is not None and not cls._may_be_bool(info.field_name):
+            raise PydanticCustomError("not_a_switch", "")
+        return value
+
+    @classmethod
+    def _may_be_bool(cls, name: str) -> bool:
+        annotation = cls.model_fields[name].annotation
+        return bool in (annotation, *get_args(annotation))
 
     @model_validator(mode="after")
     def _nothing_is_set_that_is_off(self: SettingsType) -> SettingsType:
@@ -244,6 +258,7 @@ _EXPECTED = {
     "int_from_float": "a whole number",
     "float_parsing": "a number",
     "float_type": "a number",
+    "not_a_switch": "a value, not true or false",
     "finite_number": "a finite number",
     "bool_parsing": "true or false",
     "bool_type": "true or false",
@@ -255,6 +270,7 @@ _EXPECTED = {
     "string_type": "text",
     "string_unicode": "text in UTF-8",
     "string_too_short": "text that is not empty",
+    "too_short": "text that is not empty",
     "path_type": "a path",
     "tuple_type": "a list",
     "model_type": "a mapping of settings",

@@ -16,6 +16,7 @@ states only invariants of the code itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 __all__ = ["DreamboothError", "Interrupted", "ModelFileError", "PhotoError", "RunError", "SettingsError", "TrainingError"]
 
@@ -71,3 +72,7 @@ class Interrupted(BaseException):
         self.text = text
         self.exit_code = exit_code
         super().__init__(text)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """What another process needs to raise it again."""
+        return partial(type(self), exit_code=self.exit_code), (self.text,)

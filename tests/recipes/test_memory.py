@@ -219,7 +219,7 @@ def test_out_of_memory_is_told_with_the_levers_and_the_run_goes_on(
     with pytest.raises(TrainingError) as caught:
         train(settings, display)
     [problem], hint = caught.value.problems, caught.value.hint
-    assert problem.startswith("cpu (1 threads): out of memory (")
+    assert problem.startswith("cpu (1 thread): out of memory (")
     assert "more" not in problem
     assert hint is not None
     assert hint.startswith("Resume with --gradient-checkpointing all or --micro-batch-size 1 or --states-on-host")

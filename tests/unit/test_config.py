@@ -241,3 +241,15 @@ def test_differences_are_told_by_their_paths() -> None:
     new = Cake(name="a", oven=Oven(degrees=70), fruits=("plum",))
     assert differences(old, new) == {"oven.degrees": (60, 70), "fruits": ((), ("plum",))}
     assert differences(old, old) == {}
+
+
+@pytest.mark.parametrize("name", ["degrees", "minutes"])
+def test_true_and_false_are_no_numbers(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"x: '{name}' is True: expected a value, not true or false"):
+        parse_settings(Oven, {name: True, "fan": True}, where="x")
+
+
+def test_an_empty_text_is_refused_in_our_words() -> None:
+    required = {"base": {"model": "a"}, "subject": {"photos": "b", "class_word": "dog", "token": ""}}
+    with pytest.raises(SettingsError, match=r"x: 'subject\.token' is '': expected text that is not empty"):
+        parse_settings(TrainSettings, required, where="x")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from dreambooth import errors
@@ -32,3 +34,11 @@ def test_an_interruption_is_no_mistake() -> None:
     stop = Interrupted("Saved at step 12.", exit_code=130)
     assert not isinstance(stop, DreamboothError)
     assert (stop.text, stop.exit_code, str(stop)) == ("Saved at step 12.", 130, "Saved at step 12.")
+
+
+@pytest.mark.parametrize(
+    "error", [SettingsError(["a", "b"], hint="c"), Interrupted("Saved.", exit_code=143)], ids=["error", "stop"]
+)
+def test_an_error_reaches_another_process_whole(error: BaseException) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))

@@ -59,8 +59,8 @@ def generate(
     `dreambooth generate`. Raises SettingsError for wrong settings, ModelFileError if the model cannot be read, and
     Interrupted on Ctrl-C.
     """
-    given = {"prompt": prompts, "model": model, **given_only(output=output), **settings}
-    requested = settings_from("generate", given, hidden=("prompts_file", "grid"))
+    given = {"model": model, **given_only(output=output), **settings}
+    requested = settings_from("generate", given, fixed={"prompt": prompts}, hidden=("prompts_file", "grid"))
     return make_pictures(requested, on_event=on_event, writes=output is not None)
 
 

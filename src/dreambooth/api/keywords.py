@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from dreambooth.cli.synonyms import advice_for
 from dreambooth.cli.terminal import hush_libraries, set_environment
 from dreambooth.cli.verbs import VERBS
 from dreambooth.config import Settings, nearest
@@ -24,6 +26,8 @@ from dreambooth.schema.presets import read_preset
 __all__ = ["Listener", "changes_from", "display_for", "given_only", "settings_from", "without_noise"]
 
 
+_FLAG = re.compile(r"--(?P<no>no-)?(?P<name>[a-z][a-z0-9-]*)(?: (?P<value>[^?\s]+))?")
+
 Listener = Callable[[dict[str, Any]], None]
 """Called with each event: a mapping whose "event" names its kind. An exception in it stops the work."""
 
@@ -32,7 +36,7 @@ def settings_from(
     verb: str,
     given: Mapping[str, object],
     *,
-    preset: str | Path | None = None,
+    preset: object = None,
     fixed: Mapping[str, object] = MappingProxyType({}),
     hidden: Iterable[str] = (),
 ) -> Any:
@@ -45,6 +49,9 @@ def settings_from(
     record = VERBS[verb].record()
     values, problems = _by_path(verb, record, given, (*fixed, *hidden))
     values |= _by_path(verb, record, fixed, ())[0]
+    if preset is not None and not isinstance(preset, (str, os.PathLike)):
+        problems.append(f"preset is {preset!r}: expected a built-in preset or a YAML file")
+        preset = None
     return _parsed(verb, record, values, problems, below=None if preset is None else os.fspath(preset))
 
 
@@ -65,7 +72,9 @@ def given_only(**arguments: object) -> dict[str, object]:
 
 
 def display_for(on_event: Listener | None) -> Display:
-    """A silent display, which sends events to the listener if there is one."""
+    """A silent display, which sends events to the listener if there is one. Raises SettingsError if it is not a function."""
+    if on_event is not None and not callable(on_event):
+        raise SettingsError(f"on_event is {on_event!r}: expected a function that takes one event")
     return SilentDisplay() if on_event is None else EventsDisplay(on_event)
 
 
@@ -91,9 +100,35 @@ def _by_path(
     known |= {old: known[new] for old, new in former.items()}
     for name in given:
         if name not in known:
-            near = nearest(name, known)
-            problems.append(f"unknown setting {name!r}" + (f"; did you mean {near!r}?" if near is not None else ""))
+            advice = None if name in excluded else _advice(verb, name, known)
+            problems.append(f"unknown setting {name!r}" + (f"; {advice}" if advice is not None else ""))
     return {known[name].path: _plain(known[name], value) for name, value in given.items() if name in known}, problems
+
+
+def _advice(verb: str, name: str, known: Mapping[str, Leaf]) -> str | None:
+    """What to write instead of an unknown name: the name of a flag, of another trainer's option, or of something similar."""
+    if name == "resume" and name in VERBS[verb].extra:
+        return "to resume a run: dreambooth.open(FOLDER).resume()"
+    positive = name.removeprefix("no_")
+    if positive != name and positive in known and known[positive].is_switch:
+        return f"did you mean {positive}=False?"
+    names = {leaf.flag.removeprefix("--") for leaf in known.values()}
+    names |= {f"no-{leaf.flag.removeprefix('--')}" for leaf in known.values() if leaf.is_switch}
+    advice = advice_for(name.replace("_", "-"), names)
+    if advice is not None:
+        return _FLAG.sub(_as_keyword, advice)
+    near = nearest(name, known)
+    return None if near is None else f"did you mean {near!r}?"
+
+
+def _as_keyword(flag: re.Match[str]) -> str:
+    """`--prior-weight 1` as a keyword argument."""
+    name, value = flag["name"].replace("-", "_"), flag["value"]
+    if flag["no"]:
+        return f"{name}=False"
+    if value is None:
+        return repr(name)
+    return f"{name}={value if value[0].isdigit() and not value[-1].isalpha() else repr(value)}"
 
 
 def _plain(leaf: Leaf, value: object) -> object:

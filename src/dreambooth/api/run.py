@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -42,10 +43,10 @@ class Picture:
 
 
 class Run:
-    """A run folder. `dreambooth.train` and `dreambooth.open` return one."""
+    """A run folder. `dreambooth.train` and `dreambooth.open` return one; it stays the same after a change of directory."""
 
     def __init__(self, path: Path) -> None:
-        self._folder = RunFolder(path)
+        self._folder = RunFolder(path.absolute())
         self._built: tuple[object, BuiltModel] | None = None
 
     def __repr__(self) -> str:
@@ -53,7 +54,7 @@ class Run:
 
     @property
     def path(self) -> Path:
-        """The run folder."""
+        """The run folder, as an absolute path."""
         return self._folder.path
 
     @property
@@ -95,10 +96,8 @@ class Run:
 
         Raises SettingsError for wrong settings, ModelFileError if the run has no finished model, Interrupted on Ctrl-C.
         """
-        given = {"prompt": prompts, **given_only(output=output), **settings}
-        requested = settings_from(
-            "generate", given, fixed={"model": self.path}, hidden=("config", "weights", "prompts_file", "grid")
-        )
+        fixed, hidden = {"prompt": prompts, "model": self.path}, ("config", "weights", "prompts_file", "grid")
+        requested = settings_from("generate", {**given_only(output=output), **settings}, fixed=fixed, hidden=hidden)
         return make_pictures(requested, on_event=on_event, writes=output is not None, keep=self._keep)
 
     def evaluate(self, *, on_event: Listener | None = None, **settings: object) -> EvaluateResult:
@@ -142,6 +141,8 @@ class Run:
 
 def open_run(path: str | Path) -> Run:
     """Open a run folder created by `dreambooth train`. Raises RunError if the folder is not one."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise RunError(f"{path!r} is not a run folder: expected a path", hint="Give the run's output folder.")
     run = expanded(Path(path))
     if not RunFolder(run).config.is_file():
         raise RunError(f"{run}: not a run folder, config.yaml is missing", hint="Give the run's output folder.")

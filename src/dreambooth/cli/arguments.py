@@ -151,7 +151,8 @@ class _Reader:
     def _take_switch(self, leaf: Leaf, group: _Group, *, is_positive: bool) -> None:
         text = None if group.attached is None else group.attached.lower()
         if text is not None and (not is_positive or text not in (*_TRUE, *_FALSE)):
-            self.problems.append(f'Invalid value for {group.flag}: unable to convert "{group.attached}" into bool.')
+            expected = "true or false" if is_positive else "no value"
+            self.problems.append(f"{group.flag} is {group.attached!r}: expected {expected}")
             self.broken.add(leaf.path)
         else:
             self._set(leaf, group.flag, is_positive and text not in _FALSE)

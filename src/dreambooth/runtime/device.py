@@ -6,6 +6,7 @@ import sys
 
 import torch
 
+from dreambooth.display import counted
 from dreambooth.errors import SettingsError
 
 __all__ = ["choose_device", "describe_device", "is_out_of_memory", "peak_memory_bytes", "release_memory"]
@@ -42,7 +43,7 @@ def _missing(kind: str, count: int) -> str:
 def describe_device(device: torch.device) -> str:
     """The device in words, including its memory if it has its own."""
     if device.type != "cuda":
-        return f"{device.type} ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
+        return f"{device.type} ({counted(torch.get_num_threads(), 'thread')})" if device.type == "cpu" else device.type
     properties = torch.cuda.get_device_properties(device)
     return f"{properties.name} ({properties.total_memory / 2**30:.0f} GiB)"
 

@@ -47,7 +47,7 @@ def run_bytes(stored: Stored, intervals: Intervals, plan: MemoryPlan) -> int:
     num_kept = num_checkpoints if stored.keep_checkpoints is None else min(num_checkpoints, stored.keep_checkpoints + 1)
     moments = 2 * _MOMENT_BYTES[plan.optimizer_states] if stored.has_states else 0.0
     checkpoint = stored.num_trained * (plan.weight_bytes + moments + (_FLOAT32 if stored.keeps_average else 0))
-    num_models = sum(intervals.after(step).writes_model for step in range(1, steps + 1))
+    num_models = intervals.num_models
     models = num_models * stored.num_parameters * _DTYPE_BYTES[stored.model_dtype]
     return int(num_kept * checkpoint) + models + _MARGIN
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 __all__ = ["Due", "Intervals"]
@@ -43,6 +44,14 @@ class Intervals:
     image_log: int
     models: int
     checkpoints: int
+
+    @property
+    def num_models(self) -> int:
+        """How many steps write a model, if the run is not ended early."""
+        both = math.lcm(self.scores, self.models)
+        num = sum(self.num_steps // interval for interval in (self.scores, self.models) if interval > 0)
+        num -= self.num_steps // both if both > 0 else 0  # those that are due for both reasons
+        return num + (not (_is_multiple(self.num_steps, self.scores) or _is_multiple(self.num_steps, self.models)))
 
     def before(self) -> Due:
         """What is due before the first step, as a baseline for later results."""

@@ -28,13 +28,17 @@ class Problems:
             return None
 
     def raise_if_any(self) -> None:
-        """Raise one error with every recorded problem, each with its own hint; a hint that all share is given once."""
+        """Raise one error with every recorded problem, each with its own hint; a hint that all share is given once.
+
+        It is of the problems' own class, such as PhotoError, if they have the same one.
+        """
         if not self.found:
             return
-        hints = {error.hint for error in self.found}
+        kinds, hints = {type(error) for error in self.found}, {error.hint for error in self.found}
+        kind = kinds.pop() if len(kinds) == 1 else DreamboothError
         if len(hints) == 1:
-            raise DreamboothError([problem for error in self.found for problem in error.problems], hint=hints.pop())
-        raise DreamboothError([problem for error in self.found for problem in _with_hint(error)])
+            raise kind([problem for error in self.found for problem in error.problems], hint=hints.pop())
+        raise kind([problem for error in self.found for problem in _with_hint(error)])
 
 
 def _with_hint(error: DreamboothError) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dreambooth.api.keywords import changes_from, settings_from
+from dreambooth.api.keywords import changes_from, display_for, settings_from
 from dreambooth.cli.flags import read_arguments
 from dreambooth.cli.layers import settings_from as settings_from_flags
 from dreambooth.cli.verbs import VERBS
@@ -89,3 +89,29 @@ def test_the_former_name_of_a_setting_still_works_alone() -> None:
     assert settings_from("generate", {"model": "a", "prompt": "b", "steps": 7}).sample.sampling_steps == 7
     problems = _problems("generate", {"model": "a", "prompt": "b", "steps": 7, "sampling_steps": 8})
     assert problems == ["steps is another name of sampling_steps: use only one of them"]
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("max_train_steps", "did you mean 'steps'?"),
+        ("lr", "did you mean 'learning_rate'?"),
+        ("with_prior_preservation", "did you mean prior_weight=1?"),
+        ("use_8bit_adam", "did you mean optimizer_states='8bit'?"),
+        ("network_train_unet_only", "did you mean train_text_encoder=False?"),
+        ("no_train_text_encoder", "did you mean train_text_encoder=False?"),
+        ("xformers", "omit it: attention always saves memory here"),
+        ("resume", "to resume a run: dreambooth.open(FOLDER).resume()"),
+    ],
+)
+def test_names_of_flags_and_of_other_trainers_get_the_advice_that_flags_get(name: str, advice: str) -> None:
+    assert _problems("train", {**REQUIRED, name: 1}) == [f"unknown setting {name!r}; {advice}"]
+
+
+def test_arguments_beside_the_settings_are_checked_too() -> None:
+    assert _problems("train", {**REQUIRED, "stepz": 1}, preset=5) == [
+        "unknown setting 'stepz'; did you mean 'steps'?",
+        "preset is 5: expected a built-in preset or a YAML file",
+    ]
+    with pytest.raises(SettingsError, match="on_event is 5: expected a function"):
+        display_for(5)  # type: ignore[arg-type]

@@ -49,3 +49,13 @@ def test_scores_are_the_main_process_alone() -> None:
     for due in (Due(validates=True), Due(previews=True), Due(logs_images=True)):
         assert (due.looks, due.looks_together) == (True, True)
     assert not Due(writes_model=True, writes_checkpoint=True, is_last=True).looks
+
+
+@pytest.mark.parametrize(("scores", "models"), [(0, 0), (3, 0), (0, 4), (3, 4), (2, 6), (6, 6), (5, 7), (20, 30)])
+def test_the_models_of_a_run_are_counted(scores: int, models: int) -> None:
+    intervals = replace(NEVER, scores=scores, models=models)
+    assert intervals.num_models == sum(intervals.after(step).writes_model for step in range(1, 13))
+
+
+def test_the_models_of_a_very_long_run_are_counted_at_once() -> None:
+    assert replace(NEVER, num_steps=10**15, models=10**6).num_models == 10**9

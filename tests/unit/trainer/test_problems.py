@@ -42,3 +42,14 @@ def test_without_a_problem_nothing_is_raised() -> None:
     problems = Problems()
     assert problems.attempt(lambda: 3) == 3
     problems.raise_if_any()
+
+
+def test_problems_of_one_class_are_raised_as_this_class() -> None:
+    for errors, kind in (
+        ([SettingsError("a")], SettingsError),
+        ([RunError("a", hint="x"), RunError("b")], RunError),
+        ([RunError("a"), SettingsError("b")], DreamboothError),
+    ):
+        with pytest.raises(DreamboothError) as caught:
+            Problems(list(errors)).raise_if_any()
+        assert type(caught.value) is kind
