@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
 from dreambooth.errors import SettingsError
 from dreambooth.files import write_text
@@ -94,16 +93,17 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _only_a_switch_is_true_or_false(cls, value: object, info: ValidationInfo) -> object:
-        # Python counts with them: `preview_steps: true` would be 1 step.
-        if isinstance(value, bool) and info.field_name is not None and not cls._may_be_bool(info.field_name):
-            raise PydanticCustomError("not_a_switch", "")
+    def _no_value_means_another_by_chance(cls, value: object, info: ValidationInfo) -> object:
+        # Python counts with true, so `preview_steps: true` would be 1 step; an empty path would be the working directory,
+        # and it comes from a variable of the shell that is not set.
+        assert info.field_name is not None
+        annotation = cls.model_fields[info.field_name].annotation
+        types = (annotation, *get_args(annotation))
+        if isinstance(value, bool) and bool not in types:
+            raise ValueError(f"expected a value, not {str(value).lower()}")
+        if value == "" and Path in types:
+            raise ValueError("expected a path, found empty text")
         return value
-
-    @classmethod
-    def _may_be_bool(cls, name: str) -> bool:
-        annotation = cls.model_fields[name].annotation
-        return bool in (annotation, *get_args(annotation))
 
     @model_validator(mode="after")
     def _nothing_is_set_that_is_off(self: SettingsType) -> SettingsType:
@@ -258,7 +258,6 @@ _EXPECTED = {
     "int_from_float": "a whole number",
     "float_parsing": "a number",
     "float_type": "a number",
-    "not_a_switch": "a value, not true or false",
     "finite_number": "a finite number",
     "bool_parsing": "true or false",
     "bool_type": "true or false",

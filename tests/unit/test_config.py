@@ -245,7 +245,7 @@ def test_differences_are_told_by_their_paths() -> None:
 
 @pytest.mark.parametrize("name", ["degrees", "minutes"])
 def test_true_and_false_are_no_numbers(name: str) -> None:
-    with pytest.raises(SettingsError, match=f"x: '{name}' is True: expected a value, not true or false"):
+    with pytest.raises(SettingsError, match=f"x: '{name}': expected a value, not true"):
         parse_settings(Oven, {name: True, "fan": True}, where="x")
 
 
@@ -253,3 +253,14 @@ def test_an_empty_text_is_refused_in_our_words() -> None:
     required = {"base": {"model": "a"}, "subject": {"photos": "b", "class_word": "dog", "token": ""}}
     with pytest.raises(SettingsError, match=r"x: 'subject\.token' is '': expected text that is not empty"):
         parse_settings(TrainSettings, required, where="x")
+
+
+def test_an_empty_path_is_not_the_working_directory() -> None:
+    required = {"base": {"model": ""}, "subject": {"photos": "", "class_word": "dog"}, "output": {"output": ""}}
+    with pytest.raises(SettingsError) as caught:
+        parse_settings(TrainSettings, required, where="x")
+    assert sorted(caught.value.problems) == [
+        "x: 'base.model' is '': expected text that is not empty",
+        "x: 'output.output': expected a path, found empty text",
+        "x: 'subject.photos': expected a path, found empty text",
+    ]

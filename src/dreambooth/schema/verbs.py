@@ -147,7 +147,7 @@ class GenerateSettings(Settings):
 class EvaluateSettings(Settings):
     """Evaluate a trained model: subject fidelity, prompt fidelity and preservation of the class."""
 
-    model: str
+    model: Annotated[str, Field(min_length=1)]
     """Model to evaluate: a run folder (which sets the rest), a .ckpt or .safetensors file, a diffusers folder or a hub id."""
 
     photos: Path | None = None
@@ -159,7 +159,7 @@ class EvaluateSettings(Settings):
     token: Annotated[Text, Field(min_length=1)] | None = None
     """Word that names the subject; default: the run's token. Selects a subject if the run has several."""
 
-    base: str | None = None
+    base: Annotated[str, Field(min_length=1)] | None = None
     """Model to compare with, in any of these forms or toybox; default: the run's base model, or none without a run."""
 
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
@@ -210,7 +210,7 @@ class ConvertSettings(Settings):
 class InspectSettings(Settings):
     """Show what a model file contains, and how the tokenizer splits a word."""
 
-    model: str | None = None
+    model: Annotated[str, Field(min_length=1)] | None = None
     """Model to inspect: a .ckpt or .safetensors file, a diffusers folder, a run folder, a hub id (owner/name), or toybox."""
 
     token: tuple[Text, ...] = ()

@@ -12,6 +12,7 @@ from dreambooth.weights.folder_configuration import read_json
 __all__ = ["in_hub_cache", "is_training_checkpoint", "refuse_other_folder"]
 
 _OF_TRAINING = ("optimizer.bin", "optimizer.pt", "scheduler.bin", "scheduler.pt", "random_states_*.pkl", "pytorch_model_fsdp*")
+_OF_OWN_CHECKPOINT = ("state.json", "weights.safetensors")
 _LORA_FILES = ("pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin", "adapter_config.json")
 _MODEL_SUFFIXES = (".safetensors", ".ckpt")
 _NAMED = 5
@@ -47,6 +48,8 @@ def in_hub_cache(folder: Path) -> Path:
 
 def refuse_other_folder(folder: Path) -> None:
     """Raise ModelFileError that says what a folder is that holds no model of a known form; return when that is not known."""
+    _refuse_own_checkpoint(folder)
+    _refuse_runs(folder)
     _refuse_unpacked(folder)
     _refuse_lora(folder)
     _refuse_training(folder)
@@ -60,13 +63,34 @@ def refuse_other_folder(folder: Path) -> None:
         )
 
 
+def _refuse_own_checkpoint(folder: Path) -> None:
+    """Refuse a run's folder `checkpoints`, and a checkpoint in it, which holds only what training changes."""
+    checkpoints = folder.parent if all((folder / name).is_file() for name in _OF_OWN_CHECKPOINT) else folder
+    run = checkpoints.parent
+    if checkpoints.name == "checkpoints" and (run / "config.yaml").is_file():
+        raise ModelFileError(
+            f"{folder}: for resuming the run {run} only, not a whole model",
+            hint=f"Give the run folder {run}, or one of the model files in it. To resume the run:\n"
+            f"  dreambooth train --resume {quoted(run)}",
+        )
+
+
+def _refuse_runs(folder: Path) -> None:
+    runs = sorted(path.parent for path in folder.glob("*/config.yaml") if (path.parent / "status.json").is_file())
+    if runs:
+        names = ", ".join(path.name for path in runs[:_NAMED]) + (", ..." if len(runs) > _NAMED else "")
+        raise ModelFileError(
+            f"{folder}: a folder with {counted(len(runs), 'run')}: {names}", hint=f"Give one run folder, for example {runs[0]}"
+        )
+
+
 def _refuse_unpacked(folder: Path) -> None:
     inner = next((path for path in (folder, *sorted(folder.glob("*/"))) if _is_archive(path)), None)
     if inner is not None:
         where = "" if inner == folder else f" in its folder {inner.name}"
         raise ModelFileError(
             f"{folder}: an unpacked .ckpt or .pt file: data.pkl and version{where}; expected the file itself",
-            hint=f"Download the file again, or pack it: cd {inner.parent} && zip -0 -r model.ckpt {inner.name}",
+            hint=f"Download the file again, or pack it: cd {quoted(inner.parent)} && zip -0 -r model.ckpt {quoted(inner.name)}",
         )
 
 

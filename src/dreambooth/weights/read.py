@@ -116,10 +116,10 @@ def _read_folder(folder: Path, how: Reading) -> ModelWeights:
         return replace(read, report=replace(read.report, source=folder, form="run folder"))
     if is_diffusers_folder(folder) and not is_training_checkpoint(folder):
         return read_diffusers_folder(folder, how)
-    if is_run and (folder / "checkpoints").is_dir():
+    if is_run and ((folder / "checkpoints").is_dir() or (folder / "status.json").is_file()):
         raise ModelFileError(
             f"{folder}: this run has not written its final model yet",
-            hint=f"Finish it (dreambooth train --resume {folder}) or give one of the model files in it.",
+            hint=f"Finish it (dreambooth train --resume {quoted(folder)}) or give one of the model files in it.",
         )
     refuse_other_folder(folder)
     inside = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"

@@ -135,3 +135,25 @@ def test_a_part_of_a_folder_is_named(folder: Path, choose: Callable[[Path], Path
 def test_a_lora_folder_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("{}", encoding="utf-8")
     assert f"this is a LoRA: small changes to a model, not a model (it has {name})" in refused(tmp_path)[0]
+
+
+def test_a_checkpoint_of_a_run_leads_to_the_run(tmp_path: Path) -> None:
+    run = tmp_path / "my runs" / "rex"
+    checkpoint = run / "checkpoints" / "step-000004"
+    checkpoint.mkdir(parents=True)
+    for file in (run / "config.yaml", checkpoint / "state.json", checkpoint / "weights.safetensors"):
+        file.touch()
+    for folder in (checkpoint, checkpoint.parent):
+        problem, hint = refused(folder)
+        assert problem == f"{folder}: for resuming the run {run} only, not a whole model"
+        assert f"Give the run folder {run}" in hint
+        assert f"dreambooth train --resume '{run}'" in hint
+
+
+def test_a_folder_of_runs_names_them(tmp_path: Path) -> None:
+    for name in ("rex", "vase"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+        (tmp_path / name / "status.json").touch()
+    hint = f"Give one run folder, for example {tmp_path / 'rex'}"
+    assert refused(tmp_path) == (f"{tmp_path}: a folder with 2 runs: rex, vase", hint)

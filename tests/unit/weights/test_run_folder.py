@@ -24,3 +24,15 @@ def test_an_unfinished_run_says_how_to_finish_it(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"this run has not written its final model yet") as caught:
         read_model(str(tmp_path))
     assert f"dreambooth train --resume {tmp_path}" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("made", ["checkpoints", "status.json"])
+def test_the_command_that_finishes_a_run_can_be_typed(made: str, tmp_path: Path) -> None:
+    (tmp_path / "my runs" / made).mkdir(parents=True)
+    (tmp_path / "my runs" / "config.yaml").touch()
+    if made == "status.json":
+        (tmp_path / "my runs" / made).rmdir()
+        (tmp_path / "my runs" / made).touch()
+    with pytest.raises(ModelFileError) as caught:
+        read_model(str(tmp_path / "my runs"))
+    assert f"(dreambooth train --resume '{tmp_path}/my runs')" in str(caught.value.hint)
