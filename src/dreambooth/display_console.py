@@ -5,10 +5,11 @@ What is shown may hold names of files and words of other people: characters that
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -31,7 +32,7 @@ class ConsoleDisplay:
     """Sentences, tables and progress on one console."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = Console() if console is None else console
+        self.console = _LastingConsole() if console is None else console
 
     def say(self, text: str) -> None:
         """A line as it is: square brackets are not markup, and paths are not broken at the edge."""
@@ -129,6 +130,14 @@ class ConsoleDisplay:
         """Not shown: a person reads the table and the sentences."""
 
 
+class _LastingConsole(Console):
+    """A console whose reader may leave, as `head` does: the work goes on unseen and is saved."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 @contextmanager
 def _unechoed() -> Iterator[None]:
     """Inside, the terminal does not print ^C, which would break the line of a bar in two so that it is drawn twice."""
@@ -145,4 +154,5 @@ def _unechoed() -> Iterator[None]:
     try:
         yield
     finally:
-        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # the terminal may have been closed meanwhile
+            termios.tcsetattr(terminal, termios.TCSADRAIN, before)

@@ -60,7 +60,7 @@ class TrainingError(DreamboothError):
 
 
 class Interrupted(BaseException):
-    """The user stopped the work (Ctrl-C, SIGTERM); everything that can be saved has been saved.
+    """The user stopped the work (Ctrl-C, SIGTERM, SIGHUP); everything that can be saved has been saved.
 
     Like KeyboardInterrupt it is no Exception, since it may be raised anywhere: a library that turns any Exception of a file or
     of an import into an error of its own would report a damaged file instead.

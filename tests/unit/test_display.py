@@ -155,3 +155,29 @@ def test_a_bar_keeps_the_terminal_from_printing_ctrl_c_into_it(monkeypatch: pyte
             assert not prints_control()
             raise KeyboardInterrupt
         assert prints_control(), "as it was before"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no termios")
+def test_a_terminal_that_is_closed_below_a_bar_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pty
+
+    main, second = pty.openpty()
+    with os.fdopen(second) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        with _display(is_terminal=True)[0].progress("images", 2, "images"):
+            os.close(main)
+
+
+def test_work_goes_on_when_nobody_reads_any_more() -> None:
+    program = (
+        "import os\n"
+        "from dreambooth.display_console import ConsoleDisplay\n"
+        "display = ConsoleDisplay()\n"
+        "for line in range(3): display.say(str(line))\n"
+        "os.write(2, b'saved')\n"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as stdout:
+        done = subprocess.run([sys.executable, "-c", program], check=False, timeout=20, stdout=stdout, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"saved")

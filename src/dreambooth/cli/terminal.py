@@ -1,7 +1,7 @@
 """Starting and ending a command: a quiet process, errors as text, exit codes.
 
-Exit codes: 0 success, 1 error in files or in training, 2 error on the command line or in settings, 130 and 143 stopped by
-Ctrl-C and SIGTERM. With DREAMBOOTH_DEBUG=1 an error ends in a traceback instead.
+Exit codes: 0 success, 1 error in files or in training, 2 error on the command line or in settings, 129, 130 and 143
+stopped by SIGHUP, Ctrl-C and SIGTERM. With DREAMBOOTH_DEBUG=1 an error ends in a traceback instead.
 """
 
 from __future__ import annotations

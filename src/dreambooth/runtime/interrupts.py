@@ -1,8 +1,9 @@
 """Stopping at any moment without losing work.
 
-The first SIGINT or SIGTERM asks: inside `deferred` the work goes on until the caller looks at `requested`, elsewhere an
-Interrupted is raised on the spot (files are atomic, so any spot is safe). The second signal quits at once; inside
-`process_survives` it raises KeyboardInterrupt.
+The first SIGINT, SIGTERM or SIGHUP (the terminal was closed, or the connection lost) asks: inside `deferred` the work goes on
+until the caller looks at `requested`, elsewhere an Interrupted is raised on the spot (files are atomic, so any spot is safe).
+The second signal quits at once; inside `process_survives` it raises KeyboardInterrupt. A SIGHUP is never the second: the system
+and the shell each send one.
 
 A handler comes between any two instructions, perhaps in the middle of a line that is being drawn. So it writes nothing itself:
 a thread, which waits for its turn as every other writer does, says that the signal was heard.
@@ -12,10 +13,11 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from types import FrameType
 
@@ -23,7 +25,8 @@ from dreambooth.errors import Interrupted
 
 __all__ = ["Interrupts", "process_survives", "raise_if_interrupted"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *(() if _HANGUP is None else (_HANGUP,)))
 _survives = False
 _current: Interrupts | None = None
 
@@ -67,7 +70,8 @@ class Interrupts:
         raise_if_interrupted()
         self._outer, _current = _current, self
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+            heeded = [number for number in _SIGNALS if number != _HANGUP or signal.getsignal(number) != signal.SIG_IGN]  # nohup
+            self._previous = {number: signal.signal(number, self._handle) for number in heeded}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -113,6 +117,10 @@ class Interrupts:
             sys.stderr.flush()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == _HANGUP:
+            _forget_terminal()
+            if self.requested is not None:
+                return
         if self.requested is not None and _survives:
             raise KeyboardInterrupt
         if self.requested is not None:
@@ -122,3 +130,11 @@ class Interrupts:
             self._was_raised = True
             raise self.error()
         self._heard.put(True)
+
+
+def _forget_terminal() -> None:
+    """Write nothing more to a terminal that is gone: each attempt would be an error, and end the work before it is saved."""
+    for number in (1, 2):
+        with suppress(OSError):
+            if stat.S_ISCHR(os.fstat(number).st_mode):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)

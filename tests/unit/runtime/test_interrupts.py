@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 
 import pytest
@@ -13,8 +14,11 @@ import pytest
 from dreambooth.errors import Interrupted
 from dreambooth.runtime.interrupts import Interrupts, process_survives, raise_if_interrupted
 
+HANGUP = [] if sys.platform == "win32" else [(signal.SIGHUP, 129)]
+has_hangup = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), *HANGUP])
 def test_outside_a_step_the_signal_stops_on_the_spot(number: signal.Signals, code: int) -> None:
     before = signal.getsignal(number)
     with pytest.raises(Interrupted, match="nothing was lost") as caught, Interrupts(lambda: "nothing was lost"):
@@ -128,3 +132,36 @@ def test_ctrl_c_while_the_command_itself_is_loaded_shows_no_traceback() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], check=False, timeout=20, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+@has_hangup
+def test_a_lost_terminal_asks_once_however_many_signals_come_and_is_not_written_to() -> None:
+    program = (
+        "import sys, time\n"
+        "from dreambooth.runtime.interrupts import Interrupts\n"
+        "with Interrupts(lambda: 'x') as interrupts, interrupts.deferred('Stopping soon.'):\n"
+        "    print('begun', flush=True)\n"
+        "    while interrupts.requested is None: time.sleep(0.01)\n"
+        "    print('a step', flush=True); time.sleep(0.1); print('saved', flush=True)\n"
+        "sys.exit(interrupts.error().exit_code)\n"
+    )
+    leader, terminal = os.openpty()
+    with subprocess.Popen([sys.executable, "-c", program], stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
+        assert os.read(leader, 100).startswith(b"begun")
+        os.close(leader)
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.05)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(20) == 129
+
+
+@has_hangup
+def test_a_hangup_is_ignored_where_it_was_before() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts(lambda: "x") as interrupts:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert interrupts.requested is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
