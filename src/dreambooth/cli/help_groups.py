@@ -9,8 +9,8 @@ __all__ = ["LAST", "SHORT"]
 SHORT: Mapping[str, tuple[str, ...]] = {
     "train": (
         *("model", "photos", "class_word", "token", "output", "preset", "resume"),
-        *("steps", "learning_rate", "train_text_encoder", "prior_images", "num_prior_images"),
-        *("preview_prompts", "memory_preset", "seed"),
+        *("steps", "learning_rate", "trainee", "train_text_encoder", "prior_images", "num_prior_images"),
+        *("memory_preset", "seed"),
     ),
 }
 """Verb to the names that `-h` shows, in this order. The other verbs have few enough flags to show all."""
@@ -18,7 +18,15 @@ SHORT: Mapping[str, tuple[str, ...]] = {
 _ADVANCED = (
     *("weights", "vae", "allow_silent_token", "prior_flip_probability", "background"),
     *("prior_target", "prior_examples", "keep_predictions", "replay_images", "prior_sampler", "prior_sampling_steps"),
-    *("prior_guidance_scale", "prior_batch_size", "train_token_table", "text_encoder_learning_rate"),
+    *(
+        "prior_guidance_scale",
+        "prior_batch_size",
+        "alpha",
+        "targets",
+        "lora_form",
+        "train_token_table",
+        "text_encoder_learning_rate",
+    ),
     *("warmup_steps", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "max_gradient_norm"),
     *("min_snr_gamma", "ema_decay", "compile", "optimizer_states", "gradient_checkpointing", "micro_batch_size"),
     *("step_in_backward", "states_on_host", "stream_blocks", "shard", "validation_steps"),

@@ -59,6 +59,12 @@ SYNONYMS: Mapping[str, str] = {
     "fused-backward-pass": "--step-in-backward",
     "random-crop": "--crop random",
     "network-train-unet-only": "--no-train-text-encoder",
+    "network-module": "--trainee lora",
+    "network-dim": "--rank",
+    "network-alpha": "--alpha",
+    "network-weights": "--model",
+    "lora-rank": "--rank",
+    "lora-alpha": "--alpha",
     "blocks-to-swap": "--stream-blocks",
     "lowram": "--memory-preset 6gb",
     "lowvram": "--memory-preset 6gb",
@@ -117,7 +123,6 @@ IN_OTHER_VERBS: Mapping[str, tuple[str, ...]] = {
 """What to type in a verb that lacks the flag of SYNONYMS; the first that it has is meant."""
 
 _ATTENTION = "omit it: attention always saves memory here"
-_LORA = "omit it: all weights are trained, there is no LoRA network"
 
 NOT_NEEDED: Mapping[str, str] = {
     "xformers": _ATTENTION,
@@ -125,9 +130,6 @@ NOT_NEEDED: Mapping[str, str] = {
     "mem-eff-attn": _ATTENTION,
     "enable-xformers-memory-efficient-attention": _ATTENTION,
     "cache-latents": "omit it: latents that do not change are always kept",
-    "network-dim": _LORA,
-    "network-alpha": _LORA,
-    "network-module": _LORA,
     "caption-extension": "omit it: .txt and .caption files next to the photos are read",
 }
 """Options of training that have no equal here, with the reason."""

@@ -61,7 +61,7 @@ _WITHOUT_EFFECT_ON_MEMORY = (
     *("num_prior_images", "class_prompt", "also_prior", "prior_sampler", "prior_sampling_steps", "prior_latents"),
     *("prior_prompts", "prior_target", "keep_predictions", "replay", "replay_images"),
     *("prior_folder", "original_pairing", "photo_repeats", "prior_repeats"),
-    *("text_encoder_learning_rate", "learning_rate", "learning_rate_schedule", "warmup_steps"),
+    *("alpha", "lora_form", "text_encoder_learning_rate", "learning_rate", "learning_rate_schedule", "warmup_steps"),
     *("adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "max_gradient_norm"),
     *("steps", "min_snr_gamma", "seed", "compile", "max_train_hours", "shard"),
     *("output", "file_layout", "checkpoint_steps", "model_steps", "keep_checkpoints", "model_dtype"),

@@ -25,6 +25,7 @@ USABLE = 0.95
 """Fraction of the free memory that a plan may use."""
 
 _CERTAINLY_FITS = 0.005  # of the machine's memory; a model this small is not estimated, which would take a second
+_OF_TEXT_ENCODERS = ("train_token_table", "text_encoder_learning_rate", "text_encoders", "text_encoder_2_learning_rate")
 _NUM_LEVERS = 6  # listed in a message
 _SMALLEST_SAVING = 0.01  # of the peak, below which a change is not listed
 
@@ -179,9 +180,14 @@ def _levers(preset: MemoryPreset, memory: MemorySettings, workload: Workload) ->
             yield " ".join(_typed(name, value) for name, value in choice.items()), named.model_copy(update=choice), workload
     side = workload.size.shorter_side * 3 // 4 // 64 * 64
     trainee = workload.trainee
+    if not trainee.keeps_base:
+        lora = trainee.model_copy(update={"trainee": "lora", "train_token_table": True})
+        yield "--trainee lora", named, replace(workload, trainee=lora)
     if trainee.train_text_encoder:
-        yield "--no-train-token-table", named, replace(workload, trainee=_changed(trainee, train_token_table=False))
-        frozen = TraineeSettings(train_text_encoder=False)
+        if not trainee.keeps_base:
+            yield "--no-train-token-table", named, replace(workload, trainee=_changed(trainee, train_token_table=False))
+        frozen = _changed(trainee, **{name: TraineeSettings.model_fields[name].default for name in _OF_TEXT_ENCODERS})
+        frozen = _changed(frozen, train_text_encoder=False)
         yield "--no-train-text-encoder", named, replace(workload, trainee=frozen)
     yield f"--resolution {side}", named, replace(workload, size=Size.square(side)) if side >= 64 else workload
     yield "--preview-steps 0", named, replace(workload, previews=None)

@@ -123,10 +123,11 @@ class _PlannedRun:
 
     @property
     def trained_weights(self) -> int:
-        """Weights of trained parts, including the token embeddings even if they are frozen."""
-        dtype = self.policy.weight_dtype
+        """Weights of the parts that learn, including frozen ones and the matrices of a LoRA."""
+        dtype = self._part_dtype
         whole = sum(part_bytes(self.family, name, dtype) for name in self._learning)
-        return whole - (streamed_away_bytes(self.family, dtype) if self.plan.stream_blocks else 0)
+        beside = self._gradients if self.workload.trainee.keeps_base else 0  # as many numbers
+        return whole + beside - (streamed_away_bytes(self.family, dtype) if self.plan.stream_blocks else 0)
 
     @property
     def _weights(self) -> int:
@@ -155,13 +156,21 @@ class _PlannedRun:
     def _kept_text_encoders(self) -> int:
         """Frozen text encoders beside one that learns, which encode in every step."""
         names = self._frozen_text_encoders if self._learns_text else []
-        return sum(part_bytes(self.family, name, self.policy.weight_dtype) for name in names)
+        return sum(part_bytes(self.family, name, self._part_dtype) for name in names)
 
     @property
     def _visiting_text_encoders(self) -> int:
         """Text encoders that are all frozen, and leave the device before training."""
         names = [] if self._learns_text else self._frozen_text_encoders
         return sum(part_bytes(self.family, name, torch.float32) for name in names)
+
+    @property
+    def _part_dtype(self) -> torch.dtype:
+        return self.policy.dtype_of_parts(keeps_base=self.workload.trainee.keeps_base)
+
+    @property
+    def _gradients(self) -> int:
+        return gradient_bytes(self.family, self.workload.trainee, self.policy.weight_dtype)
 
     @property
     def states(self) -> int:
@@ -217,8 +226,7 @@ class _PlannedRun:
         if not plan.step_in_backward:
             # The fused AdamW of torch works in place.
             scratch = self._largest_scratch() if works_by_tensor(workload.optimizer, plan) else 0
-            gradients = gradient_bytes(self.family, workload.trainee, self.policy.weight_dtype)
-            moments.append(replace(kept, gradients=self._spread(gradients), scratch=scratch))
+            moments.append(replace(kept, gradients=self._spread(self._gradients), scratch=scratch))
         return max(moments, key=lambda use: use.total)
 
     def previews(self, sampling: Sampling) -> MemoryUse:
@@ -248,9 +256,9 @@ class _PlannedRun:
             self.family,
             sampling,
             size=self.workload.size,
-            weight_dtype=policy.weight_dtype,
+            weight_dtype=self._part_dtype,
             compute_dtype=policy.compute_dtype,
-            is_learning=is_learning,
+            is_learning=is_learning and not self.workload.trainee.keeps_base,
         )
 
     def _largest_scratch(self) -> int:

@@ -24,7 +24,7 @@ from dreambooth.memory.settings import Checkpointing, Precision, StateFormat
 from dreambooth.memory.tracing import ACTIVATIONS, LiveBytes, stored_bytes
 from dreambooth.runtime.precision import PrecisionPolicy
 from dreambooth.sampling.sampler import guided_prediction
-from dreambooth.trainees.full import full_trainee
+from dreambooth.trainees.choice import make_trainee
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.trainees.trainee import Trainee
 from dreambooth.training.denoiser import Denoiser
@@ -131,6 +131,8 @@ def step_use(trace: StepTrace) -> StepUse:
     """Trace one forward and backward pass as in training."""
     components, policy = without_memory(trace.family), PrecisionPolicy(trace.precision, _HOST)
     trainee = _trainee(components, policy.weight_dtype, trace.trainee)
+    for module in trainee.parts.values():
+        _in_format(module, policy.dtype_of_parts(keeps_base=trace.trainee.keeps_base))
     inner = trace.family.inner_blocks(components.denoiser)
     recompute_activations(trainee.parts.values(), trace.checkpointing, inner_blocks=inner)
     denoiser = Denoiser(components, policy)
@@ -282,7 +284,7 @@ def _trained_shapes(family: Family, settings: TraineeSettings) -> tuple[torch.Si
 
 
 def _trainee(components: Components, dtype: torch.dtype, settings: TraineeSettings) -> Trainee:
-    trainee = full_trainee(components, settings, learning_rate=1.0)
+    trainee = make_trainee(components, settings, learning_rate=1.0, dtype=dtype, seed=0)
     for module in trainee.parts.values():
         _in_format(module, dtype)
     return trainee

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,9 @@ from dreambooth.diffusion.prediction import Prediction
 from dreambooth.diffusion.schedule import NoiseSchedule
 from dreambooth.families.key_pairs import KeyPair
 from dreambooth.families.shapes import Shape, StateDict
+from dreambooth.trainees.settings import LoraTargets
 
 __all__ = ["Family", "LoraTargets", "PartDescription"]
-
-LoraTargets = Literal["attention", "transformer", "all"]
-"""Layers that receive low-rank matrices: the four projections of each attention; also every other matrix of its block; or also
-the convolutions and time projections of the residual blocks and the samplers between the levels."""
 
 
 @dataclass(frozen=True)

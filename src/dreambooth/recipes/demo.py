@@ -148,7 +148,7 @@ def _facts(training: TrainSettings, subject: str) -> dict[str, str]:
         "base model": training.base.model,
         "subject": subject,
         "steps": str(training.loop.steps),
-        "learning rate": f"{training.optimizer.learning_rate:g}",
+        "learning rate": f"{training.optimizer.rate:g}",
         "photos and class images per step": f"{training.loop.batch_size} + {training.loop.batch_size}",
         "class images": str(training.prior.num_prior_images),
     }

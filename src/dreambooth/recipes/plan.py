@@ -21,7 +21,7 @@ from dreambooth.runtime.device import choose_device, describe_device
 from dreambooth.runtime.free_memory import free_memory_bytes
 from dreambooth.runtime.precision import has_bfloat16
 from dreambooth.schema.verbs import PlanSettings
-from dreambooth.trainees.parts import trained_parts, trainee_problems
+from dreambooth.trainees.parts import trained_parts, trainee_problems, what_learns
 from dreambooth.trainer.workload import workload_of
 from dreambooth.weights.read import read_base
 from dreambooth.weights.settings import PlannedModelSettings
@@ -81,7 +81,8 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
     estimates, problems = _estimates(tuple(PRESETS) if named == "auto" else (named,), settings, family, workload, place)
     if not estimates:
         raise SettingsError(list(dict.fromkeys(problems.values())))
-    trained = " and ".join(family.parts[name].title for name in trained_parts(workload.trainee, family))
+    titles = " and ".join(family.parts[name].title for name in trained_parts(workload.trainee, family))
+    trained = what_learns(workload.trainee, titles)
     display.say(f"{family.title}: {trained}, {counted(workload.num_examples, 'image')} of {workload.size} px per forward pass")
     display.table("Peak memory in GiB", _COMPONENTS, [_row(preset, one, place) for preset, one in estimates.items()])
     _show_phases(estimates, display)

@@ -43,6 +43,10 @@ class PrecisionPolicy:
         """Dtype of trained weights and their gradients."""
         return torch.bfloat16 if self.name == "bf16" else torch.float32
 
+    def dtype_of_parts(self, *, keeps_base: bool) -> torch.dtype:
+        """Dtype of the weights through which gradients flow: that of the arithmetic, if they are not trained themselves."""
+        return self.compute_dtype if keeps_base else self.weight_dtype
+
     @property
     def needs_loss_scale(self) -> bool:
         """Whether small gradients would vanish without loss scaling: float16 only."""

@@ -46,6 +46,7 @@ class TrainSettings(Settings):
 
     silences = {  # noqa: RUF012
         "prior.prior_weight": ("views.prior_flip_probability",),
+        "trainee.trainee=lora": ("prior.keep_predictions", "memory.shard", "output.file_layout"),
         "optimizer.optimizer=adafactor": ("memory.optimizer_states", "memory.states_on_host"),
     }
 
@@ -292,11 +293,28 @@ def _check_training_sections(settings: TrainSettings | PlanSettings) -> None:
     if settings.prior.prior_weight == 0 and settings.views.is_changed("prior_flip_probability"):
         raise ValueError("prior_weight is 0, so prior_flip_probability would have no effect; use only one of them")
     _check_memory(settings)
+    if settings.trainee.keeps_base:
+        _check_lora(settings)
     optimizer, steps = settings.optimizer, settings.loop.steps
     if optimizer.warmup_steps >= steps and optimizer.warmup_steps > 0:
         raise ValueError(
             f"warmup_steps is {optimizer.warmup_steps} and steps is {steps}: "
             "warmup must end before the run does; lower warmup_steps or raise steps"
+        )
+
+
+def _check_lora(settings: TrainSettings | PlanSettings) -> None:
+    """A LoRA is a small .safetensors file, has little to share among processes, and asks the base model in every step."""
+    if settings.output.file_layout != "own":
+        raise ValueError(
+            f"file_layout is {settings.output.file_layout}, whose models are .ckpt files, and a LoRA is a .safetensors file; "
+            "use only one of them"
+        )
+    if settings.memory.shard:
+        raise ValueError("shard distributes trained weights, and those of a LoRA are few; use --no-shard or --trainee full")
+    if not settings.prior.keep_predictions:
+        raise ValueError(
+            "keep_predictions would have no effect with trainee lora, for which the base model is asked in every step; omit it"
         )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 
-from dreambooth.trainees.parts import Model, ModelFamily, Tensors, trained_parts
+from dreambooth.trainees.modes import training_mode
+from dreambooth.trainees.parts import Model, ModelFamily, Tensors, learning_rate_of, trained_parts
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.trainees.trainee import BaseModel, ParameterGroup, Product
 
@@ -40,17 +41,9 @@ class FullTrainee:
         )
         self.parameters = {name: parameter for group in self.groups for name, parameter in group.parameters.items()}
 
-    @contextmanager
-    def train_mode(self) -> Iterator[None]:
+    def train_mode(self) -> AbstractContextManager[None]:
         """Inside, the parts are in training mode; afterwards each has its previous mode."""
-        before = {name: module.training for name, module in self.parts.items()}
-        try:
-            for module in self.parts.values():
-                module.train()
-            yield
-        finally:
-            for name, module in self.parts.items():
-                module.train(before[name])
+        return training_mode(self.parts.values())
 
     def attach(self) -> None:
         """Restore the learned weights that `detach` set aside."""
@@ -87,7 +80,7 @@ def full_trainee(model: Model, settings: TraineeSettings, *, learning_rate: floa
     """The trainee that the settings describe; text encoders use their own learning rate if one is set."""
     denoiser = model.family.denoiser
     parts = {name: model.parts[name] for name in trained_parts(settings, model.family)}
-    rates = {name: _learning_rate(name, settings, model.family, learning_rate) for name in parts}
+    rates = {name: learning_rate_of(name, settings, model.family, learning_rate) for name in parts}
     frozen: list[nn.Parameter] = []
     for part, module in parts.items():
         ends = (
@@ -96,11 +89,3 @@ def full_trainee(model: Model, settings: TraineeSettings, *, learning_rate: floa
         )
         frozen += [parameter for name, parameter in module.named_parameters() if name.endswith(ends)]
     return FullTrainee(parts, rates, family=model.family, frozen=frozen)
-
-
-def _learning_rate(part: str, settings: TraineeSettings, family: ModelFamily, learning_rate: float) -> float:
-    """The denoiser's, or that of the first text encoder if it has its own, or that of the second."""
-    rate = learning_rate if settings.text_encoder_learning_rate is None else settings.text_encoder_learning_rate
-    if part in family.text_encoders[1:] and settings.text_encoder_2_learning_rate is not None:
-        rate = settings.text_encoder_2_learning_rate
-    return learning_rate if part == family.denoiser else rate

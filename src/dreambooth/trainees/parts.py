@@ -7,9 +7,19 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from dreambooth.trainees.settings import TextEncoders, TraineeSettings
+from dreambooth.trainees.settings import LoraTargets, TextEncoders, TraineeSettings
 
-__all__ = ["Model", "ModelFamily", "PartNames", "Tensors", "trained_parts", "trainee_problems"]
+__all__ = [
+    "Model",
+    "ModelFamily",
+    "PartNames",
+    "Tensors",
+    "learning_rate_of",
+    "lora_layers_of",
+    "trained_parts",
+    "trainee_problems",
+    "what_learns",
+]
 
 Tensors = Mapping[str, Tensor]
 """Tensors of one part by canonical name."""
@@ -32,6 +42,9 @@ class ModelFamily(PartNames, Protocol):
 
     def idle_parameters(self, part: str) -> tuple[str, ...]:
         """Canonical names of the parameters of a part that no prediction depends on."""
+
+    def lora_targets(self, part: str, targets: LoraTargets) -> tuple[str, ...]:
+        """Canonical names of the layers that receive low-rank matrices."""
 
     def state_dicts(self, parts: Mapping[str, nn.Module]) -> Mapping[str, Tensors]:
         """The tensors of modules under their canonical names; they share memory."""
@@ -63,3 +76,25 @@ def trainee_problems(settings: TraineeSettings, family: PartNames) -> list[str]:
     if not changed or len(family.text_encoders) > 1:
         return []
     return [f"{', '.join(changed)}: no effect, because the model has a single text encoder; remove"]
+
+
+def what_learns(settings: TraineeSettings, parts: str) -> str:
+    """The trained parts, given by their titles, as messages name them."""
+    if not settings.keeps_base:
+        return parts
+    alpha = f", alpha {settings.effective_alpha:g}" if settings.effective_alpha != settings.rank else ""
+    return f"a LoRA of rank {settings.rank}{alpha} for {parts}"
+
+
+def learning_rate_of(part: str, settings: TraineeSettings, family: PartNames, learning_rate: float) -> float:
+    """The learning rate of a part: that of the denoiser, of the first text encoder if it has its own, or of the second."""
+    rate = learning_rate if settings.text_encoder_learning_rate is None else settings.text_encoder_learning_rate
+    if part in family.text_encoders[1:] and settings.text_encoder_2_learning_rate is not None:
+        rate = settings.text_encoder_2_learning_rate
+    return learning_rate if part == family.denoiser else rate
+
+
+def lora_layers_of(part: str, settings: TraineeSettings, family: ModelFamily) -> tuple[str, ...]:
+    """Canonical names of the layers of a part that receive low-rank matrices: the targets, without those of no effect."""
+    idle = set(family.idle_parameters(part))
+    return tuple(layer for layer in family.lora_targets(part, settings.targets) if f"{layer}.weight" not in idle)

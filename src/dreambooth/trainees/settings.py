@@ -8,19 +8,49 @@ from pydantic import Field, model_validator
 
 from dreambooth.config import Settings
 
-__all__ = ["TextEncoders", "TraineeSettings"]
+__all__ = ["LoraForm", "LoraTargets", "TextEncoders", "TraineeName", "TraineeSettings"]
 
 TextEncoders = Literal["all", "first", "second"]
+TraineeName = Literal["full", "lora"]
+LoraTargets = Literal["attention", "transformer", "all"]
+"""Layers that receive low-rank matrices: the four projections of each attention; also every other matrix of its block; or also
+the convolutions and time projections of the residual blocks and the samplers between the levels."""
+
+LoraForm = Literal["kohya", "peft"]
+"""The names in a LoRA file: those of kohya's programs, or those of diffusers and PEFT."""
+
+_LEARNING_RATES = {"full": 1e-6, "lora": 1e-4}
 
 
 class TraineeSettings(Settings):
     """Trained parts of the model."""
+
+    off_switches = {
+        "trainee=full": ("rank", "alpha", "targets", "lora_form"),
+        "trainee=lora": ("train_token_table",),
+    }
 
     silences = {
         "train_text_encoder=False": (
             *("train_token_table", "text_encoder_learning_rate", "text_encoders", "text_encoder_2_learning_rate"),
         )
     }
+
+    trainee: TraineeName = "full"
+    """What is trained: full, all weights of the trained parts; or lora, small matrices beside them, written as a LoRA file."""
+
+    rank: Annotated[int, Field(ge=1)] = 16
+    """Rank of the matrices of a LoRA: a higher rank can learn more and makes a larger file."""
+
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    """The product of the matrices is scaled by alpha / rank; default: the rank. kohya's default is 1, which needs a learning
+    rate as many times higher as the rank."""
+
+    targets: LoraTargets = "transformer"
+    """Layers with a LoRA: attention; transformer (also the other layers of the blocks); or all (also the convolutions)."""
+
+    lora_form: LoraForm = "kohya"
+    """Names in the LoRA file: kohya, which every program reads, or peft, as diffusers writes it."""
 
     train_text_encoder: bool = True
     """Train the text encoder together with the UNet, as the original did."""
@@ -36,6 +66,21 @@ class TraineeSettings(Settings):
 
     text_encoder_2_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Learning rate of the second text encoder in a model with two; default: the first one's."""
+
+    @property
+    def keeps_base(self) -> bool:
+        """Whether the model's own weights stay as they are, and what is learned stands beside them."""
+        return self.trainee == "lora"
+
+    @property
+    def effective_alpha(self) -> float:
+        """Alpha: the rank if none is given."""
+        return float(self.rank) if self.alpha is None else self.alpha
+
+    @property
+    def usual_learning_rate(self) -> float:
+        """The learning rate if none is given."""
+        return _LEARNING_RATES[self.trainee]
 
     @model_validator(mode="after")
     def _options_have_effect(self) -> TraineeSettings:

@@ -11,7 +11,9 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from dreambooth.diffusion.low_rank import Change
 from dreambooth.trainees.parts import Tensors
+from dreambooth.trainees.settings import LoraForm
 
 __all__ = ["BaseModel", "ParameterGroup", "Product", "Trainee"]
 
@@ -41,6 +43,9 @@ class BaseModel(Protocol):
 
     def with_parts(self, parts: Mapping[str, Tensors]) -> Product:
         """The same model with other tensors for some parts."""
+
+    def with_changes(self, changes: Mapping[str, Mapping[str, Change]], form: LoraForm) -> Product:
+        """Changes of its layers, by part and canonical name, without the model; to be written with the names of `form`."""
 
 
 class Trainee(Protocol):

@@ -15,7 +15,7 @@ from dreambooth.runtime.compilation import compile_modules
 from dreambooth.runtime.precision import PrecisionPolicy
 from dreambooth.runtime.processes import Processes
 from dreambooth.runtime.shards import shard
-from dreambooth.trainees.full import full_trainee
+from dreambooth.trainees.choice import make_trainee
 from dreambooth.trainees.parts import trained_parts
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.trainees.trainee import Trainee
@@ -60,7 +60,8 @@ def place_for_training(components: Components, setup: TrainingSetup, device: tor
     """
     learning = trained_parts(setup.trainee, components.family)
     denoiser, plan, policy = components.denoiser, setup.plan, setup.policy
-    nn.Module.to(denoiser, policy.weight_dtype)  # the method of diffusers' models would log a warning
+    dtype = policy.dtype_of_parts(keeps_base=setup.trainee.keeps_base)
+    nn.Module.to(denoiser, dtype)  # the method of diffusers' models would log a warning
     streamed = StreamedBlocks(components.family.blocks_to_stream(denoiser) if plan.stream_blocks else (), device)
     streamed.attach()
     denoiser.to(device)
@@ -69,7 +70,7 @@ def place_for_training(components: Components, setup: TrainingSetup, device: tor
         denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     learns_text = any(name in learning for name in components.family.text_encoders)  # then all of them encode in every step
     for name in components.family.text_encoders:
-        components.parts[name].to(device, policy.weight_dtype if learns_text else None)
+        components.parts[name].to(device, dtype if learns_text else None)
     return Placed(components, learning, streamed)
 
 
@@ -79,7 +80,9 @@ def assemble(placed: Placed, setup: TrainingSetup, processes: Processes) -> tupl
     if plan.shard:  # before anything references the parameters, since sharding replaces them
         for module in (components.parts[name] for name in placed.learning):
             shard(module, processes, next(module.parameters()).device)
-    trainee = full_trainee(components, setup.trainee, learning_rate=setup.optimizer.learning_rate)
+    trainee = make_trainee(
+        components, setup.trainee, learning_rate=setup.optimizer.rate, dtype=setup.policy.weight_dtype, seed=loop.seed
+    )
     inner = components.family.inner_blocks(components.denoiser)
     recompute_activations(trainee.parts.values(), plan.gradient_checkpointing, inner_blocks=inner)
     compile_modules(trainee.parts.values(), loop.compile)

@@ -27,7 +27,7 @@ class Stored:
     num_trained: int
     """Number of trained parameters; a checkpoint holds only these."""
     num_parameters: int
-    """Of the whole model."""
+    """Of a written model, or of a written LoRA."""
     model_dtype: StorageDtype
     keep_checkpoints: int | None
     """None keeps all of them."""

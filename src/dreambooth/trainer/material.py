@@ -54,7 +54,7 @@ class Material:
     encoded: Encoded
     validation: tuple[ValidationItem, ...]
     predictions: BasePredictions | None
-    """What class examples are compared with; None if it is their noise."""
+    """What class examples are compared with; None if it is their noise, or predicted in each step."""
     made_of: dict[str, str]
     """Name to digest of everything besides the settings that decides the result."""
 
@@ -103,7 +103,8 @@ def gather_material(ready: Ready, display: Display) -> Material:
     if learned.prior.prior_target == "prediction" and priors:
         denoiser = Denoiser(components, ready.policy)
         validation = with_predicted_targets(validation, denoiser, device=device)
-        predictions = _predictions(ready, source, encoded, denoiser, display)
+        if not ready.setup.trainee.keeps_base:
+            predictions = _predictions(ready, source, encoded, denoiser, display)
     return Material(placed, source, encoded, validation, predictions, _made_of(ready, priors, latents))
 
 
@@ -148,7 +149,7 @@ def _made_images(
 ) -> tuple[list[list[CaptionedPhoto]], dict[str, MadeLatent]]:
     """The base model's images for each request, a name with prompts and their numbers of images, and the latents of all."""
     prior = ready.learned.prior
-    is_exact = ready.device.type == "cpu" and ready.policy.weight_dtype == torch.float32
+    is_exact = ready.device.type == "cpu" and next(components.denoiser.parameters()).dtype == torch.float32
     dtype = torch.float32 if is_exact else ready.policy.compute_dtype
     if any(numbers for _, numbers in requests):
         components.vae.to(ready.device)

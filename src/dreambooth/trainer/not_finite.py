@@ -29,7 +29,7 @@ def _damaged_latents(session: Session) -> str | None:
 def _other_settings(session: Session, step: int) -> str:
     """A resumed run would repeat the step with the same settings and random numbers, so the advice is a new run."""
     ready = session.ready
-    rate, precision = ready.setup.optimizer.learning_rate, ready.policy.name
+    rate, precision = ready.setup.optimizer.rate, ready.policy.name
     again = f"dreambooth train --preset {quoted(ready.run.config)} --output ANOTHER_FOLDER"
     lines = []
     if checkpoints := find_checkpoints(ready.run):

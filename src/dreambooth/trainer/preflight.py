@@ -50,6 +50,7 @@ from dreambooth.trainer.scoring_checks import check_can_score, encoders_of_run
 from dreambooth.trainer.workload import workload_of
 from dreambooth.training.base_predictions import prediction_bytes
 from dreambooth.weights.distilled import check_not_distilled
+from dreambooth.weights.lora_keys import num_lora_parameters
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import is_embedded, read_base
 from dreambooth.weights.subjects import LearnedSubject, learned_subjects
@@ -136,7 +137,8 @@ def _read_base(settings: TrainSettings) -> ModelWeights:
     check_not_distilled(given.model, base)
     if problems := trainee_problems(settings.trainee, base.family):
         raise SettingsError(problems)
-    check_range(base, STORAGE_DTYPES[settings.output.model_dtype])
+    if not settings.trainee.keeps_base:
+        check_range(base, STORAGE_DTYPES[settings.output.model_dtype])
     return base
 
 
@@ -274,9 +276,14 @@ def _slow_warnings(base: ModelWeights, device: torch.device) -> list[str]:
     ]
 
 
+def _learning_rate(settings: TrainSettings) -> float:
+    rate = settings.optimizer.learning_rate
+    return settings.trainee.usual_learning_rate if rate is None else rate
+
+
 def _rate_warnings(settings: TrainSettings) -> list[str]:
     """The bundled model learns nothing at a learning rate that suits a full-size one."""
-    rate = settings.optimizer.learning_rate
+    rate = _learning_rate(settings)
     if not is_embedded(settings.base.model) or rate > _SMALLEST_EMBEDDED_RATE:
         return []
     return [f"the bundled model (toybox) is small and learns almost nothing at learning rate {rate:g}: use --preset toybox"]
@@ -295,10 +302,14 @@ def _check_output_is_free(folder: Path) -> None:
 
 def _check_disk(settings: TrainSettings, plan: MemoryPlan, base: ModelWeights, run: RunFolder, size: Size) -> None:
     counts = {name: sum(tensor.numel() for tensor in part.values()) for name, part in base.parts.items()}
-    trained = sum(counts[name] for name in trained_parts(settings.trainee, base.family))
-    stored = stored_of(settings, num_trained=trained, num_parameters=sum(counts.values()))
+    trained, written = sum(counts[name] for name in trained_parts(settings.trainee, base.family)), sum(counts.values())
+    if settings.trainee.keeps_base:
+        trained = written = num_lora_parameters(base.family, settings.trainee)
+    stored = stored_of(settings, num_trained=trained, num_parameters=written)
     needed = run_bytes(stored, intervals_of(settings), plan)
-    if settings.prior.prior_target != "noise":  # what the default is depends on the base model
+    if (
+        settings.prior.prior_target != "noise" and not settings.trainee.keeps_base
+    ):  # what the default is depends on the base model
         needed += prediction_bytes(settings.loop.steps * settings.loop.examples_per_step, base.family, size)
     check_disk_space(run.path, needed)
 
@@ -324,6 +335,7 @@ def _filled_in(
             "subject": settings.subject.model_copy(update={"photos": settings.subject.photos.absolute()}),
             "views": settings.views.model_copy(update={"resolution": resolution}),
             "prior": prior.model_copy(update=folders),
+            "optimizer": settings.optimizer.model_copy(update={"learning_rate": _learning_rate(settings)}),
             "memory": settings.memory.model_copy(update={"memory_preset": chosen.preset, "precision": chosen.policy.name}),
         }
     )

@@ -19,7 +19,7 @@ from dreambooth.runtime.compilation import describe_compilation
 from dreambooth.runtime.device import describe_device
 from dreambooth.runtime.processes import Processes
 from dreambooth.schema.verbs import TrainSettings
-from dreambooth.trainees.parts import trained_parts
+from dreambooth.trainees.parts import trained_parts, what_learns
 from dreambooth.trainer.assembly import TrainingSetup
 from dreambooth.trainer.class_examples import replay_text
 from dreambooth.trainer.disk_space import Stored
@@ -121,7 +121,8 @@ def _announcement(settings: TrainSettings, found: Found, learned: Learned) -> tu
     """Lines that tell what is trained, on which device, in which precision, on which photos, and for how long."""
     loop, plan = settings.loop, found.chosen.plan
     family = found.base.family
-    trained = " and ".join(family.parts[name].title for name in trained_parts(settings.trainee, family))
+    titles = " and ".join(family.parts[name].title for name in trained_parts(settings.trainee, family))
+    trained = what_learns(settings.trainee, titles)
     num_processes = found.processes.count
     each = loop.steps * loop.examples_per_step / len(learned.photos)
     lines = [

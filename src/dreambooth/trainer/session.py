@@ -21,15 +21,17 @@ from dreambooth.trainer.assembly import assemble
 from dreambooth.trainer.caption_checks import is_silent
 from dreambooth.trainer.class_examples import own_subjects, replayed
 from dreambooth.trainer.due import Due
+from dreambooth.trainer.lora_metadata import lora_metadata
 from dreambooth.trainer.material import Material
 from dreambooth.trainer.previews import Previewer
 from dreambooth.trainer.ready import Ready
 from dreambooth.training.batches import Batch, Cut, micro_batches
 from dreambooth.training.loop import TrainingState
+from dreambooth.training.teacher import DetachedTeacher, NoTeacher, Teacher
 from dreambooth.training.validation import validation_losses
 from dreambooth.weights.bundled import inherited_metadata
+from dreambooth.weights.products import WholeModel
 from dreambooth.weights.subjects import SUBJECTS, subjects_text
-from dreambooth.weights.write import WholeModel
 
 __all__ = ["Session", "start_session"]
 
@@ -43,6 +45,7 @@ class Session:
     trainee: Trainee
     state: TrainingState
     previewer: Previewer
+    teacher: Teacher
 
     @property
     def components(self) -> Components:
@@ -58,7 +61,7 @@ class Session:
     def batches_at(self, step: int) -> Iterator[Batch]:
         """The micro-batches of a step."""
         loop, predictions = self.ready.loop, self.material.predictions
-        return micro_batches(
+        batches = micro_batches(
             self.material.source.examples_at(step),
             self.material.encoded,
             step=step,
@@ -69,6 +72,7 @@ class Session:
             device=self.ready.device,
             prior_targets=None if predictions is None else predictions.at(step),
         )
+        return self.teacher.with_targets(batches)
 
     def write_model(self, path: Path) -> None:
         """Write the current model (the EMA weights if they are kept) with its settings and inputs as metadata.
@@ -119,6 +123,7 @@ class Session:
             **inherited_metadata(self.ready.base),
             "dreambooth.made_of": json.dumps(self.material.made_of),
             SUBJECTS: subjects_text(replayed(learned.earlier, learned.prior), own_subjects(learned.photos, learned.subject)),
+            **(lora_metadata(self.ready, self.state.step) if self.ready.setup.trainee.keeps_base else {}),
             **({} if is_silent(self.ready.learned.photos, subject.token) else {"modelspec.trigger_phrase": phrase}),
         }
 
@@ -136,4 +141,7 @@ def start_session(ready: Ready, material: Material) -> Session:
         dtype=ready.policy.compute_dtype,
         model_digest=ready.base.digest(),
     )
-    return Session(ready, material, trainee, state, previewer)
+    teacher: Teacher = NoTeacher()
+    if ready.setup.trainee.keeps_base and ready.learned.prior.prior_target == "prediction":
+        teacher = DetachedTeacher(state.denoiser, trainee, WholeModel(ready.base))
+    return Session(ready, material, trainee, state, previewer, teacher)

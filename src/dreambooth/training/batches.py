@@ -58,6 +58,8 @@ class Batch:
     """Weight of each example's loss in the update's loss."""
     names: tuple[str, ...]
     """File name of each example, used in messages."""
+    prior_rows: tuple[int, ...] = ()
+    """Rows of the class images; the same as `is_prior_B`, known to the host."""
     prior_target: Tensor | None = None
     """Targets of the class examples (B, C, H, W), with zeros for photos; None: the noise is the target."""
     sizes_B6: Tensor | None = None
@@ -151,6 +153,7 @@ def micro_batches(
             sizes_B6=None
             if (sizes_B6 := stack_sizes([numbers.sizes_6 for numbers in drawn])) is None
             else _send(sizes_B6, device),
+            prior_rows=tuple(row for row, example in enumerate(chosen) if example.role == "prior"),
             names=tuple(example.photo.path.name for example in chosen),
         )
 

@@ -30,8 +30,9 @@ class OptimizerSettings(Settings):
     optimizer: OptimizerName = "adamw"
     """Optimizer: adamw, or adafactor, which has almost no state and scales updates relative to each tensor."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-6
-    """Learning rate of the UNet, and of the text encoder unless --text-encoder-learning-rate is set."""
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Learning rate of the UNet, and of the text encoder unless --text-encoder-learning-rate is set; default: 1e-6, and 1e-4
+    for a LoRA."""
 
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Learning rate after warmup: constant, or linear or cosine decay to zero at the last step."""
@@ -53,6 +54,12 @@ class OptimizerSettings(Settings):
 
     max_gradient_norm: Annotated[float, Field(gt=0)] | None = None
     """Clip gradients to this global norm; default: no clipping, as in the original."""
+
+    @property
+    def rate(self) -> float:
+        """The learning rate, which preflight filled in if none was given."""
+        assert self.learning_rate is not None
+        return self.learning_rate
 
 
 class LoopSettings(Settings):

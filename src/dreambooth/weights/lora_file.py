@@ -18,9 +18,9 @@ from torch import Tensor
 
 from dreambooth.errors import ModelFileError
 from dreambooth.reading import parse_json
+from dreambooth.trainees.settings import LoraForm
 from dreambooth.weights.containers import open_tensor_file
 from dreambooth.weights.folder_configuration import read_json
-from dreambooth.weights.lora_keys import LoraForm
 
 __all__ = ["PEFT_CONFIG", "LoraFile", "is_lora", "is_lora_file", "read_lora_file"]
 

@@ -7,16 +7,16 @@ PEFT write dotted names that begin with the part. All of these are read; the fir
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
 from dreambooth.families.family import Family
+from dreambooth.trainees.parts import lora_layers_of, trained_parts
+from dreambooth.trainees.settings import LoraForm, TraineeSettings
 
-__all__ = ["LayerName", "LoraForm", "layer_names", "names_to_write"]
-
-LoraForm = Literal["kohya", "peft"]
+__all__ = ["LayerName", "layer_names", "names_to_write", "num_lora_parameters"]
 
 _TEXT_LEVEL = "text_model."
 _WITHOUT_LEVEL = ("text_projection",)  # stands beside the transformer, not in it
@@ -51,6 +51,16 @@ def layer_names(family: Family) -> Mapping[str, LayerName]:
 def names_to_write(family: Family, form: LoraForm) -> Mapping[LayerName, str]:
     """The name of each layer in a file of this form."""
     return {layer: names[0] for layer, names in _spellings(family, form)}
+
+
+def num_lora_parameters(family: Family, settings: TraineeSettings) -> int:
+    """Numbers in the matrices of a LoRA with these settings."""
+    shapes = [
+        family.parts[part].blueprint[f"{layer}.weight"]
+        for part in trained_parts(settings, family)
+        for layer in lora_layers_of(part, settings, family)
+    ]
+    return settings.rank * sum(shape[0] + math.prod(shape[1:]) for shape in shapes)
 
 
 def _spellings(family: Family, form: LoraForm) -> Iterator[tuple[LayerName, list[str]]]:

@@ -20,8 +20,9 @@ from dreambooth.diffusion.low_rank import Change, LowRank
 from dreambooth.errors import ModelFileError
 from dreambooth.families.family import Family
 from dreambooth.runtime.tensor_files import CONTENT_HASH, KOHYA_HASH, write_tensors
+from dreambooth.trainees.settings import LoraForm
 from dreambooth.weights.lora_file import PEFT_CONFIG
-from dreambooth.weights.lora_keys import LayerName, LoraForm, names_to_write
+from dreambooth.weights.lora_keys import LayerName, names_to_write
 from dreambooth.weights.write import model_specification
 
 __all__ = ["Adapter", "LayerChanges", "write_lora"]

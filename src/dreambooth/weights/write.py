@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from dreambooth.families.clip_tokenizer import TOKENIZER_FOLDER
 from dreambooth.families.family import Family
 from dreambooth.families.mapped_pages import MappedPages
 from dreambooth.families.prediction_signs import consistent_metadata
-from dreambooth.families.shapes import StateDict
 from dreambooth.files import atomic_directory, write_json
 from dreambooth.runtime.tensor_files import CONTENT_HASH, range_problem, write_tensors
 from dreambooth.weights.diffusers_files import UNUSED_STEM
@@ -30,7 +28,6 @@ from dreambooth.weights.torch_archive import write_torch_archive
 
 __all__ = [
     "SINGLE_FILE_SUFFIXES",
-    "WholeModel",
     "check_range",
     "model_specification",
     "write_diffusers_folder",
@@ -45,27 +42,6 @@ _PREDICTIONS: Mapping[Prediction, str] = {"epsilon": "epsilon", "velocity": "v"}
 
 # What the library behind the original expects beside the weights; it looks at the version before anything else.
 _LIGHTNING: dict[str, Any] = {"pytorch-lightning_version": "1.5.9", "callbacks": {}, "lr_schedulers": []}
-
-
-@dataclass(frozen=True)
-class WholeModel:
-    """A model that is written with all its parts, as one file."""
-
-    weights: ModelWeights
-
-    @property
-    def parts(self) -> Mapping[str, StateDict]:
-        """The tensors of each part."""
-        return self.weights.parts
-
-    def with_parts(self, parts: Mapping[str, StateDict]) -> WholeModel:
-        """The same model with other tensors for some parts."""
-        kept = self.weights.parts  # what a module lacks, although its file has it, stays
-        return WholeModel(replace(self.weights, parts={**kept, **{name: {**kept[name], **parts[name]} for name in parts}}))
-
-    def write(self, path: Path, *, dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
-        """See `write_single_file`."""
-        write_single_file(path, self.weights, dtype=dtype, metadata=metadata)
 
 
 def write_single_file(path: Path, weights: ModelWeights, *, dtype: torch.dtype | None, metadata: Mapping[str, str]) -> None:

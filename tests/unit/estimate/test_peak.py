@@ -12,7 +12,7 @@ from torch import nn
 from dreambooth.config import parse_settings
 from dreambooth.data.size import Size
 from dreambooth.estimate.peak import WORKSPACE, MemoryEstimate, MemoryUse, Phase, describe_estimate, estimate_memory
-from dreambooth.estimate.traces import Sampling, decoding_bytes, encoding_bytes, scratch_bytes, state_bytes
+from dreambooth.estimate.traces import Sampling, decoding_bytes, encoding_bytes, part_bytes, scratch_bytes, state_bytes
 from dreambooth.estimate.workload import Workload
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
@@ -25,6 +25,7 @@ from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.trainer.workload import workload_of
 from dreambooth.training.settings import OptimizerSettings
 from dreambooth.training.tensor_updates import AdafactorUpdate, AdamWUpdate, Moment
+from dreambooth.weights.lora_keys import num_lora_parameters
 
 FULL_SIZE = StableDiffusion1(
     unet=UNetShape(
@@ -90,6 +91,17 @@ def test_mixed_precision_at_full_size() -> None:
 
 def step_of(family: StableDiffusion1, plan: MemoryPlan, work: Workload = WORK) -> MemoryUse:
     return use(estimate_memory(family, plan, work), "training step")
+
+
+def test_a_lora_keeps_the_model_in_the_format_of_the_arithmetic_and_little_beside_it(miniature: StableDiffusion1) -> None:
+    lora = TraineeSettings(trainee="lora", rank=4)
+    numbers = num_lora_parameters(miniature, lora)
+    work, names = replace(WORK, trainee=lora), ("unet", "text_encoder")
+    step = step_of(miniature, replace(PRESETS["24gb"], optimizer_states="float32"), work)
+    assert step.weights == sum(part_bytes(miniature, name, torch.bfloat16) for name in names) + 4 * numbers
+    assert (step.states, step.gradients <= 4 * numbers) == (8 * numbers, True)
+    exact = step_of(miniature, MemoryPlan("fp32"), work)
+    assert exact.weights == sum(part_bytes(miniature, name, torch.float32) for name in names) + 4 * numbers
 
 
 @pytest.mark.slow

@@ -16,11 +16,12 @@ from torch import Tensor
 from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.families.full_size import full_size_stable_diffusion_1
 from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.trainees.settings import LoraForm
 from dreambooth.weights.lora_apply import APPLIED, ScaledLora, applied_loras, changes_of, with_loras
 from dreambooth.weights.lora_choice import read_loras
 from dreambooth.weights.lora_describe import describe_lora, trigger_words
 from dreambooth.weights.lora_file import PEFT_CONFIG, is_lora, is_lora_file, read_lora_file
-from dreambooth.weights.lora_keys import LayerName, LoraForm, layer_names, names_to_write
+from dreambooth.weights.lora_keys import LayerName, layer_names, names_to_write
 from dreambooth.weights.lora_write import Adapter, LayerChanges, write_lora
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.random_weights import random_model

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.trainees.settings import LoraForm
 from dreambooth.weights.lora_apply import ScaledLora, with_loras
 from dreambooth.weights.lora_file import read_lora_file
-from dreambooth.weights.lora_keys import LoraForm
 from dreambooth.weights.lora_write import Adapter, write_lora
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.random_weights import random_model

@@ -1,0 +1,20 @@
+"""The trainee that the settings describe."""
+
+from __future__ import annotations
+
+import torch
+
+from dreambooth.trainees.full import full_trainee
+from dreambooth.trainees.lora import lora_trainee
+from dreambooth.trainees.parts import Model
+from dreambooth.trainees.settings import TraineeSettings
+from dreambooth.trainees.trainee import Trainee
+
+__all__ = ["make_trainee"]
+
+
+def make_trainee(model: Model, settings: TraineeSettings, *, learning_rate: float, dtype: torch.dtype, seed: int) -> Trainee:
+    """The trainee for a model whose parts are placed. `dtype` is that of what it adds, and `seed` decides its start."""
+    if settings.trainee == "lora":
+        return lora_trainee(model, settings, learning_rate=learning_rate, dtype=dtype, seed=seed)
+    return full_trainee(model, settings, learning_rate=learning_rate)

@@ -1,0 +1,152 @@
+"""Trains a LoRA (Hu et al., arXiv 2106.09685): two small matrices beside each of some layers; the model itself stays as it is.
+
+The matrices are no part of the model's modules. Each layer has a hook that adds their product with the layer's input to its
+output, so no name changes, nothing has to be put back, and a detached model is the base model bit for bit. A hook sees what the
+layer sees, whether activations are recomputed, blocks are streamed or the module is compiled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dreambooth.diffusion.low_rank import Change, LowRank
+from dreambooth.diffusion.randomness import normal
+from dreambooth.trainees.modes import training_mode
+from dreambooth.trainees.parts import Model, Tensors, learning_rate_of, lora_layers_of, trained_parts
+from dreambooth.trainees.settings import LoraForm, TraineeSettings
+from dreambooth.trainees.trainee import BaseModel, ParameterGroup, Product
+
+__all__ = ["LoraTrainee", "LowRankPair", "lora_trainee"]
+
+
+@dataclass(frozen=True)
+class LowRankPair:
+    """The matrices of one layer."""
+
+    down: nn.Parameter
+    """(R, I), or (R, I, K, K) for a convolution."""
+    up: nn.Parameter
+    """(O, R), or (O, R, 1, 1); zero at the start."""
+    alpha: float
+
+    @property
+    def low_rank(self) -> LowRank:
+        """The pair as a difference of a weight."""
+        return LowRank(self.down, self.up, self.alpha)
+
+    def __call__(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """What the pair adds to the layer's output for the input x."""
+        down, up = self.down.to(x.dtype), self.up.to(x.dtype)
+        if isinstance(layer, nn.Conv2d):
+            inner = functional.conv2d(x, down, None, layer.stride, layer.padding, layer.dilation)
+            return functional.conv2d(inner, up) * self.low_rank.scale
+        return functional.linear(functional.linear(x, down), up) * self.low_rank.scale
+
+
+class LoraTrainee:
+    """Low-rank matrices beside layers of some parts; `parameters` has a fixed order."""
+
+    def __init__(
+        self,
+        parts: Mapping[str, nn.Module],
+        pairs: Mapping[str, Mapping[str, LowRankPair]],
+        learning_rates: Mapping[str, float],
+        *,
+        form: LoraForm,
+    ) -> None:
+        """`pairs` are those of the named layers of each part."""
+        self.parts = dict(parts)
+        self._pairs = pairs
+        self._form = form
+        self._is_attached = True
+        for part, module in self.parts.items():
+            module.requires_grad_(False)
+            for name, layer in _layers(module, pairs[part]):
+                layer.register_forward_hook(self._hook(pairs[part][name]))
+        self.groups = tuple(ParameterGroup(part, _parameters(part, pairs[part]), learning_rates[part]) for part in self.parts)
+        self.parameters = {name: parameter for group in self.groups for name, parameter in group.parameters.items()}
+
+    def _hook(self, pair: LowRankPair) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
+        def add(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+            return output + pair(layer, inputs[0]).to(output.dtype) if self._is_attached else output
+
+        return add
+
+    def train_mode(self) -> AbstractContextManager[None]:
+        """Inside, the parts are in training mode; afterwards each has its previous mode."""
+        return training_mode(self.parts.values())
+
+    def attach(self) -> None:
+        """Use the matrices again after `detach`."""
+        assert not self._is_attached, "attached already"
+        self._is_attached = True
+
+    def detach(self, base: BaseModel) -> None:
+        """Compute as the base model does, whose weights never changed."""
+        assert self._is_attached, "detached already"
+        self._is_attached = False
+
+    def product(self, base: BaseModel, *, gather: Callable[[Tensors], Tensors]) -> Product:
+        """The matrices alone."""
+        changes = {part: {layer: Change(pair.low_rank) for layer, pair in pairs.items()} for part, pairs in self._pairs.items()}
+        return base.with_changes(changes, self._form)
+
+
+def lora_trainee(
+    model: Model, settings: TraineeSettings, *, learning_rate: float, dtype: torch.dtype, seed: int
+) -> LoraTrainee:
+    """The trainee that the settings describe; text encoders use their own learning rate if one is set.
+
+    The matrices are in `dtype`, on the device of their layers. The first ones of each pair depend on `seed` and the layer's
+    name alone.
+    """
+    family = model.family
+    parts = {name: model.parts[name] for name in trained_parts(settings, family)}
+    rates = {name: learning_rate_of(name, settings, family, learning_rate) for name in parts}
+    pairs = {
+        part: {
+            name: _new_pair(layer, settings, dtype=dtype, seed=seed, name=f"{part}.{name}")
+            for name, layer in _layers(module, lora_layers_of(part, settings, family))
+        }
+        for part, module in parts.items()
+    }
+    return LoraTrainee(parts, pairs, rates, form=settings.lora_form)
+
+
+def _new_pair(layer: nn.Module, settings: TraineeSettings, *, dtype: torch.dtype, seed: int, name: str) -> LowRankPair:
+    """A pair whose product is zero; `down` has the variance that kohya's programs and PEFT give it, 1 / (3 inputs)."""
+    rank, device = settings.rank, next(layer.parameters()).device
+    if isinstance(layer, nn.Conv2d):
+        down_shape: tuple[int, ...] = (rank, layer.in_channels, *layer.kernel_size)
+        up_shape: tuple[int, ...] = (layer.out_channels, rank, 1, 1)
+    else:
+        assert isinstance(layer, nn.Linear), f"{name} is a {type(layer).__name__}"
+        down_shape, up_shape = (rank, layer.in_features), (layer.out_features, rank)
+    if device.type == "meta":  # a size without numbers
+        down = torch.empty(down_shape, dtype=dtype, device=device)
+    else:
+        down = normal(down_shape, seed, "lora", name).div_(math.sqrt(3 * math.prod(down_shape[1:]))).to(device, dtype)
+    up = torch.zeros(up_shape, dtype=dtype, device=device)
+    return LowRankPair(nn.Parameter(down), nn.Parameter(up), settings.effective_alpha)
+
+
+def _layers(module: nn.Module, names: Mapping[str, object] | tuple[str, ...]) -> Iterator[tuple[str, nn.Module]]:
+    """The layers with these canonical names, which lack the level that some versions of the library have above all others."""
+    found = dict(module.named_modules())
+    level = next(
+        (f"{prefix}." for prefix in found if prefix and "." not in prefix and f"{prefix}.{next(iter(names))}" in found), ""
+    )
+    return ((name, found[name] if name in found else found[f"{level}{name}"]) for name in names)
+
+
+def _parameters(part: str, pairs: Mapping[str, LowRankPair]) -> dict[str, nn.Parameter]:
+    named = ((f"{part}.{layer}", pair) for layer, pair in pairs.items())
+    return {f"{name}.{which}": parameter for name, pair in named for which, parameter in (("down", pair.down), ("up", pair.up))}
