@@ -11,6 +11,7 @@ import torch
 from dreambooth.measures.metrics import confusion_matrix, subject_cosines
 from dreambooth.recipes.toybox import subject_look
 from dreambooth.toybox.world import PLACES
+from experiments.keeping.variants import PRESET, VARIANTS
 from experiments.results.looking import Gallery, judges_in, number, photo_pixels
 from experiments.results.runs import Place, Scale, train_at
 
@@ -72,8 +73,8 @@ def _learn(place: Place, scale: Scale, names: Sequence[str]) -> Path:
     """The run of the last of `names`, which begins with the model of those before."""
     runs = place.output / "runs"
     if len(names) == 1:
-        run = runs / "noise" / names[0]
-        train_at(place, scale, names[0], run, "--steps", scale.steps)
+        run = runs / PRESET / names[0]
+        train_at(place, scale, names[0], run, *VARIANTS[PRESET], "--steps", scale.steps)
         return run
     before, run = _learn(place, scale, names[:-1]), runs / "rows" / "+".join(names)
     later = ("--model", before, "--token", _TOKENS[len(names) - 1], "--prior-folder", run.parent / "class-images")

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-__all__ = ["DIFFUSERS", "VARIANTS"]
+import itertools
+
+from experiments.paper import PAPER_PRIOR
+
+__all__ = ["DIFFUSERS", "PRESET", "VARIANTS"]
 
 DIFFUSERS = "diffusers"
 """The variant that our training has no part in."""
+
+PRESET = "both-varied-w10"
+"""The variant that the toybox preset is."""
 
 _PREDICTION = ("--prior-target", "prediction")
 _VARIED = ("--prior-prompts", "varied")
 _PHOTOS = (*_PREDICTION, "--prior-examples", "photos")
 _BOTH = (*_PREDICTION, "--prior-examples", "both")
 
-VARIANTS: dict[str, tuple[str, ...]] = {
+_CHOICES: dict[str, tuple[str, ...]] = {
     DIFFUSERS: (),
     "noise": (),
     "none": ("--prior-weight", "0"),
@@ -31,3 +38,21 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "photos-varied-w10-min-snr": (*_PHOTOS, *_VARIED, "--prior-weight", "10", "--min-snr-gamma", "5"),
     "noise-w10": ("--prior-weight", "10"),
 }
+
+
+_REPLACED_BY = {"class_prompt": "--prior-prompts"}
+
+
+def _on_top_of_the_paper(flags: tuple[str, ...]) -> tuple[str, ...]:
+    """What `flags` leave open is as in the paper, whatever the preset says."""
+    if ("--prior-weight", "0") in itertools.pairwise(flags):
+        return flags
+    missing = {name: value for name, value in PAPER_PRIOR.items() if _REPLACED_BY.get(name, _flag(name)) not in flags}
+    return (*flags, *(word for name, value in missing.items() for word in (_flag(name), str(value))))
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+VARIANTS = {name: _on_top_of_the_paper(flags) for name, flags in _CHOICES.items()}

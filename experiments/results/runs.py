@@ -17,6 +17,7 @@ from dreambooth.cli.main import main
 from dreambooth.errors import RunError
 from dreambooth.recipes.toybox import subject_look, write_photos
 from dreambooth.runs.folder import RunFolder
+from experiments.paper import PAPER_PRIOR
 
 __all__ = [
     "FULL",
@@ -36,6 +37,8 @@ PRESET_RATE = 2e-4
 
 TOKENS = ("sks", "zwx")
 """Tokens of the first and the second subject."""
+
+_PAPER_FLAGS = tuple(word for name, value in PAPER_PRIOR.items() for word in (f"--{name.replace('_', '-')}", value))
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def learn_with_prior(place: Place, scale: Scale, weight: int) -> None:
     """`dreambooth benchmark` with prior weight 1 or 0."""
     preset = place.output / f"prior-{weight}.yaml"
     made = {"num_prior_images": scale.num_prior_images, "prior_sampling_steps": scale.prior_sampling_steps}
-    prior = {"prior_weight": weight, **(made if weight else {})}
+    prior = {**PAPER_PRIOR, **made} if weight else {"prior_weight": 0}
     preset.write_text(yaml.safe_dump({"prior": prior}), encoding="utf-8")
     flags = ["--num-images", scale.num_images, "--num-class-images", scale.num_class_images]
     flags += ["--sampling-steps", scale.sampling_steps, "--steps", scale.steps, "--subjects", *scale.subjects]
@@ -143,7 +146,7 @@ def learn_at_rates(place: Place, scale: Scale, name: str) -> None:
     for rate in scale.rates if name in scale.rate_subjects else (PRESET_RATE,):
         run, is_presets = place.at_rate(name, rate), rate == PRESET_RATE
         steps = scale.steps if is_presets else scale.rate_steps
-        _train(place, scale, name, run, *scored, "--learning-rate", rate, "--steps", steps)
+        _train(place, scale, name, run, *scored, *_PAPER_FLAGS, "--learning-rate", rate, "--steps", steps)
         if is_presets:
             _resume(run, scale.long_steps)
 
@@ -152,15 +155,16 @@ def learn_pair(place: Place, scale: Scale, pair: Pair) -> None:
     """Train two subjects alone, one after the other, and both at once."""
     folder = place.of_pair(pair)
     for number, name in enumerate(pair.subjects):
-        _train(place, scale, name, RunFolder(folder / f"alone-{number + 1}"), "--token", TOKENS[number], "--steps", scale.steps)
+        given = ("--token", TOKENS[number], *_PAPER_FLAGS, "--steps", scale.steps)
+        _train(place, scale, name, RunFolder(folder / f"alone-{number + 1}"), *given)
     first, second = (subject_look(name).class_word for name in pair.subjects)
     alone = ("--model", folder / "alone-1", "--no-replay")
-    base = (*alone, "--token", TOKENS[1], "--prior-folder", folder / "class-images")
+    base = (*alone, *_PAPER_FLAGS, "--token", TOKENS[1], "--prior-folder", folder / "class-images")
     earlier = () if first == second else ("--also-prior", _class_images(place, first))
     _train(place, scale, pair.second, RunFolder(folder / "consecutive"), *base, *earlier, "--steps", scale.steps)
     _write_joint_photos(place, pair, folder / "photos")
     other = () if first == second else ("--also-prior", _class_images(place, second))
-    named = ("--captions", "filename", "--photos", folder / "photos", *other)
+    named = ("--captions", "filename", "--photos", folder / "photos", *_PAPER_FLAGS, *other)
     _train(place, scale, pair.first, RunFolder(folder / "joint"), *named, "--steps", 2 * scale.steps)
 
 

@@ -34,6 +34,7 @@ from dreambooth.toybox.render import render
 from dreambooth.toybox.subjects import HELD_OUT_SEED, SUBJECTS, random_subject, subject_scenes
 from dreambooth.toybox.world import PLACES, Look
 from dreambooth.weights.read import model_name, read_model
+from experiments.paper import PAPER_PRIOR
 from experiments.toybox.count import answers_about, judged_pictures
 from experiments.toybox.settings import SubjectsSettings
 
@@ -129,8 +130,8 @@ def _learn(case: _Case, weight: float, settings: SubjectsSettings, display: Disp
     }
     if settings.learning_rate is not None:
         changes["optimizer"] = {"learning_rate": settings.learning_rate}
-    made = {} if weight == 0 else {"prior_folder": settings.output / "class-images"}
-    training = toybox_training(**changes, prior={"prior_weight": weight, **made})
+    made = {} if weight == 0 else {**PAPER_PRIOR, "prior_folder": settings.output / "class-images"}
+    training = toybox_training(**changes, prior={**made, "prior_weight": weight})
     train(training, display)
 
 

@@ -11,13 +11,14 @@ import pytest
 from dreambooth.cli.flags import read_arguments
 from dreambooth.cli.layers import settings_from
 from dreambooth.cli.verbs import VERBS
+from dreambooth.data.settings import PriorSettings
 from dreambooth.runs.folder import RunFolder
 from experiments.keeping import rows
 from experiments.keeping.__main__ import main
 from experiments.keeping.frontier import frontier
 from experiments.keeping.measure import measure
 from experiments.keeping.table import table
-from experiments.keeping.variants import DIFFUSERS, VARIANTS
+from experiments.keeping.variants import DIFFUSERS, PRESET, VARIANTS
 from experiments.results import runs
 from experiments.results.runs import Place, Scale
 
@@ -38,12 +39,24 @@ def numbers(**other: float) -> dict[str, dict[str, float]]:
     return {name: {"value": value, "low": value, "high": value} for name, value in {**VALUES, **other}.items()}
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_a_variant_is_a_command(variant: str) -> None:
+def prior_of(*flags: str) -> PriorSettings:
     verb = VERBS["train"]
-    given = ["--preset", "toybox", "--photos", "photos", "--class-word", "mug", *VARIANTS[variant]]
     record = verb.record()
-    assert settings_from(verb, record, read_arguments(verb, record, given)).loop.steps == 400
+    given = ["--preset", "toybox", "--photos", "photos", "--class-word", "mug", *flags]
+    prior: PriorSettings = settings_from(verb, record, read_arguments(verb, record, given)).prior
+    return prior
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_says_all_of_the_prior(variant: str) -> None:
+    prior = prior_of(*VARIANTS[variant])
+    assert (prior.prior_weight == 10) == ("w10" in variant)
+    assert (prior.prior_prompts == "varied") == ("varied" in variant)
+    assert (prior.prior_examples != "images") == variant.startswith(("photos", "both"))
+
+
+def test_the_preset_is_one_of_the_variants() -> None:
+    assert prior_of(*VARIANTS[PRESET]) == prior_of("--prior-target", "prediction")
 
 
 def test_a_table_has_means_over_subjects() -> None:
@@ -77,7 +90,7 @@ def test_a_row_begins_each_subject_with_the_model_before(tmp_path: Path, monkeyp
     place = Place(tmp_path)
     last = rows._learn(place, Scale(steps=4), ("marked-ball", "belted-vase", "crossed-teapot"))
     assert [Path(one[one.index("--output") + 1]) for one in typed] == [
-        tmp_path / "runs" / "noise" / "marked-ball",
+        tmp_path / "runs" / "both-varied-w10" / "marked-ball",
         tmp_path / "runs" / "rows" / "marked-ball+belted-vase",
         last,
     ]

@@ -19,6 +19,7 @@ from dreambooth.evaluation.evaluator import PromptSet, Samples
 from dreambooth.runs.folder import RunFolder
 from dreambooth.toybox.judge import ATTRIBUTES
 from dreambooth.toybox.world import Look, random_scene
+from experiments.paper import PAPER_PRIOR
 from experiments.results import chosen, runs, subject, tables
 from experiments.results.figure import sweep_figure
 from experiments.results.judges import QUESTIONS
@@ -60,7 +61,7 @@ def test_the_benchmark_runs_with_either_weight(typed: TYPED, tmp_path: Path) -> 
         runs.learn_with_prior(Place(tmp_path), SMALL, weight)
     assert [value(one, "--output") for one in typed] == [str(tmp_path / "prior-1"), str(tmp_path / "prior-0")]
     with_images, without = (yaml.safe_load(Path(value(one, "--preset")).read_text()) for one in typed)
-    assert with_images == {"prior": {"prior_weight": 1, "num_prior_images": 48, "prior_sampling_steps": 25}}
+    assert with_images == {"prior": {**PAPER_PRIOR, "num_prior_images": 48, "prior_sampling_steps": 25}}
     assert without == {"prior": {"prior_weight": 0}}, "what class images are made of would have no effect"
 
 

@@ -16,14 +16,17 @@ from dreambooth.recipes.toybox import write_photos
 from dreambooth.weights.read import read_model
 from dreambooth.weights.subjects import learned_subjects
 
-FLAGS = "--preset toybox --num-prior-images 2 --prior-sampling-steps 2 --preview-steps 0 --validation-steps 2"
+FLAGS = [
+    *("--preset", "toybox", "--prior-examples", "images", "--class-prompt", "photo of a {class_word}", "--prior-weight", "1"),
+    *("--num-prior-images", "2", "--prior-sampling-steps", "2", "--preview-steps", "0", "--validation-steps", "2"),
+]
 Capture = pytest.CaptureFixture[str]
 
 
 def train(folder: Path, name: str, token: str, class_word: str, *flags: str) -> Path:
     output = folder / name
     words = ["--photos", str(folder / "photos" / class_word), "--class-word", class_word, "--token", token]
-    assert main(["train", *FLAGS.split(), *words, *flags, "--output", str(output)]) == 0
+    assert main(["train", *FLAGS, *words, *flags, "--output", str(output)]) == 0
     return output
 
 
