@@ -34,8 +34,10 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "images-varied-w10": (*_PREDICTION, *_VARIED, "--prior-weight", "10"),
     "photos-varied-w30": (*_PHOTOS, *_VARIED, "--prior-weight", "30"),
     "both-varied-w30": (*_BOTH, *_VARIED, "--prior-weight", "30"),
-    "photos-varied-w10-unet": (*_PHOTOS, *_VARIED, "--prior-weight", "10", "--no-train-text-encoder"),
-    "photos-varied-w10-min-snr": (*_PHOTOS, *_VARIED, "--prior-weight", "10", "--min-snr-gamma", "5"),
+    "both-varied-w10-unet": (*_BOTH, *_VARIED, "--prior-weight", "10", "--no-train-text-encoder"),
+    "both-varied-w10-min-snr": (*_BOTH, *_VARIED, "--prior-weight", "10", "--min-snr-gamma", "5"),
+    "both-varied-w10-ema": (*_BOTH, *_VARIED, "--prior-weight", "10", "--ema-decay", "0.99"),
+    "both-varied-w10-1e-4": (*_BOTH, *_VARIED, "--prior-weight", "10", "--learning-rate", "1e-4"),
     "noise-w10": ("--prior-weight", "10"),
 }
 
