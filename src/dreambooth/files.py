@@ -28,7 +28,10 @@ __all__ = [
     "is_leftover",
     "is_no_room",
     "link_or_copy",
+    "partial_of",
+    "remove_directory",
     "remove_leftovers",
+    "remove_partials_of",
     "utf8_name",
     "without_paths",
     "write_json",
@@ -64,8 +67,13 @@ def _named(path: Path) -> Iterator[None]:
         raise
 
 
+def partial_of(path: Path, mark: str) -> Path:
+    """The hidden name beside `path` of something unfinished; see `is_leftover`."""
+    return path.with_name(f".{path.name}{_MARK}{mark}")
+
+
 def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}{_MARK}{uuid.uuid4().hex[:12]}")
+    return partial_of(path, uuid.uuid4().hex[:12])
 
 
 def _flush(path: Path) -> None:
@@ -137,6 +145,17 @@ def link_or_copy(source: Path, destination: Path) -> None:
             shutil.copyfile(source, partial)
 
 
+def remove_directory(path: Path) -> None:
+    """Remove a published folder: it is renamed to a hidden name first, so that it is whole or absent at every moment.
+
+    What an interrupted call leaves is a leftover as any other.
+    """
+    hidden = _beside(path)
+    path.rename(hidden)
+    _flush_directory(path.parent)
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
 def is_leftover(entry: Path) -> bool:
     """Whether it is what an interrupted call of `atomic_file` or `atomic_directory` left."""
     return entry.name.startswith(".") and _MARK in entry.name
@@ -156,6 +175,13 @@ def remove_leftovers(directory: Path, *, is_deep: bool = False) -> list[str]:
             entry.unlink(missing_ok=True)
         removed.append(entry.name)
     return removed
+
+
+def remove_partials_of(path: Path) -> None:
+    """Remove what interrupted calls left of this one file or folder; nothing else may be writing it."""
+    for entry in path.parent.iterdir() if path.parent.is_dir() else ():
+        if entry.name.startswith(f".{path.name}{_MARK}"):
+            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
 
 
 def free_disk_bytes(path: Path) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,15 @@ from safetensors.torch import load_file
 from dreambooth.runs.events import read_events
 
 PHOTOS = Path(__file__).parents[1] / "photos" / "backpack_dog"
+
+
+def without_times(run: Path) -> list[dict[str, Any]]:
+    """The events of a run but for their times, and for the folder that the run is in."""
+    text = json.dumps(
+        [{key: value for key, value in event.items() if key != "time"} for event in read_events(run / "events.jsonl")]
+    )
+    events: list[dict[str, Any]] = json.loads(text.replace(str(run), "run"))
+    return events
 
 
 @pytest.mark.slow
@@ -30,6 +41,9 @@ def test_kills_change_no_bit(tmp_path: Path, small_model: Path, num_kills: int) 
             found = load_file(run / name)
             assert found.keys() == expected.keys()
             assert all(torch.equal(found[key], expected[key]) for key in expected), name
+    expected_events = without_times(undisturbed)
+    for run in disturbed:
+        assert without_times(run) == expected_events
     for run in (undisturbed, *disturbed):
         steps = [event["step"] for event in read_events(run / "events.jsonl") if event["event"] == "step"]
         assert steps == list(range(1, 11))

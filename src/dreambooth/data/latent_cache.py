@@ -13,16 +13,17 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from dreambooth.data.records import Photo
 from dreambooth.data.views import View
 from dreambooth.diffusion.latents import LatentMoments
-from dreambooth.files import atomic_file, utf8_name
+from dreambooth.files import atomic_file
+from dreambooth.seals import sealed, unsealed
 
 __all__ = ["LatentCache"]
 
-_VERSION = 2
+_VERSION = 3
 """Goes up when rendering a view or encoding it comes to mean something else."""
 
 
@@ -46,16 +47,23 @@ class LatentCache:
         return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
     def get(self, key: str) -> LatentMoments | None:
-        """The moments put under `key`, float32 on the CPU; None when there are none or the file is damaged."""
+        """The moments put under `key`, float32 on the CPU; None when there are none or the file is not as it was written."""
         try:
-            with utf8_name(self._path(key)) as name:
-                tensors = load_file(name)
+            data = self._path(key).read_bytes()
+            unsealed(data)
+            tensors = load(data)
             mean, deviation = tensors["mean"], tensors["deviation"]
-        except (OSError, SafetensorError, KeyError):
+        except (OSError, ValueError, SafetensorError, KeyError):
             return None
         if mean.dtype != torch.float32 or deviation.dtype != torch.float32 or mean.shape != deviation.shape:
             return None
+        if not bool(mean.isfinite().all() and deviation.isfinite().all()):
+            return None
         return LatentMoments(mean, deviation)
+
+    def has(self, key: str) -> bool:
+        """Whether there is an entry under `key`, damaged or not."""
+        return self._path(key).exists()
 
     def put(self, key: str, moments: LatentMoments) -> None:
         """Keep moments of one view, in float32. The file is there whole or not at all."""
@@ -63,7 +71,7 @@ class LatentCache:
         own = {name: tensor.detach().to("cpu", torch.float32).clone() for name, tensor in tensors.items()}
         data = save({name: tensor.contiguous() for name, tensor in own.items()})
         with atomic_file(self._path(key)) as partial:
-            partial.write_bytes(data)
+            partial.write_bytes(sealed(data))
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"

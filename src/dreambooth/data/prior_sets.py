@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from dreambooth.config import is_text
@@ -26,8 +27,9 @@ from dreambooth.data.listing import LATENT_SUFFIX, MANIFEST_NAME
 from dreambooth.data.photos import read_photo
 from dreambooth.data.records import CaptionedPhoto, Photo
 from dreambooth.errors import PhotoError
-from dreambooth.files import atomic_file, utf8_name, write_json
-from dreambooth.reading import read_json, reason_of
+from dreambooth.files import atomic_file, write_json
+from dreambooth.reading import parse_json, read_json, reason_of
+from dreambooth.seals import sealed, unsealed
 
 __all__ = ["MadeLatent", "PriorRequest", "PriorSet", "prompt_of_set"]
 
@@ -102,8 +104,18 @@ class PriorSet:
         return self.folder / f"{index:05d}.png"
 
     def missing(self, num: int) -> list[int]:
-        """Which of the pictures 0 to num - 1 are still to be made: not there, not decodable to the end, or of another size."""
-        return [index for index in range(num) if self._read(index) is None]
+        """Which of the pictures 0 to num - 1 are still to be made: not there, not decodable to the end, or of another size.
+
+        One whose latent is there and damaged is made again with it.
+        """
+        return [index for index in range(num) if (one := self._read(index)) is None or self._has_damaged_latent(one.photo)]
+
+    def _has_damaged_latent(self, photo: Photo) -> bool:
+        path = photo.path.with_suffix(LATENT_SUFFIX)
+        try:
+            return path.exists() and _metadata(path.read_bytes()).get(_PICTURE) == photo.digest and self.latent(photo) is None
+        except (OSError, ValueError):
+            return True
 
     def images(self, num: int) -> tuple[CaptionedPhoto, ...]:
         """Pictures 0 to num - 1 with the prompt that made them; `missing(num)` must be empty."""
@@ -121,14 +133,14 @@ class PriorSet:
         own_CHW = x_0_CHW.detach().to("cpu", torch.float32).clone(memory_format=torch.contiguous_format)
         data = save({_TENSOR: own_CHW}, {_PICTURE: photo.digest})
         with atomic_file(self.path(index).with_suffix(LATENT_SUFFIX)) as partial:
-            partial.write_bytes(data)
+            partial.write_bytes(sealed(data))
 
     def latent(self, photo: Photo) -> MadeLatent | None:
         """The latent of a picture of this set; None when there is none, it is damaged or it belongs to another picture."""
         try:
-            with utf8_name(photo.path.with_suffix(LATENT_SUFFIX)) as name, safe_open(name, "pt") as file:
-                metadata, x_0_CHW = file.metadata() or {}, file.get_tensor(_TENSOR)
-        except (OSError, SafetensorError):
+            data = photo.path.with_suffix(LATENT_SUFFIX).read_bytes()
+            metadata, x_0_CHW = _metadata(data), load(data)[_TENSOR]
+        except (OSError, ValueError, SafetensorError, KeyError):
             return None
         is_right = metadata.get(_PICTURE) == photo.digest and x_0_CHW.dtype == torch.float32 and x_0_CHW.ndim == 3
         if not is_right or not x_0_CHW.isfinite().all():
@@ -162,6 +174,14 @@ def prompt_of_set(folder: Path) -> str | None:
         return prompt
     except (KeyError, TypeError) as error:
         raise PhotoError(f"{path}: has no prompt", hint=_remedy(folder)) from error
+
+
+def _metadata(data: bytes) -> Mapping[str, str]:
+    """The metadata of a latent's file. Raises ValueError when it is not as it was written; sets made earlier have no digest."""
+    length = int.from_bytes(data[:8], "little")
+    header = parse_json(data[8 : 8 + length].decode())
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    return metadata if isinstance(metadata, dict) and metadata.keys() == {_PICTURE} else unsealed(data)
 
 
 def _read_manifest(path: Path) -> Any:

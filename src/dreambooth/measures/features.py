@@ -13,17 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from dreambooth.errors import ModelFileError
-from dreambooth.files import atomic_file, utf8_name
+from dreambooth.files import atomic_file
 from dreambooth.measures.encoders import ImageEncoder
+from dreambooth.seals import sealed, unsealed
 
 __all__ = ["FeatureCache", "PictureSource", "features_of"]
 
-_VERSION = 1
+_VERSION = 2
 """Increases whenever the encoding of images changes."""
 
 _BATCH = 32
@@ -62,10 +63,10 @@ class FeatureCache:
     def get(self, key: str) -> Tensor | None:
         """The features stored under `key`, (D,) float32; None if there are none, or the file is damaged or foreign."""
         try:
-            with utf8_name(self._path(key)) as name, safe_open(name, "pt") as file:
-                width = (file.metadata() or {}).get(key)
-                features_D: Tensor = file.get_tensor("features")
-        except (OSError, SafetensorError):
+            data = self._path(key).read_bytes()
+            width = unsealed(data).get(key)
+            features_D: Tensor = load(data)["features"]
+        except (OSError, ValueError, SafetensorError, KeyError):
             return None
         is_own = features_D.dtype == torch.float32 and features_D.ndim == 1 and str(len(features_D)) == width
         is_whole = is_own and bool(features_D.isfinite().all())
@@ -76,7 +77,7 @@ class FeatureCache:
         kept_D = features_D.detach().to("cpu", torch.float32).clone().contiguous()
         data = save({"features": kept_D}, {key: str(len(kept_D))})
         with atomic_file(self._path(key)) as partial:
-            partial.write_bytes(data)
+            partial.write_bytes(sealed(data))
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"

@@ -13,7 +13,7 @@ import torch
 from dreambooth.display import Display
 from dreambooth.errors import ModelFileError
 from dreambooth.evaluation.blended import model_at_strength
-from dreambooth.files import expanded, free_disk_bytes, without_paths
+from dreambooth.files import expanded, free_disk_bytes, remove_partials_of, without_paths
 from dreambooth.reading import parse_json
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.schema.verbs import ConvertSettings
@@ -59,6 +59,7 @@ def convert(settings: ConvertSettings, display: Display) -> Conversion:
     )
     read = model_at_strength(source, settings.blend)
     dtype = None if settings.dtype is None else STORAGE_DTYPES[settings.dtype]
+    remove_partials_of(destination)
     _check_room(destination, _num_bytes(read, dtype))
     display.say(f"Read {read.report.source} ({read.report.form}, {read.report.title}).")
     for choice in read.report.choices:

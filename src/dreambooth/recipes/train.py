@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from dreambooth.display import Display, quoted
 from dreambooth.display_silent import SilentDisplay
 from dreambooth.errors import RunError, TrainingError
 from dreambooth.files import remove_leftovers, write_text
+from dreambooth.runs.events import EventLog
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.lock import exclusive
 from dreambooth.runs.status import recorded_status
@@ -25,7 +26,7 @@ from dreambooth.runtime.distributed import start_processes
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainer.caption_checks import is_silent
-from dreambooth.trainer.journal import Journal, SilentJournal
+from dreambooth.trainer.journal import Journal, SilentJournal, note_checkpoint
 from dreambooth.trainer.material import gather_material
 from dreambooth.trainer.messages import (
     config_comment,
@@ -41,7 +42,7 @@ from dreambooth.trainer.resume_rules import check_same_material, settings_for_re
 from dreambooth.trainer.saving import save_what_is_due
 from dreambooth.trainer.selection import check_best_is_there, peak_has_passed, put_back_model, put_chosen_model, what_was_chosen
 from dreambooth.trainer.session import Session, start_session
-from dreambooth.training.checkpoints import find_checkpoints, restore_checkpoint
+from dreambooth.training.checkpoints import find_checkpoints, incomplete_checkpoints, restore_checkpoint
 from dreambooth.training.loop import NotFiniteError, training_steps
 from dreambooth.weights.read import model_name, read_model
 
@@ -98,6 +99,9 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool, beside: 
                 if restored and ready.measured.chooses:
                     put_back_model(session)
                 is_done = session.state.step >= ready.loop.steps or (restored and _has_ended_early(session))
+                if is_done and processes.is_main:
+                    with closing(EventLog(run.events, resume_step=session.state.step)) as log:
+                        note_checkpoint(run, log, session.state.step)
                 if not is_done:
                     if restored:
                         display.say(f"Resuming from step {session.state.step}")
@@ -151,6 +155,8 @@ def _is_finished(run: RunFolder) -> bool:
 
 def _restore(session: Session, display: Display) -> bool:
     """Restore the newest checkpoint; returns whether there was one."""
+    for folder in incomplete_checkpoints(session.ready.run):
+        display.warn(f"{folder}: not a whole checkpoint (no state.json), left out. It can be deleted.")
     found = find_checkpoints(session.ready.run)
     if not found:
         return False
@@ -188,8 +194,9 @@ def _train(session: Session, display: Display, interrupts: Interrupts, *, restor
                 journal.look(due)
                 # All processes meet here in every step: one may have been asked to stop, or be generating previews.
                 stops = processes.any(interrupts.requested is not None or time.monotonic() >= deadline)
+                saves = processes.any(interrupts.take_save_request()) or stops
                 ends = due.scores and processes.any(journal.ends_early)
-                save_what_is_due(session, journal, ready.intervals.after(state.step, ends=ends), stops=stops)
+                save_what_is_due(session, journal, ready.intervals.after(state.step, ends=ends), saves=saves)
                 if stops or ends:
                     break
         except NotFiniteError as error:

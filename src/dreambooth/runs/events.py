@@ -95,7 +95,7 @@ class EventLog:
     """Appends events to a file, each line flushed as it is written."""
 
     def __init__(self, path: Path, *, resume_step: int | None = None) -> None:
-        """With `resume_step`, events of later steps are dropped first: those steps will be made again."""
+        """With `resume_step`, events of later steps are dropped first: those steps will be made again; -1 drops all."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.num_damaged = 0
         """Lines that were dropped because they held no event."""

@@ -3,7 +3,8 @@
 The first SIGINT, SIGTERM or SIGHUP (the terminal was closed, or the connection lost) asks: inside `deferred` the work goes on
 until the caller looks at `requested`, elsewhere an Interrupted is raised on the spot (files are atomic, so any spot is safe).
 The second signal quits at once; inside `process_survives` it raises KeyboardInterrupt. A SIGHUP is never the second: the system
-and the shell each send one.
+and the shell each send one. Signals within a second are one request, which a launcher and its group of processes deliver twice.
+SIGUSR1 asks a training to save and go on.
 
 A handler comes between any two instructions, perhaps in the middle of a line that is being drawn. So it writes nothing itself:
 a thread, which waits for its turn as every other writer does, says that the signal was heard.
@@ -16,6 +17,7 @@ import signal
 import stat
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from queue import SimpleQueue
@@ -27,6 +29,8 @@ __all__ = ["Interrupts", "process_survives", "raise_if_interrupted"]
 
 _HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, *(() if _HANGUP is None else (_HANGUP,)))
+_SAVE: signal.Signals | None = getattr(signal, "SIGUSR1", None)
+_REPEAT_SECONDS = 1.0
 _survives = False
 _current: Interrupts | None = None
 
@@ -57,6 +61,8 @@ class Interrupts:
         self._describe = describe
         self._deferring = False
         self._was_raised = False
+        self._when = 0.0
+        self._is_save_requested = False
         self._outer: Interrupts | None = None
         self._heard: SimpleQueue[bool]
         self._previous: dict[signal.Signals, object] = {}
@@ -72,6 +78,8 @@ class Interrupts:
         if threading.current_thread() is threading.main_thread():
             heeded = [number for number in _SIGNALS if number != _HANGUP or signal.getsignal(number) != signal.SIG_IGN]  # nohup
             self._previous = {number: signal.signal(number, self._handle) for number in heeded}
+            if _SAVE is not None:
+                self._previous[_SAVE] = signal.signal(_SAVE, self._ask_to_save)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -116,16 +124,26 @@ class Interrupts:
             sys.stderr.write(f"{announcement}\n")
             sys.stderr.flush()
 
+    def take_save_request(self) -> bool:
+        """Whether somebody asked to save and go on since the last call."""
+        asked, self._is_save_requested = self._is_save_requested, False
+        return asked
+
+    def _ask_to_save(self, number: int, frame: FrameType | None) -> None:
+        self._is_save_requested = self._deferring  # outside a training there is nothing to save
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == _HANGUP:
             _forget_terminal()
             if self.requested is not None:
                 return
+        if self.requested is not None and time.monotonic() - self._when < _REPEAT_SECONDS:
+            return
         if self.requested is not None and _survives:
             raise KeyboardInterrupt
         if self.requested is not None:
             os._exit(128 + number)
-        self.requested = signal.Signals(number)
+        self.requested, self._when = signal.Signals(number), time.monotonic()
         if not self._deferring:
             self._was_raised = True
             raise self.error()

@@ -18,7 +18,7 @@ from torch import Tensor
 from dreambooth.errors import ModelFileError
 from dreambooth.files import atomic_file
 
-__all__ = ["CONTENT_HASH", "KOHYA_HASH", "STORAGE_DTYPES", "converted", "range_problem", "write_tensors"]
+__all__ = ["CONTENT_HASH", "KOHYA_HASH", "STORAGE_DTYPES", "converted", "file_digest", "range_problem", "write_tensors"]
 
 STORAGE_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 """Dtypes that users can choose, by name."""
@@ -45,6 +45,7 @@ _FORMAT_NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+_BLOCK = 8 << 20  # bytes
 _NARROW = (torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)  # formats of a smaller range than the others
 
 
@@ -56,12 +57,14 @@ def write_tensors(
     unchanged: Collection[str] = (),
     metadata: Mapping[str, str] | None = None,
     after: Callable[[Tensor], None] | None = None,
-) -> None:
+) -> str:
     """Write named tensors to `path` atomically; floating-point tensors are converted to `dtype` if given.
 
     Tensors may be on any device and have any memory layout; those named in `unchanged` keep their dtype. `after` is called
     with each tensor once it is written, for example to release its memory. The header is padded with spaces to align the
-    data to 8 bytes. If the metadata have the key `CONTENT_HASH` or `KOHYA_HASH`, the hash is filled in, whatever its value.
+    data to 8 bytes. If the metadata have the key `CONTENT_HASH`, the hash is filled in, whatever its value.
+
+    Returns the SHA-256 of the file, in hex; with `CONTENT_HASH`, which is filled in at the end, that of the content alone.
     Raises ModelFileError as `converted` does.
     """
 
@@ -86,22 +89,32 @@ def write_tensors(
         header[name] = entry
         offset += size
     text, content = _header_text(header), hashlib.sha256()
+    if not is_hashed:
+        content.update(len(text).to_bytes(8, "little") + text)
     with atomic_file(path) as partial, partial.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little"))
-        file.write(text)
+        file.write(len(text).to_bytes(8, "little") + text)
         for name, tensor in tensors.items():
             plain = converted(path, name, tensor, stored(name, tensor))
             if plain.numel():
                 numbers = plain.reshape(-1).view(torch.uint8).numpy().data
                 file.write(numbers)
-                if is_hashed:
-                    content.update(numbers)
+                content.update(numbers)
             if after is not None:
                 after(tensor)
         if is_hashed:  # every hash has the same length, so the header keeps its own
             texts |= _hashes(texts, content)
             file.seek(8)
             file.write(_header_text(header))
+    return content.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _header_text(header: Mapping[str, object]) -> bytes:

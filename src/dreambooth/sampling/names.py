@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
+import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from dreambooth.files import partial_of
+
 __all__ = ["file_stem", "folder_problems", "next_number", "reserved", "reserved_by"]
 
+_STALE_SECONDS = 3600
 _MAX_CHARACTERS = 80
 _MAX_BYTES = 160  # file systems allow 255 bytes for the whole name; one letter may take four
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))}
@@ -67,18 +71,24 @@ def reserved(folder: Path, number: int, stem: str) -> AbstractContextManager[Pat
 def reserved_by(path_of: Callable[[int], Path], number: int) -> Iterator[Path]:
     """Yield the path of a new file to write: the one for the first free number from `number` on.
 
-    An empty file reserves the name from the start, so two programs that write into one folder never take the same name; it
-    is removed if the block fails.
+    An empty hidden file reserves the name from the start, so two programs that write into one folder never take the same name.
+    It is removed at the end; what a killed program left of it reserves nothing after an hour.
     """
     while True:
         path = path_of(number)
+        claim = partial_of(path, "claim")
         try:
-            path.touch(exist_ok=False)
-            break
+            if claim.exists() and time.time() - claim.stat().st_mtime > _STALE_SECONDS:
+                claim.unlink(missing_ok=True)
+            claim.touch(exist_ok=False)
         except FileExistsError:
             number += 1
+            continue
+        if not path.exists():
+            break
+        claim.unlink(missing_ok=True)
+        number += 1
     try:
         yield path
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+    finally:
+        claim.unlink(missing_ok=True)

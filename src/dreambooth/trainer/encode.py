@@ -13,7 +13,7 @@ from dreambooth.data.records import Photo
 from dreambooth.data.views import View, render_view
 from dreambooth.diffusion.conditioning import Text
 from dreambooth.diffusion.latents import LatentMoments
-from dreambooth.display import Display
+from dreambooth.display import Display, counted
 from dreambooth.families.components import Components
 from dreambooth.training.batches import ViewKey
 
@@ -44,6 +44,8 @@ class ViewEncoder:
                 missing.append((photo, view))
             else:
                 moments[photo.digest, view] = cached
+        if num_damaged := sum(self.cache.has(self._key(photo, view)) for photo, view in missing):
+            display.say(f"{counted(num_damaged, 'damaged latent')} in {self.cache.folder}: made again")
         if missing:
             vae = self.components.vae.to(self.device)
             with display.progress("encoding images", len(missing), "views") as advance:

@@ -10,7 +10,8 @@ from typing import Any
 
 from dreambooth.display import Display, counted
 from dreambooth.errors import ModelFileError
-from dreambooth.runs.events import EventLog, NoTensorBoard, TensorBoard
+from dreambooth.runs.events import EventLog, NoTensorBoard, TensorBoard, read_events
+from dreambooth.runs.folder import RunFolder
 from dreambooth.runtime.device import peak_memory_bytes
 from dreambooth.trainer.due import Due
 from dreambooth.trainer.image_log import image_log_latents, write_image_log
@@ -20,9 +21,15 @@ from dreambooth.trainer.selection import peak_has_passed, what_was_chosen
 from dreambooth.trainer.session import Session
 from dreambooth.training.loop import StepResult
 
-__all__ = ["Journal", "SilentJournal"]
+__all__ = ["Journal", "SilentJournal", "note_checkpoint"]
 
 _FETCH_SECONDS = 0.5
+
+
+def note_checkpoint(run: RunFolder, log: EventLog, step: int) -> None:
+    """Record the restored checkpoint, if the run was killed between writing it and recording it."""
+    if not any(event["event"] == "checkpoint" and event["step"] == step for event in read_events(run.events)):
+        log.add("checkpoint", step=step, path=str(run.checkpoint_at(step)))
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Journal:
 
     @classmethod
     def open(cls, session: Session, display: Display) -> Journal:
-        """Open the run's logs; events of steps that will be repeated are dropped."""
+        """Open the run's logs; events of steps that will be repeated are dropped, before the first checkpoint all of them."""
         ready, step = session.ready, session.state.step
         view = LiveView(
             display,
@@ -50,9 +57,11 @@ class Journal:
         )
         scorer = Scorer.open(session, display)  # before the files, since it may raise
         board = TensorBoard(ready.run.tensorboard) if ready.outputs.tensorboard else NoTensorBoard()
-        log = EventLog(ready.run.events, resume_step=step)
+        log = EventLog(ready.run.events, resume_step=step or -1)
         if log.num_damaged:
             display.warn(f"{ready.run.events}: {counted(log.num_damaged, 'damaged line')} left out")
+        if step > 0:
+            note_checkpoint(ready.run, log, step)
         return cls(session, display, view, log, board, scorer)
 
     def __enter__(self) -> Journal:

@@ -13,19 +13,21 @@ from dreambooth.training.checkpoints import remove_old_checkpoints, save_checkpo
 __all__ = ["save_what_is_due"]
 
 
-def save_what_is_due(session: Session, journal: Journal | SilentJournal, due: Due, *, stops: bool) -> None:
+def save_what_is_due(session: Session, journal: Journal | SilentJournal, due: Due, *, saves: bool) -> None:
     """Write the model, then the checkpoint, then remove the files they replace.
+
+    `saves` asks for both although none is due: the run stops, or somebody asked for it.
 
     In this order a checkpoint's model always exists, even after a power failure. All processes call this; the main one writes.
     """
-    if due.writes_model or due.writes_checkpoint or stops:
+    if due.writes_model or due.writes_checkpoint or saves:
         journal.catch_up()  # raises if a step was not finite, so that nothing is saved after it
-        _write_models(session, journal, due, stops=stops)
-    if due.writes_checkpoint or stops:
+        _write_models(session, journal, due, saves=saves)
+    if due.writes_checkpoint or saves:
         _save_checkpoint(session, journal, is_scheduled=due.writes_checkpoint)
 
 
-def _write_models(session: Session, journal: Journal | SilentJournal, due: Due, *, stops: bool) -> None:
+def _write_models(session: Session, journal: Journal | SilentJournal, due: Due, *, saves: bool) -> None:
     run, processes = session.ready.run, session.ready.processes
     if due.is_last and session.ready.measured.chooses:
         session.write_model(run.model_at(session.state.step))
@@ -39,7 +41,7 @@ def _write_models(session: Session, journal: Journal | SilentJournal, due: Due, 
         with processes.together():
             if processes.is_main and run.newest_model is not None:
                 link_or_copy(run.model_at(session.state.step), run.newest_model)
-    elif stops and run.newest_model is not None:
+    elif saves and run.newest_model is not None:
         session.write_model(run.newest_model)
 
 

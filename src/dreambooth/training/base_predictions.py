@@ -19,24 +19,25 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from dreambooth.data.examples import Example
 from dreambooth.data.size import Size
 from dreambooth.diffusion.conditioning import stack_texts
 from dreambooth.diffusion.schedule import add_noise
-from dreambooth.display import Display
+from dreambooth.display import Display, counted
 from dreambooth.errors import RunError
 from dreambooth.families.family import Family
-from dreambooth.files import atomic_file, utf8_name
+from dreambooth.files import atomic_file
 from dreambooth.runtime.processes import Processes
+from dreambooth.seals import sealed, unsealed
 from dreambooth.training.batches import Drawn, Encoded, draw, stack_sizes
 from dreambooth.training.denoiser import Denoiser
 
 __all__ = ["BasePredictions", "Questions", "prediction_bytes"]
 
-_VERSION = 1
+_VERSION = 2
 _STEPS_PER_FILE = 16
 _BATCH_SIZE = 4  # of every forward pass, including the last one of a file, because rounding depends on it
 _TENSOR = "predictions"
@@ -95,7 +96,9 @@ class BasePredictions:
 
     def compute(self, questions: Questions, denoiser: Denoiser, processes: Processes, display: Display) -> int:
         """Compute all missing predictions, divided among the processes. Returns the number of predictions computed."""
-        missing = [steps for steps, path in self.files.items() if not path.is_file()]
+        missing = [steps for steps, path in self.files.items() if not _is_whole(path)]
+        if num_damaged := sum(self.files[steps].exists() for steps in missing):
+            display.say(f"{counted(num_damaged, 'damaged file')} of the base model's predictions in {self.folder}: made again")
         processes.wait()  # all have looked before any process writes
         with processes.together():
             mine = processes.share(missing)
@@ -127,9 +130,8 @@ class BasePredictions:
 
     def _read(self, path: Path) -> Tensor:
         try:
-            with utf8_name(path) as name:
-                return load_file(name)[_TENSOR]
-        except (OSError, SafetensorError, KeyError) as error:
+            return _read(path)
+        except (OSError, ValueError, SafetensorError, KeyError) as error:
             raise RunError(
                 f"{path}: the base model's predictions cannot be read ({error})",
                 hint="Remove the file if it exists, then resume the run: they are computed again.",
@@ -137,7 +139,21 @@ class BasePredictions:
 
     def _write(self, path: Path, predictions_NCHW: Tensor) -> None:
         with atomic_file(path) as partial:
-            partial.write_bytes(save({_TENSOR: predictions_NCHW}))
+            partial.write_bytes(sealed(save({_TENSOR: predictions_NCHW})))
+
+
+def _read(path: Path) -> Tensor:
+    data = path.read_bytes()
+    unsealed(data)
+    return load(data)[_TENSOR]
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        _read(path)
+    except (OSError, ValueError, SafetensorError, KeyError):
+        return False
+    return True
 
 
 def prediction_bytes(num: int, family: Family, size: Size) -> int:

@@ -63,7 +63,9 @@ def test_the_key_is_everything_that_decides_the_numbers_and_nothing_else() -> No
     assert key_of(photo=replace(PHOTO, path=Path("b.jpg"), caption="a dog")) == key_of()
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "text", "half", "names", "type", "shape", "folder"])
+@pytest.mark.parametrize(
+    "damage", ["empty", "cut", "text", "half", "names", "type", "shape", "bit", "nan", "no digest", "folder"]
+)
 def test_a_damaged_entry_counts_as_missing_and_is_replaced(cache: LatentCache, damage: str) -> None:
     cache.put(key_of(), moments())
     path = cache.folder / f"{key_of()}.safetensors"
@@ -72,17 +74,24 @@ def test_a_damaged_entry_counts_as_missing_and_is_replaced(cache: LatentCache, d
         path.write_bytes({"empty": b"", "cut": path.read_bytes()[:-5], "text": b"not a tensor file"}[damage])
     elif damage == "half":
         path.write_bytes(path.read_bytes()[:6])
+    elif damage == "bit":
+        data = bytearray(path.read_bytes())
+        data[-3] ^= 4
+        path.write_bytes(data)
+    elif damage == "nan":
+        cache.put(key_of(), LatentMoments(mean * torch.nan, mean))
     elif damage == "folder":
         path.unlink()
         path.mkdir()
     else:
         contents = {
             "names": {"mean": mean},
+            "no digest": {"mean": mean, "deviation": mean.clone()},
             "type": {"mean": mean.half(), "deviation": mean.half()},
             "shape": {"mean": mean, "deviation": mean[:1].clone()},
         }
         save_file(contents[damage], path)
-    assert cache.get(key_of()) is None
+    assert cache.get(key_of()) is None and cache.has(key_of())
     if damage != "folder":
         cache.put(key_of(), moments())
         assert cache.get(key_of()) is not None

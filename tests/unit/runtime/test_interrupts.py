@@ -12,6 +12,7 @@ from contextlib import suppress
 import pytest
 
 from dreambooth.errors import Interrupted
+from dreambooth.runtime import interrupts as interrupts_module
 from dreambooth.runtime.interrupts import Interrupts, process_survives, raise_if_interrupted
 
 HANGUP = [] if sys.platform == "win32" else [(signal.SIGHUP, 129)]
@@ -60,12 +61,13 @@ def test_the_second_signal_quits_at_once() -> None:
         "import os, signal, time\n"
         "from dreambooth.runtime.interrupts import Interrupts\n"
         "with Interrupts(lambda: 'x') as interrupts, interrupts.deferred():\n"
-        "    os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGINT); time.sleep(30)\n"
+        "    os.kill(os.getpid(), signal.SIGINT); time.sleep(1.1); os.kill(os.getpid(), signal.SIGINT); time.sleep(30)\n"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=20).returncode == 130
 
 
-def test_the_second_signal_leaves_a_process_that_must_survive() -> None:
+def test_the_second_signal_leaves_a_process_that_must_survive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts_module, "_REPEAT_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt), process_survives(), Interrupts(lambda: "x") as interrupts, interrupts.deferred():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
@@ -165,3 +167,25 @@ def test_a_hangup_is_ignored_where_it_was_before() -> None:
         assert interrupts.requested is None
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_request_that_arrives_twice_is_one() -> None:
+    """Ctrl-C reaches every process of a group, and a launcher passes on what it got: the second one quit without saving."""
+    with Interrupts(lambda: "saved") as interrupts:
+        with interrupts.deferred():
+            for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+                os.kill(os.getpid(), number)
+        assert interrupts.requested is signal.SIGINT
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signal")
+def test_usr1_asks_to_save_once_and_elsewhere_does_nothing() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    with Interrupts(lambda: "x") as interrupts:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert not interrupts.take_save_request()
+        with interrupts.deferred():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert interrupts.requested is None
+            assert [interrupts.take_save_request(), interrupts.take_save_request()] == [True, False]
+    assert signal.getsignal(signal.SIGUSR1) is before

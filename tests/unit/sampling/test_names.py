@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -66,9 +67,21 @@ def test_numbers_go_on_and_names_are_never_taken_twice(tmp_path: Path) -> None:
     assert next_number(tmp_path) == 123457
     with reserved(tmp_path, 4, "a") as path:
         assert path == tmp_path / "00005-a.png"
-        assert path.exists()
+        assert not path.exists(), "a killed program must leave no empty picture"
         with reserved(tmp_path, 4, "a") as other:
             assert other == tmp_path / "00006-a.png"
+
+
+def test_a_killed_program_leaves_no_empty_picture_and_its_claim_ends(tmp_path: Path) -> None:
+    claim = tmp_path / ".00000-a.png.partial-claim"
+    claim.touch()
+    with reserved(tmp_path, 0, "a") as path:
+        assert path == tmp_path / "00001-a.png"
+    assert list(tmp_path.iterdir()) == [claim]
+    os.utime(claim, (0, 0))
+    with reserved(tmp_path, 0, "a") as path:
+        assert path == tmp_path / "00000-a.png"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_name_is_given_back_when_writing_fails(tmp_path: Path) -> None:

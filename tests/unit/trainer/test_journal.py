@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from dreambooth.runs.events import EventLog, NoTensorBoard, read_events
 from dreambooth.runs.folder import RunFolder
 from dreambooth.trainer import journal as journal_module
 from dreambooth.trainer.due import Due
-from dreambooth.trainer.journal import Journal, SilentJournal
+from dreambooth.trainer.journal import Journal, SilentJournal, note_checkpoint
 from dreambooth.trainer.live_view import LiveView
 from dreambooth.training.loop import StepResult
 
@@ -70,6 +71,17 @@ class Stage:
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     return Stage(tmp_path / "run", monkeypatch)
+
+
+def test_a_checkpoint_that_a_killed_run_did_not_record_is_recorded_once(stage: Stage) -> None:
+    stage.run.path.mkdir(parents=True, exist_ok=True)
+    for _ in range(2):
+        with closing(EventLog(stage.run.events, resume_step=5)) as log:
+            note_checkpoint(stage.run, log, 5)
+    events = read_events(stage.run.events)
+    assert [(event["event"], event["step"], event["path"]) for event in events] == [
+        ("checkpoint", 5, str(stage.run.checkpoint_at(5)))
+    ]
 
 
 def test_a_look_does_what_is_due_in_this_order(stage: Stage) -> None:

@@ -35,7 +35,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
-def save(done: list[str], due: Due, *, stops: bool = False, chooses: bool = False, run: RunFolder | None = None) -> list[str]:
+def save(done: list[str], due: Due, *, saves: bool = False, chooses: bool = False, run: RunFolder | None = None) -> list[str]:
     def record(name: str) -> Any:
         return lambda *_: done.append(name)
 
@@ -56,7 +56,7 @@ def save(done: list[str], due: Due, *, stops: bool = False, chooses: bool = Fals
     journal: Any = SimpleNamespace(
         catch_up=record("catch up"), chose=record("chose"), wrote=record("wrote"), saved=record("saved")
     )
-    save_what_is_due(session, journal, due, stops=stops)
+    save_what_is_due(session, journal, due, saves=saves)
     return done
 
 
@@ -86,7 +86,7 @@ def test_the_last_step_of_a_run_that_is_scored(calls: list[str]) -> None:
 
 
 def test_a_stop_saves_a_checkpoint_that_no_interval_asked_for(calls: list[str]) -> None:
-    assert save(calls, Due(), stops=True) == ["catch up", "checkpoint, because it stops", "keep 2", "saved"]
+    assert save(calls, Due(), saves=True) == ["catch up", "checkpoint, because it stops", "keep 2", "saved"]
 
 
 def test_a_layout_whose_newest_model_has_a_name_of_its_own(calls: list[str]) -> None:
@@ -94,4 +94,4 @@ def test_a_layout_whose_newest_model_has_a_name_of_its_own(calls: list[str]) -> 
     assert run.newest_model is not None
     assert save(calls, Due(writes_model=True), run=run)[-1] == f"{run.newest_model} is {run.model_at(7)}"
     calls.clear()
-    assert save(calls, Due(), stops=True, run=run)[1] == f"model {run.newest_model}"
+    assert save(calls, Due(), saves=True, run=run)[1] == f"model {run.newest_model}"

@@ -123,6 +123,20 @@ def test_another_question_has_another_file(changed: dict[str, Any], questions: Q
     assert replace(questions, **changed).key(range(1, 17)) != questions.key(range(1, 17))
 
 
+def test_a_damaged_file_is_made_again_with_a_line(
+    tmp_path: Path, questions: Questions, denoiser: Denoiser, display: Display, said: Callable[[], str]
+) -> None:
+    found = computed(tmp_path, questions, denoiser, display, last=17)
+    expected = found.at(17).clone()
+    path = found.files[range(17, 18)]
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    again = computed(tmp_path, questions, denoiser, display, last=17)
+    assert torch.equal(again.at(17), expected)
+    assert f"1 damaged file of the base model's predictions in {tmp_path}: made again" in said()
+
+
 def test_a_file_that_has_gone_is_an_error_with_a_way_out(
     tmp_path: Path, questions: Questions, denoiser: Denoiser, display: Display
 ) -> None:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from dreambooth.errors import RunError
+from dreambooth.files import remove_leftovers
 from dreambooth.runs.folder import RunFolder
 from dreambooth.training import checkpoints
-from dreambooth.training.checkpoints import find_checkpoints, remove_old_checkpoints, restore_checkpoint, save_checkpoint
+from dreambooth.training.checkpoints import (
+    find_checkpoints,
+    incomplete_checkpoints,
+    remove_old_checkpoints,
+    restore_checkpoint,
+    save_checkpoint,
+)
 from dreambooth.training.loop import training_steps
 
 MakeTiny = Callable[..., Any]
@@ -97,10 +108,11 @@ def test_damage_is_named_with_the_way_out(tiny: MakeTiny, tmp_path: Path) -> Non
     path = save(run, folder)
     [checkpoint] = find_checkpoints(folder)
     (path / "optimizer.safetensors").write_bytes(b"short")
-    with pytest.raises(
-        RunError, match=r"optimizer.safetensors: cannot be read .*\nDelete .*step-000001 to resume from an older"
-    ):
+    with pytest.raises(RunError, match=r"optimizer.safetensors: the file is damaged.*\nDelete .*step-000001 to start again"):
         restore_checkpoint(checkpoint, run.state, run.trainee.parameters)
+    without_digests = replace(checkpoint, files={})  # as earlier versions wrote them
+    with pytest.raises(RunError, match=r"optimizer.safetensors: cannot be read .*\nDelete .*step-000001 to start again"):
+        restore_checkpoint(without_digests, run.state, run.trainee.parameters)
     (path / "state.json").write_text("{}")
     with pytest.raises(RunError, match=r"state.json cannot be read .*\nDelete this folder"):
         find_checkpoints(folder)
@@ -117,3 +129,93 @@ def test_weights_of_another_trainee_are_refused(tiny: MakeTiny, tmp_path: Path) 
     only_unet = {name: value for name, value in run.trainee.parameters.items() if name.startswith("unet.")}
     with pytest.raises(RunError, match="do not match this model"):
         restore_checkpoint(checkpoint, run.state, only_unet)
+
+
+@pytest.fixture
+def two(tiny: MakeTiny, tmp_path: Path) -> tuple[Any, RunFolder]:
+    """A run with whole checkpoints of the steps 1 and 2."""
+    run, folder = tiny(), RunFolder(tmp_path)
+    for step in (1, 2):
+        advance(run, step)
+        save(run, folder)
+    return run, folder
+
+
+@pytest.mark.parametrize("name", ["weights", "optimizer", "average"])
+def test_a_flipped_bit_is_refused_and_the_older_whole_one_is_named(two: tuple[Any, RunFolder], name: str) -> None:
+    run, folder = two
+    before = {key: value.clone() for key, value in run.trainee.parameters.items()}
+    path = folder.checkpoint_at(2) / f"{name}.safetensors"
+    data = bytearray(path.read_bytes())
+    for place in (20, len(data) // 2, len(data) - 1):
+        data[place] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(RunError, match=rf"{name}.safetensors: .*\nDelete .*step-000002 to resume from step-000001"):
+            restore_checkpoint(find_checkpoints(folder)[-1], run.state, run.trainee.parameters)
+        data[place] ^= 1
+    assert all(torch.equal(run.trainee.parameters[key], value) for key, value in before.items()), "nothing was changed"
+    path.write_bytes(data)
+    restore_checkpoint(find_checkpoints(folder)[-1], run.state, run.trainee.parameters)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"step": 2', '"step": 3'), ('"step": 2', '"step": "2"'), ('"step": 2', '"step": true'), ("abc", "abd"), ("true", "null")],
+)
+def test_a_changed_state_is_refused(two: tuple[Any, RunFolder], old: str, new: str) -> None:
+    _, folder = two
+    state = folder.checkpoint_at(2) / "state.json"
+    assert old in state.read_text()
+    state.write_text(state.read_text().replace(old, new))
+    with pytest.raises(RunError, match=r"step-000002: the checkpoint's state.json cannot be read"):
+        find_checkpoints(folder)
+
+
+@pytest.mark.parametrize("change", [lambda tensor: tensor.half(), lambda tensor: tensor.reshape(-1)[:1]])
+@pytest.mark.parametrize("name", ["weights", "average"])
+def test_weights_of_another_shape_or_type_are_refused_without_digests_too(
+    two: tuple[Any, RunFolder], name: str, change: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    run, folder = two
+    path = folder.checkpoint_at(2) / f"{name}.safetensors"
+    tensors = load_file(path)
+    first = next(key for key in tensors if key in run.trainee.parameters)
+    save_file({**tensors, first: change(tensors[first]).contiguous()}, path)
+    with pytest.raises(RunError, match=rf"{name}.safetensors: {first} is .*; the (model|moving average) has "):
+        restore_checkpoint(replace(find_checkpoints(folder)[-1], files={}), run.state, run.trainee.parameters)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL."""
+
+
+@pytest.mark.parametrize("call", ["unlink", "rmdir", "rename"])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_killed_while_an_old_one_is_removed(
+    two: tuple[Any, RunFolder], monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    """A kill at each system call of the removal: state.json went first, and no resume accepted what was left."""
+    run, folder = two
+    original, left = getattr(os, call), [number]
+
+    def dying(*arguments: Any, **options: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0:
+            raise Killed
+        return original(*arguments, **options)
+
+    with monkeypatch.context() as patch, suppress(Killed):
+        patch.setattr(os, call, dying)
+        remove_old_checkpoints(folder, keep=1)
+    steps = [checkpoint.step for checkpoint in find_checkpoints(folder)]
+    assert steps == ([1, 2] if (call, number) == ("rename", 1) else [2]) and incomplete_checkpoints(folder) == []
+    restore_checkpoint(find_checkpoints(folder)[-1], run.state, run.trainee.parameters)
+    remove_leftovers(folder.path, is_deep=True)
+    assert all(entry.name.startswith("step-") for entry in folder.checkpoints.iterdir())
+
+
+def test_what_an_earlier_version_left_half_removed_is_left_out(two: tuple[Any, RunFolder]) -> None:
+    _, folder = two
+    (folder.checkpoint_at(1) / "state.json").unlink()
+    assert [checkpoint.step for checkpoint in find_checkpoints(folder)] == [2]
+    assert incomplete_checkpoints(folder) == [folder.checkpoint_at(1)]
