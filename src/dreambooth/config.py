@@ -329,11 +329,22 @@ def yaml_value(text: str) -> Any:
         return text
 
 
+_SEPARATORS = frozenset("\x85\u2028\u2029\ufeff")
+
+
 def yaml_text(values: Mapping[str, Any]) -> str:
     """Format plain values as YAML, in their order."""
     import yaml
 
-    return str(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
+    class Dumper(yaml.SafeDumper):
+        """Quotes texts with odd line separators, which the library reads back as blanks otherwise."""
+
+        def represent_str(self, text: str) -> yaml.ScalarNode:
+            style = '"' if _SEPARATORS.intersection(text) else None
+            return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, Dumper.represent_str)
+    return str(yaml.dump(dict(values), Dumper=Dumper, sort_keys=False, allow_unicode=True))
 
 
 def write_yaml(path: Path, settings: Settings, *, comment: str) -> None:
@@ -341,10 +352,8 @@ def write_yaml(path: Path, settings: Settings, *, comment: str) -> None:
 
     What a switch turns off is left out: if a later version changed its default, the file would be refused.
     """
-    import yaml
-
     head = "".join(f"# {line}\n" for line in comment.splitlines())
-    write_text(path, head + yaml.safe_dump(effective_values(settings), sort_keys=False, allow_unicode=True))
+    write_text(path, head + yaml_text(effective_values(settings)))
 
 
 def effective_values(settings: Settings) -> dict[str, Any]:
