@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.sdxl import StableDiffusionXL
 from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
 from dreambooth.schema.verbs import TrainSettings
+from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.random_weights import random_model
 from dreambooth.weights.read import read_model
 from dreambooth.weights.write import write_single_file
@@ -88,6 +90,27 @@ def golden_xl_checkpoint(golden_xl: ModuleType, tmp_path_factory: pytest.TempPat
 def golden_xl_float32(golden_xl_checkpoint: Path) -> Components:
     """The miniature Stable Diffusion XL, ready to compute in float32. Tests must not change it."""
     return read_model(str(golden_xl_checkpoint)).build(dtype=torch.float32)
+
+
+@pytest.fixture(scope="session")
+def golden_v2_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature Stable Diffusion 2 checkpoint in the original format, with the YAML that states its prediction."""
+    path = tmp_path_factory.mktemp("golden_v2") / "sd-v2-mini.ckpt"
+    torch.save({"state_dict": _golden_module(GOLDEN / "v2").rebuild_state_dict(), "global_step": 100}, path)
+    shutil.copy(GOLDEN / "v2" / "v2-mini.yaml", path.with_suffix(".yaml"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def golden_v2(golden_v2_checkpoint: Path) -> ModelWeights:
+    """The miniature Stable Diffusion 2, read from its checkpoint."""
+    return read_model(str(golden_v2_checkpoint))
+
+
+@pytest.fixture(scope="session")
+def golden_v2_expected() -> dict[str, torch.Tensor]:
+    """What the original code computed with the miniature Stable Diffusion 2."""
+    return load_file(GOLDEN / "v2" / "expected.safetensors")
 
 
 PHOTOS = Path(__file__).parent / "photos" / "backpack_dog"

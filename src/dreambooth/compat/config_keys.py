@@ -130,12 +130,11 @@ _RULES: Mapping[str, Rule] = {
     **{
         f"{_UNET}params.{name}": _STRUCTURE
         for name in (
-            *("in_channels", "out_channels", "model_channels", "num_res_blocks", "num_heads"),
+            *("in_channels", "out_channels", "model_channels", "num_res_blocks", "num_heads", "num_head_channels"),
             *("transformer_depth", "context_dim", "use_linear_in_transformer", "channel_mult", "attention_resolutions"),
             *("use_spatial_transformer", "legacy"),
         )
     },
-    f"{_UNET}params.num_head_channels": _fixed(-1),
     **dict.fromkeys((f"{_UNET}params.{name}" for name in ("image_size", "use_checkpoint", "use_fp16")), _UNNEEDED),
     f"{_VAE}params.embed_dim": _STRUCTURE,
     **{

@@ -19,6 +19,7 @@ from dreambooth.weights.original_config import flat_entries
 __all__ = ["earlier_job"]
 
 _BATCH_SIZE = "data.params.batch_size"
+_PARAMETERIZATION = "model.params.parameterization"
 _COARSE_CLASS = "data.params.train.params.coarse_class_text"
 _KEYS = {  # options that set a key
     "gpus": f"{TRAINER}gpus",
@@ -44,6 +45,7 @@ def earlier_job(given: Given, *, started: str) -> Job:
     keys = _keys(given, collected)
     gpus = _gpus(keys.get(f"{TRAINER}gpus"), collected)
     translate_keys(keys, collected)
+    _prediction(keys, collected)
     _translate_options(given, collected)
     if len(gpus) == 1:
         collected.set("loop.device", f"cuda:{gpus[0]}", keys[f"{TRAINER}gpus"].name)
@@ -65,6 +67,13 @@ def earlier_job(given: Given, *, started: str) -> Job:
         beside=_config_files(now, keys),
         structure={name: key for name, key in keys.items() if (rule := rule_of(name)) and rule.kind == "structure"},
     )
+
+
+def _prediction(keys: Mapping[str, Key], collected: Collected) -> None:
+    """What the model predicts is part of its structure, and the one part that reading it needs to be told."""
+    key = keys.get(_PARAMETERIZATION)
+    if key is not None and key.value == "v":
+        collected.set("base.prediction", "velocity", key.name)
 
 
 def _keys(given: Given, collected: Collected) -> dict[str, Key]:

@@ -105,8 +105,8 @@ class Family(Protocol):
         """Whether the schedule ends without signal; only with velocity."""
 
     @property
-    def usual_prediction(self) -> Prediction:
-        """The prediction of models of the family that state none."""
+    def usual_prediction(self) -> Prediction | None:
+        """The prediction of models of the family that state none; None if only their weights show it."""
 
     @property
     def takes_sizes(self) -> bool:

@@ -8,16 +8,32 @@ kept only to be written again.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from dreambooth.families.blueprints import text_blueprint
 from dreambooth.families.key_pairs import KeyPair, packed
-from dreambooth.families.shapes import TextShape
+from dreambooth.families.shapes import Shape, TextShape
 
-__all__ = ["LOGIT_SCALE", "TEXT_PROJECTION", "open_clip_keys", "open_clip_names"]
+__all__ = [
+    "LOGIT_SCALE",
+    "SD2_TEXT_PREFIX",
+    "TEXT_PROJECTION",
+    "UNUSED",
+    "open_clip_keys",
+    "open_clip_names",
+    "penultimate_keys",
+    "unused_blueprint",
+    "with_unused",
+]
 
 TEXT_PROJECTION = "text_projection.weight"
 LOGIT_SCALE = "logit_scale"
+SD2_TEXT_PREFIX = "cond_stage_model.model."
+UNUSED = "unused."
+"""Before the canonical names of tensors that no module has: in Stable Diffusion 2, what comes after the penultimate layer."""
+
+_NUM_LAYERS = 24  # of OpenCLIP-H
 
 _WHOLE = {
     "embeddings.token_embedding.weight": "token_embedding.weight",
@@ -47,6 +63,38 @@ def open_clip_names(names: Iterable[str]) -> tuple[str, ...]:
 def open_clip_keys(names: Iterable[str], prefix: str) -> tuple[KeyPair, ...]:
     """The key table of a text encoder with these canonical names, whose names in a single file begin with `prefix`."""
     return tuple(pair for name in names for pair in _pairs(name, prefix))
+
+
+def penultimate_keys(names: Iterable[str], prefix: str = SD2_TEXT_PREFIX) -> tuple[KeyPair, ...]:
+    """The key table of a text encoder whose states are those of the layer before the last one; `names` are a file's.
+
+    The last layer, the projection and the scale are never used. A file that some converters made of a diffusers folder has
+    none of them, so its last layer is a used one.
+    """
+    listed = [name.removeprefix(prefix) for name in names]
+    canonical = open_clip_names(listed)
+    num_layers = 1 + max(int(found["layer"]) for name in canonical if (found := _LAYER.fullmatch(name)))
+    is_whole = num_layers >= _NUM_LAYERS or not {"text_projection", "logit_scale"}.isdisjoint(listed)
+    return with_unused(canonical, prefix, num_used=num_layers - is_whole)
+
+
+def with_unused(names: Sequence[str], prefix: str, *, num_used: int) -> tuple[KeyPair, ...]:
+    """The key table of a text encoder of which only the first `num_used` layers and the final norm are used."""
+    last = f"encoder.layers.{num_used}."
+    return tuple(
+        replace(pair, canonical=UNUSED + pair.canonical.removeprefix(last))
+        if pair.canonical.startswith((last, TEXT_PROJECTION, LOGIT_SCALE))
+        else pair
+        for pair in open_clip_keys(names, prefix)
+    )
+
+
+def unused_blueprint(shape: TextShape) -> dict[str, Shape]:
+    """Names and shapes of the tensors beyond the used layers: those of one more layer, the projection and the scale."""
+    last = f"encoder.layers.{shape.num_layers}."
+    one_more = text_blueprint(replace(shape, num_layers=shape.num_layers + 1))
+    layer = {UNUSED + name.removeprefix(last): size for name, size in one_more.items() if name.startswith(last)}
+    return {**layer, UNUSED + TEXT_PROJECTION: (shape.width, shape.width), UNUSED + LOGIT_SCALE: ()}
 
 
 def _pairs(name: str, prefix: str) -> Iterator[KeyPair]:

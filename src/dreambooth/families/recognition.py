@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dreambooth.errors import ModelFileError
 from dreambooth.families.family import Family
 from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.families.sd2 import StableDiffusion2
 from dreambooth.families.sdxl import StableDiffusionXL
 from dreambooth.families.sdxl_shapes import SDXL_BASE, SDXL_REFINER, sdxl_problems
 from dreambooth.families.shapes import Shape, TextShape, UNetShape, VaeShape
@@ -20,8 +21,7 @@ from dreambooth.families.shapes import Shape, TextShape, UNetShape, VaeShape
 __all__ = ["FOLDER_STEMS", "SUPPORTED", "foreign_kind", "recognise", "recognise_text", "recognise_unet", "recognise_vae"]
 
 SUPPORTED = (
-    "Supported are Stable Diffusion 1.x and Stable Diffusion XL text-to-image models: a .ckpt or .safetensors file, or a "
-    "diffusers folder."
+    "Supported are Stable Diffusion 1.x, 2.x and XL text-to-image models: a .ckpt or .safetensors file, or a diffusers folder."
 )
 
 FOLDER_STEMS: Mapping[str, tuple[str, ...]] = {
@@ -37,11 +37,10 @@ _FOREIGN_NAMES = (
     (r"(^|\.)lora_(up|down|A|B)\.|^lora_(unet|te)|\.hada_w1|\.lokr_w1", "a LoRA: small changes to a model, not a model"),
     (r"^string_to_(param|token)|^emb_params$|^clip_[lg]$", "a textual-inversion embedding: one learned word, not a model"),
     (r"^control_model\.|^controlnet_|^input_hint_block\.", "a ControlNet: an addition to a model"),
-    (
-        r"^conditioner\.embedders\.0\.model\.",
-        SDXL_REFINER,
-    ),
-    (r"^cond_stage_model\.model\.", "a Stable Diffusion 2.x checkpoint (its text encoder is OpenCLIP's)"),
+    (r"^conditioner\.embedders\.0\.model\.", SDXL_REFINER),
+    (r"^noise_augmentor\.|^embedder\.model\.visual\.", "a Stable Diffusion 2.1 unCLIP checkpoint (it varies images)"),
+    (r"^depth_model\.", "a Stable Diffusion 2 depth checkpoint (its UNet also takes a depth map)"),
+    (r"^low_scale_model\.|^model\.diffusion_model\.label_emb\.weight$", "a Stable Diffusion upscaler"),
     (
         r"^(model\.diffusion_model\.)?(joint|double|single)_(transformer_)?blocks\.",
         "a diffusion transformer (SD 3, Flux or alike)",
@@ -82,10 +81,8 @@ def recognise(parts: Mapping[str, Shapes]) -> Family:
     unet_shape = recognise_unet(unet)
     if unet_shape.vector_width:
         return _recognise_sdxl(parts, unet_shape)
-    if unet_shape.has_linear_projections:
-        kind = "this is a Stable Diffusion 2.x model (linear projections around attention"
-        raise ModelFileError(f"{kind}, text states {unet_shape.context_width} wide)", hint=SUPPORTED)
-    family = StableDiffusion1(unet_shape, recognise_vae(parts["vae"]), recognise_text(parts["text_encoder"]))
+    make = StableDiffusion2 if unet_shape.has_linear_projections else StableDiffusion1
+    family = make(unet_shape, recognise_vae(parts["vae"]), recognise_text(parts["text_encoder"]))
     if unet_shape.in_channels != unet_shape.out_channels:
         raise ModelFileError(_extra_channels(unet_shape), hint=SUPPORTED)
     problems = _contradictions(family)
@@ -108,12 +105,15 @@ def _recognise_sdxl(parts: Mapping[str, Shapes], unet: UNetShape) -> StableDiffu
 
 def _extra_channels(unet: UNetShape) -> str:
     num_channels = unet.in_channels
-    kinds = {9: "an inpainting model", 8: "an instruction (image-to-image) model", 5: "a depth-to-image model"}
+    kinds = {
+        **{9: "an inpainting model", 8: "an instruction (image-to-image) model"},
+        **{7: "an upscaler", 5: "a depth-to-image model"},
+    }
     kind = kinds.get(num_channels, "a model with additional inputs")
     return f"this is {kind}: its UNet takes {num_channels} channels where text-to-image has {unet.out_channels}"
 
 
-def _contradictions(family: StableDiffusion1) -> list[str]:
+def _contradictions(family: StableDiffusion1 | StableDiffusion2) -> list[str]:
     unet, vae, text = family.unet, family.vae, family.text
     problems = []
     if unet.context_width != text.width:
@@ -122,9 +122,13 @@ def _contradictions(family: StableDiffusion1) -> list[str]:
         problems.append(f"the UNet takes {unet.in_channels} latent channels and the VAE makes {vae.latent_channels}")
     if any(depth > 1 for depth in (*unet.depths, unet.middle_depth)):
         deepest = max(*unet.depths, unet.middle_depth)
-        problems.append(f"the UNet's attention is {deepest} transformer blocks deep; Stable Diffusion 1 has one everywhere")
+        problems.append(f"the UNet's attention is {deepest} transformer blocks deep; {family.title} has one everywhere")
     if text.width % 64:
         problems.append(f"the text encoder is {text.width} wide; CLIP's attention heads are 64 wide and do not divide it")
+    if isinstance(family, StableDiffusion2) and (odd := [width for width in unet.widths if width % family.head_width]):
+        problems.append(
+            f"a level of the UNet is {odd[0]} wide; the attention heads of {family.title} are 64 wide and do not divide it"
+        )
     problems += [
         f"a level of the {part} is {width} wide, which is not divisible by the 32 groups of its normalization"
         for part, widths in (("UNet", unet.widths), ("VAE", vae.widths))

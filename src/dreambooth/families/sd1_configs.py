@@ -143,6 +143,7 @@ def original_config(
         f"{_UNET}model_channels": unet.widths[0],
         f"{_UNET}num_res_blocks": unet.num_layers,
         f"{_UNET}num_heads": num_heads,
+        f"{_UNET}num_head_channels": -1,  # the width follows from the number
         f"{_UNET}transformer_depth": unet.middle_depth,
         f"{_UNET}context_dim": unet.context_width,
         f"{_UNET}use_linear_in_transformer": unet.has_linear_projections,

@@ -12,9 +12,10 @@ from dreambooth.errors import ModelFileError
 from dreambooth.families.clip_tokenizer import NUM_TOKENS
 from dreambooth.families.family import Family, PartDescription
 from dreambooth.families.prediction_choice import AskedPrediction, ChosenPrediction, choose_prediction, prediction_text
+from dreambooth.families.prediction_probe import probe_prediction
 from dreambooth.families.prediction_signs import PredictionSign
 from dreambooth.families.recognition import recognise
-from dreambooth.families.shapes import shapes_of
+from dreambooth.families.shapes import StateDict, shapes_of
 from dreambooth.reading import printable
 from dreambooth.weights.key_map import MappedPart, check_parts
 from dreambooth.weights.model_weights import ModelForm, ModelWeights, PartReport, ReadingReport, UNetWeights
@@ -77,7 +78,7 @@ def assemble(found: FoundModel, how: Reading, *, hint: str) -> ModelWeights:
     beyond = [part.names[key] for name, (part, _) in checked.items() for key in part.tensors if key not in parts[name]]
     beyond += [part.names[key] for name, part in found.parts.items() if name not in family.parts for key in part.tensors]
     not_mapped = [key for part in found.parts.values() for key in part.leftover]
-    chosen = chosen or _usual_prediction(family)
+    chosen = chosen or _unstated_prediction(family, parts[family.denoiser], found.source)
     family = family.with_prediction(chosen.prediction, has_zero_terminal_snr=chosen.has_zero_terminal_snr)
     report = ReadingReport(
         source=found.source,
@@ -93,7 +94,7 @@ def assemble(found: FoundModel, how: Reading, *, hint: str) -> ModelWeights:
         notes=found.notes,
         warnings=(*found.warnings, *_vocabulary_warnings(family)),
         prediction=prediction_text(chosen),
-        is_prediction_usual=chosen.prediction == family.usual_prediction and how.asked == AskedPrediction(),
+        is_prediction_usual=chosen.prediction == "epsilon" == family.usual_prediction and how.asked == AskedPrediction(),
     )
     return ModelWeights(family, parts, report, found.metadata)
 
@@ -107,8 +108,17 @@ def _naming(source: Path) -> Iterator[None]:
         raise ModelFileError([f"{source}: {problem}" for problem in error.problems], hint=error.hint) from error
 
 
-def _usual_prediction(family: Family) -> ChosenPrediction:
-    return ChosenPrediction(family.usual_prediction, False, f"usual for {family.title}, and nothing states otherwise")
+def _unstated_prediction(family: Family, denoiser: StateDict, source: Path) -> ChosenPrediction:
+    """The usual prediction of the family, or the one that the weights show."""
+    if family.usual_prediction is not None:
+        return ChosenPrediction(family.usual_prediction, False, f"usual for {family.title}, and nothing states otherwise")
+    probe = probe_prediction(family, denoiser)
+    if probe.prediction is None:
+        raise ModelFileError(
+            f"{source}: nothing states what this model predicts, and its weights do not show it: {probe.text}",
+            hint="Say it with --prediction epsilon (models for 512 pixels) or --prediction velocity (768 pixels).",
+        )
+    return ChosenPrediction(probe.prediction, False, f"nothing states it, and its weights show it: {probe.text}")
 
 
 def _unused(part: MappedPart, description: PartDescription) -> list[str]:

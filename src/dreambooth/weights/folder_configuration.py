@@ -43,6 +43,8 @@ _UNCHECKED = {
     "skip_prk_steps",
     "steps_offset",
     "rescale_betas_zero_snr",
+    # of arithmetic alone:
+    "upcast_attention",
     "timestep_spacing",
 }
 # What the libraries assume when a file is silent, as every Stable Diffusion has it; no tensor tells most of it.

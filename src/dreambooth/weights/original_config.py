@@ -57,7 +57,7 @@ def contradictions(entries: Mapping[str, Any], family: Family) -> list[str]:
         for name, value in family.original_config.items()
         if name in entries and _ordered(entries[name], name) != value
     ]
-    if "OpenCLIP" in str(entries.get(_TEXT)):
+    if "OpenCLIP" in str(entries.get(_TEXT)) and _TEXT not in family.original_config:
         problems.append(f"{_TEXT} is {entries[_TEXT]!r}; the model's text encoder is CLIP's")
     return problems
 

@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor
 
 from dreambooth.families.key_pairs import KeyPair
-from dreambooth.families.open_clip_keys import open_clip_keys, open_clip_names
+from dreambooth.families.open_clip_keys import SD2_TEXT_PREFIX, open_clip_keys, open_clip_names, penultimate_keys
 from dreambooth.families.text_keys import (
     SDXL_OPEN_CLIP_PREFIX,
     SDXL_TEXT_PREFIX,
@@ -33,17 +33,20 @@ class _Place:
     prefix: str
     part: str
     title: str
-    kind: Literal["CLIP", "OpenCLIP"]
+    kind: Literal["CLIP", "OpenCLIP", "penultimate OpenCLIP"]
 
     def keys(self, names: Iterable[str]) -> tuple[KeyPair, ...]:
         """The key table of the text encoder whose tensors have these names in the file."""
         if self.kind == "CLIP":
             return text_keys(text_names(names), self.prefix + TEXT_LEVEL)
+        if self.kind == "penultimate OpenCLIP":
+            return penultimate_keys(names, self.prefix)
         return open_clip_keys(open_clip_names(names), self.prefix)
 
 
 _PLACES: Sequence[_Place] = (
     _Place(TEXT_PREFIX.removesuffix(TEXT_LEVEL), "text_encoder", "text encoder", "CLIP"),
+    _Place(SD2_TEXT_PREFIX, "text_encoder", "text encoder", "penultimate OpenCLIP"),
     _Place(SDXL_TEXT_PREFIX.removesuffix(TEXT_LEVEL), "text_encoder", "first text encoder", "CLIP"),
     _Place(SDXL_OPEN_CLIP_PREFIX, "text_encoder_2", "second text encoder", "OpenCLIP"),
 )
@@ -51,7 +54,7 @@ _PLACES: Sequence[_Place] = (
 
 def has_later_text_encoder(names: Iterable[str]) -> bool:
     """Whether a file has the text encoder of a family after Stable Diffusion 1."""
-    later = ("cond_stage_model.model.", "conditioner.")
+    later = (SD2_TEXT_PREFIX, "conditioner.")
     return any(name.startswith(later) for name in names)
 
 

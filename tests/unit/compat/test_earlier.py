@@ -490,3 +490,9 @@ def test_rules_of_the_settings_name_the_options_of_this_program() -> None:
     text = problems("data.params.train.params.placeholder_token=''", usual=usual)
     assert "--reg_data_root FOLDER" in text and "a --class_word" in text
     assert "--prior-images" not in text and "--class-word" not in text
+
+
+def test_the_yaml_says_what_the_model_predicts() -> None:
+    assert at(job(), "base.prediction") == "auto"
+    assert at(job("model.params.parameterization=eps"), "base.prediction") == "auto"
+    assert at(job("model.params.parameterization=v"), "base.prediction") == "velocity"

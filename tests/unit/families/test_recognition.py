@@ -8,6 +8,7 @@ from dreambooth.errors import ModelFileError
 from dreambooth.families.blueprints import text_blueprint, unet_blueprint, vae_blueprint
 from dreambooth.families.recognition import SUPPORTED, foreign_kind, recognise
 from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.families.sd2 import StableDiffusion2
 from dreambooth.families.shapes import Shape
 
 Parts = tuple[dict[str, Shape], dict[str, Shape], dict[str, Shape]]
@@ -47,8 +48,13 @@ def refusal(family: StableDiffusion1) -> str:
 
 
 def test_linear_projections_are_stable_diffusion_2(small: StableDiffusion1) -> None:
-    unet = replace(small.unet, has_linear_projections=True, context_width=1024)
-    assert "this is a Stable Diffusion 2.x model" in refusal(replace(small, unet=unet))
+    unet = replace(small.unet, has_linear_projections=True, widths=(64, 64, 128))
+    family = StableDiffusion2(unet, small.vae, small.text)
+    assert recognise(dict(zip(family.parts, blueprints(replace(small, unet=unet)), strict=True))) == family
+    narrow = replace(unet, widths=(32, 64, 128))
+    assert "a level of the UNet is 32 wide; the attention heads of Stable Diffusion 2 are 64 wide" in refusal(
+        replace(small, unet=narrow)
+    )
 
 
 def test_size_embeddings_are_stable_diffusion_xl(small: StableDiffusion1) -> None:
@@ -91,7 +97,10 @@ def test_all_contradictions_are_told_at_once(small: StableDiffusion1) -> None:
         ("control_model.input_blocks.0.0.weight", "a ControlNet"),
         ("controlnet_cond_embedding.conv_in.weight", "a ControlNet"),
         ("conditioner.embedders.0.model.ln_final.weight", "the Stable Diffusion XL refiner"),
-        ("cond_stage_model.model.ln_final.weight", "a Stable Diffusion 2.x checkpoint"),
+        ("noise_augmentor.time_embed.weight", "a Stable Diffusion 2.1 unCLIP checkpoint"),
+        ("embedder.model.visual.class_embedding", "a Stable Diffusion 2.1 unCLIP checkpoint"),
+        ("depth_model.model.scratch.layer1_rn.weight", "a Stable Diffusion 2 depth checkpoint"),
+        ("low_scale_model.betas", "a Stable Diffusion upscaler"),
         ("model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight", "a diffusion transformer"),
         ("double_blocks.0.img_attn.qkv.weight", "a diffusion transformer"),
         ("down_blocks.0.resnets.0.conv1.weight", "a bare UNet"),

@@ -208,14 +208,6 @@ def test_the_refiner_is_named(folder: Path) -> None:
         read_model(str(folder))
 
 
-def test_stable_diffusion_2_is_named(folder: Path) -> None:
-    tensors = load_file(weights_file(folder, "unet"))
-    linear = {name: tensor[:, :, 0, 0] if ".proj_" in name and tensor.ndim == 4 else tensor for name, tensor in tensors.items()}
-    change(weights_file(folder, "unet"), linear)
-    with pytest.raises(ModelFileError, match=r"this is a Stable Diffusion 2\.x model"):
-        read_model(str(folder))
-
-
 def test_the_scheduler_says_what_the_model_predicts(folder: Path) -> None:
     path = folder / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps({"prediction_type": "v_prediction"}), encoding="utf-8")

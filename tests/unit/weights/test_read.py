@@ -209,14 +209,15 @@ def refusal(path: Path) -> str:
     with pytest.raises(ModelFileError) as caught:
         read_model(str(path))
     assert caught.value.hint is not None
-    assert "Supported are Stable Diffusion 1.x" in caught.value.hint
+    assert "Supported are Stable Diffusion 1.x, 2.x and XL" in caught.value.hint
     return caught.value.problems[0]
 
 
-def test_stable_diffusion_2_is_named(checkpoint: Tensors, save: Save) -> None:
-    other = {name: tensor for name, tensor in checkpoint.items() if not name.startswith("cond_stage_model.")}
-    path = save({**other, "cond_stage_model.model.ln_final.weight": torch.zeros(1024)})
-    assert refusal(path) == f"{path}: this is a Stable Diffusion 2.x checkpoint (its text encoder is OpenCLIP's)"
+def test_a_model_that_varies_images_is_named(checkpoint: Tensors, save: Save) -> None:
+    path = save(
+        {**checkpoint, "noise_augmentor.betas": torch.zeros(10), "model.diffusion_model.label_emb.0.0.bias": torch.zeros(9)}
+    )
+    assert refusal(path) == f"{path}: this is a Stable Diffusion 2.1 unCLIP checkpoint (it varies images)"
 
 
 def test_the_refiner_is_named(checkpoint: Tensors, save: Save) -> None:

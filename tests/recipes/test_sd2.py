@@ -1,0 +1,42 @@
+"""Stable Diffusion 2 by the installed command: trained with class images, resumed, converted there and back, sampled."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.mark.slow
+def test_a_subject_is_learned_from_photos(
+    dreambooth: Command, golden_v2_checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    run, base = tmp_path / "run", load_file_of(golden_v2_checkpoint)
+    options = ("--resolution", 64, "--num-prior-images", 2, "--prior-sampling-steps", 2, "--prior-folder", tmp_path / "class")
+    rest = ("--preview-steps", 0, "--validation-steps", 0, "--learning-rate", 1e-4, "--model-dtype", "float32")
+    about = ("--photos", photos, "--class-word", "backpack", "--steps", 2, "--output", run)
+    trained = dreambooth("train", "--model", golden_v2_checkpoint, *about, *options, *rest)
+    assert trained.returncode == 0, trained.stderr
+    assert "The model predicts the velocity (v-prediction): stated by model.params.parameterization v." in trained.stdout
+    model = load_file(run / "model.safetensors")
+    moved = {name for name in base if "." in name and not torch.equal(model[name], base[name])}
+    assert {"model.diffusion_model.out.2.weight", "cond_stage_model.model.transformer.resblocks.2.attn.in_proj_weight"} <= moved
+    assert not any(".resblocks.3." in name or name.endswith(("text_projection", "logit_scale")) for name in moved)
+    assert not any(name.startswith("first_stage_model.") for name in moved)
+
+    assert dreambooth("convert", run, tmp_path / "folder").returncode == 0
+    assert dreambooth("convert", tmp_path / "folder", tmp_path / "back.safetensors").returncode == 0
+    back = load_file(tmp_path / "back.safetensors")
+    assert back.keys() == model.keys()
+    assert [name for name in model if not torch.equal(back[name], model[name])] == []
+
+
+def load_file_of(checkpoint: Path) -> dict[str, torch.Tensor]:
+    tensors: dict[str, torch.Tensor] = torch.load(checkpoint, weights_only=True)["state_dict"]
+    return tensors
