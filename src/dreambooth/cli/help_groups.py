@@ -16,7 +16,7 @@ SHORT: Mapping[str, tuple[str, ...]] = {
 """Verb to the names that `-h` shows, in this order. The other verbs have few enough flags to show all."""
 
 _ADVANCED = (
-    *("weights", "vae", "allow_silent_token", "prior_flip_probability", "background"),
+    *("weights", "vae", "prediction", "zero_terminal_snr", "allow_silent_token", "prior_flip_probability", "background"),
     *("prior_target", "prior_examples", "keep_predictions", "replay_images", "prior_sampler", "prior_sampling_steps"),
     *(
         "prior_guidance_scale",
@@ -28,7 +28,15 @@ _ADVANCED = (
         "text_encoder_learning_rate",
     ),
     *("warmup_steps", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "max_gradient_norm"),
-    *("min_snr_gamma", "ema_decay", "compile", "optimizer_states", "gradient_checkpointing", "micro_batch_size"),
+    *(
+        "min_snr_gamma",
+        "noise_offset",
+        "ema_decay",
+        "compile",
+        "optimizer_states",
+        "gradient_checkpointing",
+        "micro_batch_size",
+    ),
     *("step_in_backward", "states_on_host", "stream_blocks", "shard", "validation_steps"),
     *("evaluation_images", "evaluation_sampling_steps", "dino", "clip", "balance_fidelity", "balance_prompt", "balance_prior"),
     *("early_stop_margin", "early_stop_patience"),

@@ -63,7 +63,7 @@ _WITHOUT_EFFECT_ON_MEMORY = (
     *("prior_folder", "original_pairing", "photo_repeats", "prior_repeats"),
     *("alpha", "lora_form", "text_encoder_learning_rate", "learning_rate", "learning_rate_schedule", "warmup_steps"),
     *("adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "max_gradient_norm"),
-    *("steps", "min_snr_gamma", "seed", "compile", "max_train_hours", "shard"),
+    *("steps", "min_snr_gamma", "noise_offset", "seed", "compile", "max_train_hours", "shard"),
     *("output", "file_layout", "checkpoint_steps", "model_steps", "keep_checkpoints", "model_dtype"),
     *("image_log_steps", "image_log_pictures", "validation_steps", "tensorboard"),
     *("select", "evaluation_images", "evaluation_sampling_steps", "dino", "clip"),

@@ -97,7 +97,7 @@ def gather_material(ready: Ready, display: Display) -> Material:
     for name in () if learns_text else text_encoders:
         components.parts[name].to("cpu")
     release_memory(device)
-    encoded = Encoded(moments, text, components.family.scaling_factor, components.family.takes_sizes)
+    encoded = Encoded(moments, text, components.family.scaling_factor, components.family.takes_sizes, ready.loop.noise_offset)
     validation = tuple(_validation_item(one, ready, source, encoded) for one in held_out)
     predictions = None
     if learned.prior.prior_target == "prediction" and priors:

@@ -38,6 +38,8 @@ class Encoded:
     scaling_factor: float
     takes_sizes: bool = False
     """Whether the denoiser is told the sizes of pictures."""
+    noise_offset: float = 0.0
+    """Standard deviation of a number that is added to the noise of each channel of an example."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ def draw(example: Example, encoded: Encoded, *, seed: int, step: int, num_timest
     key = (step, example.role, example.slot)
     latent = moments.sample(normal(moments.mean.shape, seed, "posterior", *key)) * encoded.scaling_factor
     eps = normal(moments.mean.shape, seed, "noise", *key)
+    if encoded.noise_offset:
+        eps = eps + encoded.noise_offset * normal((len(eps), 1, 1), seed, "noise offset", *key)
     sizes = PictureSizes.of_view(example.photo, example.view).numbers() if encoded.takes_sizes else None
     return Drawn(latent, eps, uniform_integer(num_timesteps, seed, "timestep", *key), sizes)
 

@@ -75,7 +75,11 @@ class LoopSettings(Settings):
     """Forward passes whose gradients are accumulated in one step."""
 
     min_snr_gamma: Annotated[float, Field(gt=0)] | None = None
-    """Weight each example by min(SNR, gamma)/SNR (arXiv 2303.09556; usually 5); default: all timesteps have the same weight."""
+    """Weight each example by min(SNR, gamma)/SNR, or by min(SNR, gamma)/(SNR + 1) if the model predicts the velocity
+    (arXiv 2303.09556; usually 5); default: all timesteps have the same weight."""
+
+    noise_offset: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Add a random number times this to the noise of each channel (usually 0.05 to 0.1), for darker and brighter images."""
 
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of an exponential moving average of the weights, which is then written as the model; default: no EMA."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import torch
 
 from dreambooth.data.examples import Example
+from dreambooth.diffusion.latents import LatentMoments
+from dreambooth.diffusion.randomness import normal
 from dreambooth.runtime.processes import share_of
-from dreambooth.training.batches import Cut
+from dreambooth.training.batches import Cut, Drawn, Encoded, draw
 
 
 def examples(num_instances: int, num_priors: int) -> list[Example]:
@@ -38,3 +42,20 @@ def test_a_micro_batch_makes_a_pass_smaller_and_never_larger(size: int | None, e
 def test_processes_cut_what_is_theirs() -> None:
     shares = [Cut(2, share=lambda items, rank=rank: share_of(items, rank=rank, count=2)) for rank in (0, 1)]
     assert [names(share, examples(2, 2)) for share in shares] == [[["i0", "i1"]], [["p0", "p1"]]]
+
+
+def drawn(offset: float, slot: int = 0) -> Drawn:
+    moments = LatentMoments(torch.zeros(4, 8, 8), torch.ones(4, 8, 8))
+    encoded = Encoded({cast(Any, ("d", None)): moments}, {}, 1.0, noise_offset=offset)
+    example = Example("instance", cast(Any, SimpleNamespace(digest="d")), cast(Any, None), "", slot)
+    return draw(example, encoded, seed=3, step=7, num_timesteps=1000)
+
+
+def test_the_offset_of_the_noise_is_one_number_for_each_channel_and_example() -> None:
+    plain, offset = drawn(0.0), drawn(0.1)
+    expected = 0.1 * normal((4, 1, 1), 3, "noise offset", 7, "instance", 0)
+    torch.testing.assert_close(offset.eps - plain.eps, expected.expand(4, 8, 8), rtol=0, atol=1e-6)
+    assert torch.equal(plain.eps, normal((4, 8, 8), 3, "noise", 7, "instance", 0))
+    assert torch.equal(offset.x_0, plain.x_0)
+    assert offset.t == plain.t
+    assert not torch.allclose(drawn(0.1, slot=1).eps - drawn(0.0, slot=1).eps, offset.eps - plain.eps)
