@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth.cli.verbs import DREAMBOOTH, TOYBOX, Verb
+from dreambooth.cli.verbs import DREAMBOOTH, LORA, TOYBOX, Verb
 from dreambooth.config import Settings, field_sentence, section_of
 from dreambooth.schema.leaves import leaves
 from experiments.toybox.verbs import PROGRAM
 
-VERBS = [verb for program in (DREAMBOOTH, TOYBOX, PROGRAM) for verb in program.verbs.values()]
+VERBS = [verb for program in (DREAMBOOTH, LORA, TOYBOX, PROGRAM) for verb in program.verbs.values()]
 LIST = Path(__file__).with_name("flags.txt")
 
 

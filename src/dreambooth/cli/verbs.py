@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-__all__ = ["DREAMBOOTH", "TOYBOX", "VERBS", "Program", "Verb"]
+__all__ = ["DREAMBOOTH", "LORA", "TOYBOX", "VERBS", "Program", "Verb"]
 
 
 @dataclass(frozen=True)
@@ -216,9 +216,65 @@ TOYBOX = Program(
     {verb.name: verb for verb in _TOYBOX_VERBS},
 )
 
+_LORA_NAME = "dreambooth lora"
+_LORA_VERBS = (
+    Verb(
+        name="extract",
+        sentence="Write the difference between a model and its base model as a LoRA file.",
+        settings="dreambooth.weights.settings:LoraExtractSettings",
+        recipe="dreambooth.recipes.lora:extract",
+        usage=("BASE TUNED OUTPUT",),
+        examples=(
+            f"{_LORA_NAME} extract sd-v1-4.ckpt runs/rex rex.safetensors --rank 64",
+            f"{_LORA_NAME} extract sd-v1-4.ckpt runs/rex rex.safetensors --rank auto --energy 0.9",
+        ),
+        positional=("base", "tuned", "output"),
+        program=_LORA_NAME,
+    ),
+    Verb(
+        name="merge",
+        sentence="Merge LoRA files into one, or into a model.",
+        settings="dreambooth.weights.settings:LoraMergeSettings",
+        recipe="dreambooth.recipes.lora:merge",
+        usage=("OUTPUT --lora FILE[:RATIO]...",),
+        examples=(
+            f"{_LORA_NAME} merge both.safetensors --lora rex.safetensors:0.8 mia.safetensors",
+            f"{_LORA_NAME} merge rex-model.safetensors --model sd-v1-4.ckpt --lora rex.safetensors",
+        ),
+        positional=("output",),
+        program=_LORA_NAME,
+    ),
+    Verb(
+        name="resize",
+        sentence="Write a LoRA file with another rank.",
+        settings="dreambooth.weights.settings:LoraResizeSettings",
+        recipe="dreambooth.recipes.lora:resize",
+        usage=("SOURCE OUTPUT",),
+        examples=(f"{_LORA_NAME} resize rex.safetensors rex-8.safetensors --rank 8",),
+        positional=("source", "output"),
+        program=_LORA_NAME,
+    ),
+    Verb(
+        name="convert",
+        sentence="Write a LoRA file with the names of other programs.",
+        settings="dreambooth.weights.settings:LoraConvertSettings",
+        recipe="dreambooth.recipes.lora:convert",
+        usage=("SOURCE OUTPUT --form peft",),
+        examples=(f"{_LORA_NAME} convert rex.safetensors rex-peft.safetensors --form peft",),
+        positional=("source", "output"),
+        program=_LORA_NAME,
+    ),
+)
+
+LORA = Program(
+    _LORA_NAME,
+    "Make LoRA files from models and from other LoRA files.",
+    {verb.name: verb for verb in _LORA_VERBS},
+)
+
 DREAMBOOTH = Program(
     "dreambooth",
     "Teach Stable Diffusion a new subject from a few photos without forgetting the rest.",
     VERBS,
-    below={"toybox": TOYBOX},
+    below={"lora": LORA, "toybox": TOYBOX},
 )

@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dreambooth.config import Settings, Text
+from dreambooth.trainees.settings import LoraForm, LoraTargets
+from dreambooth.training.settings import StorageDtype
 
 __all__ = [
     "BaseModelSettings",
+    "LoraConvertSettings",
+    "LoraExtractSettings",
+    "LoraMergeSettings",
+    "LoraResizeSettings",
     "LoraSettings",
     "ModelForm",
     "PlannedModelSettings",
@@ -81,3 +87,107 @@ class PlannedModelSettings(BaseModelSettings):
         if self.model is None and (useless := self.is_changed("config", "weights", "vae", "prediction", "zero_terminal_snr")):
             raise ValueError(f"no model is given, so {', '.join(useless)} would have no effect; give a model or omit them")
         return self
+
+
+class _RankSettings(Settings):
+    """The rank of a written LoRA."""
+
+    rank: Annotated[int, Field(ge=1)] | None = 32
+    """Rank of the matrices, or auto: as many as keep a share of each layer's change (--energy)."""
+
+    energy: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """With --rank auto: share of the energy (the sum of squares) of each layer's change to keep."""
+
+    @field_validator("rank", mode="before")
+    @classmethod
+    def _auto(cls, rank: object) -> object:
+        return None if rank == "auto" else rank
+
+    @model_validator(mode="after")
+    def _options_have_effect(self) -> _RankSettings:
+        if self.rank is not None and self.is_changed("energy"):
+            raise ValueError("energy has an effect only with rank auto; use --rank auto or omit it")
+        return self
+
+
+class LoraExtractSettings(_RankSettings):
+    """Write the difference between a model and its base model as a LoRA file."""
+
+    base: str
+    """Base model: a .ckpt or .safetensors file, a diffusers folder, a run folder, a hub id (owner/name), or toybox."""
+
+    tuned: str
+    """Model that was trained from it, in the same forms."""
+
+    output: Path
+    """LoRA file to write; it must not exist and must end in .safetensors."""
+
+    targets: LoraTargets = "all"
+    """Layers: attention; transformer (also the other layers of the blocks); or all (also the convolutions)."""
+
+    form: LoraForm = "kohya"
+    """Names in the file: kohya, which every program reads, or peft, as diffusers writes it."""
+
+    dtype: StorageDtype = "float16"
+    """Precision of the matrices."""
+
+
+class LoraMergeSettings(Settings):
+    """Merge LoRA files into one, or into a model."""
+
+    output: Path
+    """File to write, which must not exist: a LoRA (.safetensors), or with --model a model (.safetensors or .ckpt)."""
+
+    lora: tuple[Text, ...] = ()
+    """LoRA files to merge, each FILE or FILE:RATIO, or run folders that trained one."""
+
+    model: str | None = None
+    """Model to merge them into; default: none, and they become one LoRA whose rank is the sum of theirs."""
+
+    form: LoraForm = "kohya"
+    """Names in a LoRA file: kohya, which every program reads, or peft, as diffusers writes it."""
+
+    dtype: StorageDtype = "float16"
+    """Precision of the written weights."""
+
+    @model_validator(mode="after")
+    def _options_have_effect(self) -> LoraMergeSettings:
+        if not self.lora:
+            raise ValueError("no file to merge was given; name them with --lora FILE or --lora FILE:RATIO")
+        if self.model is None and len(self.lora) == 1 and ":" not in self.lora[0]:
+            raise ValueError("one LoRA merged into nothing stays as it is; give several, a ratio, or --model MODEL")
+        if self.model is not None and self.is_changed("form"):
+            raise ValueError("form has no effect with --model, whose names a whole model has; use only one of them")
+        return self
+
+
+class LoraResizeSettings(_RankSettings):
+    """Write a LoRA file with another rank."""
+
+    source: str
+    """LoRA file, or a run folder that trained one."""
+
+    output: Path
+    """LoRA file to write; it must not exist and must end in .safetensors."""
+
+    form: LoraForm = "kohya"
+    """Names in the file: kohya, which every program reads, or peft, as diffusers writes it."""
+
+    dtype: StorageDtype = "float16"
+    """Precision of the matrices."""
+
+
+class LoraConvertSettings(Settings):
+    """Write a LoRA file with the names of other programs."""
+
+    source: str
+    """LoRA file, or a run folder that trained one."""
+
+    output: Path
+    """LoRA file to write; it must not exist and must end in .safetensors."""
+
+    form: LoraForm
+    """Names to write: kohya, which every program reads, or peft, as diffusers writes it."""
+
+    dtype: StorageDtype = "float16"
+    """Precision of the matrices."""
