@@ -6,7 +6,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from dreambooth.cli.verbs import DREAMBOOTH, TOYBOX, Verb
+from dreambooth.cli.verbs import DREAMBOOTH, LORA, TOYBOX, Verb
 from dreambooth.schema.leaves import Leaf, leaves
 from dreambooth.schema.presets import preset_names
 
@@ -25,7 +25,7 @@ in a file, inside the section that stands in brackets. Precedence: defaults, the
 
 def settings_page() -> str:
     """The whole page, as Markdown."""
-    verbs = [*DREAMBOOTH.verbs.values(), *TOYBOX.verbs.values()]
+    verbs = [*DREAMBOOTH.verbs.values(), *LORA.verbs.values(), *TOYBOX.verbs.values()]
     return _HEAD + "".join(_verb(verb) for verb in verbs)
 
 

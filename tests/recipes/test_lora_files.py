@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import dreambooth
+from dreambooth.cli.main import main
 from dreambooth.display_console import ConsoleDisplay
 from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.evaluation.blended import model_with_loras
@@ -18,6 +19,8 @@ from dreambooth.recipes.generate import generate
 from dreambooth.recipes.inspect import inspect_model
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.schema.verbs import GenerateSettings, InspectSettings
+from dreambooth.weights.lora_describe import describe_lora
+from dreambooth.weights.lora_file import read_lora_file
 from dreambooth.weights.lora_write import Adapter, write_lora
 from dreambooth.weights.read import read_model
 from dreambooth.weights.settings import BaseModelSettings, LoraSettings, StrengthSettings
@@ -93,3 +96,66 @@ def test_inspect_describes_a_folder_of_peft(tmp_path: Path, display: ConsoleDisp
 def test_options_of_a_model_are_refused_beside_a_lora(lora: Path, display: ConsoleDisplay) -> None:
     with pytest.raises(SettingsError, match="is a LoRA, so weights would have no effect"):
         inspect_model(InspectSettings(model=str(lora), weights="raw"), display)
+
+
+def test_lora_verbs_extract_merge_resize_and_convert(
+    small_model: Path, lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, peft, back = tmp_path / "whole.safetensors", tmp_path / "peft.safetensors", tmp_path / "back.safetensors"
+    assert main(["lora", "convert", str(lora), str(peft), "--form", "peft"]) == 0, capsys.readouterr().err
+    assert main(["lora", "convert", str(peft), str(back), "--form", "kohya"]) == 0
+    expected, found = load_file(lora), load_file(back)
+    assert expected.keys() == found.keys() != load_file(peft).keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    assert read_lora_file(back).metadata["modelspec.trigger_phrase"] == "sks dog"
+    flags = ["--model", str(small_model), "--lora", f"{lora}:0.5", "--dtype", "float32"]
+    assert main(["lora", "merge", str(whole), *flags]) == 0
+    merged = read_model(str(whole))
+    applied = model_with_loras(
+        BaseModelSettings(model=str(small_model)), StrengthSettings(), LoraSettings(lora=(f"{lora}:0.5",))
+    )
+    assert merged.digest() == applied.digest()
+    assert main(["lora", "extract", str(small_model), str(whole), str(tmp_path / "again.safetensors"), "--rank", "auto"]) == 0
+    said = capsys.readouterr().out
+    assert "Kept of the change" in said
+    for place, ranks in (("again", None), ("resized", 1)):
+        file = tmp_path / f"{place}.safetensors"
+        if ranks is not None:
+            assert main(["lora", "resize", str(lora), str(file), "--rank", "1"]) == 0
+        described = describe_lora(read_lora_file(file))
+        assert max(described.parts[0].ranks) <= 2 if ranks is None else described.parts[0].ranks == (1,)
+    both = tmp_path / "both.safetensors"
+    assert main(["lora", "merge", str(both), "--lora", str(lora), "--lora", f"{tmp_path / 'resized.safetensors'}:-0.5"]) == 0
+    assert describe_lora(read_lora_file(both)).parts[0].ranks == (3,)
+    assert "modelspec.merged_from" in read_lora_file(both).metadata
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["merge", "out.safetensors"], "no file to merge was given"),
+        (["merge", "out.safetensors", "--lora", "a.safetensors"], "one LoRA merged into nothing stays as it is"),
+        (["merge", "o.ckpt", "--lora", "a", "--model", "b", "--form", "peft"], "form has no effect with --model"),
+        (
+            ["extract", "a", "b", "out.safetensors", "--rank", "4", "--energy", "0.5"],
+            "energy has an effect only with rank auto",
+        ),
+        (["resize", "a", "out.safetensors", "--rank", "0"], "expected at least 1"),
+        (["convert", "a", "out.safetensors"], "--form is missing"),
+        (["convert", "a", "out.ckpt", "--form", "peft"], "expected the suffix .safetensors"),
+    ],
+)
+def test_what_the_lora_verbs_refuse(arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lora", *arguments]) != 0
+    assert problem in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("verb", ["extract", "merge", "resize", "convert"])
+def test_the_lora_verbs_have_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lora", verb, "--help"]) == 0
+    assert f"Usage: dreambooth lora {verb}" in capsys.readouterr().out
+
+
+def test_nothing_is_overwritten(lora: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lora", "resize", str(lora), str(lora), "--rank", "1"]) != 0
+    assert "already exists" in capsys.readouterr().err

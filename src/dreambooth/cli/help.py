@@ -46,7 +46,7 @@ def _app(verb: Verb, flags: Sequence[Leaf], groups: Mapping[str, Group], *, is_s
         """Never called; only its signature is used."""
 
     collect.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [_parameter(leaf, groups[leaf.name], verb) for leaf in flags]
+        [_parameter(leaf, groups[leaf.name], verb) for leaf in sorted(flags, key=lambda leaf: leaf.name not in verb.positional)]
         + [_extra_parameter(name, sentence, groups[name]) for name, sentence in verb.extra.items()]
     )
     ways = [f"{verb.command} {way}" for way in verb.usage]

@@ -236,9 +236,9 @@ _LORA_VERBS = (
         sentence="Merge LoRA files into one, or into a model.",
         settings="dreambooth.weights.settings:LoraMergeSettings",
         recipe="dreambooth.recipes.lora:merge",
-        usage=("OUTPUT --lora FILE[:RATIO]...",),
+        usage=("OUTPUT --lora FILE[:RATIO] --lora FILE[:RATIO]...",),
         examples=(
-            f"{_LORA_NAME} merge both.safetensors --lora rex.safetensors:0.8 mia.safetensors",
+            f"{_LORA_NAME} merge both.safetensors --lora rex.safetensors:0.8 --lora mia.safetensors",
             f"{_LORA_NAME} merge rex-model.safetensors --model sd-v1-4.ckpt --lora rex.safetensors",
         ),
         positional=("output",),

@@ -16,7 +16,7 @@ from dreambooth.reading import parse_json
 from dreambooth.weights.lora_file import LoraFile
 from dreambooth.weights.subjects import SUBJECTS
 
-__all__ = ["LoraDescription", "LoraPart", "describe_lora", "trigger_words"]
+__all__ = ["LoraDescription", "LoraPart", "describe_lora", "made_for", "trigger_words"]
 
 _PARTS = (
     (r"lora_unet_|lycoris_|unet\.", "UNet"),
@@ -76,7 +76,7 @@ def describe_lora(file: LoraFile) -> LoraDescription:
         path=file.path,
         kinds=tuple(_kinds(file)),
         form="PEFT (diffusers)" if file.form == "peft" else "kohya",
-        made_for=_made_for(file),
+        made_for=made_for(file),
         parts=tuple(_describe_part(title, by_part[title], file) for _, title in _PARTS if title in by_part),
         triggers=trigger_words(file.metadata),
         embeddings=file.embeddings,
@@ -117,7 +117,8 @@ def _part(layer: str) -> str:
     return "UNet"
 
 
-def _made_for(file: LoraFile) -> str | None:
+def made_for(file: LoraFile) -> str | None:
+    """Title of the family that a file is for, by its metadata or its sizes; None if neither tells it."""
     said = " ".join(file.metadata.get(key, "") for key in ("modelspec.architecture", "ss_base_model_version")).strip()
     for pattern, title in _ARCHITECTURES:
         if re.search(pattern, said):

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from dreambooth.diffusion.low_rank import Change, LowRank
 from dreambooth.diffusion.low_rank_svd import Approximation, concatenated, nearest_of_rank, resized
+from dreambooth.display import quoted
 from dreambooth.errors import ModelFileError
 from dreambooth.families.family import Family
-from dreambooth.families.full_size import full_size_stable_diffusion_1
+from dreambooth.families.full_size import full_size_stable_diffusion_1, full_size_stable_diffusion_xl
 from dreambooth.families.mapped_pages import MappedPages
+from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.trainees.settings import LoraTargets
 from dreambooth.weights.lora_apply import ScaledLora, changes_of
+from dreambooth.weights.lora_describe import made_for
 from dreambooth.weights.lora_file import PEFT_CONFIG, LoraFile
 from dreambooth.weights.lora_keys import layer_names
 from dreambooth.weights.lora_write import LayerChanges
@@ -33,6 +36,7 @@ __all__ = [
 ]
 
 _OF_THE_OLD_FILE = ("ss_network_", "sshs_", "modelspec.hash", "format", PEFT_CONFIG)
+_MOST_TEXT_LAYERS = 32
 _ONE_PAIR = "only pairs of two matrices can be"
 
 Advance = Callable[[int], None]
@@ -162,20 +166,33 @@ def pairs_of(file: LoraFile, family: Family, *, what: str) -> Mapping[str, Mappi
                     hint="dreambooth lora merge --model MODEL makes it part of a whole model instead.",
                 )
             pairs.setdefault(part, {})[name.removesuffix(".weight")] = pair
-    return pairs
+    return {part: pairs[part] for part in family.parts if part in pairs}
 
 
 def family_of(files: Sequence[LoraFile]) -> Family:
-    """A family that has every layer of the files; its sizes mean nothing. Raises ModelFileError if none is known."""
+    """A family that has every layer of the files, by their names; its sizes mean nothing.
+
+    Where several have, as with the names of PEFT, what the files say decides. Raises ModelFileError if none has.
+    """
+    known: list[Family] = [_any_stable_diffusion_1(), full_size_stable_diffusion_xl()]
+    layers = {layer: file for file in files for layer in file.layers}
+    for family in sorted(known, key=lambda family: family.title not in {made_for(file) for file in files}):
+        if all(layer in layer_names(family) for layer in layers):
+            return family
+    names = [layer_names(family) for family in known]
+    stranger = next((layer for layer in layers if all(layer not in one for one in names)), next(iter(layers)))
+    raise ModelFileError(
+        f"{layers[stranger].path}: {stranger} is no layer of a {' or a '.join(family.title for family in known)}, or the files "
+        "are for different models",
+        hint=f"What a file says of itself: dreambooth inspect {quoted(layers[stranger].path)}",
+    )
+
+
+def _any_stable_diffusion_1() -> StableDiffusion1:
+    """With attention at every level, as small models have, and with text layers for every encoder."""
     family = full_size_stable_diffusion_1()
-    known = layer_names(family)
-    for file in files:
-        if strangers := [layer for layer in file.layers if layer not in known]:
-            raise ModelFileError(
-                f"{file.path}: {strangers[0]} is no layer of a {family.title}",
-                hint="Give the model that it is for with --model MODEL. What it says of itself: dreambooth inspect FILE",
-            )
-    return family
+    unet, text = replace(family.unet, depths=(1, 1, 1, 1)), replace(family.text, num_layers=_MOST_TEXT_LAYERS)
+    return replace(family, unet=unet, text=text)
 
 
 def kept_metadata(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dreambooth.errors import ModelFileError, SettingsError
-from dreambooth.families.full_size import full_size_stable_diffusion_1
+from dreambooth.families.family import Family
+from dreambooth.families.full_size import full_size_stable_diffusion_1, full_size_stable_diffusion_xl
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.trainees.settings import LoraForm
 from dreambooth.weights.lora_apply import APPLIED, ScaledLora, applied_loras, changes_of, with_loras
@@ -59,11 +60,17 @@ def _pair(rank: int = 2, width: int = 32) -> tuple[Tensor, Tensor]:
     return torch.randn(rank, width), torch.randn(width, rank)
 
 
-def test_every_name_of_kohyas_network_is_a_layer_and_is_written_the_same() -> None:
-    full = full_size_stable_diffusion_1()
-    recorded = (GOLDEN / "kohya_layer_names.txt").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize(
+    ("file", "full", "count"),
+    [
+        ("kohya_layer_names.txt", full_size_stable_diffusion_1(), 295),
+        ("kohya_layer_names_xl.txt", full_size_stable_diffusion_xl(), 281),
+    ],
+)
+def test_every_name_of_kohyas_network_is_a_layer_and_is_written_the_same(file: str, full: Family, count: int) -> None:
+    recorded = (GOLDEN / file).read_text(encoding="utf-8").splitlines()
     names, written = layer_names(full), names_to_write(full, "kohya")
-    assert len(recorded) == 295
+    assert len(recorded) == count
     assert [written[names[name]] for name in recorded] == recorded
 
 
