@@ -10,16 +10,16 @@ import pytest
 
 from dreambooth.cli.flags import read_arguments
 from dreambooth.cli.layers import settings_from
-from dreambooth.cli.verbs import DREAMBOOTH, TOYBOX
+from dreambooth.cli.verbs import DREAMBOOTH, LORA, TOYBOX
 from experiments.toybox.verbs import PROGRAM
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PACKAGE = ROOT / "src" / "dreambooth"
-_TYPED = r"(dreambooth|dreambooth toybox|python -m experiments\.toybox) [a-z]+( |$)"
+_TYPED = r"(dreambooth|dreambooth lora|dreambooth toybox|python -m experiments\.toybox) [a-z]+( |$)"
 
 
-VERBS = [verb for program in (DREAMBOOTH, TOYBOX, PROGRAM) for verb in program.verbs.values()]
+VERBS = [verb for program in (DREAMBOOTH, LORA, TOYBOX, PROGRAM) for verb in program.verbs.values()]
 
 
 def _commands() -> list[str]:
