@@ -23,7 +23,8 @@ TITLES: Mapping[Prediction, str] = {"epsilon": "the noise (epsilon)", "velocity"
 MARKERS = frozenset({"v_pred", "ztsnr"})
 """The last component of the names of tensors that are no weights and only mark the prediction."""
 
-_METADATA = ("modelspec.prediction_type", "modelspec.predict_key", "ss_v_parameterization", "ss_zero_terminal_snr")
+_PREDICTIONS = ("modelspec.prediction_type", "modelspec.predict_key")
+_METADATA = (*_PREDICTIONS, "ss_v_parameterization", "ss_zero_terminal_snr")
 _SCHEDULER = ("prediction_type", "rescale_betas_zero_snr")
 _YAML = ("model.params.parameterization", "model.params.denoiser_config.params.scaling_config.target")
 _VELOCITY = {"v", "v-prediction", "v-pred", "vpred", "velocity", "vparam", "vscaling"}
@@ -73,7 +74,8 @@ def prediction_markers(prediction: Prediction, *, has_zero_terminal_snr: bool) -
 
 
 def consistent_metadata(metadata: Mapping[str, str], prediction: Prediction, *, has_zero_terminal_snr: bool) -> dict[str, str]:
-    """The metadata without entries that state another prediction or another end of the schedule."""
+    """The metadata without entries that state another prediction or another end of the schedule, or call it unknown."""
+    unknown = {key for key in _PREDICTIONS if _of_value(key, metadata.get(key, "")) is None}
     wrong = {
         key
         for key in _METADATA
@@ -85,7 +87,7 @@ def consistent_metadata(metadata: Mapping[str, str], prediction: Prediction, *, 
             or (sign.has_zero_terminal_snr and not has_zero_terminal_snr)
         )
     }
-    return {key: value for key, value in metadata.items() if key not in wrong}
+    return {key: value for key, value in metadata.items() if key not in wrong | unknown}
 
 
 def _of_tensor(name: str) -> PredictionSign | None:

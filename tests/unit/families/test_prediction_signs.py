@@ -81,3 +81,5 @@ def test_metadata_loses_what_contradicts_the_model_and_nothing_else() -> None:
     assert consistent_metadata(metadata, "velocity", has_zero_terminal_snr=False) == {"modelspec.title": "rex"}
     kept = consistent_metadata(metadata, "epsilon", has_zero_terminal_snr=True)
     assert kept == metadata
+    unknown = {"modelspec.prediction_type": "unknown", "ss_v_parameterization": "None"}
+    assert consistent_metadata(unknown, "velocity", has_zero_terminal_snr=False) == {"ss_v_parameterization": "None"}

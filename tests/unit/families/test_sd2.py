@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 from dreambooth.families.family import Family
 from dreambooth.families.open_clip_keys import SD2_TEXT_PREFIX, penultimate_keys
 from dreambooth.families.prediction_probe import Probe, probe_prediction
+from dreambooth.families.sd2 import StableDiffusion2
+from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
 from dreambooth.families.zero_padding import zero_padded
 from dreambooth.toybox.files import EMBEDDED_MODEL
 from dreambooth.weights.model_weights import ModelWeights
@@ -68,6 +71,22 @@ def test_an_answer_like_neither_is_no_prediction() -> None:
     assert Probe(-0.9).prediction is None
     assert (Probe(0.97).prediction, Probe(-0.2).prediction) == ("epsilon", "velocity")
     assert Probe(0.65).text == "at the last timestep, its answer to noise has a similarity of 0.65 to it"
+
+
+def test_the_published_model_has_the_published_numbers() -> None:
+    """UNet 865.9 million parameters; OpenCLIP-H 354.0 million, of which 340.4 million are in the layers that are used."""
+    family = StableDiffusion2(
+        UNetShape(4, 4, (320, 640, 1280, 1280), 2, (1, 1, 1, 0), 1, 1024, has_linear_projections=True),
+        VaeShape(3, 4, (128, 256, 512, 512), 2),
+        TextShape(49408, 77, 1024, 4096, 23),
+    )
+    count = {name: sum(map(math.prod, part.blueprint.values())) for name, part in family.parts.items()}
+    assert count == {"unet": 865_910_724, "vae": 83_653_863, "text_encoder": 340_387_840}
+    text = family.parts["text_encoder"]
+    assert sum(map(math.prod, text.unused.values())) == 354_032_641 - 340_387_840
+    assert {pair.canonical for pair in text.keys} == {*text.blueprint, *text.unused}
+    assert family.parts["unet"].config["attention_head_dim"] == [5, 10, 20, 20]
+    assert family.parts["text_encoder"].config["num_attention_heads"] == 16
 
 
 def test_both_kinds_are_called_as_other_programs_call_them(golden_v2: ModelWeights) -> None:
