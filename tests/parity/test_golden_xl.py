@@ -15,7 +15,8 @@ from torch import Tensor
 from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.diffusion.objective import example_coefficients
 from dreambooth.families.components import Components
-from dreambooth.families.sdxl import StableDiffusionXL, second_ids
+from dreambooth.families.sdxl import StableDiffusionXL
+from dreambooth.families.zero_padding import zero_padded
 from dreambooth.runtime.precision import PrecisionPolicy
 from dreambooth.runtime.processes import OneProcess
 from dreambooth.sampling.sampler import decode, denoise, guided_prediction
@@ -86,7 +87,7 @@ def conditioning(expected: Expected, dtype: torch.dtype) -> Conditioning:
 def test_both_encoders_read_the_caption_each_with_its_own_padding(model: Components, expected: Expected) -> None:
     ids = model.family.tokenize(model.tokenizer, PROMPTS)
     assert torch.equal(ids, expected["input_ids_1"])
-    assert torch.equal(second_ids(ids), expected["input_ids_2"])
+    assert torch.equal(zero_padded(ids), expected["input_ids_2"])
     text = model.family.encode_text(model.parts, ids)
     assert text.pooled_BD is not None
     assert error(text.states_BLD, expected["context"]) < TOLERANCES[dtype_of(model)]

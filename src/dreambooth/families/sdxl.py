@@ -32,11 +32,10 @@ from dreambooth.families.tiles import tiled_if_large
 from dreambooth.families.unet_blocks import inner_unet_blocks, unet_blocks
 from dreambooth.families.unet_keys import UNetLayout, unet_keys
 from dreambooth.families.vae_keys import VaeLayout, vae_keys
+from dreambooth.families.zero_padding import zero_padded
 
 __all__ = ["StableDiffusionXL"]
 
-_END = 49407  # of a text; what follows it pads
-_PADDING_2 = 0  # of the second text encoder; the first one pads with the end token
 _LOGIT_SCALE = 4.6055  # the logarithm of 100, where OpenCLIP's training ended
 _NUM_SIZES = 6
 _SIZE_WIDTH = 256  # of the sinusoids of one number
@@ -289,7 +288,7 @@ class StableDiffusionXL:
         causal mask, as in their training. The pooled vector is the projected state of the first end token after the last layer.
         """
         first = parts["text_encoder"](input_ids_BL, output_hidden_states=True)
-        second = parts["text_encoder_2"](second_ids(input_ids_BL), output_hidden_states=True)
+        second = parts["text_encoder_2"](zero_padded(input_ids_BL), output_hidden_states=True)
         states_BLD = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
         return Conditioning(states_BLD, second.text_embeds)
 
@@ -320,10 +319,3 @@ class StableDiffusionXL:
             x_t_BCHW, t_B, encoder_hidden_states=conditioning.states_BLD, added_cond_kwargs=added, return_dict=False
         )[0]
         return output_BCHW
-
-
-def second_ids(input_ids_BL: Tensor) -> Tensor:
-    """Token ids for the second text encoder, (B, L): what follows the first end token is 0 instead of the end token."""
-    is_end_BL = input_ids_BL == _END
-    is_padding_BL = is_end_BL.cumsum(dim=1) - is_end_BL.to(torch.int64) > 0
-    return torch.where(is_padding_BL, _PADDING_2, input_ids_BL)

@@ -14,10 +14,11 @@ from dreambooth.families.family import Family
 from dreambooth.families.full_size import full_size_stable_diffusion_xl
 from dreambooth.families.open_clip_keys import LOGIT_SCALE
 from dreambooth.families.recognition import recognise
-from dreambooth.families.sdxl import StableDiffusionXL, second_ids
+from dreambooth.families.sdxl import StableDiffusionXL
 from dreambooth.families.shapes import Shape, UNetShape, VaeShape, shapes_of
 from dreambooth.families.text_keys import TEXT_LEVEL
 from dreambooth.families.untrained import without_memory
+from dreambooth.families.zero_padding import zero_padded
 
 FULL = full_size_stable_diffusion_xl()
 
@@ -104,7 +105,7 @@ def test_a_missing_text_encoder_is_named() -> None:
 
 def test_only_what_follows_the_first_end_token_pads() -> None:
     ids = torch.tensor([[49406, 320, 49407, 49407, 49407], [49406, 49407, 49407, 49407, 49407], [49406, 5, 6, 7, 49407]])
-    assert second_ids(ids).tolist() == [[49406, 320, 49407, 0, 0], [49406, 49407, 0, 0, 0], [49406, 5, 6, 7, 49407]]
+    assert zero_padded(ids).tolist() == [[49406, 320, 49407, 0, 0], [49406, 49407, 0, 0, 0], [49406, 5, 6, 7, 49407]]
 
 
 def test_the_memory_of_a_prediction_is_traced_with_what_it_needs(miniature_xl: StableDiffusionXL) -> None:
