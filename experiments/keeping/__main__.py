@@ -48,12 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _variants(asked: argparse.Namespace) -> str:
     from experiments.keeping.frontier import frontier  # these import torch
     from experiments.keeping.measure import SCALE, measure
-    from experiments.keeping.table import table
+    from experiments.keeping.table import difference_table, table
 
     pairs = [(variant, name) for name in asked.subjects for variant in asked.variants]
     found = {pair: _kept(asked.output, "-".join(pair), partial(measure, asked.output, *pair, SCALE)) for pair in pairs}
     (asked.output / "frontier.svg").write_text(frontier(found), encoding="utf-8")
-    return table(found)
+    return "\n".join(filter(None, (table(found), difference_table(found))))
 
 
 def _rows(output: Path) -> str:

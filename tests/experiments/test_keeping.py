@@ -17,7 +17,7 @@ from experiments.keeping import rows
 from experiments.keeping.__main__ import main
 from experiments.keeping.frontier import frontier
 from experiments.keeping.measure import measure
-from experiments.keeping.table import table
+from experiments.keeping.table import difference_table, table
 from experiments.keeping.variants import DIFFUSERS, PRESET, VARIANTS
 from experiments.results import runs
 from experiments.results.runs import Place, Scale
@@ -33,6 +33,9 @@ VALUES = {
     "unseen place": 1.0,
     "unseen color": 0.0,
 }
+
+
+_DRIFTS = (("noise", "a", 0.5), ("noise", "b", 0.75), ("both-varied-w10", "a", 0.25), ("both-varied-w10", "b", 0.5))
 
 
 def numbers(**other: float) -> dict[str, dict[str, float]]:
@@ -74,6 +77,15 @@ def test_the_loop_of_diffusers_is_measured_as_the_variants_are(tmp_path: Path) -
     assert 0 < found["drift"]["value"] < 1, "it was trained"
     assert found.keys() >= numbers().keys()
     assert 0 <= found["unseen place"]["value"] <= 1
+
+
+def test_differences_are_taken_subject_by_subject() -> None:
+    found = {(variant, name): numbers(drift=drift) for variant, name, drift in _DRIFTS}
+    _, _, row = difference_table(found).splitlines()
+    assert row.startswith(
+        "| both-varied-w10 minus noise | +0.00 [+0.00, +0.00] | +0.00 [+0.00, +0.00] | -0.25 [-0.25, -0.25] |"
+    )
+    assert difference_table({("noise", "a"): numbers()}) == ""
 
 
 def test_a_row_begins_each_subject_with_the_model_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
