@@ -1,8 +1,8 @@
 """Predicts the peak device memory of a run, by phase and component.
 
-The estimate follows the planned run: the UNet and a trained text encoder are on the device from the start in their training
-dtype, a frozen text encoder and the VAE are moved there temporarily in float32, and streamed blocks are in host memory from
-the start.
+The estimate follows the planned run: the UNet and trained text encoders are on the device from the start in their training
+dtype, frozen text encoders and the VAE visit it in float32 for what they encode and decode, and streamed blocks are in host
+memory from the start.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from dreambooth.estimate.traces import (
     encoding_bytes,
     gradient_bytes,
     largest_scratch_bytes,
+    largest_streamed_bytes,
     part_bytes,
     sampling_bytes,
     state_bytes,
@@ -135,10 +136,19 @@ class _PlannedRun:
         return self._spread(self.trained_weights) + self._kept_text_encoders
 
     @property
-    def all_weights(self) -> int:
-        """All weights, with temporarily loaded parts in float32."""
-        autoencoder = part_bytes(self.family, self.family.autoencoder, torch.float32)
-        return self.trained_weights + self._kept_text_encoders + self._visiting_text_encoders + autoencoder
+    def _weights_before(self) -> int:
+        """The same before training, when nothing is sharded yet."""
+        return self.trained_weights + self._kept_text_encoders
+
+    @property
+    def _away_at_rest(self) -> int:
+        """Bytes of the streamed block that is on the device only while the denoiser runs."""
+        return largest_streamed_bytes(self.family, self._part_dtype) if self.plan.stream_blocks else 0
+
+    @property
+    def _autoencoder(self) -> int:
+        """The visiting autoencoder, in float32."""
+        return part_bytes(self.family, self.family.autoencoder, torch.float32)
 
     @property
     def _learning(self) -> tuple[str, ...]:
@@ -194,14 +204,29 @@ class _PlannedRun:
         return math.ceil(size / self.workload.num_processes) if self.plan.shard else size
 
     def class_images(self, sampling: Sampling) -> MemoryUse:
-        """The original model, with all its parts."""
-        denoising = self._sampling_bytes(sampling, is_learning=False)
-        decoding = decoding_bytes(self.family, self.workload.size)
-        return MemoryUse(weights=self.all_weights, activations=max(denoising, decoding))
+        """The original model; frozen text encoders are there while prompts are encoded, and the autoencoder all the time."""
+        moments = (
+            MemoryUse(weights=self._weights_before - self._away_at_rest + self._autoencoder + self._visiting_text_encoders),
+            MemoryUse(
+                weights=self._weights_before + self._autoencoder, activations=self._sampling_bytes(sampling, is_learning=False)
+            ),
+            MemoryUse(
+                weights=self._weights_before - self._away_at_rest + self._autoencoder,
+                activations=decoding_bytes(self.family, self.workload.size),
+            ),
+        )
+        return max(moments, key=lambda use: use.total)
 
     def encoding(self) -> MemoryUse:
-        """Photos through the VAE, one at a time."""
-        return MemoryUse(weights=self.all_weights, activations=encoding_bytes(self.family, self.workload.size))
+        """Photos through the VAE, one at a time, then captions through the text encoders."""
+        moments = (
+            MemoryUse(
+                weights=self._weights_before - self._away_at_rest + self._autoencoder,
+                activations=encoding_bytes(self.family, self.workload.size),
+            ),
+            MemoryUse(weights=self._weights_before - self._away_at_rest + self._visiting_text_encoders),
+        )
+        return max(moments, key=lambda use: use.total)
 
     def training_step(self) -> MemoryUse:
         """The peak of a step: forward and backward pass, optimizer, EMA update."""
@@ -232,19 +257,16 @@ class _PlannedRun:
     def previews(self, sampling: Sampling) -> MemoryUse:
         """One image at a time, while everything that training needs between two steps stays on the device.
 
-        A frozen text encoder is on the device while latents are sampled, and removed before the VAE decodes them.
+        Frozen text encoders are on the device while prompts are encoded, and the VAE while images are decoded.
         """
         average = self.average
         kept = MemoryUse(states=self._spread(self.states), average=self._spread(average.kept), scratch=average.in_place)
         moments = (
+            replace(kept, weights=self._weights - self._away_at_rest + self._visiting_text_encoders),
+            replace(kept, weights=self._weights, activations=self._sampling_bytes(sampling, is_learning=True)),
             replace(
                 kept,
-                weights=self._weights + self._visiting_text_encoders,
-                activations=self._sampling_bytes(sampling, is_learning=True),
-            ),
-            replace(
-                kept,
-                weights=self._weights + part_bytes(self.family, self.family.autoencoder, torch.float32),
+                weights=self._weights - self._away_at_rest + self._autoencoder,
                 activations=decoding_bytes(self.family, self.workload.size),
             ),
         )

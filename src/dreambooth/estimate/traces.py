@@ -44,6 +44,7 @@ __all__ = [
     "encoding_bytes",
     "gradient_bytes",
     "largest_scratch_bytes",
+    "largest_streamed_bytes",
     "part_bytes",
     "sampling_bytes",
     "scratch_bytes",
@@ -118,8 +119,18 @@ def part_bytes(family: Family, part: str, dtype: torch.dtype) -> int:
 @cache
 def streamed_away_bytes(family: Family, dtype: torch.dtype) -> int:
     """Bytes of the denoiser's weights that are in host memory while its largest block is on the device."""
-    sizes = [_bytes_in(dtype, block.parameters()) for block in family.blocks_to_stream(_untouched(family).denoiser)]
+    sizes = _block_bytes(family, dtype)
     return sum(sizes) - max(sizes)
+
+
+@cache
+def largest_streamed_bytes(family: Family, dtype: torch.dtype) -> int:
+    """Bytes of the denoiser's largest block, which is on the device only while it runs."""
+    return max(_block_bytes(family, dtype))
+
+
+def _block_bytes(family: Family, dtype: torch.dtype) -> list[int]:
+    return [_bytes_in(dtype, block.parameters()) for block in family.blocks_to_stream(_untouched(family).denoiser)]
 
 
 def _bytes_in(dtype: torch.dtype, weights: Iterable[Tensor]) -> int:

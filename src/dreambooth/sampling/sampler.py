@@ -18,6 +18,7 @@ from dreambooth.diffusion.guidance import guide
 from dreambooth.diffusion.randomness import generator, normal
 from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.families.components import Components
+from dreambooth.sampling.placing import visiting
 from dreambooth.sampling.records import Picture, SamplingOptions, SamplingState
 from dreambooth.sampling.solvers import Predict, Solver, make_solver
 
@@ -37,8 +38,8 @@ def sample(
     Nothing is computed until the first state is requested, and a caller cancels by stopping the iteration. Image k starts
     from normal(seed, "x_T", k) and receives normal(seed, "step noise", k, i) at step i, drawn on the CPU, so it depends only
     on the seed, k, its prompt and the options; the batch size changes it only by rounding. An image that shares another's
-    start noise starts from the same noise. The UNet and the text encoder must be on `device`; they compute in `dtype`, under
-    autocast if their weights have another dtype, while x stays in float32.
+    start noise starts from the same noise. The UNet must be on `device`; text encoders elsewhere are moved there while they
+    encode. All compute in `dtype`, under autocast if their weights have another dtype, while x stays in float32.
 
     Raises SettingsError if the model does not support the size.
     """
@@ -161,7 +162,7 @@ def _encode(
 ) -> Conditioning:
     """The prompts, with the sizes of a whole picture for families that take them."""
     input_ids_BL = components.family.tokenize(components.tokenizer, prompts).to(device)
-    with _arithmetic(components.text_encoders[0], dtype):
+    with visiting(components.text_encoders, device), _arithmetic(components.text_encoders[0], dtype):
         conditioning = components.family.encode_text(components.parts, input_ids_BL)
     if not components.family.takes_sizes:
         return conditioning

@@ -43,7 +43,7 @@ class TrainingSetup:
 
 @dataclass(frozen=True)
 class Placed:
-    """A model whose denoiser and text encoders are on the training device in their training dtype."""
+    """A model whose denoiser is on the training device in its training dtype, with its text encoders if one of them learns."""
 
     components: Components
     learning: tuple[str, ...]
@@ -53,8 +53,8 @@ class Placed:
 
 
 def place_for_training(components: Components, setup: TrainingSetup, device: torch.device) -> Placed:
-    """Move denoiser and text encoders to the device; the VAE stays where it is. It keeps its dtype, as do the text encoders
-    if all of them are frozen.
+    """Move the denoiser to the device, with the text encoders if one of them learns; otherwise they stay where they are in
+    their dtype, as the VAE does, and only visit the device.
 
     Parts are converted before they are moved, so no part occupies more device memory than it will need.
     """
@@ -69,8 +69,8 @@ def place_for_training(components: Components, setup: TrainingSetup, device: tor
     if device.type == "cuda" and not works_by_tensor(setup.optimizer.optimizer, plan) and not plan.shard:
         denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     learns_text = any(name in learning for name in components.family.text_encoders)  # then all of them encode in every step
-    for name in components.family.text_encoders:
-        components.parts[name].to(device, dtype if learns_text else None)
+    for name in components.family.text_encoders if learns_text else ():
+        components.parts[name].to(device, dtype)
     return Placed(components, learning, streamed)
 
 

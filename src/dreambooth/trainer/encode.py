@@ -15,6 +15,7 @@ from dreambooth.diffusion.conditioning import Text
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.display import Display, counted
 from dreambooth.families.components import Components
+from dreambooth.sampling.placing import visiting
 from dreambooth.training.batches import ViewKey
 
 __all__ = ["ViewEncoder", "encode_captions"]
@@ -70,14 +71,16 @@ class ViewEncoder:
 
 @torch.no_grad()
 def encode_captions(components: Components, captions: Iterable[str], *, as_ids: bool, device: torch.device) -> dict[str, Text]:
-    """The conditioning of every caption, float32, or with `as_ids` its token ids (L,), for trained text encoders."""
-    encoded: dict[str, Text] = {}
-    for caption in captions:
-        if caption not in encoded:
-            input_ids_BL = components.family.tokenize(components.tokenizer, [caption])
-            if as_ids:
-                encoded[caption] = input_ids_BL[0]
-            else:
-                conditioning = components.family.encode_text(components.parts, input_ids_BL.to(device))
-                encoded[caption] = conditioning.index(0).to("cpu", torch.float32)
-    return encoded
+    """The conditioning of every caption, float32, or with `as_ids` its token ids (L,), for trained text encoders.
+
+    Frozen text encoders are on the device only meanwhile.
+    """
+    family = components.family
+    ids = {caption: family.tokenize(components.tokenizer, [caption]) for caption in dict.fromkeys(captions)}
+    if as_ids:
+        return {caption: input_ids_BL[0] for caption, input_ids_BL in ids.items()}
+    with visiting(components.text_encoders, device):
+        return {
+            caption: family.encode_text(components.parts, input_ids_BL.to(device)).index(0).to("cpu", torch.float32)
+            for caption, input_ids_BL in ids.items()
+        }

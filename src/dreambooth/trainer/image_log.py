@@ -50,7 +50,7 @@ def image_log_latents(session: Session) -> ImageLogLatents:
     source = session.material.source
     examples = tuple(one for one in source.examples_at(session.state.step) if one.role == "instance")[:most]
     pictures = [Picture(example.caption, example.slot) for example in examples]
-    with session.state.average.in_place(), visiting(session.components.text_encoders, session.ready.device):
+    with session.state.average.in_place():
         samples = {what: [_latent(session, one, scale) for one in pictures] for what, scale in _SCALES.items()}
     return ImageLogLatents(examples, samples)
 

@@ -86,16 +86,8 @@ def gather_material(ready: Ready, display: Display) -> Material:
         mine = encoder.encode(ready.processes.share(unknown), display)
     rest = [(photo, view) for photo, view in unknown if (photo.digest, view) not in mine]
     moments = {**known, **mine, **encoder.encode(rest, display)}
-    text_encoders = components.family.text_encoders
-    learns_text = any(name in placed.learning for name in text_encoders)  # then all of them encode in every step
-    text = encode_captions(
-        components,
-        source.captions(),
-        as_ids=learns_text,
-        device=device,
-    )
-    for name in () if learns_text else text_encoders:
-        components.parts[name].to("cpu")
+    learns_text = any(name in placed.learning for name in components.family.text_encoders)
+    text = encode_captions(components, source.captions(), as_ids=learns_text, device=device)
     release_memory(device)
     encoded = Encoded(moments, text, components.family.scaling_factor, components.family.takes_sizes, ready.loop.noise_offset)
     validation = tuple(_validation_item(one, ready, source, encoded) for one in held_out)

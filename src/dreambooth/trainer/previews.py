@@ -55,9 +55,8 @@ class Previewer:
         )
 
     def latents(self) -> list[Tensor]:
-        """The final latents of every prompt, (1, C, H, W) each. Frozen text encoders are on the device only for this."""
-        with visiting(self.components.text_encoders, self.device):
-            return [self._latent(Picture(prompt, index)) for index, prompt in enumerate(self.prompts)]
+        """The final latents of every prompt, (1, C, H, W) each."""
+        return [self._latent(Picture(prompt, index)) for index, prompt in enumerate(self.prompts)]
 
     def _latent(self, picture: Picture) -> Tensor:
         return final_latents(self.components, [picture], self._options, device=self.device, dtype=self.dtype)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -126,9 +125,7 @@ class Scorer:
     def _make(self, pictures: Sequence[Picture]) -> Iterator[Tensor]:
         """Pixels rounded to 8 bits, so that stored images equal newly generated ones."""
         session, ready = self.session, self.session.ready
-        with ExitStack() as stack:
-            stack.enter_context(session.state.average.in_place())
-            stack.enter_context(visiting(session.components.text_encoders, ready.device))
+        with session.state.average.in_place():
             latents = [self._latent(picture) for picture in pictures]
         with visiting([session.components.vae], ready.device):
             made = [decode(session.components, latent_BCHW)[0].cpu() for latent_BCHW in latents]

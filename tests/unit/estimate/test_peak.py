@@ -12,9 +12,18 @@ from torch import nn
 from dreambooth.config import parse_settings
 from dreambooth.data.size import Size
 from dreambooth.estimate.peak import WORKSPACE, MemoryEstimate, MemoryUse, Phase, describe_estimate, estimate_memory
-from dreambooth.estimate.traces import Sampling, decoding_bytes, encoding_bytes, part_bytes, scratch_bytes, state_bytes
+from dreambooth.estimate.traces import (
+    Sampling,
+    decoding_bytes,
+    encoding_bytes,
+    part_bytes,
+    sampling_bytes,
+    scratch_bytes,
+    state_bytes,
+)
 from dreambooth.estimate.workload import Workload
 from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.families.sdxl import StableDiffusionXL
 from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
 from dreambooth.families.unet_blocks import unet_blocks
 from dreambooth.families.untrained import without_memory
@@ -208,13 +217,20 @@ def test_pictures_made_at_once_and_guidance_need_more(miniature: StableDiffusion
 
 
 def test_previews_of_float32_weights_keep_copies_in_16_bits(miniature: StableDiffusion1) -> None:
-    estimate = estimate_memory(miniature, MemoryPlan("bf16-mixed"), replace(WORK, size=Size.square(32)))
+    sampled = sampling_bytes(
+        miniature,
+        Sampling(1, is_guided=True),
+        size=Size.square(32),
+        weight_dtype=torch.float32,
+        compute_dtype=torch.bfloat16,
+        is_learning=True,
+    )
     numbers = sum(
         module.weight.numel()
         for module in without_memory(miniature).denoiser.modules()
         if isinstance(module, nn.Linear | nn.Conv2d)
     )
-    assert use(estimate, "previews").activations > 2 * numbers
+    assert sampled > 2 * numbers
 
 
 SETTINGS = {"base": {"model": "toybox"}, "subject": {"photos": "photos", "class_word": "dog"}}
@@ -295,3 +311,18 @@ def test_sharding_divides_what_is_trained_and_not_what_visits(miniature: StableD
     assert (other.weights, other.states) == (math.ceil(one.weights / 4), math.ceil(one.states / 4))
     assert other.activations == one.activations
     assert use(alone, "encoding") == use(four, "encoding")
+
+
+def test_frozen_text_encoders_are_there_only_while_they_encode(miniature_xl: StableDiffusionXL) -> None:
+    """Those of Stable Diffusion XL need 3.3 GB in float32, which would be the peak of a run that trains the UNet alone."""
+    plan, work = replace(SMALL, states_on_host=True, stream_blocks=True), replace(WORK, trainee=UNET_ALONE)
+    small = estimate_memory(miniature_xl, plan, work)
+    texts = sum(part_bytes(miniature_xl, name, torch.float32) for name in miniature_xl.text_encoders)
+    vae = part_bytes(miniature_xl, "vae", torch.float32)
+    assert use(small, "training step").weights < texts  # so that they are the peak of both phases around it, without any UNet
+    rest = use(small, "encoding").weights - texts
+    assert use(small, "class images").weights == rest + texts + vae
+    assert rest < use(small, "training step").weights
+    one = estimate_memory(miniature_xl, plan, replace(work, trainee=TraineeSettings(text_encoders="second")))
+    kept = part_bytes(miniature_xl, "text_encoder", torch.bfloat16)
+    assert use(one, "training step").weights > kept + part_bytes(miniature_xl, "text_encoder_2", torch.bfloat16)

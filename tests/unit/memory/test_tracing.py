@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 
-from dreambooth.diffusion.conditioning import Conditioning
+from dreambooth.families.family import Family
 from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.families.sdxl import StableDiffusionXL
 from dreambooth.families.untrained import untrained_unet, without_memory
 from dreambooth.memory.as_on_cuda import AsOnCuda
 from dreambooth.memory.recompute import recompute_activations
@@ -97,9 +99,10 @@ def largest_allocation(work: Callable[[], object]) -> int:
     return peak
 
 
-def a_pass(unet: nn.Module, family: StableDiffusion1, device: str, cuda: AsOnCuda | None = None) -> Tensor:
+def a_pass(unet: nn.Module, family: Family, device: str, cuda: AsOnCuda | None = None) -> Tensor:
     """Forward and backward pass over two latents; the loss."""
-    x_t, text = torch.zeros(2, 4, 32, 32, device=device), Conditioning(torch.zeros(2, 77, 64, device=device))
+    x_t, text = torch.zeros(2, 4, 32, 32, device=device), family.empty_conditioning(2, torch.device(device))
+    text = text if device == "meta" else text.map(torch.zeros_like)
     t_B = torch.zeros(2, dtype=torch.int64, device=device)
     if cuda is None:
         loss: Tensor = family.predict(unet, x_t, t_B, text).square().mean()
@@ -111,8 +114,17 @@ def a_pass(unet: nn.Module, family: StableDiffusion1, device: str, cuda: AsOnCud
     return loss
 
 
+@pytest.fixture
+def deeper_xl(miniature_xl: StableDiffusionXL) -> StableDiffusionXL:
+    """Transformers prevail in it as they do in the real one; beside them, what the CPU's convolutions hide is small."""
+    return replace(miniature_xl, unet=replace(miniature_xl.unet, widths=(64, 128), depths=(0, 2), middle_depth=2))
+
+
 @pytest.mark.parametrize("where", ["off", "all"])
-def test_the_peak_of_a_unet_is_that_of_torchs_profiler(miniature: StableDiffusion1, where: Checkpointing) -> None:
+@pytest.mark.parametrize("name", ["miniature", "deeper_xl"])
+def test_the_peak_of_a_unet_is_that_of_torchs_profiler(request: pytest.FixtureRequest, name: str, where: Checkpointing) -> None:
+    miniature: Family = request.getfixturevalue(name)
+
     def prepared(unet: nn.Module) -> nn.Module:
         recompute_activations([unet], where, inner_blocks=miniature.inner_blocks(unet))
         return unet.requires_grad_(True).train()
