@@ -92,7 +92,7 @@ def test_target_output_and_loss(built: Components, exact: Components, golden_v2_
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("steps", "scale"), [(50, 9.0), (20, 7.5)])
+@pytest.mark.parametrize(("steps", "scale"), [pytest.param(50, 9.0, marks=pytest.mark.slow), (20, 7.5)])
 def test_ddim(built: Components, golden_v2_expected: Expected, steps: int, scale: float) -> None:
     text = Conditioning(golden_v2_expected["text_embeddings"])
     prompts = Conditioning.concatenate([text.index(slice(0, 1)), text.index(slice(2, 3))])
