@@ -21,6 +21,9 @@ from functools import partial
 __all__ = ["DreamboothError", "Interrupted", "ModelFileError", "PhotoError", "RunError", "SettingsError", "TrainingError"]
 
 
+_MOST_SHOWN = 100  # problems
+
+
 class DreamboothError(Exception):
     """An error that the user can fix.
 
@@ -35,7 +38,9 @@ class DreamboothError(Exception):
     @property
     def text(self) -> str:
         """All problems, one a line (with a dash when there are several), then the hint."""
-        lines = list(self.problems) if len(self.problems) == 1 else [f"- {problem}" for problem in self.problems]
+        lines = list(self.problems) if len(self.problems) == 1 else [f"- {problem}" for problem in self.problems[:_MOST_SHOWN]]
+        if (more := len(self.problems) - _MOST_SHOWN) > 0:
+            lines.append(f"- and {more} more")
         return "\n".join([*lines, self.hint] if self.hint is not None else lines)
 
 

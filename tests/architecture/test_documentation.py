@@ -15,7 +15,7 @@ from experiments.settings_page import PAGE, settings_page
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "benchmarks/README.md")),
     *DOCS.rglob("*.md"),
 ]
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -51,6 +51,13 @@ def test_every_page_is_in_the_index_and_in_the_navigation() -> None:
     assert sorted(pages - index - {"index.md"}) == []
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     assert sorted(_leaves(settings["nav"])) == sorted(pages)
+
+
+def test_every_test_that_the_page_on_trust_names_exists() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (DOCS / "trust.md").read_text(encoding="utf-8"))
+    assert len(named) > 40
+    missing = [f"{path}::{name}" for path, name in named if f"def {name}(" not in (ROOT / path).read_text(encoding="utf-8")]
+    assert missing == []
 
 
 def _leaves(tree: object) -> list[str]:

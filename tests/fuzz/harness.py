@@ -15,7 +15,7 @@ from dreambooth.errors import DreamboothError
 from tests.fuzz.mutations import mutated
 from tests.fuzz.readers import Reader
 
-LONGEST_MESSAGE = 20_000
+LONGEST_MESSAGE = 40_000  # characters: a hundred problems
 SLOWEST = 10.0  # seconds; every file here is read in milliseconds
 
 

@@ -134,7 +134,7 @@ def _checkpoint(run: RunFolder) -> Path:
     folder.mkdir(parents=True)
     files = {"weights.safetensors": write_tensors(folder / "weights.safetensors", WEIGHTS)}
     values = {
-        "format": 1,
+        "format": 2,
         "step": 3,
         "loss_scale": {},
         "is_scheduled": True,

@@ -118,6 +118,14 @@ def test_nothing_is_overwritten(golden_checkpoint: Path, tmp_path: Path, screen:
     assert taken.read_text(encoding="utf-8") == "mine"
 
 
+def test_what_a_killed_conversion_left_is_removed(golden_checkpoint: Path, tmp_path: Path, screen: Screen) -> None:
+    left, other = tmp_path / ".new.safetensors.partial-0123456789ab", tmp_path / ".other.ckpt.partial-0123456789ab"
+    left.touch()
+    other.touch()
+    run(screen, golden_checkpoint, tmp_path / "new.safetensors")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "new.safetensors"]
+
+
 def test_a_full_disk_is_told_before_writing(
     golden_checkpoint: Path, tmp_path: Path, screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:

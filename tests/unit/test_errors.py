@@ -42,3 +42,9 @@ def test_an_interruption_is_no_mistake() -> None:
 def test_an_error_reaches_another_process_whole(error: BaseException) -> None:
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+def test_of_thousands_of_problems_a_hundred_are_shown() -> None:
+    error = SettingsError([f"problem {number}" for number in range(5000)], hint="Do this.")
+    lines = error.text.splitlines()
+    assert len(lines) == 102 and lines[-3:] == ["- problem 99", "- and 4900 more", "Do this."]

@@ -35,10 +35,10 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 1
     ],
 )
 def test_yaml_beyond_all_use_is_a_value_error(text: str, reason: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ValueError, match=reason):
         parse_yaml(text)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_references_as_people_use_them_are_followed() -> None:
@@ -72,9 +72,9 @@ def test_keys_that_are_no_text_are_refused(tmp_path: Path, key: str) -> None:
 
 
 def test_ten_thousand_unknown_keys_are_told_shortly_and_at_once(tmp_path: Path) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     error = problems_of(tmp_path, "".join(f"key{number}: 1\n" for number in range(9_000)))
-    assert time.monotonic() - start < 10 and len(error.text) < 20_000
+    assert time.process_time() - start < 10 and len(error.text) < 20_000
     assert error.problems[-1].endswith("more problems")
 
 

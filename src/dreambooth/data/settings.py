@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from dreambooth.config import Settings, Text, nearest
+from dreambooth.reading import shown_value
 from dreambooth.sampling.settings import Sampler
 
 __all__ = [
@@ -46,13 +47,13 @@ def check_template(template: str, allowed: frozenset[str]) -> str:
     try:
         fields = [field for field in string.Formatter().parse(template) if field[1] is not None]
     except ValueError as error:
-        raise ValueError(f"{template!r} is not a valid template: {error}; double a literal brace") from error
+        raise ValueError(f"{shown_value(template)} is not a valid template: {error}; double a literal brace") from error
     for _, name, format_spec, conversion in fields:
         if name not in allowed:
             known = " and ".join(f"{{{word}}}" for word in sorted(allowed))
-            raise ValueError(f"{template!r} has the unknown placeholder {{{name}}}; expected {known}")
+            raise ValueError(f"{shown_value(template)} has the unknown placeholder {{{name}}}; expected {known}")
         if format_spec or conversion:
-            raise ValueError(f"{template!r} has more than a name in {{{name}}}; write {{{name}}} alone")
+            raise ValueError(f"{shown_value(template)} has more than a name in {{{name}}}; write {{{name}}} alone")
     return template
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from dreambooth.data.captions import fill, without_gaps
 from dreambooth.data.settings import SubjectSettings, check_template
 from dreambooth.errors import SettingsError
-from dreambooth.reading import read_text
+from dreambooth.reading import read_text, shown_value
 from dreambooth.sampling.prompts import read_prompts
 
 __all__ = ["SubjectPrompt", "read_subject_prompts", "subject_prompt"]
@@ -62,10 +62,11 @@ def read_subject_prompts(path: Path, subject: SubjectSettings) -> tuple[SubjectP
 
 def _problems(found: Mapping[int, SubjectPrompt]) -> Iterator[str]:
     for number, one in found.items():
+        prompt = shown_value(one.prompt)
         if not one.names_subject:
-            yield f"line {number}: {one.prompt!r} does not name the subject; write {{token}} where it belongs, as a word"
+            yield f"line {number}: {prompt} does not name the subject; write {{token}} where it belongs, as a word"
         elif not re.search(r"\w", one.description):
-            yield f"line {number}: {one.prompt!r} contains only the token, which CLIP does not know; CLIP-T needs more words"
+            yield f"line {number}: {prompt} contains only the token, which CLIP does not know; CLIP-T needs more words"
 
 
 def _repeated(found: Mapping[int, SubjectPrompt]) -> Iterator[str]:
@@ -77,4 +78,4 @@ def _repeated(found: Mapping[int, SubjectPrompt]) -> Iterator[str]:
         if len(numbers) > 1:
             listed = f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
             times = f"its images would count {len(numbers)} times"
-            yield f"lines {listed}: the same prompt, {found[numbers[0]].prompt!r}; {times}"
+            yield f"lines {listed}: the same prompt, {shown_value(found[numbers[0]].prompt)}; {times}"

@@ -45,7 +45,8 @@ __all__ = [
     "save_checkpoint",
 ]
 
-_FORMAT = 1
+_FORMAT = 2
+_WITHOUT_DIGESTS = 1  # the format of earlier versions, which is still read
 _DELETE = "Delete this folder to resume from an older one, if the run has one."
 _DIGEST = "digest"  # of everything else in state.json
 
@@ -137,12 +138,11 @@ def _describe(folder: Path) -> Checkpoint:
     with reading(folder, RunError, what="the checkpoint's state.json cannot be read", hint=_DELETE):
         state = read_json(folder / "state.json")
         found = state["format"]
-        if found != _FORMAT:
-            raise RunError(
-                f"{folder}: checkpoint format {shown_value(found)}, this version of dreambooth reads format {_FORMAT}"
-            )
+        if found not in (_FORMAT, _WITHOUT_DIGESTS):
+            reads = f"this version of dreambooth reads formats {_WITHOUT_DIGESTS} and {_FORMAT}"
+            raise RunError(f"{folder}: checkpoint format {shown_value(found)}, {reads}")
         values = {name: value for name, value in state.items() if name != _DIGEST}
-        if _DIGEST in state and state[_DIGEST] != _digest_of(values):
+        if (found == _FORMAT or _DIGEST in state) and state.get(_DIGEST) != _digest_of(values):
             raise ValueError("its digest differs: the file is damaged")
         checkpoint = Checkpoint(
             folder,

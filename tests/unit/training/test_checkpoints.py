@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -117,7 +118,7 @@ def test_damage_is_named_with_the_way_out(tiny: MakeTiny, tmp_path: Path) -> Non
     with pytest.raises(RunError, match=r"state.json cannot be read .*\nDelete this folder"):
         find_checkpoints(folder)
     (path / "state.json").write_text('{"format": 99}')
-    with pytest.raises(RunError, match="checkpoint format 99, this version of dreambooth reads format 1"):
+    with pytest.raises(RunError, match="checkpoint format 99, this version of dreambooth reads formats 1 and 2"):
         find_checkpoints(folder)
 
 
@@ -160,7 +161,14 @@ def test_a_flipped_bit_is_refused_and_the_older_whole_one_is_named(two: tuple[An
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('"step": 2', '"step": 3'), ('"step": 2', '"step": "2"'), ('"step": 2', '"step": true'), ("abc", "abd"), ("true", "null")],
+    [
+        ('"step": 2', '"step": 3'),
+        ('"step": 2', '"step": "2"'),
+        ('"step": 2', '"step": true'),
+        ("abc", "abd"),
+        ("true", "null"),
+        ('"digest"', '"digets"'),
+    ],
 )
 def test_a_changed_state_is_refused(two: tuple[Any, RunFolder], old: str, new: str) -> None:
     _, folder = two
@@ -219,3 +227,15 @@ def test_what_an_earlier_version_left_half_removed_is_left_out(two: tuple[Any, R
     (folder.checkpoint_at(1) / "state.json").unlink()
     assert [checkpoint.step for checkpoint in find_checkpoints(folder)] == [2]
     assert incomplete_checkpoints(folder) == [folder.checkpoint_at(1)]
+
+
+def test_a_checkpoint_of_an_earlier_version_has_no_digests_and_is_read(two: tuple[Any, RunFolder]) -> None:
+    run, folder = two
+    state = folder.checkpoint_at(2) / "state.json"
+    values = json.loads(state.read_text())
+    state.write_text(
+        json.dumps({**{key: value for key, value in values.items() if key not in ("files", "digest")}, "format": 1})
+    )
+    [_, found] = find_checkpoints(folder)
+    assert found.files == {} and found.made_of == {"base model": "abc"}
+    restore_checkpoint(found, run.state, run.trainee.parameters)

@@ -62,10 +62,10 @@ REFUSED = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_it_is_refused_at_once(tmp_path: Path, what: str) -> None:
     path = zipped(tmp_path / "model.ckpt", REFUSED[what])
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ModelFileError) as caught:
         open_tensor_file(path)
-    assert time.monotonic() - start < 3 and len(caught.value.text) < 1500
+    assert time.process_time() - start < 3 and len(caught.value.text) < 1500
 
 
 @pytest.mark.parametrize("place", ["protocol", "system", "keys"])
