@@ -12,11 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dreambooth.errors import ModelFileError
-from dreambooth.families.sdxl import StableDiffusionXL
 from dreambooth.families.text_keys import SDXL_OPEN_CLIP_PREFIX, SDXL_TEXT_PREFIX
 from dreambooth.weights.distilled import check_not_distilled
+from dreambooth.weights.products import WholeModel
 from dreambooth.weights.read import read_model
-from dreambooth.weights.write import WholeModel, write_diffusers_folder, write_single_file
+from dreambooth.weights.write import write_diffusers_folder, write_single_file
 
 SECOND = SDXL_OPEN_CLIP_PREFIX
 LOGIT_SCALE = f"{SECOND}logit_scale"
@@ -158,31 +158,29 @@ def test_another_family_may_have_any_name(small_model: Path) -> None:
 
 
 @torch.no_grad()
-def test_diffusers_reads_the_folder_and_predicts_the_same(folder: Path) -> None:
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+@pytest.mark.parametrize("form", ["folder", "single file"])
+def test_diffusers_reads_both_forms_and_predicts_the_same(
+    folder: Path, golden_xl_checkpoint: Path, tmp_path: Path, form: str
+) -> None:
+    from diffusers import StableDiffusionXLPipeline
 
+    if form == "folder":
+        pipeline = StableDiffusionXLPipeline.from_pretrained(folder, local_files_only=True)
+    else:
+        path = tmp_path / "model.safetensors"
+        write_single_file(path, read_model(str(golden_xl_checkpoint)), dtype=torch.float32, metadata={})
+        pipeline = StableDiffusionXLPipeline.from_single_file(str(path), config=str(folder), local_files_only=True)
+    prompt, sizes = "photo of a sks container", torch.tensor([[64.0, 64, 0, 0, 64, 64]])
+    states, negative, pooled, _ = pipeline.encode_prompt(prompt, device="cpu")
+    assert not negative.any()  # without a negative prompt, zeros, as here
     ours = read_model(str(folder)).build(dtype=torch.float32)
-    assert isinstance(ours.family, StableDiffusionXL)
-    prompts = ["photo of a sks container"]
-    states = []
-    for name, kind in (("", CLIPTextModel), ("_2", CLIPTextModelWithProjection)):
-        tokenizer = CLIPTokenizer.from_pretrained(folder / f"tokenizer{name}")
-        ids = tokenizer(prompts, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
-        module = kind.from_pretrained(folder / f"text_encoder{name}").eval()
-        found = module(ids, output_hidden_states=True)
-        states.append(found.hidden_states[-2])
-    theirs = torch.cat(states, dim=-1)
-    encoded = ours.family.encode_text(ours.parts, ours.family.tokenize(ours.tokenizer, prompts))
-    torch.testing.assert_close(encoded.states_BLD, theirs, rtol=1e-5, atol=1e-5)
+    encoded = ours.family.encode_text(ours.parts, ours.family.tokenize(ours.tokenizer, [prompt]))
     assert encoded.pooled_BD is not None
-    torch.testing.assert_close(encoded.pooled_BD, found.text_embeds, rtol=1e-5, atol=1e-5)
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet").eval()
-    sizes = torch.tensor([[64.0, 64, 0, 0, 64, 64]])
+    torch.testing.assert_close(encoded.states_BLD, states, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(encoded.pooled_BD, pooled, rtol=1e-5, atol=1e-5)
     x_t, t = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([500])
-    added = {"text_embeds": found.text_embeds, "time_ids": sizes}
-    eps = unet(x_t, t, encoder_hidden_states=theirs, added_cond_kwargs=added).sample
-    mine = ours.family.predict(ours.denoiser, x_t, t, replace(encoded, sizes_B6=sizes))
+    added = {"text_embeds": pooled, "time_ids": sizes}
+    eps = pipeline.unet(x_t, t, encoder_hidden_states=states, added_cond_kwargs=added).sample
+    mine = ours.family.predict(ours.denoiser, x_t, t, encoded.with_sizes(sizes))
     torch.testing.assert_close(mine, eps, rtol=1e-5, atol=1e-5)
-    vae = AutoencoderKL.from_pretrained(folder / "vae").eval()
-    assert vae.config.scaling_factor == 0.13025
+    assert pipeline.vae.config.scaling_factor == 0.13025
