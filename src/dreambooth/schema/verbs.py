@@ -310,6 +310,8 @@ def _check_lora(settings: TrainSettings | PlanSettings) -> None:
             f"file_layout is {settings.output.file_layout}, whose models are .ckpt files, and a LoRA is a .safetensors file; "
             "use only one of them"
         )
+    if settings.memory.stream_blocks and settings.trainee.dora:
+        raise ValueError("dora measures the weights of each layer, which stream_blocks moves away; use only one of them")
     if settings.memory.shard:
         raise ValueError("shard distributes trained weights, and those of a LoRA are few; use --no-shard or --trainee full")
     if not settings.prior.keep_predictions:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dreambooth.diffusion.low_rank import Change, LowRank
+from dreambooth.diffusion.low_rank import Change, LowRank, row_norms
 from dreambooth.diffusion.randomness import normal
 from dreambooth.trainees.modes import training_mode
 from dreambooth.trainees.parts import Model, Tensors, learning_rate_of, lora_layers_of, trained_parts
@@ -36,14 +36,37 @@ class LowRankPair:
     up: nn.Parameter
     """(O, R), or (O, R, 1, 1); zero at the start."""
     alpha: float
+    norms: nn.Parameter | None = None
+    """With DoRA, the norm of each output's weights, (O,)."""
+
+    @property
+    def change(self) -> Change:
+        """The pair as a change of the layer's weight."""
+        return Change(self.low_rank, self.norms)
 
     @property
     def low_rank(self) -> LowRank:
         """The pair as a difference of a weight."""
         return LowRank(self.down, self.up, self.alpha)
 
-    def __call__(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """What the pair adds to the layer's output for the input x."""
+    def changed(self, layer: nn.Module, x: Tensor, output: Tensor) -> Tensor:
+        """The layer's output for the input x, with the pair.
+
+        With DoRA each output is scaled by its trained norm over the norm that its weights have with the pair, which counts as a
+        constant in the backward pass (section 4.3 of the paper).
+        """
+        added = self._added(layer, x).to(output.dtype)
+        if self.norms is None:
+            return output + added
+        assert isinstance(layer, nn.Linear | nn.Conv2d)
+        with torch.no_grad():
+            now_O = row_norms(layer.weight.float() + self.low_rank.of_shape(layer.weight.shape)).flatten()
+        factor = _by_output(self.norms / now_O, output)
+        plain = output if layer.bias is None else output - _by_output(layer.bias, output)
+        return output + (factor - 1) * plain + factor * added  # at the start the factor is one, and this is the output exactly
+
+    def _added(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """What the product adds to the layer's output for the input x."""
         down, up = self.down.to(x.dtype), self.up.to(x.dtype)
         if isinstance(layer, nn.Conv2d):
             inner = functional.conv2d(x, down, None, layer.stride, layer.padding, layer.dilation)
@@ -61,8 +84,9 @@ class LoraTrainee:
         learning_rates: Mapping[str, float],
         *,
         form: LoraForm,
+        ratio: float = 1.0,
     ) -> None:
-        """`pairs` are those of the named layers of each part."""
+        """`pairs` are those of the named layers of each part; the second ones learn `ratio` times as fast."""
         self.parts = dict(parts)
         self._pairs = pairs
         self._form = form
@@ -71,12 +95,12 @@ class LoraTrainee:
             module.requires_grad_(False)
             for name, layer in _layers(module, pairs[part]):
                 layer.register_forward_hook(self._hook(pairs[part][name]))
-        self.groups = tuple(ParameterGroup(part, _parameters(part, pairs[part]), learning_rates[part]) for part in self.parts)
+        self.groups = tuple(group for part in self.parts for group in _groups(part, pairs[part], learning_rates[part], ratio))
         self.parameters = {name: parameter for group in self.groups for name, parameter in group.parameters.items()}
 
     def _hook(self, pair: LowRankPair) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
         def add(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-            return output + pair(layer, inputs[0]).to(output.dtype) if self._is_attached else output
+            return pair.changed(layer, inputs[0], output) if self._is_attached else output
 
         return add
 
@@ -96,7 +120,7 @@ class LoraTrainee:
 
     def product(self, base: BaseModel, *, gather: Callable[[Tensors], Tensors]) -> Product:
         """The matrices alone."""
-        changes = {part: {layer: Change(pair.low_rank) for layer, pair in pairs.items()} for part, pairs in self._pairs.items()}
+        changes = {part: {layer: pair.change for layer, pair in pairs.items()} for part, pairs in self._pairs.items()}
         return base.with_changes(changes, self._form)
 
 
@@ -118,7 +142,7 @@ def lora_trainee(
         }
         for part, module in parts.items()
     }
-    return LoraTrainee(parts, pairs, rates, form=settings.lora_form)
+    return LoraTrainee(parts, pairs, rates, form=settings.lora_form, ratio=settings.lora_plus_ratio)
 
 
 def _new_pair(layer: nn.Module, settings: TraineeSettings, *, dtype: torch.dtype, seed: int, name: str) -> LowRankPair:
@@ -135,7 +159,8 @@ def _new_pair(layer: nn.Module, settings: TraineeSettings, *, dtype: torch.dtype
     else:
         down = normal(down_shape, seed, "lora", name).div_(math.sqrt(3 * math.prod(down_shape[1:]))).to(device, dtype)
     up = torch.zeros(up_shape, dtype=dtype, device=device)
-    return LowRankPair(nn.Parameter(down), nn.Parameter(up), settings.effective_alpha)
+    norms = nn.Parameter(row_norms(layer.weight.detach().float()).flatten()) if settings.dora else None
+    return LowRankPair(nn.Parameter(down), nn.Parameter(up), settings.effective_alpha, norms)
 
 
 def _layers(module: nn.Module, names: Mapping[str, object] | tuple[str, ...]) -> Iterator[tuple[str, nn.Module]]:
@@ -147,6 +172,19 @@ def _layers(module: nn.Module, names: Mapping[str, object] | tuple[str, ...]) ->
     return ((name, found[name] if name in found else found[f"{level}{name}"]) for name in names)
 
 
-def _parameters(part: str, pairs: Mapping[str, LowRankPair]) -> dict[str, nn.Parameter]:
-    named = ((f"{part}.{layer}", pair) for layer, pair in pairs.items())
-    return {f"{name}.{which}": parameter for name, pair in named for which, parameter in (("down", pair.down), ("up", pair.up))}
+def _by_output(numbers_O: Tensor, output: Tensor) -> Tensor:
+    """One number for each output, to be multiplied with outputs (..., O), or (B, O, H, W) of a convolution."""
+    shape = (-1, 1, 1) if output.ndim == 4 else (-1,)
+    return numbers_O.to(output.dtype).view(shape)
+
+
+def _groups(part: str, pairs: Mapping[str, LowRankPair], learning_rate: float, ratio: float) -> list[ParameterGroup]:
+    """One group, or two if the second matrices have a learning rate of their own."""
+    first, second = dict[str, nn.Parameter](), dict[str, nn.Parameter]()
+    for layer, pair in pairs.items():
+        first[f"{part}.{layer}.down"] = pair.down
+        (first if ratio == 1 else second)[f"{part}.{layer}.up"] = pair.up
+        if pair.norms is not None:
+            first[f"{part}.{layer}.norms"] = pair.norms
+    groups = [ParameterGroup(part, first, learning_rate)]
+    return groups if ratio == 1 else [*groups, ParameterGroup(f"{part} second", second, ratio * learning_rate)]

@@ -83,7 +83,8 @@ def what_learns(settings: TraineeSettings, parts: str) -> str:
     if not settings.keeps_base:
         return parts
     alpha = f", alpha {settings.effective_alpha:g}" if settings.effective_alpha != settings.rank else ""
-    return f"a LoRA of rank {settings.rank}{alpha} for {parts}"
+    kind = "a DoRA" if settings.dora else "a LoRA"
+    return f"{kind} of rank {settings.rank}{alpha} for {parts}"
 
 
 def learning_rate_of(part: str, settings: TraineeSettings, family: PartNames, learning_rate: float) -> float:

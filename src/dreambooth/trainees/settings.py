@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -26,7 +27,7 @@ class TraineeSettings(Settings):
     """Trained parts of the model."""
 
     off_switches = {
-        "trainee=full": ("rank", "alpha", "targets", "lora_form"),
+        "trainee=full": ("rank", "alpha", "targets", "dora", "rank_stabilized", "lora_plus_ratio", "lora_form"),
         "trainee=lora": ("train_token_table",),
     }
 
@@ -48,6 +49,15 @@ class TraineeSettings(Settings):
 
     targets: LoraTargets = "transformer"
     """Layers with a LoRA: attention; transformer (also the other layers of the blocks); or all (also the convolutions)."""
+
+    dora: bool = False
+    """DoRA (arXiv 2402.09353): also train the norm of each output of the layers with a LoRA; slower."""
+
+    rank_stabilized: bool = False
+    """Scale by alpha / sqrt(rank), not alpha / rank (rsLoRA, arXiv 2312.03732), so high ranks learn as fast as low ones."""
+
+    lora_plus_ratio: Annotated[float, Field(gt=0)] = 1.0
+    """Learning rate of each pair's second matrix over that of its first (LoRA+, arXiv 2402.12354, where it is 16)."""
 
     lora_form: LoraForm = "kohya"
     """Names in the LoRA file: kohya, which every program reads, or peft, as diffusers writes it."""
@@ -74,8 +84,9 @@ class TraineeSettings(Settings):
 
     @property
     def effective_alpha(self) -> float:
-        """Alpha: the rank if none is given."""
-        return float(self.rank) if self.alpha is None else self.alpha
+        """The alpha that is written: the scale times the rank, whatever the scale is counted in."""
+        alpha = float(self.rank) if self.alpha is None else self.alpha
+        return alpha * math.sqrt(self.rank) if self.rank_stabilized else alpha
 
     @property
     def usual_learning_rate(self) -> float:

@@ -60,7 +60,8 @@ def num_lora_parameters(family: Family, settings: TraineeSettings) -> int:
         for part in trained_parts(settings, family)
         for layer in lora_layers_of(part, settings, family)
     ]
-    return settings.rank * sum(shape[0] + math.prod(shape[1:]) for shape in shapes)
+    norms = sum(shape[0] for shape in shapes) if settings.dora else 0
+    return settings.rank * sum(shape[0] + math.prod(shape[1:]) for shape in shapes) + norms
 
 
 def _spellings(family: Family, form: LoraForm) -> Iterator[tuple[LayerName, list[str]]]:

@@ -25,6 +25,7 @@ from dreambooth.trainees.parts import what_learns
 from dreambooth.trainees.settings import LoraTargets, TraineeSettings
 from dreambooth.weights.lora_apply import ScaledLora, with_loras
 from dreambooth.weights.lora_file import read_lora_file
+from dreambooth.weights.lora_keys import num_lora_parameters
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.products import WholeModel
 from dreambooth.weights.random_weights import random_model
@@ -52,7 +53,7 @@ def _learned(trainee: LoraTrainee) -> None:
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for name, parameter in trainee.parameters.items():
-            if name.endswith(".up"):
+            if not name.endswith(".down"):
                 parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
 
 
@@ -63,9 +64,10 @@ def _prediction(components: Components, parts: Mapping[str, nn.Module] | None = 
     return family.predict(parts["unet"], x_BCHW, torch.tensor([300]), family.encode_text(parts, ids_BL))
 
 
-def test_a_new_one_predicts_what_the_base_model_does_bit_for_bit(components: Components) -> None:
+@pytest.mark.parametrize("dora", [False, True])
+def test_a_new_one_predicts_what_the_base_model_does_bit_for_bit(dora: bool, components: Components) -> None:
     before = _prediction(components).detach()
-    _trainee(components, targets="all")
+    _trainee(components, targets="all", dora=dora)
     assert torch.equal(_prediction(components), before)
 
 
@@ -88,11 +90,13 @@ def test_detached_it_is_the_base_model_and_attached_again_what_it_has_learned(
 
 
 @pytest.mark.parametrize("targets", ["attention", "transformer", "all"])
-@pytest.mark.parametrize("alpha", [None, 5.0])
+@pytest.mark.parametrize(
+    "settings", [{}, {"alpha": 5.0}, {"rank_stabilized": True, "rank": 3}, {"dora": True}, {"dora": True, "lora_form": "peft"}]
+)
 def test_its_product_applied_to_the_base_model_predicts_the_same(
-    targets: LoraTargets, alpha: float | None, model: ModelWeights, components: Components, tmp_path: Any
+    targets: LoraTargets, settings: dict[str, Any], model: ModelWeights, components: Components, tmp_path: Any
 ) -> None:
-    trainee = _trainee(components, targets=targets, alpha=alpha)
+    trainee = _trainee(components, targets=targets, **settings)
     _learned(trainee)
     product = trainee.product(WholeModel(model), gather=lambda tensors: tensors)
     product.write(tmp_path / "rex.safetensors", dtype=torch.float32, metadata={})
@@ -101,8 +105,9 @@ def test_its_product_applied_to_the_base_model_predicts_the_same(
     assert (found - expected).norm() < 1e-5 * expected.norm()
 
 
-def test_everything_it_trains_and_nothing_else_gets_a_gradient(components: Components) -> None:
-    trainee = _trainee(components, targets="all")
+@pytest.mark.parametrize("dora", [False, True])
+def test_everything_it_trains_and_nothing_else_gets_a_gradient(dora: bool, components: Components) -> None:
+    trainee = _trainee(components, targets="all", dora=dora)
     _learned(trainee)
     _prediction(components).square().sum().backward()  # type: ignore[no-untyped-call]
     unused = {name for name, parameter in trainee.parameters.items() if parameter.grad is None}
@@ -175,6 +180,30 @@ def test_parts_have_their_learning_rates_and_a_text_encoder_may_stay_out(compone
     assert all(name.startswith("unet.") for name in alone.parameters)
 
 
+def test_the_second_matrices_may_learn_faster(components: Components) -> None:
+    trainee = _trainee(components, lora_plus_ratio=16.0, train_text_encoder=False)
+    assert {group.name: group.learning_rate for group in trainee.groups} == {"unet": 1e-3, "unet second": 16e-3}
+    assert all(name.endswith(".up") for name in trainee.groups[1].parameters)
+    assert len(trainee.parameters) == 2 * len(trainee.groups[1].parameters)
+
+
+def test_stabilized_ranks_are_written_with_the_alpha_that_means_the_same_elsewhere(
+    model: ModelWeights, components: Components, tmp_path: Any
+) -> None:
+    trainee = _trainee(components, rank=4, alpha=2.0, rank_stabilized=True)
+    trainee.product(WholeModel(model), gather=dict).write(tmp_path / "a.safetensors", dtype=torch.float16, metadata={})
+    alphas = {float(fields["alpha"]) for fields in read_lora_file(tmp_path / "a.safetensors").layers.values()}
+    assert alphas == {2.0 * 4**0.5}
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_its_numbers_are_counted_in_advance(dora: bool, components: Components) -> None:
+    settings = TraineeSettings(trainee="lora", rank=2, targets="all", dora=dora)
+    trainee = _trainee(components, targets="all", dora=dora)
+    counted = sum(parameter.numel() for parameter in trainee.parameters.values())
+    assert num_lora_parameters(components.family, settings) == counted
+
+
 def test_the_modes_of_the_parts_come_back(components: Components) -> None:
     trainee = _trainee(components)
     components.denoiser.train()
@@ -189,12 +218,19 @@ def test_the_full_trainee_is_still_the_default(components: Components) -> None:
     assert isinstance(trainee, FullTrainee)
 
 
-@pytest.mark.parametrize("name", ["rank", "alpha", "targets", "lora_form"])
+@pytest.mark.parametrize("name", ["rank", "alpha", "targets", "dora", "rank_stabilized", "lora_plus_ratio", "lora_form"])
 def test_settings_of_a_lora_have_no_effect_on_full_training(name: str) -> None:
-    values = {"rank": 4, "alpha": 1.0, "targets": "all", "lora_form": "peft"}
+    values = {"rank": 4, "alpha": 1.0, "targets": "all", "dora": True, "rank_stabilized": True}
+    values |= {"lora_plus_ratio": 16.0, "lora_form": "peft"}
     with pytest.raises(SettingsError, match=f"trainee is full, so {name} would have no effect"):
         parse_settings(TraineeSettings, {name: values[name]}, where="test")
     assert getattr(parse_settings(TraineeSettings, {"trainee": "lora", name: values[name]}, where="test"), name) == values[name]
+
+
+def test_norms_and_streamed_blocks_exclude_each_other() -> None:
+    lora, memory = {"trainee": "lora", "dora": True}, {"stream_blocks": True}
+    with pytest.raises(SettingsError, match="dora measures the weights of each layer, which stream_blocks moves away"):
+        parse_settings(TrainSettings, {**REQUIRED, "trainee": lora, "memory": memory}, where="test")
 
 
 def test_a_lora_has_no_token_table() -> None:
@@ -228,4 +264,5 @@ def test_messages_name_rank_and_alpha() -> None:
     lora = TraineeSettings(trainee="lora", rank=8)
     assert what_learns(lora, "UNet") == "a LoRA of rank 8 for UNet"
     assert what_learns(lora.model_copy(update={"alpha": 1.0}), "UNet") == "a LoRA of rank 8, alpha 1 for UNet"
+    assert what_learns(lora.model_copy(update={"dora": True}), "UNet") == "a DoRA of rank 8 for UNet"
     assert what_learns(TraineeSettings(), "UNet") == "UNet"

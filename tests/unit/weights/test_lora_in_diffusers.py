@@ -53,10 +53,14 @@ def _predictions(parts: dict[str, Any], model: ModelWeights) -> Tensor:
 
 
 @pytest.mark.parametrize("form", ["kohya", "peft"])
-@pytest.mark.parametrize("targets", ["attention", "all"])
-def test_diffusers_predicts_the_same(form: LoraForm, targets: Any, loader: Any, model: ModelWeights, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [("attention", False), ("all", False), ("attention", True)], ids=str)
+def test_diffusers_predicts_the_same(
+    form: LoraForm, kind: tuple[Any, bool], loader: Any, model: ModelWeights, tmp_path: Path
+) -> None:
+    targets, has_norms = kind
     path = tmp_path / "rex.safetensors"
-    write_lora(path, Adapter(model.family, random_changes(model, targets), form), dtype=torch.float32, metadata={})
+    changes = random_changes(model, targets, has_norms=has_norms)
+    write_lora(path, Adapter(model.family, changes, form), dtype=torch.float32, metadata={})
     expected = _predictions(dict(with_loras(model, [ScaledLora(read_lora_file(path))]).build(dtype=torch.float32).parts), model)
     parts = dict(model.build(dtype=torch.float32).parts)
     before = _predictions(parts, model)
