@@ -36,6 +36,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "both-varied-w30": (*_BOTH, *_VARIED, "--prior-weight", "30"),
     "both-varied-w10-unet": (*_BOTH, *_VARIED, "--prior-weight", "10", "--no-train-text-encoder"),
     "both-varied-w10-text-5e-5": (*_BOTH, *_VARIED, "--prior-weight", "10", "--text-encoder-learning-rate", "5e-5"),
+    "both-varied-w10-text-2e-5": (*_BOTH, *_VARIED, "--prior-weight", "10", "--text-encoder-learning-rate", "2e-5"),
     "photos-varied-w10-text-5e-5": (*_PHOTOS, *_VARIED, "--prior-weight", "10", "--text-encoder-learning-rate", "5e-5"),
     "both-varied-w10-min-snr": (*_BOTH, *_VARIED, "--prior-weight", "10", "--min-snr-gamma", "5"),
     "both-varied-w10-ema": (*_BOTH, *_VARIED, "--prior-weight", "10", "--ema-decay", "0.99"),
