@@ -77,15 +77,16 @@ def reason_of(failure: Exception) -> str:
 
 
 def read_text(path: Path, *, most_bytes: int = _MOST_BYTES, encoding: str = "utf-8") -> str:
-    """The text of a file. Raises OSError, UnicodeDecodeError, and ValueError for more than `most_bytes` bytes.
+    """The text of a file, whose lines end with a line feed whatever they end with there.
 
-    No more than that is ever read, so that a device without an end is refused like a large file.
+    Raises OSError, UnicodeDecodeError, and ValueError for more than `most_bytes` bytes. No more than that is ever read, so that
+    a device without an end is refused like a large file.
     """
     with path.open("rb") as file:
         data = file.read(most_bytes + 1)
     if len(data) > most_bytes:
         raise ValueError(f"larger than {most_bytes:,} bytes")
-    return data.decode(encoding)
+    return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_json(path: Path, *, most_bytes: int = _MOST_BYTES) -> Any:

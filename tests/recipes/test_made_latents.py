@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file, save
 
 from dreambooth.data.prior_sets import PriorSet
 from dreambooth.data.settings import PriorSettings
@@ -24,6 +24,7 @@ from dreambooth.recipes.train import resume, train
 from dreambooth.runs.events import read_events
 from dreambooth.runtime.processes import OneProcess
 from dreambooth.schema.verbs import PriorRecipeSettings, TrainSettings
+from dreambooth.seals import sealed, unsealed
 from dreambooth.trainer.material import Material, gather_material
 from dreambooth.trainer.preflight import check_everything
 from dreambooth.weights.settings import BaseModelSettings
@@ -190,7 +191,8 @@ def test_a_resume_notices_another_latent(run_settings: MakeSettings, display: Di
     prior_set = class_images(settings)
     whole = (prior_set / "00001.safetensors").read_bytes()
     (prior_set / "00000.safetensors").unlink()
-    (prior_set / "00001.safetensors").write_bytes(whole[:-2] + bytes([whole[-2] ^ 1, whole[-1]]))
+    other = {name: tensor + 1 for name, tensor in load(whole).items()}
+    (prior_set / "00001.safetensors").write_bytes(sealed(save(other, unsealed(whole))))
     with pytest.raises(RunError) as refused:
         resume(run, {"loop.steps": 2}, display)
     assert refused.value.problems[1:] == (

@@ -333,7 +333,7 @@ def test_a_gpu_that_is_not_there_is_a_mistake(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert earlier("--gpus", "0,") == 1
+    assert earlier("--gpus", "0,") == 2
     assert "cuda:0" in capsys.readouterr().err
     assert earlier("--gpus", "0,1") == 2
     assert "--gpus lists GPU 1, but no CUDA GPU was found" in capsys.readouterr().err

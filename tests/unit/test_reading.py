@@ -77,3 +77,9 @@ def test_any_exception_of_a_reader_becomes_ours(failure: Exception, reason: str)
 def test_but_not_one_of_ours() -> None:
     with pytest.raises(ModelFileError, match="ours"), reading("x", RunError):
         raise ModelFileError("ours")
+
+
+def test_lines_end_the_same_on_every_system(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"a\r\nb\rc\n")
+    assert read_text(path) == "a\nb\nc\n"

@@ -118,9 +118,9 @@ def test_exposures_are_those_of_the_order(role: Role, steps: int) -> None:
 
 
 def test_exposures_of_a_long_run_are_computed_not_counted() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     exposures = source(num_priors=1500).exposures("prior", 10**9)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert sum(exposures) == 2 * 10**9
 
 
@@ -135,9 +135,9 @@ def test_views_used_are_exactly_those_of_the_steps() -> None:
 
 def test_views_used_stop_growing_when_all_were_seen() -> None:
     of = source(num_instances=2, num_priors=1, views=ViewSettings(crop="center"))
-    start = time.perf_counter()
+    start = time.process_time()
     used = of.views_used(10**9)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert len(used) == 2 * 3
     for photo, view in used:
         assert view in all_training_views(photo, of.views, Size.square(64), of.seed, "instance")
@@ -171,9 +171,9 @@ def test_repeats_make_the_original_s_pairs() -> None:
 
 def test_views_used_stop_growing_although_some_pictures_are_never_seen() -> None:
     of = source(num_instances=3, num_priors=8, repeats=PerRole(2, 10), views=ViewSettings(crop="center"))
-    start = time.perf_counter()
+    start = time.process_time()
     used = of.views_used(10**4)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert {photo.digest for photo, _ in used} == {f"photo{index}" for index in range(3)} | {f"class{n}" for n in range(6)}
     assert len(used) == 2 * 9
 
@@ -184,6 +184,6 @@ def test_class_images_may_be_mirrored_otherwise_than_photos() -> None:
     assert flips == {("instance", False), ("prior", True)}
     assert len(source(views=ViewSettings(crop="center", flip_probability=0)).views_used(50)) == 12
     of = source(views=ViewSettings(crop="center", flip_probability=0, prior_flip_probability=0.5))
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(of.views_used(10**5)) == 5 + 2 * 7
-    assert time.perf_counter() - start < 1  # it knows which views there are, and stops
+    assert time.process_time() - start < 1  # it knows which views there are, and stops

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -14,7 +16,7 @@ CPU = torch.device("cpu")
 
 def test_a_named_device_is_taken() -> None:
     assert choose_device("cpu") == CPU
-    assert "threads" in describe_device(CPU)
+    assert re.fullmatch(r"cpu \(\d+ threads?\)", describe_device(CPU))
     assert peak_memory_bytes(CPU) > 2**20
     release_memory(CPU)
 
