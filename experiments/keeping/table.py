@@ -25,6 +25,8 @@ _COMPARED = (
     (PRESET, "noise"),
     ("photos-varied-w10", DIFFUSERS),
     (PRESET, DIFFUSERS),
+    (f"{PRESET}-text-5e-5", "noise"),
+    (f"{PRESET}-text-5e-5", DIFFUSERS),
 )
 
 
