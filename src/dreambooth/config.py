@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
 from dreambooth.errors import SettingsError
 from dreambooth.files import write_text
@@ -24,6 +25,7 @@ from dreambooth.reading import read_text, shown_value
 from dreambooth.yaml_reading import MOST_YAML_BYTES, parse_yaml
 
 __all__ = [
+    "NamedModel",
     "Settings",
     "Text",
     "differences",
@@ -58,6 +60,16 @@ def _check_text(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_check_text)]
 """Text that a model reads. Unlike a path it must be valid: bytes that are not UTF-8 mean nothing to a tokenizer."""
+
+
+def _check_not_empty(text: str) -> str:
+    if not text:
+        raise PydanticKnownError("string_too_short", {"min_length": 1})
+    return text
+
+
+NamedModel = Annotated[str, AfterValidator(_check_not_empty)]
+"""A file, folder or hub id. Like a path it may hold bytes that are not UTF-8, which pydantic's own limit of length refuses."""
 
 
 class Settings(BaseModel):

@@ -27,7 +27,8 @@ def test_the_page_can_be_typed(tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
     assert lines[0] == "Wrote 5 photos of a vase to photos. To train on them:"
-    assert lines[2] == f"{Path('runs/vase')} {Path('runs/vase/model.safetensors')} finished"
+    run = tmp_path / "runs" / "vase"
+    assert lines[2] == f"{run} {run / 'model.safetensors'} finished"
     assert lines[3] == "photo of a sks vase 42"
     assert lines[4] == "unknown setting 'learning_rat'; did you mean 'learning_rate'?"
     assert lines[5] == "steps is 'many': expected a whole number"

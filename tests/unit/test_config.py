@@ -20,7 +20,7 @@ from dreambooth.config import (
     write_yaml,
 )
 from dreambooth.errors import SettingsError
-from dreambooth.schema.verbs import PriorRecipeSettings, TrainSettings
+from dreambooth.schema.verbs import GenerateSettings, PriorRecipeSettings, TrainSettings
 
 
 class Oven(Settings):
@@ -264,3 +264,7 @@ def test_an_empty_path_is_not_the_working_directory() -> None:
         "x: 'output.output': expected a path, found empty text",
         "x: 'subject.photos': expected a path, found empty text",
     ]
+
+
+def test_a_model_may_have_a_name_that_is_not_utf8() -> None:
+    assert parse_settings(GenerateSettings, {"base": {"model": "mod\udce8le"}, "sample": {"prompt": ["a"]}}, where="x").base.model

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from dreambooth.config import Settings, Text
+from dreambooth.config import NamedModel, Settings, Text
 from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
 from dreambooth.measures.settings import BenchmarkSettings, EvaluationSettings, SelectionSettings
 from dreambooth.memory.settings import MemorySettings
@@ -148,7 +148,7 @@ class GenerateSettings(Settings):
 class EvaluateSettings(Settings):
     """Evaluate a trained model: subject fidelity, prompt fidelity and preservation of the class."""
 
-    model: Annotated[str, Field(min_length=1)]
+    model: NamedModel
     """Model to evaluate: a run folder (which sets the rest), a .ckpt or .safetensors file, a diffusers folder or a hub id."""
 
     photos: Path | None = None
@@ -160,7 +160,7 @@ class EvaluateSettings(Settings):
     token: Annotated[Text, Field(min_length=1)] | None = None
     """Word that names the subject; default: the run's token. Selects a subject if the run has several."""
 
-    base: Annotated[str, Field(min_length=1)] | None = None
+    base: NamedModel | None = None
     """Model to compare with, in any of these forms or toybox; default: the run's base model, or none without a run."""
 
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
@@ -211,7 +211,7 @@ class ConvertSettings(Settings):
 class InspectSettings(Settings):
     """Show what a model file contains, and how the tokenizer splits a word."""
 
-    model: Annotated[str, Field(min_length=1)] | None = None
+    model: NamedModel | None = None
     """Model to inspect: a .ckpt or .safetensors file, a diffusers folder, a run folder, a hub id (owner/name), or toybox."""
 
     token: tuple[Text, ...] = ()

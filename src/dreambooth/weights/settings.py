@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dreambooth.config import Settings, Text
+from dreambooth.config import NamedModel, Settings, Text
 from dreambooth.trainees.settings import LoraForm, LoraTargets
 from dreambooth.training.settings import StorageDtype
 
@@ -33,7 +33,7 @@ PredictionChoice = Literal["auto", "epsilon", "velocity"]
 class BaseModelSettings(Settings):
     """Base model."""
 
-    model: Annotated[str, Field(min_length=1)]
+    model: NamedModel
     """Base model: a .ckpt or .safetensors file, a diffusers folder, a run folder, a hub id (owner/name), or toybox."""
 
     config: Path | None = None
@@ -59,7 +59,7 @@ class StrengthSettings(Settings):
     strength: Annotated[float, Field(ge=0, le=2)] = 1.0
     """How much of the training to use: 1 all of it, 0.8 less, 0 the base model; above 1 exaggerates what was learned."""
 
-    base: Annotated[str, Field(min_length=1)] | None = None
+    base: NamedModel | None = None
     """With --strength: the model that was trained from, in the same forms; default: the run's own base model."""
 
     @model_validator(mode="after")
@@ -79,7 +79,7 @@ class LoraSettings(Settings):
 class PlannedModelSettings(BaseModelSettings):
     """Base model."""
 
-    model: Annotated[str, Field(min_length=1)] | None = None  # type: ignore[assignment]  # a plan may do without, and a run may not
+    model: NamedModel | None = None  # type: ignore[assignment]  # a plan may do without, and a run may not
     """Base model, in the same forms as for training; default: the sizes of a full Stable Diffusion 1."""
 
     @model_validator(mode="after")
