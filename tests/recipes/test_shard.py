@@ -70,7 +70,8 @@ def runs(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     flags = "--preset toybox --class-word backpack --num-prior-images 2 --prior-sampling-steps 2 --preview-steps 4 "
     flags += "--preview-prompts {instance_prompt} --validation-steps 2 --checkpoint-steps 2 --steps 3 --batch-size 3 "
     flags += f"--device cpu --adam-epsilon 0.01 --max-gradient-norm {LARGEST_NORM} --ema-decay 0.9 --shard"
-    said = launch(*flags.split(), "--photos", photos, "--output", folder / "sharded", cwd=folder)
+    prior = ("--prior-examples", "images", "--class-prompt", "photo of a {class_word}", "--prior-weight", 1)
+    said = launch(*flags.split(), *prior, "--photos", photos, "--output", folder / "sharded", cwd=folder)
     settings = parse_settings(TrainSettings, read_yaml(folder / "sharded" / "config.yaml"), where="test")
     assert settings.memory.shard
     train(changed(settings, folder / "alone", shard=None), SilentDisplay())

@@ -40,7 +40,8 @@ def arguments(photos: Path, run: Path, *, steps: int = 3, batch_size: int = 3) -
     # learning rate wherever a gradient is not exactly zero, and its rounding decides their sign.
     flags = "--preset toybox --class-word backpack --num-prior-images 4 --prior-sampling-steps 2 --prior-batch-size 1 "
     flags += "--preview-steps 2 --preview-prompts {instance_prompt} --validation-steps 1 --device cpu --adam-epsilon 0.01"
-    return [*flags.split(), "--photos", photos, "--steps", steps, "--batch-size", batch_size, "--output", run]
+    prior = ["--prior-examples", "images", "--class-prompt", "photo of a {class_word}", "--prior-weight", 1]
+    return [*flags.split(), *prior, "--photos", photos, "--steps", steps, "--batch-size", batch_size, "--output", run]
 
 
 def weights(run: Path, step: int) -> dict[str, torch.Tensor]:

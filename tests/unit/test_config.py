@@ -267,4 +267,6 @@ def test_an_empty_path_is_not_the_working_directory() -> None:
 
 
 def test_a_model_may_have_a_name_that_is_not_utf8() -> None:
-    assert parse_settings(GenerateSettings, {"base": {"model": "mod\udce8le"}, "sample": {"prompt": ["a"]}}, where="x").base.model
+    assert parse_settings(
+        GenerateSettings, {"base": {"model": "mod\udce8le"}, "sample": {"prompt": ["a"]}}, where="x"
+    ).base.model
