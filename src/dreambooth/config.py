@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticKnownError
 
 from dreambooth.errors import SettingsError
 from dreambooth.files import write_text
@@ -64,7 +63,7 @@ Text = Annotated[str, AfterValidator(_check_text)]
 
 def _check_not_empty(text: str) -> str:
     if not text:
-        raise PydanticKnownError("string_too_short", {"min_length": 1})
+        raise ValueError("expected a name, found empty text")
     return text
 
 
@@ -108,9 +107,7 @@ class Settings(BaseModel):
     def _no_value_means_another_by_chance(cls, value: object, info: ValidationInfo) -> object:
         # Python counts with true, so `preview_steps: true` would be 1 step; an empty path would be the working directory,
         # and it comes from a variable of the shell that is not set.
-        assert info.field_name is not None
-        annotation = cls.model_fields[info.field_name].annotation
-        types = (annotation, *get_args(annotation))
+        types = (annotation := cls.model_fields[info.field_name or ""].annotation, *get_args(annotation))
         if isinstance(value, bool) and bool not in types:
             raise ValueError(f"expected a value, not {str(value).lower()}")
         if value == "" and Path in types:
@@ -255,13 +252,10 @@ def _describe(problem: Any, settings: type[Settings], where: str, names: Mapping
         choices = context["expected"].replace("'", "")
         near = nearest(str(problem["input"]), choices.replace(" or ", ", ").split(", "))
         return f"{name} is {shown_value(problem['input'])}: expected {choices}" + (f"; did you mean '{near}'?" if near else "")
-    template, limits = _EXPECTED.get(kind), {limit: _number(value) for limit, value in context.items()}
+    template = _EXPECTED.get(kind)
+    limits = {limit: f"{value:g}" if isinstance(value, float) else value for limit, value in context.items()}
     message = f"expected {template.format(**limits)}" if template is not None else problem["msg"]
     return f"{name} is {shown_value(problem['input'])}: {message}"
-
-
-def _number(limit: Any) -> str:
-    return f"{limit:g}" if isinstance(limit, float) else str(limit)
 
 
 _EXPECTED = {

@@ -260,7 +260,7 @@ def test_an_empty_path_is_not_the_working_directory() -> None:
     with pytest.raises(SettingsError) as caught:
         parse_settings(TrainSettings, required, where="x")
     assert sorted(caught.value.problems) == [
-        "x: 'base.model' is '': expected text that is not empty",
+        "x: 'base.model': expected a name, found empty text",
         "x: 'output.output': expected a path, found empty text",
         "x: 'subject.photos': expected a path, found empty text",
     ]
