@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dreambooth.cli.main import main
 from dreambooth.data.prior_prompts import class_prompts
 from dreambooth.data.settings import PriorSettings
-from dreambooth.errors import RunError
 from dreambooth.evaluation.dataset import TOYBOX_COLOURS
 from dreambooth.recipes.toybox import subject_look
 from dreambooth.toybox.files import EMBEDDED_MODEL
@@ -19,7 +17,7 @@ from dreambooth.toybox.world import PLACES
 from experiments.keeping.diffusers_loop import Job, train_like_diffusers
 from experiments.keeping.variants import DIFFUSERS, VARIANTS
 from experiments.results.looking import judges_in, number, photo_pixels
-from experiments.results.runs import PRESET_RATE, TOKENS, Place, Scale, train_at
+from experiments.results.runs import PRESET_RATE, TOKENS, Place, Scale, train_at, type_command
 from experiments.results.subject import show, values_of
 
 __all__ = ["SCALE", "measure"]
@@ -61,9 +59,9 @@ def _train_with_diffusers(place: Place, scale: Scale, name: str, folder: Path) -
     word, model = subject_look(name).class_word, place.output / "toybox"
     asked = ["--model", EMBEDDED_MODEL, "--class-word", word, "--prior-folder", str(place.class_images)]
     size = ["--num-prior-images", str(scale.num_prior_images), "--prior-sampling-steps", str(scale.prior_sampling_steps)]
-    _type("prior", *asked, *size, "--prior-guidance-scale", "2.5")  # as the preset does
+    type_command("prior", *asked, *size, "--prior-guidance-scale", "2.5")  # as the preset does
     if not model.is_dir():
-        _type("convert", EMBEDDED_MODEL, str(model))
+        type_command("convert", EMBEDDED_MODEL, str(model))
     job = Job(
         model=model,
         photos=place.photos(name),
@@ -86,8 +84,3 @@ def _images_of(folder: Path, prompt: str) -> Path:
         for file in sorted(folder.glob("*/*.json"))
         if json.loads(file.read_text(encoding="utf-8")).get("request", {}).get("prompt") == prompt
     )
-
-
-def _type(*arguments: str) -> None:
-    if code := main(arguments):
-        raise RunError(f"dreambooth {' '.join(arguments)} ended with exit code {code}")

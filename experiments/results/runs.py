@@ -30,6 +30,7 @@ __all__ = [
     "learn_pair",
     "learn_with_prior",
     "train_at",
+    "type_command",
 ]
 
 PRESET_RATE = 2e-4
@@ -136,7 +137,7 @@ def learn_with_prior(place: Place, scale: Scale, weight: int) -> None:
     preset.write_text(yaml.safe_dump({"prior": prior}), encoding="utf-8")
     flags = ["--num-images", scale.num_images, "--num-class-images", scale.num_class_images]
     flags += ["--sampling-steps", scale.sampling_steps, "--steps", scale.steps, "--subjects", *scale.subjects]
-    _type("benchmark", "--dataset", "toybox", "--preset", preset, *flags, "--output", place.with_prior(weight))
+    type_command("benchmark", "--dataset", "toybox", "--preset", preset, *flags, "--output", place.with_prior(weight))
 
 
 def learn_at_rates(place: Place, scale: Scale, name: str) -> None:
@@ -192,13 +193,13 @@ def _train(place: Place, scale: Scale, name: str, run: RunFolder, *flags: object
         0,
     )
     if run.config.exists():
-        _type("train", "--resume", run.path)
+        type_command("train", "--resume", run.path)
         return
-    _type("train", "--preset", "toybox", *fixed, *flags, "--output", run.path)
+    type_command("train", "--preset", "toybox", *fixed, *flags, "--output", run.path)
 
 
 def _resume(run: RunFolder, steps: int) -> None:
-    _type("train", "--resume", run.path, "--steps", steps)
+    type_command("train", "--resume", run.path, "--steps", steps)
 
 
 def _class_images(place: Place, class_word: str) -> Path:
@@ -215,7 +216,7 @@ def _write_joint_photos(place: Place, pair: Pair, folder: Path) -> None:
             shutil.copy(photo, below / f"{number}@photo of a S C.png")
 
 
-def _type(*words: object) -> None:
+def type_command(*words: object) -> None:
     """Run a command as if typed. Raises RunError if it fails."""
     arguments: Sequence[str] = [str(word) for word in words]
     if code := main(arguments):
