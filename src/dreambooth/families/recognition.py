@@ -95,7 +95,7 @@ def _recognise_sdxl(parts: Mapping[str, Shapes], unet: UNetShape) -> StableDiffu
     if missing := [name for name in StableDiffusionXL.text_encoders if name not in parts]:
         raise ModelFileError(f"this is a Stable Diffusion XL model without its {' and '.join(missing)}", hint=SUPPORTED)
     text, text_2 = (recognise_text(parts[name]) for name in StableDiffusionXL.text_encoders)
-    family = StableDiffusionXL(unet, recognise_vae(parts["vae"]), text, text_2)
+    family = StableDiffusionXL(unet, recognise_vae(parts["vae"]), text, text_2=text_2)
     if unet.in_channels != unet.out_channels:
         raise ModelFileError(f"{_extra_channels(unet)}; use a base model such as {SDXL_BASE}", hint=SUPPORTED)
     if problems := sdxl_problems(family):

@@ -22,33 +22,17 @@ def unet_config(shape: UNetShape, *, head_width: int, size_width: int, latent_si
     Its `attention_head_dim` is the number of heads; diffusers keeps this name for old files. `size_width` is the width of the
     sinusoids of one number of the sizes.
     """
-    levels = [depth > 0 for depth in shape.depths]
-    return {
-        "_class_name": "UNet2DConditionModel",
+    config = {
+        **sd1_configs.unet_config(shape, num_heads=0, latent_side=latent_side),
         "_diffusers_version": _FOLDER_VERSION,
-        "act_fn": "silu",
         "addition_embed_type": "text_time",
         "addition_time_embed_dim": size_width,
         "attention_head_dim": [width // head_width for width in shape.widths],
-        "block_out_channels": list(shape.widths),
-        "center_input_sample": False,
-        "cross_attention_dim": shape.context_width,
-        "down_block_types": ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in levels],
-        "downsample_padding": 1,
-        "flip_sin_to_cos": True,
-        "freq_shift": 0,
-        "in_channels": shape.in_channels,
-        "layers_per_block": shape.num_layers,
-        "mid_block_scale_factor": 1,
-        "norm_eps": 1e-05,
-        "norm_num_groups": 32,
-        "out_channels": shape.out_channels,
         "projection_class_embeddings_input_dim": shape.vector_width,
-        "sample_size": latent_side,
         "transformer_layers_per_block": [max(1, depth) for depth in shape.depths],
-        "up_block_types": ["CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(levels)],
         "use_linear_projection": shape.has_linear_projections,
     }
+    return dict(sorted(config.items()))
 
 
 def vae_config(shape: VaeShape, *, side: int, scaling_factor: float) -> dict[str, Any]:
