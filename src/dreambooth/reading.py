@@ -7,7 +7,7 @@ anything: escape sequences that control a terminal, whole numbers of a thousand 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,19 @@ def shown_value(value: object) -> str:
 
 @contextmanager
 def reading(
-    place: object, error: type[DreamboothError], *, hint: str | None = None, what: str = "cannot be read"
+    place: object, error: type[DreamboothError], *, hint: str | Callable[[], str] | None = None, what: str = "cannot be read"
 ) -> Iterator[None]:
-    """Inside, any exception of a reader becomes `error`, "PLACE: WHAT (reason)"; our own errors pass unchanged."""
+    """Inside, any exception of a reader becomes `error`, "PLACE: WHAT (reason)"; our own errors pass unchanged.
+
+    A hint that takes work to find is a function, called only for an error.
+    """
     try:
         yield
     except DreamboothError:
         raise
     except Exception as failure:
-        raise error(f"{place}: {what} ({reason_of(failure)})", hint=hint) from failure
+        found = hint() if callable(hint) else hint
+        raise error(f"{place}: {what} ({reason_of(failure)})", hint=found) from failure
 
 
 def reason_of(failure: Exception) -> str:

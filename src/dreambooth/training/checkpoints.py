@@ -193,7 +193,8 @@ def restore_checkpoint(checkpoint: Checkpoint, state: TrainingState, parameters:
     with torch.no_grad():
         for name, parameter in parameters.items():
             local_part(parameter).copy_(local_part(distribute(weights[name], parameter)))
-    with reading(checkpoint.path / "optimizer.safetensors", RunError, what="does not fit this run", hint=_without(checkpoint)):
+    file, hint = checkpoint.path / "optimizer.safetensors", lambda: _without(checkpoint)
+    with reading(file, RunError, what="does not fit this run", hint=hint):
         state.optimizer.load_state(optimizer, step=checkpoint.step)
     if average is not None:
         state.average.load_state(average)
@@ -241,7 +242,7 @@ def _check_fit(
 
 def _load(checkpoint: Checkpoint, file: str) -> dict[str, Tensor]:
     path = checkpoint.path / file
-    with reading(path, RunError, hint=_without(checkpoint)), utf8_name(path) as name:
+    with reading(path, RunError, hint=lambda: _without(checkpoint)), utf8_name(path) as name:
         return load_file(name)
 
 

@@ -142,6 +142,17 @@ def two(tiny: MakeTiny, tmp_path: Path) -> tuple[Any, RunFolder]:
     return run, folder
 
 
+def test_a_whole_checkpoint_is_restored_without_reading_older_ones(
+    two: tuple[Any, RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, folder = two
+    hashed: list[Path] = []
+    file_digest = checkpoints.file_digest
+    monkeypatch.setattr(checkpoints, "file_digest", lambda path: (hashed.append(path), file_digest(path))[1])
+    restore_checkpoint(find_checkpoints(folder)[-1], run.state, run.trainee.parameters)
+    assert {path.parent for path in hashed} == {folder.checkpoint_at(2)}
+
+
 @pytest.mark.parametrize("name", ["weights", "optimizer", "average"])
 def test_a_flipped_bit_is_refused_and_the_older_whole_one_is_named(two: tuple[Any, RunFolder], name: str) -> None:
     run, folder = two
