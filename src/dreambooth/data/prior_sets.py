@@ -36,6 +36,7 @@ __all__ = ["MadeLatent", "PriorRequest", "PriorSet", "prompt_of_set"]
 _FORMAT = "dreambooth class images, version 1"
 _TENSOR = "x_0"
 _PICTURE = "picture"  # in a latent's metadata: the digest of its picture
+_DAMAGE = (OSError, ValueError, SafetensorError, KeyError)  # what reading a damaged latent raises
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,11 @@ class PriorSet:
         return [index for index in range(num) if (one := self._read(index)) is None or self._has_damaged_latent(one.photo)]
 
     def _has_damaged_latent(self, photo: Photo) -> bool:
-        path = photo.path.with_suffix(LATENT_SUFFIX)
         try:
-            return path.exists() and _metadata(path.read_bytes()).get(_PICTURE) == photo.digest and self.latent(photo) is None
-        except (OSError, ValueError):
+            self._stored_latent(photo)
+        except _DAMAGE:
             return True
+        return False
 
     def images(self, num: int) -> tuple[CaptionedPhoto, ...]:
         """Pictures 0 to num - 1 with the prompt that made them; `missing(num)` must be empty."""
@@ -138,13 +139,21 @@ class PriorSet:
     def latent(self, photo: Photo) -> MadeLatent | None:
         """The latent of a picture of this set; None when there is none, it is damaged or it belongs to another picture."""
         try:
-            data = photo.path.with_suffix(LATENT_SUFFIX).read_bytes()
-            metadata, x_0_CHW = _metadata(data), load(data)[_TENSOR]
-        except (OSError, ValueError, SafetensorError, KeyError):
+            return self._stored_latent(photo)
+        except _DAMAGE:
             return None
-        is_right = metadata.get(_PICTURE) == photo.digest and x_0_CHW.dtype == torch.float32 and x_0_CHW.ndim == 3
-        if not is_right or not x_0_CHW.isfinite().all():
+
+    def _stored_latent(self, photo: Photo) -> MadeLatent | None:
+        """The same; one of _DAMAGE for a damaged one."""
+        path = photo.path.with_suffix(LATENT_SUFFIX)
+        if not path.exists():
             return None
+        data = path.read_bytes()
+        if _metadata(data).get(_PICTURE) != photo.digest:
+            return None
+        x_0_CHW = load(data)[_TENSOR]
+        if x_0_CHW.dtype != torch.float32 or x_0_CHW.ndim != 3 or not x_0_CHW.isfinite().all():
+            raise ValueError("no latent")
         return MadeLatent(x_0_CHW, hashlib.sha256(x_0_CHW.numpy().tobytes()).hexdigest())
 
     def _read(self, index: int) -> CaptionedPhoto | None:

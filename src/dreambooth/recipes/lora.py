@@ -13,7 +13,7 @@ from dreambooth.families.family import Family
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.trainees.settings import LoraForm
 from dreambooth.training.settings import StorageDtype
-from dreambooth.weights.lora_apply import changes_of, with_loras
+from dreambooth.weights.lora_apply import APPLIED, changes_of, with_loras
 from dreambooth.weights.lora_choice import read_loras
 from dreambooth.weights.lora_file import LoraFile
 from dreambooth.weights.lora_tools import (
@@ -150,7 +150,7 @@ def _common(files: Sequence[LoraFile]) -> dict[str, str]:
 
 
 def _applied(model: ModelWeights) -> dict[str, str]:
-    return {key: text for key, text in model.metadata.items() if key == "dreambooth.loras"}
+    return {key: text for key, text in model.metadata.items() if key == APPLIED}
 
 
 def _show(parts: Sequence[PartApproximation], display: Display) -> None:
