@@ -16,6 +16,10 @@ from typing import Any
 # One thread, here and in the commands that tests start: the models are tiny, sums keep their order on every machine, and
 # threads that wait for each other on a busy machine are slower than one by a factor of twenty.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Containers often forbid compiled modules to be kept. Then each worker, and each of the hundreds of commands that tests start,
+# would compile everything again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 import pytest
 import torch
