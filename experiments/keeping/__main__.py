@@ -7,17 +7,16 @@ measured is kept in OUTPUT/numbers.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from dreambooth.cli.terminal import ENVIRONMENT
 from dreambooth.errors import DreamboothError
 from experiments.keeping.variants import VARIANTS
+from experiments.results.numbers import kept
 
 __all__ = ["main"]
 
@@ -51,7 +50,7 @@ def _variants(asked: argparse.Namespace) -> str:
     from experiments.keeping.table import difference_table, table
 
     pairs = [(variant, name) for name in asked.subjects for variant in asked.variants]
-    found = {pair: _kept(asked.output, "-".join(pair), partial(measure, asked.output, *pair, SCALE)) for pair in pairs}
+    found = {pair: kept(asked.output, "-".join(pair), partial(measure, asked.output, *pair, SCALE)) for pair in pairs}
     (asked.output / "frontier.svg").write_text(frontier(found), encoding="utf-8")
     return "\n".join(filter(None, (table(found), difference_table(found))))
 
@@ -60,18 +59,7 @@ def _rows(output: Path) -> str:
     from experiments.keeping.measure import SCALE
     from experiments.keeping.rows import ROWS, measure_row, row_table
 
-    return row_table([_kept(output, "+".join(row), partial(measure_row, output, row, SCALE)) for row in ROWS])
-
-
-def _kept(output: Path, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The numbers in a file of OUTPUT/numbers, measured if there is none."""
-    file = output / "numbers" / f"{name}.json"
-    if not file.is_file():
-        found = measure()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    numbers: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return numbers
+    return row_table([kept(output, "+".join(row), partial(measure_row, output, row, SCALE)) for row in ROWS])
 
 
 if __name__ == "__main__":

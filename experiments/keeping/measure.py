@@ -20,26 +20,33 @@ from experiments.results.looking import judges_in, number, photo_pixels
 from experiments.results.runs import PRESET_RATE, TOKENS, Place, Scale, train_at, type_command
 from experiments.results.subject import show, values_of
 
-__all__ = ["SCALE", "measure"]
+__all__ = ["SCALE", "measure", "measure_model"]
 
 SCALE = Scale(sampling_steps=25)
 """The amount of work behind the published numbers."""
 
 
 def measure(output: Path, variant: str, name: str, scale: Scale) -> dict[str, Any]:
-    """Every measure of one variant on one subject, as a mean over pictures with its interval.
-
-    "unseen place" and "unseen color" count only those that no prompt of `--prior-prompts varied` names.
-    """
-    place, word = Place(output), subject_look(name).class_word
+    """Every measure of one variant on one subject; see `measure_model`."""
+    place = Place(output)
     run = output / "runs" / variant / name
     if variant == DIFFUSERS:
         _train_with_diffusers(place, scale, name, run)
     else:
         train_at(place, scale, name, run, *VARIANTS[variant], "--steps", scale.steps)
-    encoders, photos_NCHW = judges_in(output / "features"), photo_pixels(place.photos(name))
+    return measure_model(place, scale, name, str(run))
+
+
+def measure_model(place: Place, scale: Scale, name: str, model: str) -> dict[str, Any]:
+    """Every measure of a model that learned the subject as the first token, as a mean over pictures with its interval.
+
+    "unseen place" and "unseen color" count only those that no prompt of `--prior-prompts varied` names. The base model is
+    shown the class, for it knows no token.
+    """
+    word, encoders = subject_look(name).class_word, judges_in(place.output / "features")
+    photos_NCHW = photo_pixels(place.photos(name))
     base = show(place, scale, EMBEDDED_MODEL, word, "")
-    shown = show(place, scale, str(run), word, TOKENS[0])
+    shown = base if model == EMBEDDED_MODEL else show(place, scale, model, word, TOKENS[0])
     values = values_of(encoders, shown, base, photos_NCHW, word)
     values["unseen place"] = values["place by the judge"][_not_in_prompts([*PLACES.values()])]
     values["unseen color"] = values["colour by the judge"][_not_in_prompts([f" {color} " for color in TOYBOX_COLOURS])]

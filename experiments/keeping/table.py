@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.keeping.variants import DIFFUSERS, PRESET
@@ -41,10 +41,10 @@ def table(numbers: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
     )
 
 
-def difference_table(numbers: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
+def difference_table(numbers: Mapping[tuple[str, str], Mapping[str, Any]], pairs: Sequence[tuple[str, str]] = _COMPARED) -> str:
     """The differences between two variants, subject by subject, which cancels what is common to them; empty without both."""
     compared = {}
-    for variant, other in _COMPARED:
+    for variant, other in pairs:
         ours, theirs = _of(numbers, variant), _of(numbers, other)
         if both := ours.keys() & theirs.keys():
             compared[f"{variant} minus {other}"] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from dreambooth.toybox.world import PLACES
 from experiments.results.looking import Gallery, judges_in, number, photo_pixels
 from experiments.results.runs import TOKENS, Pair, Place, Scale
 
-__all__ = ["MODELS", "measure_pair"]
+__all__ = ["MODELS", "measure_models", "measure_pair"]
 
 MODELS = {
     "alone": ("alone-1", "alone-2"),
@@ -26,23 +27,33 @@ _SEED = 42
 
 
 def measure_pair(place: Place, scale: Scale, pair: Pair) -> dict[str, Any]:
-    """DINO and CLIP-I of both subjects in every model, PRES of their classes, and which subject images resemble most."""
-    encoders, folder = judges_in(place.output / "features"), place.of_pair(pair)
+    """The measures of `measure_models` for every method."""
+    folder = place.of_pair(pair)
+    models = {title: (str(folder / first), str(folder / second)) for title, (first, second) in MODELS.items()}
+    return measure_models(place, scale, pair, models)
+
+
+def measure_models(place: Place, scale: Scale, pair: Pair, models: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    """DINO and CLIP-I of both subjects in every model, PRES of their classes, and which subject images resemble most.
+
+    `models` maps each method to the models with the first and the second subject.
+    """
+    encoders = judges_in(place.output / "features")
     gallery = Gallery(place.output / "pictures", scale.sampling_steps, _SEED)
     photos = [photo_pixels(place.photos(name)) for name in pair.subjects]
     dino_photos = [encoders.features(encoders.dino, pixels) for pixels in photos]
     clip_photos = [encoders.features(encoders.clip, pixels) for pixels in photos]
     record: dict[str, Any] = {"pair": list(pair.subjects), "models": {}}
-    for title, runs in MODELS.items():
+    for title, both in models.items():
         subjects, generated = {}, []
-        for number_of, (name, run) in enumerate(zip(pair.subjects, runs, strict=True)):
+        for number_of, (name, model) in enumerate(zip(pair.subjects, both, strict=True)):
             word = subject_look(name).class_word
             prompts = [
                 f"photo of a {TOKENS[number_of]} {word}{where}"
                 for where in ("", *(f" {place_words}" for place_words in PLACES.values()))
             ]
-            pictures_PSCHW = gallery.shown(str(folder / run), prompts, scale.num_images)
-            class_SCHW = gallery.shown(str(folder / run), [f"photo of a {word}"], scale.num_class_images)[0]
+            pictures_PSCHW = gallery.shown(model, prompts, scale.num_images)
+            class_SCHW = gallery.shown(model, [f"photo of a {word}"], scale.num_class_images)[0]
             dino_ND = encoders.features(encoders.dino, pictures_PSCHW.flatten(0, 1))
             clip_ND = encoders.features(encoders.clip, pictures_PSCHW.flatten(0, 1))
             generated.append(dino_ND)

@@ -7,10 +7,9 @@ from typing import Any
 
 from experiments.results.chosen import CHOOSING
 from experiments.results.looking import over_subjects
-from experiments.results.pairs import MODELS
 from experiments.results.subject import BASE, WITH, WITHOUT
 
-__all__ = ["as_markdown"]
+__all__ = ["as_markdown", "confusion_table", "pair_table"]
 
 ModelScores = Mapping[str, Any]
 
@@ -34,8 +33,8 @@ def as_markdown(record: ModelScores) -> str:
         ("Prompts still work", _edited(subjects)),
         *((f"The chosen checkpoint, {last} steps", _chosen(choices, last)) for last in record["budgets"]),
         ("Learning rate and steps", _rates(record["rates"])),
-        *((" and ".join(pair["pair"]), _pair(pair)) for pair in record["pairs"]),
-        *((f"{' and '.join(pair['pair'])}: identified as", _confusion(pair)) for pair in record["pairs"]),
+        *((" and ".join(pair["pair"]), pair_table(pair)) for pair in record["pairs"]),
+        *((f"{' and '.join(pair['pair'])}: identified as", confusion_table(pair)) for pair in record["pairs"]),
     ]
     return "\n".join(f"## {title}\n\n{table}\n" for title, table in parts)
 
@@ -132,20 +131,22 @@ def _rates(rates: Mapping[str, Mapping[str, Mapping[int, float]]]) -> str:
     return _table(("balance at step", *map(str, steps)), rows)
 
 
-def _pair(pair: ModelScores) -> str:
+def pair_table(pair: ModelScores) -> str:
+    """The scores of both subjects with every method; see `measure_models`."""
     names = ("DINO", "CLIP-I", "PRES")
     titles = ("", *(f"{name}, {subject}" for subject in pair["pair"] for name in names))
     rows = [
         (title, *(_text(pair["models"][title]["subjects"][subject][name]) for subject in pair["pair"] for name in names))
-        for title in MODELS
+        for title in pair["models"]
     ]
     return _table(titles, rows)
 
 
-def _confusion(pair: ModelScores) -> str:
+def confusion_table(pair: ModelScores) -> str:
+    """The share of images with each subject that resemble the photos of either, with every method."""
     rows = [
         (f"{title}: {subject}", *(f"{share:.0%}" for share in row))
-        for title in MODELS
+        for title in pair["models"]
         for subject, row in zip(pair["pair"], pair["models"][title]["confusion"], strict=True)
     ]
     return _table(("", *pair["pair"]), rows)
