@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, Val
 
 from dreambooth.errors import SettingsError
 from dreambooth.files import write_text
-from dreambooth.reading import read_text, shown_value
+from dreambooth.reading import read_text, shown_value, without_controls
 from dreambooth.yaml_reading import MOST_YAML_BYTES, parse_yaml
 
 __all__ = [
@@ -358,7 +358,7 @@ def write_yaml(path: Path, settings: Settings, *, comment: str) -> None:
 
     What a switch turns off is left out: if a later version changed its default, the file would be refused.
     """
-    head = "".join(f"# {line}\n" for line in comment.splitlines())
+    head = "".join(f"# {line}\n" for line in without_controls(comment).splitlines())
     write_text(path, head + yaml_text(effective_values(settings)))
 
 

@@ -49,7 +49,7 @@ class ConsoleDisplay:
         heading = Text(without_controls(title))
         table = Table(title=heading, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for column in columns:
-            table.add_column(column, overflow="fold")
+            table.add_column(Text(without_controls(column)), overflow="fold")
         for row in rows:
             table.add_row(*(Text(without_controls(cell)) for cell in row))
         self.console.print(table)

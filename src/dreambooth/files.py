@@ -14,13 +14,15 @@ import json
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 __all__ = [
+    "STALE_SECONDS",
     "atomic_directory",
     "atomic_file",
     "expanded",
@@ -32,11 +34,15 @@ __all__ = [
     "remove_directory",
     "remove_leftovers",
     "remove_partials_of",
+    "remove_stale",
     "utf8_name",
     "without_paths",
     "write_json",
     "write_text",
 ]
+
+STALE_SECONDS = 3600
+"""How old an unfinished file in a shared folder must be to be taken for what a killed program left."""
 
 _MARK = ".partial-"
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -161,20 +167,36 @@ def is_leftover(entry: Path) -> bool:
     return entry.name.startswith(".") and _MARK in entry.name
 
 
-def remove_leftovers(directory: Path, *, is_deep: bool = False) -> list[str]:
+def remove_leftovers(directory: Path, *, is_deep: bool = False, older_than: float = 0) -> list[str]:
     """Remove what interrupted calls of `atomic_file` or `atomic_directory` left in `directory`. Returns the removed names.
 
-    `is_deep` includes subfolders; no other process may be writing there.
+    `is_deep` includes subfolders; no other process may be writing there, unless only what was not changed for `older_than`
+    seconds is removed.
     """
     removed = []
     find = directory.rglob if is_deep else directory.glob
     for entry in sorted(find(f".*{_MARK}*")) if directory.is_dir() else []:
+        if older_than and not _is_older(entry, older_than):
+            continue
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
         else:
             entry.unlink(missing_ok=True)
         removed.append(entry.name)
     return removed
+
+
+def remove_stale(directory: Path) -> None:
+    """Remove what programs that were killed more than an hour ago left in a folder that several may share."""
+    with suppress(OSError):  # a read-only folder is no reason to stop
+        remove_leftovers(directory, older_than=STALE_SECONDS)
+
+
+def _is_older(entry: Path, seconds: float) -> bool:
+    try:
+        return time.time() - entry.stat().st_mtime > seconds
+    except FileNotFoundError:  # finished meanwhile
+        return False
 
 
 def remove_partials_of(path: Path) -> None:

@@ -190,15 +190,32 @@ def test_a_resume_notices_another_latent(run_settings: MakeSettings, display: Di
     run = train(settings, display).run
     prior_set = class_images(settings)
     whole = (prior_set / "00001.safetensors").read_bytes()
-    (prior_set / "00000.safetensors").unlink()
     other = {name: tensor + 1 for name, tensor in load(whole).items()}
     (prior_set / "00001.safetensors").write_bytes(sealed(save(other, unsealed(whole))))
     with pytest.raises(RunError) as refused:
         resume(run, {"loop.steps": 2}, display)
-    assert refused.value.problems[1:] == (
-        "latent of class image 00000.png is missing",
-        "latent of class image 00001.png is changed",
-    )
+    assert refused.value.problems[1:] == ("latent of class image 00001.png is changed",)
+
+
+def test_deleted_latents_are_made_again_and_refuse_no_resume(
+    run_settings: MakeSettings, display: Display, said: Callable[[], str]
+) -> None:
+    settings = run_settings(loop={"steps": 1}, **WITHOUT_FLIPS)
+    run, prior_set = train(settings, display).run, class_images(settings)
+    before = {path.name: path.read_bytes() for path in prior_set.iterdir()}
+    for path in prior_set.glob("*.safetensors"):
+        path.unlink()
+    resume(run, {"loop.steps": 2}, display)
+    assert f"2 latents of class images missing in {prior_set}: made again" in said()
+    assert {path.name: path.read_bytes() for path in prior_set.iterdir()} == before
+
+    with Image.open(prior_set / "00000.png") as image:  # as if another device had made them, which rounds differently
+        image.convert("L").convert("RGB").save(prior_set / "00000.png")
+    changed = (prior_set / "00000.png").read_bytes()
+    (prior_set / "00000.safetensors").unlink()
+    with pytest.raises(RunError, match=r"class image 00000\.png is changed"):
+        resume(run, {"loop.steps": 3}, display)
+    assert (prior_set / "00000.png").read_bytes() == changed, "nothing is overwritten"
 
 
 def test_stopped_between_a_latent_and_its_picture_the_set_becomes_the_same(

@@ -6,21 +6,18 @@ What looks at the pictures is a stand-in that compares them coarsely; where the 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
 from dreambooth.data.drawing import PerRole
 from dreambooth.data.size import Size
-from dreambooth.diffusion.randomness import normal
 from dreambooth.display import Display
 from dreambooth.errors import DreamboothError, RunError
 from dreambooth.estimate.traces import Sampling
@@ -40,6 +37,7 @@ from dreambooth.trainer.due import Due
 from dreambooth.trainer.run_records import intervals_of, stored_of
 from dreambooth.trainer.workload import workload_of
 from dreambooth.weights.read import read_model
+from tests.coarse_encoder import CoarseEncoder
 
 MakeSettings = Callable[..., TrainSettings]
 SCORED: dict[str, Any] = {
@@ -49,20 +47,6 @@ SCORED: dict[str, Any] = {
     "select": "best",
 }
 PEAK = {1: 0.55, 2: 0.7, 3: 0.6, 4: 0.9}
-
-
-@dataclass(frozen=True)
-class CoarseEncoder:
-    """The feature of a picture is the picture in 4 x 4 places; that of a caption, noise that follows from its words."""
-
-    name: str = "coarse"
-    digest: str = "0"
-
-    def encode(self, pixels_BCHW: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(pixels_BCHW - 0.5, 4).flatten(1)
-
-    def encode_text(self, captions: Sequence[str]) -> Tensor:
-        return torch.stack([normal((48,), 0, caption) for caption in captions])
 
 
 def _run_bytes(settings: TrainSettings, plan: MemoryPlan, *, num_trained: int, num_parameters: int) -> int:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from dreambooth.config import parse_settings, read_yaml
 from dreambooth.display import Display, counted
-from dreambooth.errors import DreamboothError, ModelFileError, RunError, SettingsError, TrainingError
+from dreambooth.errors import DreamboothError, ModelFileError, PhotoError, RunError, SettingsError, TrainingError
 from dreambooth.memory.plan import PRESETS, MemoryPlan
 from dreambooth.recipes.train import resume, train
 from dreambooth.runs.events import read_events
@@ -488,6 +488,18 @@ def test_what_resuming_refuses(run_settings: MakeSettings, display: Display, tmp
     with pytest.raises(RunError) as refused:
         resume(run, {"loop.steps": 3}, display)
     assert refused.value.problems[1:] == ("photo 01.jpg is changed", "photo 02.jpg is missing")
+
+
+def test_a_photo_that_changes_after_the_check_is_not_trained_on(
+    run_settings: MakeSettings, display: Display, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Generating class images takes hours, and an app may rewrite the photos meanwhile; the cache must not keep the new one."""
+    own_photos = tmp_path / "photos"
+    shutil.copytree(photos, own_photos)
+    settings = run_settings(subject={"photos": str(own_photos)}, loop={"steps": 3})
+    monkeypatch.setattr(display, "say", lambda text: shutil.copy(own_photos / "00.jpg", own_photos / "01.jpg"))
+    with pytest.raises(PhotoError, match=r"01\.jpg: the file was changed after it was checked"):
+        train(settings, display)
 
 
 def test_steps_cannot_grow_where_the_learning_rate_depends_on_them(run_settings: MakeSettings, display: Display) -> None:

@@ -6,16 +6,19 @@ import errno
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from dreambooth.files import (
+    STALE_SECONDS,
     atomic_directory,
     atomic_file,
     is_no_room,
     link_or_copy,
     remove_leftovers,
+    remove_stale,
     utf8_name,
     write_json,
     write_text,
@@ -30,6 +33,16 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
         assert partial.parent == path.parent
     assert path.read_bytes() == b"half"
     assert [entry.name for entry in path.parent.iterdir()] == ["model.bin"]
+
+
+def test_in_a_shared_folder_only_what_is_old_was_left_by_a_killed_program(tmp_path: Path) -> None:
+    old, new = tmp_path / ".a.png.partial-0123456789ab", tmp_path / ".b.png.partial-claim"
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (0, time.time() - STALE_SECONDS - 1))
+    remove_stale(tmp_path)
+    remove_stale(tmp_path / "nowhere")
+    assert [*tmp_path.iterdir()] == [new]
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

@@ -73,13 +73,21 @@ def evaluate(*, model: str | Path, on_event: Listener | None = None, **settings:
     return result
 
 
-def prior(*, model: str | Path, class_word: str, on_event: Listener | None = None, **settings: object) -> PriorResult:
+def prior(
+    *,
+    model: str | Path | None = None,
+    class_word: str | None = None,
+    preset: str | Path | None = None,
+    on_event: Listener | None = None,
+    **settings: object,
+) -> PriorResult:
     """Generate a set of class images without training. `settings` are those of `dreambooth prior`: num_prior_images, ...
 
-    Raises SettingsError, PhotoError if the folder contains other files, ModelFileError if the model cannot be read.
+    `preset` is a training preset or a run's config.yaml, which may also name the model and the class. Raises SettingsError,
+    PhotoError if the folder contains other files, ModelFileError if the model cannot be read.
     """
-    given = {"model": model, "class_word": class_word, **settings}
-    result: PriorResult = _call("prior", settings_from("prior", given), on_event)
+    given = {**given_only(model=model, class_word=class_word), **settings}
+    result: PriorResult = _call("prior", settings_from("prior", given, preset=preset), on_event)
     return result
 
 

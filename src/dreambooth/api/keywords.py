@@ -52,7 +52,8 @@ def settings_from(
     if preset is not None and not isinstance(preset, (str, os.PathLike)):
         problems.append(f"preset is {preset!r}: expected a built-in preset or a YAML file")
         preset = None
-    return _parsed(verb, record, values, problems, below=None if preset is None else os.fspath(preset))
+    typed = {new: old for old, new in VERBS[verb].former_names.items() if old in given}
+    return _parsed(verb, record, values, problems, below=None if preset is None else os.fspath(preset), typed=typed)
 
 
 def changes_from(run: Path, given: Mapping[str, object]) -> dict[str, Any]:
@@ -144,13 +145,21 @@ def _plain(leaf: Leaf, value: object) -> object:
     return value
 
 
-def _parsed(verb: str, record: type[Settings], values: Mapping[str, Any], problems: list[str], *, below: str | None) -> Any:
+def _parsed(
+    verb: str,
+    record: type[Settings],
+    values: Mapping[str, Any],
+    problems: list[str],
+    *,
+    below: str | None,
+    typed: Mapping[str, str] = MappingProxyType({}),
+) -> Any:
     settings = None
     where, low = "keyword arguments", dict[str, Any]()
     try:
         if below is not None:
             where, low = read_preset(below, record, argument="preset")
-        settings = layered_settings(record, values, low, where=where, name_of=lambda leaf: leaf.name)
+        settings = layered_settings(record, values, low, where=where, name_of=lambda leaf: typed.get(leaf.name, leaf.name))
     except SettingsError as error:
         problems = [*problems, *error.problems]
     if problems:

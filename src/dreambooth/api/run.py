@@ -59,7 +59,13 @@ class Run:
 
     @property
     def settings(self) -> TrainSettings:
-        """The settings with which the run was started, in sections: `run.settings.loop.steps`."""
+        """The settings with which the run was started, in sections: `run.settings.loop.steps`.
+
+        Raises RunError if the run was deleted or moved since it was opened.
+        """
+        if not self._folder.config.is_file():
+            is_gone = "no longer exists" if not self.path.exists() else "no longer holds a run: config.yaml is missing"
+            raise RunError(f"{self.path}: {is_gone}", hint="If it was moved, open it there.")
         return parse_settings(TrainSettings, read_yaml(self._folder.config), where=str(self._folder.config))
 
     @property

@@ -37,6 +37,8 @@ class Given:
     """Messages about arguments that this verb does not accept."""
     broken: frozenset[str] = frozenset()
     """Dotted paths of flags that `problems` are about: given in a wrong way, or meant by another name. They are not missing."""
+    typed: Mapping[str, str] = field(default_factory=dict)
+    """Dotted path to the flag as it was typed, where that is a former name of it."""
     is_answered: bool = False
     """Whether help was requested and shown, so that nothing is left to do."""
 
@@ -57,7 +59,7 @@ def read_words(verb: Verb, flags: Sequence[Leaf], arguments: Sequence[str]) -> G
     for group in _groups(arguments, reader.names):
         reader.take(group)
     reader.place_positional()
-    return Given(reader.values, reader.extra, (*reader.problems, *reader.unknown), frozenset(reader.broken))
+    return Given(reader.values, reader.extra, (*reader.problems, *reader.unknown), frozenset(reader.broken), reader.typed)
 
 
 def _groups(arguments: Sequence[str], names: Mapping[str, Any]) -> Iterator[_Group]:
@@ -97,8 +99,8 @@ class _Reader:
             self.names[leaf.flag.lstrip("-")] = (leaf, True)
             if leaf.is_switch:
                 self.names[f"no-{leaf.flag.lstrip('-')}"] = (leaf, False)
-        for former, name in verb.former_names.items():
-            self.names |= {former.replace("_", "-"): self.names[name.replace("_", "-")]}
+        self.former = {former.replace("_", "-"): name.replace("_", "-") for former, name in verb.former_names.items()}
+        self.names |= {former: self.names[name] for former, name in self.former.items()}
         self.slots = [leaf for name in verb.positional for leaf in flags if leaf.name == name]
         self.values: dict[str, Any] = {}
         self.extra: dict[str, str] = {}
@@ -107,6 +109,7 @@ class _Reader:
         self.unknown: list[str] = []
         """Messages about words that belong to no flag."""
         self.broken: set[str] = set()
+        self.typed: dict[str, str] = {}
         self.positional: list[str] = []
 
     def take(self, group: _Group) -> None:
@@ -202,6 +205,8 @@ class _Reader:
             self.problems += [problem] if problem not in self.problems else []
         else:
             values[key] = value
+            if isinstance(leaf, Leaf) and _bare(flag) in self.former:
+                self.typed[key] = f"--{_bare(flag)}"
 
     def place_positional(self) -> None:
         """Give the words without a flag to the verb's arguments that are still free."""

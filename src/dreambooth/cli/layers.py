@@ -46,14 +46,14 @@ def _parse(
     problems = list(given.problems)
     try:
         where, below = read_below()
-        settings = layered_settings(record, given.values, below, where=where, name_of=lambda leaf: _name(leaf, verb))
+        settings = layered_settings(record, given.values, below, where=where, name_of=lambda leaf: _name(leaf, verb, given))
     except SettingsError as error:
-        broken = tuple(f"{_name(leaf, verb)} is missing" for leaf in leaves(record) if leaf.path in given.broken)
+        broken = tuple(f"{_name(leaf, verb, given)} is missing" for leaf in leaves(record) if leaf.path in given.broken)
         problems += (problem for problem in error.problems if not problem.startswith(broken))
     if problems:
         raise SettingsError(problems, hint=f"See `{verb.command} --help`.")
     return settings
 
 
-def _name(leaf: Leaf, verb: Verb) -> str:
-    return leaf.name.upper() if leaf.name in verb.positional else leaf.flag
+def _name(leaf: Leaf, verb: Verb, given: Given) -> str:
+    return leaf.name.upper() if leaf.name in verb.positional else given.typed.get(leaf.path, leaf.flag)

@@ -133,7 +133,14 @@ _ALL = (
         settings="PriorRecipeSettings",
         recipe="dreambooth.recipes.prior:prior",
         usage=("--model MODEL --class-word WORD",),
-        examples=("dreambooth prior --model sd-v1-4.ckpt --class-word dog --num-prior-images 200",),
+        examples=(
+            "dreambooth prior --model sd-v1-4.ckpt --class-word dog --num-prior-images 200",
+            "dreambooth prior --model sd-v1-4.ckpt --class-word dog --preset pet",
+        ),
+        extra={
+            "preset": "Settings to start from: a built-in preset ({presets}) or a YAML file such as a run's config.yaml; the "
+            "images are those that training with it would generate.",
+        },
         without=(
             *("prior_weight", "prior_images", "also_prior", "prior_latents", "prior_target", "prior_examples"),
             *("keep_predictions", "replay", "replay_images"),

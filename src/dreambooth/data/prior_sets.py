@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from dreambooth.data.listing import LATENT_SUFFIX, MANIFEST_NAME
 from dreambooth.data.photos import read_photo
 from dreambooth.data.records import CaptionedPhoto, Photo
 from dreambooth.errors import PhotoError
-from dreambooth.files import atomic_file, write_json
+from dreambooth.files import atomic_file, remove_stale, write_json
 from dreambooth.reading import parse_json, read_json, reason_of
 from dreambooth.seals import sealed, unsealed
 
@@ -98,18 +98,31 @@ class PriorSet:
             raise PhotoError(f"{folder}: contains images but no {MANIFEST_NAME} that describes them", hint=_remedy(folder))
         else:
             write_json(path, request.manifest())
+        remove_stale(folder)
         return cls(folder, request)
 
     def path(self, index: int) -> Path:
         """Where picture number `index` belongs."""
         return self.folder / f"{index:05d}.png"
 
-    def missing(self, num: int) -> list[int]:
+    def missing(self, num: int, *, with_latents: Collection[str] = ()) -> list[int]:
         """Which of the pictures 0 to num - 1 are still to be made: not there, not decodable to the end, or of another size.
 
-        One whose latent is there and damaged is made again with it.
+        One whose latent is there and damaged is made again with it; so is one that has no latent, if `with_latents` holds the
+        digest of its file.
         """
-        return [index for index in range(num) if (one := self._read(index)) is None or self._has_damaged_latent(one.photo)]
+        return [index for index in range(num) if (one := self._read(index)) is None or self._lacks(one.photo, with_latents)]
+
+    def without_latent(self, num: int, *, with_latents: Collection[str]) -> list[int]:
+        """Which of the pictures 0 to num - 1 are there without the latent that they had."""
+        read = {index: self._read(index) for index in range(num)} if with_latents else {}
+        return [index for index, one in read.items() if one is not None and self._has_lost_latent(one.photo, with_latents)]
+
+    def _lacks(self, photo: Photo, with_latents: Collection[str]) -> bool:
+        return self._has_damaged_latent(photo) or self._has_lost_latent(photo, with_latents)
+
+    def _has_lost_latent(self, photo: Photo, with_latents: Collection[str]) -> bool:
+        return photo.digest in with_latents and not photo.path.with_suffix(LATENT_SUFFIX).exists()
 
     def _has_damaged_latent(self, photo: Photo) -> bool:
         try:

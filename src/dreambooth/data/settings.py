@@ -6,19 +6,21 @@ import string
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from dreambooth.config import Settings, Text, nearest
 from dreambooth.reading import shown_value
 from dreambooth.sampling.settings import Sampler
 
 __all__ = [
+    "ONLY_TRAINED_ON",
     "Captions",
     "Crop",
     "PriorSettings",
     "PriorTarget",
     "SubjectSettings",
     "ViewSettings",
+    "Word",
     "check_background",
     "check_template",
 ]
@@ -37,6 +39,18 @@ _MAKING = (
     "prior_batch_size",
     "prior_folder",
 )
+
+
+def _check_one_line(word: str) -> str:
+    if (odd := next((letter for letter in word if not letter.isprintable()), None)) is not None:
+        raise ValueError(
+            f"{shown_value(word)} holds {odd!a}, which no prompt holds; give letters that can be seen, in one line"
+        )
+    return word
+
+
+Word = Annotated[Text, AfterValidator(_check_one_line)]
+"""A word that is put into prompts, or several: in one line, without control characters."""
 
 
 def check_template(template: str, allowed: frozenset[str]) -> str:
@@ -77,15 +91,13 @@ def check_background(background: str) -> str:
 class SubjectSettings(Settings):
     """Subject to learn."""
 
-    off_switches = {"masks=False": ("mask_folder", "mask_weight")}
-
     photos: Path
     """Folder of photos of the subject, searched recursively; a .txt file with the same name is the photo's caption."""
 
-    class_word: Text
+    class_word: Word
     """What kind of thing the subject is: dog, man, container; empty if the token alone names it."""
 
-    token: Annotated[Text, Field(min_length=1)] = "sks"
+    token: Annotated[Word, Field(min_length=1)] = "sks"
     """Rare word that will name the subject in prompts; `dreambooth tokens` suggests others."""
 
     instance_prompt: Text = "photo of a {token} {class_word}"
@@ -96,15 +108,6 @@ class SubjectSettings(Settings):
 
     allow_silent_token: bool = False
     """Train although no caption contains the token, so that it would not be learned."""
-
-    masks: bool = True
-    """Use masks of the subject: alpha channels, and for a photo NAME the file NAME-mask.png beside it."""
-
-    mask_folder: Path | None = None
-    """Folder with more masks, each with the name of its photo."""
-
-    mask_weight: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Weight of the loss outside of a mask, relative to inside; 1 turns masks off."""
 
     @property
     def has_class(self) -> bool:
@@ -120,15 +123,6 @@ class SubjectSettings(Settings):
     def _options_have_effect(self) -> SubjectSettings:
         if self.captions == "filename" and self.is_changed("instance_prompt"):
             raise ValueError("captions is filename, so instance_prompt would have no effect; use only one of them")
-        return self
-
-    @model_validator(mode="after")
-    def _masks_are_no_photos(self) -> SubjectSettings:
-        if self.mask_folder is not None and self.mask_folder.absolute().is_relative_to(self.photos.absolute()):
-            raise ValueError(
-                f"mask_folder is {self.mask_folder}, inside the photo folder {self.photos}, so masks would be used as photos; "
-                "move it out of that folder, or name the masks NAME-mask.png beside the photos"
-            )
         return self
 
 
@@ -154,6 +148,14 @@ class ViewSettings(Settings):
     @classmethod
     def _background(cls, background: str) -> str:
         return check_background(background)
+
+
+ONLY_TRAINED_ON = (
+    *("prior_weight", "prior_images", "also_prior", "prior_latents", "prior_target", "prior_examples", "keep_predictions"),
+    *("replay", "replay_images"),
+    *_PAIRING,
+)
+"""Settings of class examples that have no effect where class images are only generated."""
 
 
 class PriorSettings(Settings):

@@ -113,6 +113,8 @@ class Encoders:
     distance: PerceptualDistance | None
     """Distance for DIV and copies; None uses 1 - cosine of DINO."""
     cache: FeatureCache
+    say: Callable[[str], None] = lambda _: None
+    """Called with a sentence about damaged features, which are computed again."""
 
     @property
     def distance_name(self) -> str:
@@ -121,7 +123,8 @@ class Encoders:
 
     def features(self, encoder: ImageEncoder, pictures: Iterable[Tensor]) -> Tensor:
         """The features of images in [0, 1], (3, H, W) each, by one of the encoders; cached; (N, D)."""
-        return features_of(encoder, [PictureSource.of_pixels(pixels_CHW) for pixels_CHW in pictures], self.cache)
+        sources = [PictureSource.of_pixels(pixels_CHW) for pixels_CHW in pictures]
+        return features_of(encoder, sources, self.cache, say=self.say)
 
 
 @dataclass(frozen=True)

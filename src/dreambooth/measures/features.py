@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from dreambooth.errors import ModelFileError
-from dreambooth.files import atomic_file
+from dreambooth.files import atomic_file, remove_stale
 from dreambooth.measures.encoders import ImageEncoder
 from dreambooth.seals import sealed, unsealed
 
@@ -72,6 +72,10 @@ class FeatureCache:
         is_whole = is_own and bool(features_D.isfinite().all())
         return features_D if is_whole else None
 
+    def has(self, key: str) -> bool:
+        """Whether there is an entry under `key`, damaged or not."""
+        return self._path(key).exists()
+
     def put(self, key: str, features_D: Tensor) -> None:
         """Store the features of one image, atomically."""
         kept_D = features_D.detach().to("cpu", torch.float32).clone().contiguous()
@@ -83,15 +87,26 @@ class FeatureCache:
         return self.folder / f"{key}.safetensors"
 
 
-def features_of(encoder: ImageEncoder, pictures: Sequence[PictureSource], cache: FeatureCache) -> Tensor:
+def features_of(
+    encoder: ImageEncoder,
+    pictures: Sequence[PictureSource],
+    cache: FeatureCache,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+) -> Tensor:
     """The features of `pictures` in order, (N, D) float32, from the cache or newly encoded and cached.
 
-    Repeated images are encoded once, and features are stored after every batch. Needs at least one image.
+    Damaged entries are told with `say` and computed again. Repeated images are encoded once, and features are stored after
+    every batch. Needs at least one image.
     Raises ModelFileError when the encoder returns values that are not finite.
     """
     keys = [cache.key(picture.digest, encoder) for picture in pictures]
     found = {key: cache.get(key) for key in dict.fromkeys(keys)}
     missing = {key: picture for key, picture in zip(keys, pictures, strict=True) if found[key] is None}
+    if missing:
+        remove_stale(cache.folder)
+    if num_damaged := sum(map(cache.has, missing)):
+        say(f"{num_damaged} damaged {'file' if num_damaged == 1 else 'files'} of features in {cache.folder}: computed again")
     for batch in _batches(missing):
         features_BD = encoder.encode(torch.stack(list(batch.values())))
         if not features_BD.isfinite().all():

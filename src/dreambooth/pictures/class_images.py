@@ -9,20 +9,23 @@ Each image's latent is stored beside it, for training: see `PriorSet`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from dreambooth.data.captions import fill
+from dreambooth.data.photos import read_pixels
 from dreambooth.data.prior_prompts import class_prompts
 from dreambooth.data.prior_sets import PriorRequest, PriorSet
 from dreambooth.data.settings import PriorSettings
 from dreambooth.data.size import Size
-from dreambooth.display import Display
+from dreambooth.display import Display, counted
 from dreambooth.families.components import Components
 from dreambooth.files import atomic_file
-from dreambooth.pages.images import save_picture
+from dreambooth.pages.images import save_picture, to_image
 from dreambooth.runtime.processes import Processes
 from dreambooth.sampling.batches import make_pictures
 from dreambooth.sampling.metadata import picture_text
@@ -46,10 +49,13 @@ def make_prior_set(
     processes: Processes,
     device: torch.device,
     dtype: torch.dtype,
+    with_latents: frozenset[str] = frozenset(),
 ) -> PriorSet:
     """The set of `num` class images of one `prompt`, made as `prior` says, in `folder`, with missing images generated.
 
     Each process generates its share of the batches.
+
+    Images whose digests are in `with_latents` had a latent; a deleted one is made again.
 
     The components must be on `device`; they compute in `dtype` (see `sample`). Image k depends only on the set's key and k,
     and is written as soon as its batch is done, so a killed process loses one batch at most.
@@ -60,7 +66,10 @@ def make_prior_set(
         prior_set = PriorSet.open(folder, class_word, request)
     batch_size = prior.prior_batch_size
     with processes.together():  # all have listed the folder before any process writes
-        missing = prior_set.missing(num)
+        missing = prior_set.missing(num, with_latents=with_latents)
+        lost = prior_set.without_latent(num, with_latents=with_latents)
+    if lost:
+        display.say(f"{counted(len(lost), 'latent')} of class images missing in {prior_set.folder}: made again")
     with processes.together():
         if missing:
             _fill(
@@ -74,6 +83,7 @@ def make_prior_set(
                 batch_size=batch_size,
                 device=device,
                 dtype=dtype,
+                lost=lost,
             )
     return prior_set
 
@@ -128,12 +138,14 @@ def _fill(
     batch_size: int,
     device: torch.device,
     dtype: torch.dtype,
+    lost: Collection[int] = (),
 ) -> None:
-    """Generate the images numbered `missing`.
+    """Generate the images numbered `missing`; of those in `lost`, which exist, only the latent is written.
 
     Batches start at multiples of their size, and a batch with a missing image is generated whole: another batch size would
     round differently, and a resumed set must be identical to the last bit. For the same reason an image is written only after
-    its latent. An existing image keeps its latent, or stays without one.
+    its latent. An existing image keeps its latent, or stays without one. A lost latent is written only if the image is the
+    same to the last bit: another device may round differently.
     """
     request = prior_set.request
     blocks = {*processes.share(sorted({index // batch_size for index in missing}))}
@@ -144,7 +156,15 @@ def _fill(
             index = one.picture.index
             if index not in missing:
                 continue
+            if index in lost:
+                if _shows(prior_set.path(index), one.pixels_CHW):
+                    prior_set.put_latent(index, one.x_0_CHW, picture=prior_set.path(index))
+                continue
             text = picture_text(one.picture, options, model_digest=request.model_digest, device=device, dtype=dtype)
             with atomic_file(prior_set.path(index)) as partial:
                 save_picture(partial, one.pixels_CHW, text)
                 prior_set.put_latent(index, one.x_0_CHW, picture=partial)
+
+
+def _shows(path: Path, pixels_CHW: Tensor) -> bool:
+    return np.array_equal(read_pixels(path, background="white"), to_image(pixels_CHW))

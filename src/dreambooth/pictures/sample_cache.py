@@ -16,6 +16,7 @@ from dreambooth.data.photos import read_pixels
 from dreambooth.data.size import Size
 from dreambooth.display import Display
 from dreambooth.errors import PhotoError
+from dreambooth.files import remove_stale
 from dreambooth.measures.settings import EvaluationSettings
 from dreambooth.pages.images import save_picture
 from dreambooth.pictures.maker import made_pictures
@@ -69,6 +70,7 @@ class SampleCache:
         """
         kept = {picture: self._kept(picture) for picture in dict.fromkeys(pictures)}
         if missing := [picture for picture, pixels_CHW in kept.items() if pixels_CHW is None]:
+            remove_stale(self.folder)
             made_now = made_pictures(self.sample, self.model, missing, display, name=self.name, device=self.device)
             with closing(made_now) as made:
                 for one in made:

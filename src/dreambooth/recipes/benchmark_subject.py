@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +125,13 @@ def _scores(job: SubjectJob, display: Display) -> dict[str, Any]:
     side = model.family.resolution
     evaluation_target = _evaluation_target(job)
     prompts = [subject_prompt(template, training.subject) for template in job.subject.prompts]
+    encoders = choose_encoders(
+        job.evaluation, side=side, is_toybox=draws_toybox(model), device=device, cache=job.folder / "features"
+    )
     evaluator = Evaluator(
         prompt_set_of(prompts, job.evaluation, class_prompt=evaluation_target.class_prompt),
         evaluation_target.photo_pixels(side),
-        choose_encoders(job.evaluation, side=side, is_toybox=draws_toybox(model), device=device, cache=job.folder / "features"),
+        replace(encoders, say=display.say),
         job.evaluation.seed,
     )
     sample = sample_settings(job.evaluation, device=training.loop.device)

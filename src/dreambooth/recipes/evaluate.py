@@ -74,7 +74,10 @@ def evaluate(settings: EvaluateSettings, display: Display) -> EvaluateResult:
         encoders = choose_encoders(
             evaluation, side=models.side, is_toybox=models.is_toybox, device=device, cache=output / "features"
         )
-        evaluators = [Evaluator(*one, encoders, evaluation.seed) for one in zip(prompt_sets, photos, strict=True)]
+        evaluators = [
+            Evaluator(*one, replace(encoders, say=display.say), evaluation.seed)
+            for one in zip(prompt_sets, photos, strict=True)
+        ]
         sample = sample_settings(evaluation, device=settings.device)
         model_samples, num_other_images = samples_of_models(models, asked[0], sample, device), evaluation.num_checkpoint_images
         _announce_cost(model_samples, prompt_sets, num_other_images, display)

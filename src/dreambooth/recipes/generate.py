@@ -12,6 +12,7 @@ import torch
 from dreambooth.display import Display
 from dreambooth.errors import SettingsError
 from dreambooth.evaluation.blended import model_with_loras
+from dreambooth.files import remove_stale
 from dreambooth.pages.images import grid_rows, save_picture, write_contact_sheet
 from dreambooth.pictures.maker import made_pictures
 from dreambooth.runtime.device import choose_device
@@ -52,6 +53,7 @@ def generate(settings: GenerateSettings, display: Display) -> GenerateResult:
         for line in applied_loras(base):
             display.say(line)
         pictures = pictures_of(prompts, asked.num_images)
+        remove_stale(asked.output)
         first, files = next_number(asked.output), list[Path]()
         with closing(made_pictures(asked, base, pictures, display, name=settings.base.model, device=device)) as made:
             for one in made:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dreambooth.data.prior_sets import PriorSet
+from dreambooth.data.settings import ONLY_TRAINED_ON
 from dreambooth.data.size import Size
 from dreambooth.display import Display
 from dreambooth.errors import SettingsError
@@ -20,12 +21,6 @@ from dreambooth.trainer.caption_checks import class_prompt_warnings
 from dreambooth.weights.read import read_base
 
 __all__ = ["PriorResult", "prior"]
-
-_OF_TRAINING = (
-    *("prior_weight", "prior_images", "also_prior", "prior_latents", "prior_target", "prior_examples", "keep_predictions"),
-    *("replay", "replay_images"),
-    *("original_pairing", "photo_repeats", "prior_repeats"),
-)
 
 
 @dataclass(frozen=True)
@@ -46,7 +41,7 @@ def prior(settings: PriorRecipeSettings, display: Display) -> PriorResult:
     a set's folder holds something else, and ModelFileError when the model cannot be read or returns values that are not finite.
     """
     asked, device = settings.prior, choose_device(settings.device)
-    if useless := asked.is_changed(*_OF_TRAINING):
+    if useless := asked.is_changed(*ONLY_TRAINED_ON):
         raise SettingsError(f"{', '.join(useless)}: no effect when only class images are generated; remove")
     with Interrupts(lambda: "Stopped. The class images generated so far are kept; run the same command to resume."):
         base = read_base(settings.base)

@@ -20,6 +20,7 @@ from dreambooth.files import remove_leftovers, write_text
 from dreambooth.runs.events import EventLog
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.lock import exclusive
+from dreambooth.runs.place import PlacedFolder
 from dreambooth.runs.status import recorded_status
 from dreambooth.runs.untrained import clear_untrained, is_untrained
 from dreambooth.runtime.distributed import start_processes
@@ -35,6 +36,7 @@ from dreambooth.trainer.messages import (
     resume_hint,
     times_text,
 )
+from dreambooth.trainer.moving import check_not_moved, is_elsewhere, moved, moved_error
 from dreambooth.trainer.not_finite import advice
 from dreambooth.trainer.preflight import check_everything, least_free_memory
 from dreambooth.trainer.ready import Ready
@@ -87,12 +89,11 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool, beside: 
         with processes.main_first():
             ready = check_everything(settings, display, processes, least_free=least_free, is_resume=is_resume)
         with ExitStack() as held:
-            if processes.is_main:
-                held.enter_context(exclusive(run.path))
+            placed = held.enter_context(exclusive(run.path)) if processes.is_main else None
             with processes.together():
                 if processes.is_main:
                     _begin(ready, display, is_resume=is_resume, beside=beside)
-                    stops = held.enter_context(recorded_status(run))
+                    stops = held.enter_context(recorded_status(run, now=None if placed is None else placed.now))
             with explained_when_out_of_memory(ready):
                 session = start_session(ready, gather_material(ready, display))
                 restored = _restore(session, display)
@@ -105,7 +106,7 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool, beside: 
                 if not is_done:
                     if restored:
                         display.say(f"Resuming from step {session.state.step}")
-                    is_done = _train(session, display, interrupts, restored=restored)
+                    is_done = _train(session, display, interrupts, placed, restored=restored)
                 elif ready.measured.chooses:
                     put_chosen_model(session)
                 elif not ready.run.final_model.exists():
@@ -176,11 +177,15 @@ def _has_ended_early(session: Session) -> bool:
     return session.due.scores and processes.any(processes.is_main and peak_has_passed(session))
 
 
-def _train(session: Session, display: Display, interrupts: Interrupts, *, restored: bool) -> bool:
-    """Train; returns whether training is done, by reaching the last step or by early stopping."""
+def _train(session: Session, display: Display, interrupts: Interrupts, placed: PlacedFolder | None, *, restored: bool) -> bool:
+    """Train; returns whether training is done, by reaching the last step or by early stopping.
+
+    Raises RunError when the run's folder was moved, after saving the run where it is now.
+    """
     ready, state, processes = session.ready, session.state, session.ready.processes
+    check_not_moved(session, placed)
     deadline = deadline_of(ready.loop.max_train_hours, now=time.monotonic())
-    journal = Journal.open(session, display) if processes.is_main else SilentJournal(session)
+    journal: Journal | SilentJournal = Journal.open(session, display) if processes.is_main else SilentJournal(session)
     ends = False
     with journal, interrupts.deferred(_STOPPING if processes.is_main else ""), session.trainee.train_mode():
         if not restored:
@@ -190,17 +195,25 @@ def _train(session: Session, display: Display, interrupts: Interrupts, *, restor
                 state, session.batches_at, last_step=ready.loop.steps, min_snr_gamma=ready.loop.min_snr_gamma
             ):
                 journal.step(result)
-                due = ready.intervals.after(state.step)
-                journal.look(due)
+                is_moved = is_elsewhere(session, placed)
+                if is_moved:
+                    session, journal = moved(session, journal, placed)
+                journal.look(ready.intervals.after(state.step))
                 # All processes meet here in every step: one may have been asked to stop, or be generating previews.
-                stops = processes.any(interrupts.requested is not None or time.monotonic() >= deadline)
+                stops = processes.any(is_moved or interrupts.requested is not None or time.monotonic() >= deadline)
                 saves = processes.any(interrupts.take_save_request()) or stops
-                ends = due.scores and processes.any(journal.ends_early)
-                save_what_is_due(session, journal, ready.intervals.after(state.step, ends=ends), saves=saves)
+                ends = ready.intervals.after(state.step).scores and processes.any(journal.ends_early)
+                due = ready.intervals.after(state.step, ends=ends)
+                save_what_is_due(session, journal, due, saves=saves)
+                if due.is_last and is_elsewhere(session, placed):  # moved while the last step was saved
+                    session, journal = moved(session, journal, placed)
+                    save_what_is_due(session, journal, due, saves=True)
                 if stops or ends:
                     break
         except NotFiniteError as error:
             raise TrainingError(error.problems, hint=advice(session, error.step)) from error
+    if session.ready.run.path != ready.run.path:
+        raise moved_error(ready.run.path, session)
     is_done = ends or state.step == ready.loop.steps
     if not is_done and processes.any(interrupts.requested is not None):
         raise interrupts.error()

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from dreambooth.errors import RunError
+from dreambooth.runs.place import PlacedFolder
 
 __all__ = ["LOCK_NAME", "exclusive"]
 
@@ -20,8 +21,10 @@ _HAS_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPN
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> Iterator[PlacedFolder]:
     """Hold `folder`, making it if needed, so that no other process can hold it; however this one ends, the hold ends too.
+
+    Yields the folder, wherever it is moved to meanwhile.
 
     Raises RunError when another process holds it. Where the file system has no locks nothing is held: a marker file instead
     would outlive a process that was killed.
@@ -38,7 +41,9 @@ def exclusive(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _HAS_NO_LOCKS:
             raise
+    placed = PlacedFolder.open(folder)
     try:
-        yield
+        yield placed
     finally:
+        placed.close()
         lock.release()

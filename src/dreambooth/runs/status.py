@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import psutil
@@ -51,10 +52,11 @@ class RunStatus:
 
 
 @contextmanager
-def recorded_status(run: RunFolder) -> Iterator[Callable[[str], None]]:
+def recorded_status(run: RunFolder, *, now: Callable[[], Path | None] | None = None) -> Iterator[Callable[[str], None]]:
     """Inside, the run is recorded as running in this process; afterwards, how it ended. Exceptions pass through.
 
-    Call what is yielded with a reason when the run stops before its last step without an exception.
+    Call what is yielded with a reason when the run stops before its last step without an exception. `now` tells where the
+    folder is at the end, or None if it is gone, and nothing is recorded then.
     """
     process = psutil.Process()
     status = RunStatus("running", socket.gethostname(), process.pid, process.create_time(), time.time())
@@ -66,15 +68,20 @@ def recorded_status(run: RunFolder) -> Iterator[Callable[[str], None]]:
         nonlocal state, reason
         state, reason = "stopped", why
 
+    def end() -> None:
+        place = run.path if now is None else now()
+        if place is not None:
+            write_json(replace(run, path=place).status, asdict(replace(status, state=state, ended=time.time(), reason=reason)))
+
     try:
         yield stop
     except BaseException as error:
         is_stop = isinstance(error, Interrupted | KeyboardInterrupt)
         state, reason = "stopped" if is_stop else "failed", _reason(error)
         with suppress(OSError, DreamboothError):  # a full disk must not hide why the run ended
-            write_json(run.status, asdict(replace(status, state=state, ended=time.time(), reason=reason)))
+            end()
         raise
-    write_json(run.status, asdict(replace(status, state=state, ended=time.time(), reason=reason)))
+    end()
 
 
 def read_status(run: RunFolder) -> RunStatus | None:

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from dreambooth.files import partial_of
+from dreambooth.files import STALE_SECONDS, partial_of
 
 __all__ = ["file_stem", "folder_problems", "next_number", "reserved", "reserved_by"]
 
-_STALE_SECONDS = 3600
 _MAX_CHARACTERS = 80
 _MAX_BYTES = 160  # file systems allow 255 bytes for the whole name; one letter may take four
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))}
@@ -78,7 +77,7 @@ def reserved_by(path_of: Callable[[int], Path], number: int) -> Iterator[Path]:
         path = path_of(number)
         claim = partial_of(path, "claim")
         try:
-            if claim.exists() and time.time() - claim.stat().st_mtime > _STALE_SECONDS:
+            if claim.exists() and time.time() - claim.stat().st_mtime > STALE_SECONDS:
                 claim.unlink(missing_ok=True)
             claim.touch(exist_ok=False)
         except FileExistsError:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar, get_args
 
-from dreambooth.config import Settings, parse_settings, section_default, without_silenced
+from dreambooth.config import Settings, parse_settings, section_default, section_of, without_silenced
 from dreambooth.errors import SettingsError
 from dreambooth.schema.leaves import Leaf, leaves
 
@@ -29,9 +29,44 @@ def layered_settings(
     """
     high = nested(given)
     low = without_silenced(record, below, high)
+    if problems := list(_off_below(record, low, high, where, name_of={leaf.path: name_of(leaf) for leaf in leaves(record)})):
+        raise SettingsError(problems)
     values = laid_over(record, merged(_section_defaults(record), low, where), high, where=where)
     names = {leaf.path: name_of(leaf) for leaf in leaves(record) if leaf.path in given or not _is_in(low, leaf.path)}
     return parse_settings(record, values, where=where, names=names)
+
+
+def _off_below(
+    record: type[Settings],
+    low: Mapping[str, Any],
+    high: Mapping[str, Any],
+    where: str,
+    *,
+    name_of: Mapping[str, str],
+    path: str = "",
+) -> Iterator[str]:
+    """A message for each switch that the lower layer, from the place `where`, turns off although the upper one relies on it."""
+    for switch, silenced in record.off_switches.items():
+        field, _, value = switch.partition("=")
+        is_off = field in low and field not in high and str(low[field]) in ((value,) if value else ("0", "0.0"))
+        if is_off and (
+            useless := [name for name in silenced if name in high and str(high[name]) != str(_default(record, name))]
+        ):
+            flag, names = name_of[path + field], " and ".join(name_of[path + name] for name in useless)
+            others = [str(one) for one in get_args(record.model_fields[field].annotation) if str(one) != str(low[field])]
+            choice = f" ({' or '.join(others)})" if others else ""
+            yield (
+                f"{where} has {field} {low[field]}, so {names} would have no effect; add {flag} with another value{choice}, "
+                f"or leave out {names}"
+            )
+    for name, above in high.items():
+        section = section_of(record, name) if name in record.model_fields else None
+        if section is not None and isinstance(above, Mapping) and isinstance(low.get(name), Mapping):
+            yield from _off_below(section, low[name], above, where, name_of=name_of, path=f"{path}{name}.")
+
+
+def _default(record: type[Settings], name: str) -> Any:
+    return record.model_fields[name].get_default(call_default_factory=True)
 
 
 def laid_over(record: type[Settings], low: Mapping[str, Any], high: Mapping[str, Any], *, where: str) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any
 
 from dreambooth import presets
 from dreambooth.config import Settings, nearest, parse_settings, read_yaml
+from dreambooth.data.settings import ONLY_TRAINED_ON
 from dreambooth.errors import SettingsError
 from dreambooth.schema.layers import laid_over
-from dreambooth.schema.verbs import TrainSettings
+from dreambooth.schema.verbs import PriorRecipeSettings, TrainSettings
 
 __all__ = ["preset_names", "read_preset", "toybox_training"]
 
@@ -23,7 +24,7 @@ def preset_names() -> list[str]:
 def read_preset(name: str, record: type[Settings] = TrainSettings, *, argument: str = "--preset") -> tuple[str, dict[str, Any]]:
     """Read a built-in preset or a YAML file. Returns its name for messages, and its values for `record`.
 
-    Sections that only training has are left out for another record.
+    Sections that only training has are left out for another record; class images take their class, size and seed from them.
 
     Raises SettingsError if no such preset or file exists or it is not a mapping.
     """
@@ -39,8 +40,24 @@ def read_preset(name: str, record: type[Settings] = TrainSettings, *, argument: 
 
 
 def _for_record(values: dict[str, Any], record: type[Settings]) -> dict[str, Any]:
+    if record is PriorRecipeSettings:
+        values = _for_class_images(values)
     only_training = TrainSettings.model_fields.keys() - record.model_fields.keys()
     return {name: value for name, value in values.items() if name not in only_training}
+
+
+def _for_class_images(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a training, with those under which it generates class images in their places for `dreambooth prior`."""
+
+    def at(section: str, name: str) -> Any:
+        inner = values.get(section)
+        return inner.get(name) if isinstance(inner, dict) else None
+
+    prior, moved = values.get("prior"), {"class_word": ("subject", "class_word"), "resolution": ("views", "resolution")}
+    found = {name: at(*place) for name, place in {**moved, "seed": ("loop", "seed")}.items()}
+    if isinstance(prior, dict):
+        values = {**values, "prior": {name: value for name, value in prior.items() if name not in ONLY_TRAINED_ON}}
+    return {**values, **{name: value for name, value in found.items() if value is not None}}
 
 
 def _shipped() -> Path:

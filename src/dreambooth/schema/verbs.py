@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from dreambooth.config import NamedModel, Settings, Text
-from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
+from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings, Word
 from dreambooth.measures.settings import BenchmarkSettings, EvaluationSettings, SelectionSettings
 from dreambooth.memory.settings import MemorySettings
 from dreambooth.sampling.settings import SampleSettings
@@ -113,7 +113,7 @@ class PriorRecipeSettings(Settings):
     base: BaseModelSettings
     """Base model to generate them with."""
 
-    class_word: Annotated[Text, Field(min_length=1)]
+    class_word: Annotated[Word, Field(min_length=1)]
     """What kind of thing the images show: dog, man, container."""
 
     prior: PriorSettings = Field(default_factory=lambda: PriorSettings(prior_folder=Path("class-images")))
@@ -154,10 +154,10 @@ class EvaluateSettings(Settings):
     photos: Path | None = None
     """Folder of photos of the subject; default: the run's training photos."""
 
-    class_word: Text | None = None
+    class_word: Word | None = None
     """What kind of thing the subject is; default: the run's class word. Selects a subject if the run has several."""
 
-    token: Annotated[Text, Field(min_length=1)] | None = None
+    token: Annotated[Word, Field(min_length=1)] | None = None
     """Word that names the subject; default: the run's token. Selects a subject if the run has several."""
 
     base: NamedModel | None = None

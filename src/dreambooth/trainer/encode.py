@@ -61,7 +61,7 @@ class ViewEncoder:
 
     @torch.no_grad()
     def _encode(self, photo: Photo, view: View) -> LatentMoments:
-        pixels_CHW = render_view(read_pixels(photo.path, background=self.background), view)
+        pixels_CHW = render_view(read_pixels(photo.path, background=self.background, digest=photo.digest), view)
         family = self.components.family
         batch = family.encode_pixels(self.components.vae, pixels_CHW.unsqueeze(0).to(self.device))
         moments = LatentMoments(batch.mean[0].float().cpu(), batch.deviation[0].float().cpu())

@@ -18,17 +18,16 @@ from torch import Tensor
 from dreambooth.data.drawing import repeats_of
 from dreambooth.data.examples import ExampleSource
 from dreambooth.data.latent_cache import LatentCache
-from dreambooth.data.mask_cache import MaskCache
-from dreambooth.data.masks import mask_weights
 from dreambooth.data.picture_sizes import PictureSizes
 from dreambooth.data.prior_prompts import photos_as_class_examples, subject_prompts
 from dreambooth.data.prior_sets import MadeLatent
-from dreambooth.data.records import CaptionedPhoto, Photo, Role
+from dreambooth.data.records import CaptionedPhoto, Role
 from dreambooth.data.size import Size
 from dreambooth.data.views import View, held_out_view
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.display import Display
 from dreambooth.families.components import Components
+from dreambooth.files import remove_stale
 from dreambooth.pictures.class_images import make_prior_set, prompts_and_numbers, shared_out
 from dreambooth.runtime.device import release_memory
 from dreambooth.trainer.assembly import Placed, place_for_training
@@ -36,13 +35,14 @@ from dreambooth.trainer.class_examples import balanced, replayed
 from dreambooth.trainer.encode import ViewEncoder, encode_captions
 from dreambooth.trainer.ready import Ready
 from dreambooth.training.base_predictions import BasePredictions, Questions
-from dreambooth.training.batches import Encoded, MaskKey, ViewKey
+from dreambooth.training.batches import Encoded, ViewKey
 from dreambooth.training.checkpoints import find_checkpoints
 from dreambooth.training.denoiser import Denoiser
 from dreambooth.training.validation import ValidationItem, with_predicted_targets
 
 __all__ = ["Material", "gather_material"]
 
+_LATENT_OF = "latent of class image "
 _NUM_VALIDATION_PICTURES = 4  # photos, plus the same number of class images
 
 
@@ -77,10 +77,11 @@ def gather_material(ready: Ready, display: Display) -> Material:
         repeats=repeats_of(learned.prior),
     )
     held_out = _held_out(ready, source)
+    for folder in (_cache_folder(ready), _predictions_folder(ready)):
+        remove_stale(folder)
     encoder = ViewEncoder(components, LatentCache(_cache_folder(ready)), ready.base.digest(), learned.views.background, device)
-    used = source.views_used(loop.steps)
     views = (
-        *used,
+        *source.views_used(loop.steps),
         *((one.photo, held_out_view(one.photo, ready.size)) for one in held_out),
     )
     known = _known_moments(latents, ready.size, components.family.scaling_factor)
@@ -92,14 +93,7 @@ def gather_material(ready: Ready, display: Display) -> Material:
     learns_text = any(name in placed.learning for name in components.family.text_encoders)
     text = encode_captions(components, source.captions(), as_ids=learns_text, device=device)
     release_memory(device)
-    encoded = Encoded(
-        moments,
-        text,
-        components.family.scaling_factor,
-        components.family.takes_sizes,
-        ready.loop.noise_offset,
-        _weights(ready, used, components.family.downsampling),
-    )
+    encoded = Encoded(moments, text, components.family.scaling_factor, components.family.takes_sizes, ready.loop.noise_offset)
     validation = tuple(_validation_item(one, ready, source, encoded) for one in held_out)
     predictions = None
     if learned.prior.prior_target == "prediction" and priors:
@@ -108,14 +102,6 @@ def gather_material(ready: Ready, display: Display) -> Material:
         if not ready.setup.trainee.keeps_base:
             predictions = _predictions(ready, source, encoded, denoiser, display)
     return Material(placed, source, encoded, validation, predictions, _made_of(ready, priors, latents))
-
-
-def _weights(ready: Ready, views: Sequence[tuple[Photo, View]], downsampling: int) -> dict[MaskKey, Tensor]:
-    """The loss weights of the views whose mask makes a difference."""
-    masks = MaskCache(_cache_folder(ready), downsampling).masks(views)
-    outside = ready.learned.subject.mask_weight
-    weights = {key: mask_weights(mask_hw, outside) for key, mask_hw in masks.items()}
-    return {key: weight_hw for key, weight_hw in weights.items() if weight_hw is not None}
 
 
 def _predictions(
@@ -130,9 +116,10 @@ def _predictions(
         num_timesteps=denoiser.components.family.schedule.num_timesteps,
         asked_of=f"{ready.base.digest()} {ready.policy.name}",
     )
-    folder = ready.run.path.absolute().parent / "prior-predictions"
     first_step = saved[-1].step + 1 if saved else 1
-    predictions = BasePredictions.of_steps(folder, questions, first_step=first_step, last_step=ready.loop.steps)
+    predictions = BasePredictions.of_steps(
+        _predictions_folder(ready), questions, first_step=first_step, last_step=ready.loop.steps
+    )
     predictions.compute(questions, denoiser, ready.processes, display)
     return predictions
 
@@ -163,6 +150,7 @@ def _made_images(
     dtype = torch.float32 if is_exact else ready.policy.compute_dtype
     if any(numbers for _, numbers in requests):
         components.vae.to(ready.device)
+    with_latents = _had_latents(ready) if prior.prior_latents == "sampler" else frozenset[str]()
     made: list[list[CaptionedPhoto]] = []
     latents: dict[str, MadeLatent] = {}
     for name, numbers in requests:
@@ -183,6 +171,7 @@ def _made_images(
                 processes=ready.processes,
                 device=ready.device,
                 dtype=dtype,
+                with_latents=with_latents,
             )
             found = prior_set.images(num)
             images += found
@@ -198,6 +187,14 @@ def _made_images(
     return made, latents
 
 
+def _had_latents(ready: Ready) -> frozenset[str]:
+    """Digests of the class images whose own latents the run was trained on, by its newest checkpoint."""
+    saved = find_checkpoints(ready.run)
+    made_of = saved[-1].made_of if saved else {}
+    images = (f"class image {key.removeprefix(_LATENT_OF)}" for key in made_of if key.startswith(_LATENT_OF))
+    return frozenset(made_of[image].partition(" ")[0] for image in images if image in made_of)
+
+
 def _known_moments(latents: Mapping[str, MadeLatent], size: Size, scaling_factor: float) -> dict[ViewKey, LatentMoments]:
     """The posterior of every view that needs no encoder: the whole image, since generated images have the training size."""
     whole = View(size, top=0, left=0, height=size.height, width=size.width, flip=False)
@@ -208,6 +205,10 @@ def _known_moments(latents: Mapping[str, MadeLatent], size: Size, scaling_factor
 def _cache_folder(ready: Ready) -> Path:
     """Latents are looked up by content, so sibling runs share the cache."""
     return ready.run.path.absolute().parent / "latent-cache"
+
+
+def _predictions_folder(ready: Ready) -> Path:
+    return ready.run.path.absolute().parent / "prior-predictions"
 
 
 def _held_out(ready: Ready, source: ExampleSource) -> tuple[CaptionedPhoto, ...]:
@@ -229,18 +230,13 @@ def _made_of(ready: Ready, priors: tuple[CaptionedPhoto, ...], latents: Mapping[
     return {
         "base model": ready.base.digest(),
         **{
-            f"{kind} {number} ({one.photo.path.name})": f"{one.photo.digest} {one.caption}{_mask_of(one.photo, kind)}"
+            f"{kind} {number} ({one.photo.path.name})": f"{one.photo.digest} {one.caption}"
             for kind, ones in pictures.items()
             for number, one in enumerate(ones)
         },
         **{
-            f"latent of class image {number} ({one.photo.path.name})": latents[one.photo.digest].digest
+            f"{_LATENT_OF}{number} ({one.photo.path.name})": latents[one.photo.digest].digest
             for number, one in enumerate(priors)
             if one.photo.digest in latents
         },
     }
-
-
-def _mask_of(photo: Photo, kind: str) -> str:
-    """What the record of a photo says about its mask."""
-    return f" masked by {photo.mask.digest}" if photo.mask is not None and kind == "photo" else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,8 @@ class Scorer:
         all_prompts = subject_prompt_set(subject, EvaluationSettings(), class_prompt=class_prompt, is_toybox=is_toybox)
         prompt_set = all_prompts.fewer(ready.measured.selection.evaluation_images)
         squares = photo_squares(photos, background=ready.learned.views.background, side=side)
-        evaluator = Evaluator(prompt_set, squares, ready.measured.encoders, _SEED)
+        encoders = replace(ready.measured.encoders, say=display.say)
+        evaluator = Evaluator(prompt_set, squares, encoders, _SEED)
         scorer = cls(session, evaluator, display, is_toybox)
         if session.state.step > 0:
             _ = scorer._before

@@ -89,6 +89,7 @@ def test_the_former_name_of_a_setting_still_works_alone() -> None:
     assert settings_from("generate", {"model": "a", "prompt": "b", "steps": 7}).sample.sampling_steps == 7
     problems = _problems("generate", {"model": "a", "prompt": "b", "steps": 7, "sampling_steps": 8})
     assert problems == ["steps is another name of sampling_steps: use only one of them"]
+    assert _problems("generate", {"model": "a", "prompt": "b", "steps": 0}) == ["steps is 0: expected at least 1"]
 
 
 @pytest.mark.parametrize(

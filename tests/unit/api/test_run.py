@@ -18,6 +18,19 @@ def test_a_run_stays_the_same_after_a_change_of_directory(tmp_path: Path, monkey
     assert run.path == tmp_path / "rex"
 
 
+def test_the_settings_of_a_deleted_run_are_an_error_that_says_so(tmp_path: Path) -> None:
+    config = tmp_path / "rex" / "config.yaml"
+    config.parent.mkdir()
+    config.touch()
+    run = dreambooth.open(config.parent)
+    config.unlink()
+    with pytest.raises(dreambooth.RunError, match=r"no longer holds a run: config\.yaml is missing"):
+        _ = run.settings
+    config.parent.rmdir()
+    with pytest.raises(dreambooth.RunError, match="rex: no longer exists"):
+        _ = run.settings
+
+
 @pytest.mark.parametrize("path", [5, None, b"runs"])
 def test_what_is_no_path_is_no_run(path: object) -> None:
     with pytest.raises(dreambooth.RunError, match="expected a path"):

@@ -11,7 +11,8 @@ import pytest
 from dreambooth.cli.flags import read_arguments
 from dreambooth.cli.layers import changes_to_run, settings_from
 from dreambooth.cli.verbs import VERBS
-from dreambooth.config import write_yaml
+from dreambooth.config import parse_settings, write_yaml
+from dreambooth.data.settings import SubjectSettings
 from dreambooth.errors import SettingsError
 from dreambooth.schema.presets import preset_names, read_preset
 from dreambooth.schema.verbs import TrainSettings
@@ -71,6 +72,40 @@ def test_a_folder_of_class_images_replaces_what_the_preset_says_of_making_them()
     assert settings.prior.num_prior_images == 200
     (problem,) = _problems(f"train {REQUIRED} --preset toybox --prior-images dogs --num-prior-images 3")
     assert problem.startswith("prior_images uses a folder as is, so num_prior_images would have no effect")
+
+
+def test_what_a_preset_turns_off_is_named_with_the_preset_and_a_way_out() -> None:
+    assert _problems(f"train {REQUIRED} --preset object --prior-images dogs") == [
+        "preset object has prior_examples photos, so --prior-images would have no effect; add --prior-examples with another "
+        "value (images or both), or leave out --prior-images"
+    ]
+    assert _settings(f"train {REQUIRED} --preset object --prior-images dogs --prior-examples both").prior.prior_weight == 10
+    assert _settings(f"train {REQUIRED} --preset object --num-prior-images 200").prior.prior_examples == "photos", "the default"
+
+
+def test_class_images_are_generated_as_a_training_with_the_preset_would(tmp_path: Path) -> None:
+    named = _settings("prior --model a --class-word dog --preset toybox --prior-batch-size 3")
+    assert (named.prior.num_prior_images, named.prior.prior_prompts, named.prior.prior_batch_size) == (48, "varied", 3)
+    assert _settings("prior --model a --class-word dog --preset object").prior.prior_prompts == "varied"
+    training = _settings(f"train {REQUIRED} --preset toybox --resolution 128 --seed 7")
+    write_yaml(tmp_path / "config.yaml", training, comment="A run.")
+    of_run = _settings(f"prior --preset {tmp_path / 'config.yaml'}")
+    assert (of_run.class_word, of_run.resolution, of_run.seed) == (training.subject.class_word, 128, 7)
+    assert of_run.prior.num_prior_images == 48
+
+
+def test_a_former_name_is_called_as_it_was_typed() -> None:
+    assert _problems("generate --model a --prompt b --steps 0") == ["--steps is '0': expected at least 1"]
+    assert _problems("generate --model a --prompt b --sampling-steps 0") == ["--sampling-steps is '0': expected at least 1"]
+
+
+@pytest.mark.parametrize("word", ["sks\nfoo", "sks\x1b[2J", "s\u202eks", "a\tb", "a\x85b"])
+@pytest.mark.parametrize("name", ["token", "class_word"])
+def test_words_for_prompts_are_one_line_of_visible_letters(name: str, word: str) -> None:
+    given = {"photos": "x", "class_word": "dog", "token": "sks", name: word}
+    with pytest.raises(SettingsError, match=f"{name}.* which no prompt holds"):
+        parse_settings(SubjectSettings, given, where="a.yaml")
+    assert parse_settings(SubjectSettings, {**given, name: "größe x"}, where="a.yaml")
 
 
 def test_a_runs_own_settings_are_a_preset(tmp_path: Path) -> None:

@@ -251,6 +251,16 @@ def test_a_picture_without_a_latent_is_not_missing_and_a_latent_without_its_pict
     assert prior_set.missing(2) == [1]
 
 
+def test_a_deleted_latent_is_missing_only_where_there_was_one(prior_set: PriorSet) -> None:
+    save(prior_set, 0, 1)
+    path = put(prior_set, 1)
+    digests = [image.photo.digest for image in prior_set.images(2)]
+    assert prior_set.missing(2, with_latents=digests[1:]) == [] == prior_set.without_latent(2, with_latents=digests[1:])
+    path.unlink()
+    assert prior_set.missing(2) == []
+    assert prior_set.missing(2, with_latents=digests[1:]) == [1] == prior_set.without_latent(2, with_latents=digests[1:])
+
+
 def test_a_latent_with_a_changed_bit_is_made_again_and_one_without_a_digest_is_used(prior_set: PriorSet) -> None:
     save(prior_set, 0, 1)
     path = put(prior_set, 1)

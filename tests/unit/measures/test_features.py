@@ -122,10 +122,12 @@ def test_a_damaged_entry_is_computed_again(cache: FeatureCache, damage: str) -> 
     right = features_of(CountingEncoder(), sources(0), cache)
     (path,) = cache.folder.iterdir()
     _damages()[damage](path)
-    encoder = CountingEncoder()
-    assert torch.equal(features_of(encoder, sources(0), cache), right)
+    encoder, told = CountingEncoder(), list[str]()
+    assert torch.equal(features_of(encoder, sources(0), cache, say=told.append), right)
     assert encoder.seen == [1]
-    assert torch.equal(features_of(encoder, sources(0), cache), right) and encoder.seen == [1], "it was mended"
+    assert told == [f"1 damaged file of features in {cache.folder}: computed again"]
+    assert torch.equal(features_of(encoder, sources(0), cache, say=told.append), right)
+    assert encoder.seen == [1] and len(told) == 1, "it was mended"
 
 
 def test_features_that_are_no_numbers_are_refused_and_not_kept(cache: FeatureCache) -> None:

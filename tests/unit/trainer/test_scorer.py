@@ -15,13 +15,16 @@ from dreambooth.config import write_yaml
 from dreambooth.data.pictures import find_pictures
 from dreambooth.data.size import Size
 from dreambooth.display_events import EventsDisplay
+from dreambooth.evaluation.evaluator import Encoders
 from dreambooth.evaluation.request import EvaluationRequest
 from dreambooth.evaluation.target import evaluation_targets
+from dreambooth.measures.features import FeatureCache
 from dreambooth.measures.settings import EvaluationSettings
 from dreambooth.runs.folder import RunFolder
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainer.scorer import Scorer
 from dreambooth.weights.read import read_model
+from tests.coarse_encoder import CoarseEncoder
 
 
 @pytest.fixture
@@ -60,7 +63,12 @@ def test_the_prompts_and_photos_are_those_of_an_evaluation(
         selection={"evaluate_every": 2, "evaluation_images": 2, "evaluation_sampling_steps": 3},
     )
     said: list[dict[str, Any]] = []
-    scorer = Scorer.open(session_of(settings, encoders=object()), EventsDisplay(said.append))
+    scorer = Scorer.open(
+        session_of(
+            settings, encoders=Encoders(CoarseEncoder(), CoarseEncoder(), None, FeatureCache(settings.output.output / "f"))
+        ),
+        EventsDisplay(said.append),
+    )
     assert scorer is not None
     write_yaml(settings.output.output / "config.yaml", settings, comment="")
     (target,) = evaluation_targets(EvaluationRequest(model=str(settings.output.output)))
