@@ -61,15 +61,15 @@ class ExampleSource:
         """
         roles: tuple[Role, ...] = ("instance", "prior")
         possible = {
-            (one.photo.digest, view)
+            _key(one.photo, view)
             for role in roles
             for one in self._pictures(role)[: self._drawing.num_reached(role)]
             for view in all_training_views(one.photo, self.views, self.size, self.seed, role)
         }
-        used: dict[tuple[str, View], tuple[Photo, View]] = {}
+        used: dict[tuple[str, str, View], tuple[Photo, View]] = {}
         for step in range(1, steps + 1):
             for example in self.examples_at(step):
-                used.setdefault((example.photo.digest, example.view), (example.photo, example.view))
+                used.setdefault(_key(example.photo, example.view), (example.photo, example.view))
             if len(used) == len(possible):
                 break
         return tuple(used.values())
@@ -96,3 +96,8 @@ class ExampleSource:
             view = draw_view(picture.photo, self.views, self.size, self.seed, role, step, slot)
             examples.append(Example(role, picture.photo, view, picture.caption, slot))
         return examples
+
+
+def _key(photo: Photo, view: View) -> tuple[str, str, View]:
+    """What tells views apart: two copies of one photo may have different masks."""
+    return photo.digest, "" if photo.mask is None else photo.mask.digest, view

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dreambooth.data.decoding import SIGNATURE_BYTES, signature
 from dreambooth.data.problems import PhotoProblem
 
-__all__ = ["CAPTION_SUFFIXES", "LATENT_SUFFIX", "MANIFEST_NAME", "FolderListing", "list_folder"]
+__all__ = ["CAPTION_SUFFIXES", "LATENT_SUFFIX", "MANIFEST_NAME", "FolderListing", "list_folder", "mask_target", "stem_of"]
 
 CAPTION_SUFFIXES = (".txt", ".caption")
 """Of the text files beside pictures, in the order in which they are preferred; kohya's trainer writes .caption."""
@@ -31,6 +32,7 @@ _OTHER_FORMATS = {
     **{".psd": "Photoshop", ".psb": "Photoshop", ".xcf": "GIMP", ".kra": "Krita", ".svg": "SVG", ".eps": "EPS", ".pdf": "PDF"},
 }
 _CAPTION_TABLES = frozenset({"metadata.jsonl", "metadata.csv", "metadata.parquet", "meta_cap.json", "meta_lat.json"})
+_MASK = re.compile(r"(.+)-mask(?:label)?", re.IGNORECASE)  # OneTrainer writes -masklabel
 _HEAD_BYTES = 1 << 16
 _SHEET_MARK = b"dreambooth\0sheet"  # see write_contact_sheet
 _GRID_NAME = re.compile(r"\d{5,}-grid-")
@@ -44,6 +46,8 @@ class FolderListing:
     pictures: tuple[Path, ...]
     captions: tuple[Path, ...]
     problems: tuple[PhotoProblem, ...]
+    masks: Mapping[Path, Path] = field(default_factory=dict)
+    """Picture to its mask, which is not one of the pictures."""
 
 
 def list_folder(folder: Path) -> FolderListing:
@@ -80,7 +84,29 @@ def list_folder(folder: Path) -> FolderListing:
             pictures.append(path)
         else:
             problems.append(_skipped(path, raw=suffix in _RAW))
-    return FolderListing(tuple(pictures), tuple(captions), tuple(problems))
+    masks = _masks(pictures)
+    are_masks = set(masks.values())
+    apart = tuple(path for path in pictures if path not in are_masks)
+    return FolderListing(apart, tuple(captions), tuple(problems), masks)
+
+
+def stem_of(path: Path) -> str:
+    """The path without its suffix, the same for composed and separate accents: systems write them differently."""
+    return unicodedata.normalize("NFC", str(path.with_suffix("")))
+
+
+def mask_target(path: Path) -> str:
+    """The stem of the picture that a mask of this name is for: `rex` for `rex-mask.png` and for `rex.png`."""
+    found = _MASK.fullmatch(path.stem)
+    return stem_of(path if found is None else path.with_name(found[1] + path.suffix))
+
+
+def _masks(pictures: list[Path]) -> dict[Path, Path]:
+    """Pictures to their masks: `rex-mask.png` is one only beside a picture `rex`, for a gas-mask.png may be a photo."""
+    masks = {
+        mask_target(path): path for path in pictures if path.suffix.lower() == ".png" and mask_target(path) != stem_of(path)
+    }
+    return {path: masks[stem] for path in pictures if (stem := stem_of(path)) in masks}
 
 
 def _walk(folder: Path, problems: list[PhotoProblem]) -> list[Path]:

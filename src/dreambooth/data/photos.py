@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,13 @@ from pathlib import Path
 from dreambooth.data.caption_files import read_caption
 from dreambooth.data.decoding import DecodedPicture, Pixels, decode, flatten
 from dreambooth.data.duplicates import Fingerprint, find_duplicates, fingerprint
-from dreambooth.data.listing import CAPTION_SUFFIXES, list_folder
+from dreambooth.data.listing import CAPTION_SUFFIXES, list_folder, stem_of
+from dreambooth.data.masks import MaskFiles, mask_of_alpha, mask_of_file, mask_problems
 from dreambooth.data.problems import PhotoProblem, problem_rows, raise_if_errors
 from dreambooth.data.records import Photo, Role
 from dreambooth.errors import PhotoError
 
-__all__ = ["MAX_PHOTOS", "MIN_PHOTOS", "MIN_SIDE", "PhotoReport", "read_photo", "read_pixels", "scan_photos"]
+__all__ = ["MAX_PHOTOS", "MIN_PHOTOS", "MIN_SIDE", "MaskSource", "PhotoReport", "read_photo", "read_pixels", "scan_photos"]
 
 MIN_PHOTOS = 3
 
@@ -31,6 +31,13 @@ _LONGEST = 3  # times the shorter side
 
 MIN_SIDE = 16
 """A picture whose shorter side has fewer pixels is refused."""
+
+
+@dataclass(frozen=True)
+class MaskSource:
+    """Photos have masks: alpha channels, files beside them and, if given, those of a folder."""
+
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -93,15 +100,16 @@ def _read(path: Path) -> bytes:
         raise PhotoError(f"cannot be read: {error.strerror}", hint="Make it readable, or remove it.") from error
 
 
-def scan_photos(folder: Path, *, role: Role, resolution: int) -> PhotoReport:
+def scan_photos(folder: Path, *, role: Role, resolution: int, masks: MaskSource | None = None) -> PhotoReport:
     """Look at every file below `folder` and report everything at once; nothing is raised for what is found.
 
     Every picture is decoded to its last pixel. Its caption is the .txt or .caption of the same name beside it. The number of
     photos, a shorter side below `resolution` and nearly equal photos are looked at for photos of the subject only: class images
-    are many, and may be made small and alike.
+    are many, and may be made small and alike. `masks` says where masks are looked for; None: photos have none.
     """
     listing = list_folder(folder)
     problems = list(listing.problems)
+    mask_files = None if masks is None else MaskFiles.find(folder, listing.masks, masks.folder)
     captions = _read_captions(listing.captions, listing.pictures, role, problems)
     photos: list[Photo] = []
     fingerprints: list[Fingerprint] = []
@@ -111,7 +119,10 @@ def scan_photos(folder: Path, *, role: Role, resolution: int) -> PhotoReport:
         except PhotoError as error:
             problems.append(_as_problem(path, error))
             continue
-        photos.append(dataclasses.replace(photo, caption=captions.get(_stem(path))))
+        photo = dataclasses.replace(photo, caption=captions.get(stem_of(path)))
+        if mask_files is not None:
+            photo = _masked(photo, picture.pixels, mask_files.of(folder, path), problems)
+        photos.append(photo)
         fingerprints.append(fingerprint(picture.pixels))
         problems += _about_the_content(photo, picture.pixels)
         if picture.num_frames > 1:
@@ -123,17 +134,21 @@ def scan_photos(folder: Path, *, role: Role, resolution: int) -> PhotoReport:
         what = f"is {duplicate.kind} {photos[duplicate.original].path}"
         advice = "Remove one of them: a duplicate counts twice."
         problems.append(PhotoProblem(photos[duplicate.index].path, "warning", what, advice))
+    if mask_files is not None:
+        problems += [*mask_files.problems, *mask_files.unused(), *mask_problems(photos, folder)]
     problems += _about_the_number(folder, len(photos), role, has_errors=any(one.severity == "error" for one in problems))
     return PhotoReport(tuple(photos), tuple(problems))
 
 
-def _stem(path: Path) -> str:
-    """The path without its suffix, the same for composed and separate accents: systems write them differently."""
-    return _composed(path.with_suffix(""))
-
-
-def _composed(path: Path) -> str:
-    return unicodedata.normalize("NFC", str(path))
+def _masked(photo: Photo, pixels: Pixels, path: Path | None, problems: list[PhotoProblem]) -> Photo:
+    """The photo with the mask in the file `path`, or else with its alpha channel as the mask."""
+    if path is None:
+        return dataclasses.replace(photo, mask=mask_of_alpha(pixels, photo))
+    try:
+        return dataclasses.replace(photo, mask=mask_of_file(path, photo))
+    except PhotoError as error:
+        problems.append(_as_problem(path, error))
+        return photo
 
 
 def _as_problem(path: Path, error: PhotoError) -> PhotoProblem:
@@ -144,11 +159,12 @@ def _read_captions(
     files: Sequence[Path], pictures: Sequence[Path], role: Role, problems: list[PhotoProblem]
 ) -> dict[str, str | None]:
     """Caption templates by the stem of their picture."""
-    stems = {_stem(picture): _stem(picture) for picture in pictures}
-    stems |= {_composed(picture): _stem(picture) for picture in pictures}  # photo.png.txt is the caption of photo.png as well
+    stems = {stem_of(picture): stem_of(picture) for picture in pictures}
+    # photo.png.txt is the caption of photo.png as well
+    stems |= {stem_of(picture.with_name(f"{picture.name}.txt")): stem_of(picture) for picture in pictures}
     captions: dict[str, str | None] = {}
     for path in sorted(files, key=lambda file: CAPTION_SUFFIXES.index(file.suffix.lower())):
-        stem = stems.get(_stem(path))
+        stem = stems.get(stem_of(path))
         if stem is None:
             advice = "Give it the name of its image with the suffix .txt, or remove it."
             problems.append(PhotoProblem(path, "warning", "is a caption without an image; skipped", advice))

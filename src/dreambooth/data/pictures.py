@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dreambooth.data.captions import empty_captions, instance_caption, names_not_utf8
 from dreambooth.data.drawing import PerRole, drawing, repeats_of
-from dreambooth.data.photos import scan_photos
+from dreambooth.data.photos import MaskSource, scan_photos
 from dreambooth.data.prior_folders import PriorImages, also_prior_images, prior_images_from_folder
 from dreambooth.data.problems import PhotoProblem
 from dreambooth.data.records import CaptionedPhoto
@@ -34,7 +34,8 @@ class Pictures:
 
 def find_pictures(subject: SubjectSettings, prior: PriorSettings, *, resolution: int) -> Pictures:
     """Look at every file; nothing is raised for what is found."""
-    report = scan_photos(subject.photos, role="instance", resolution=resolution)
+    masks = MaskSource(subject.mask_folder) if subject.masks else None
+    report = scan_photos(subject.photos, role="instance", resolution=resolution, masks=masks)
     photos = tuple(CaptionedPhoto(photo, instance_caption(photo, subject)) for photo in report.photos)
     given = _given_priors(subject, prior, resolution)
     return Pictures(

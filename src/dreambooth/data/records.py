@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    pass
-
-
-__all__ = ["CaptionedPhoto", "Photo", "Role"]
+__all__ = ["CaptionedPhoto", "Mask", "Photo", "Role", "SubjectBox"]
 
 Role = Literal["instance", "prior"]
 """What a picture is for: a photo of the subject, or a class image."""
@@ -33,3 +29,25 @@ class Photo:
     width: int
     height: int
     caption: str | None
+    mask: Mask | None = None
+    """Where the subject is; only photos of the subject have one."""
+
+
+@dataclass(frozen=True)
+class SubjectBox:
+    """The box around the subject in the pixels of the upright photo."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A mask: its file, or None for the photo's alpha channel, the SHA-256 of the file that holds it, and what it marks."""
+
+    path: Path | None
+    digest: str
+    box: SubjectBox | None
+    """None if it marks nothing."""

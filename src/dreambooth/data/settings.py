@@ -91,6 +91,8 @@ def check_background(background: str) -> str:
 class SubjectSettings(Settings):
     """Subject to learn."""
 
+    off_switches = {"masks=False": ("mask_folder", "mask_weight")}
+
     photos: Path
     """Folder of photos of the subject, searched recursively; a .txt file with the same name is the photo's caption."""
 
@@ -109,6 +111,15 @@ class SubjectSettings(Settings):
     allow_silent_token: bool = False
     """Train although no caption contains the token, so that it would not be learned."""
 
+    masks: bool = True
+    """Use masks of the subject: alpha channels, and for a photo NAME the file NAME-mask.png beside it."""
+
+    mask_folder: Path | None = None
+    """Folder with more masks, each with the name of its photo."""
+
+    mask_weight: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Weight of the loss outside of a mask, relative to inside; 1 turns masks off."""
+
     @property
     def has_class(self) -> bool:
         """Whether there is a class word."""
@@ -123,6 +134,15 @@ class SubjectSettings(Settings):
     def _options_have_effect(self) -> SubjectSettings:
         if self.captions == "filename" and self.is_changed("instance_prompt"):
             raise ValueError("captions is filename, so instance_prompt would have no effect; use only one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _masks_are_no_photos(self) -> SubjectSettings:
+        if self.mask_folder is not None and self.mask_folder.absolute().is_relative_to(self.photos.absolute()):
+            raise ValueError(
+                f"mask_folder is {self.mask_folder}, inside the photo folder {self.photos}, so masks would be used as photos; "
+                "move it out of that folder, or name the masks NAME-mask.png beside the photos"
+            )
         return self
 
 

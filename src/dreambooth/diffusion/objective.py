@@ -16,9 +16,15 @@ from dreambooth.diffusion.schedule import NoiseSchedule, signal_to_noise
 __all__ = ["example_coefficients", "min_snr_weights", "squared_error"]
 
 
-def squared_error(prediction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
-    """Mean squared error of each example over C, H and W, (B,) in the target's dtype."""
-    return (prediction_BCHW.to(target_BCHW.dtype) - target_BCHW).square().flatten(1).mean(dim=1)
+def squared_error(prediction_BCHW: Tensor, target_BCHW: Tensor, weight_BHW: Tensor | None = None) -> Tensor:
+    """Mean squared error of each example over C, H and W, (B,) in the target's dtype.
+
+    `weight_BHW` weighs the places of an example; its mean should be 1. Weights of one change no bit of the result.
+    """
+    error_BCHW = (prediction_BCHW.to(target_BCHW.dtype) - target_BCHW).square()
+    if weight_BHW is not None:
+        error_BCHW = error_BCHW * weight_BHW.unsqueeze(1)
+    return error_BCHW.flatten(1).mean(dim=1)
 
 
 def min_snr_weights(schedule: NoiseSchedule, t_B: Tensor, gamma: float, prediction: Prediction) -> Tensor:

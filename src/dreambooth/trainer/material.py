@@ -18,10 +18,12 @@ from torch import Tensor
 from dreambooth.data.drawing import repeats_of
 from dreambooth.data.examples import ExampleSource
 from dreambooth.data.latent_cache import LatentCache
+from dreambooth.data.mask_cache import MaskCache
+from dreambooth.data.masks import mask_weights
 from dreambooth.data.picture_sizes import PictureSizes
 from dreambooth.data.prior_prompts import photos_as_class_examples, subject_prompts
 from dreambooth.data.prior_sets import MadeLatent
-from dreambooth.data.records import CaptionedPhoto, Role
+from dreambooth.data.records import CaptionedPhoto, Photo, Role
 from dreambooth.data.size import Size
 from dreambooth.data.views import View, held_out_view
 from dreambooth.diffusion.latents import LatentMoments
@@ -35,7 +37,7 @@ from dreambooth.trainer.class_examples import balanced, replayed
 from dreambooth.trainer.encode import ViewEncoder, encode_captions
 from dreambooth.trainer.ready import Ready
 from dreambooth.training.base_predictions import BasePredictions, Questions
-from dreambooth.training.batches import Encoded, ViewKey
+from dreambooth.training.batches import Encoded, MaskKey, ViewKey
 from dreambooth.training.checkpoints import find_checkpoints
 from dreambooth.training.denoiser import Denoiser
 from dreambooth.training.validation import ValidationItem, with_predicted_targets
@@ -80,8 +82,9 @@ def gather_material(ready: Ready, display: Display) -> Material:
     for folder in (_cache_folder(ready), _predictions_folder(ready)):
         remove_stale(folder)
     encoder = ViewEncoder(components, LatentCache(_cache_folder(ready)), ready.base.digest(), learned.views.background, device)
+    used = source.views_used(loop.steps)
     views = (
-        *source.views_used(loop.steps),
+        *used,
         *((one.photo, held_out_view(one.photo, ready.size)) for one in held_out),
     )
     known = _known_moments(latents, ready.size, components.family.scaling_factor)
@@ -93,7 +96,14 @@ def gather_material(ready: Ready, display: Display) -> Material:
     learns_text = any(name in placed.learning for name in components.family.text_encoders)
     text = encode_captions(components, source.captions(), as_ids=learns_text, device=device)
     release_memory(device)
-    encoded = Encoded(moments, text, components.family.scaling_factor, components.family.takes_sizes, ready.loop.noise_offset)
+    encoded = Encoded(
+        moments,
+        text,
+        components.family.scaling_factor,
+        components.family.takes_sizes,
+        ready.loop.noise_offset,
+        _weights(ready, used, components.family.downsampling),
+    )
     validation = tuple(_validation_item(one, ready, source, encoded) for one in held_out)
     predictions = None
     if learned.prior.prior_target == "prediction" and priors:
@@ -102,6 +112,14 @@ def gather_material(ready: Ready, display: Display) -> Material:
         if not ready.setup.trainee.keeps_base:
             predictions = _predictions(ready, source, encoded, denoiser, display)
     return Material(placed, source, encoded, validation, predictions, _made_of(ready, priors, latents))
+
+
+def _weights(ready: Ready, views: Sequence[tuple[Photo, View]], downsampling: int) -> dict[MaskKey, Tensor]:
+    """The loss weights of the views whose mask makes a difference."""
+    masks = MaskCache(_cache_folder(ready), downsampling).masks(views)
+    outside = ready.learned.subject.mask_weight
+    weights = {key: mask_weights(mask_hw, outside) for key, mask_hw in masks.items()}
+    return {key: weight_hw for key, weight_hw in weights.items() if weight_hw is not None}
 
 
 def _predictions(
@@ -230,7 +248,7 @@ def _made_of(ready: Ready, priors: tuple[CaptionedPhoto, ...], latents: Mapping[
     return {
         "base model": ready.base.digest(),
         **{
-            f"{kind} {number} ({one.photo.path.name})": f"{one.photo.digest} {one.caption}"
+            f"{kind} {number} ({one.photo.path.name})": f"{one.photo.digest} {one.caption}{_mask_of(one.photo, kind)}"
             for kind, ones in pictures.items()
             for number, one in enumerate(ones)
         },
@@ -240,3 +258,8 @@ def _made_of(ready: Ready, priors: tuple[CaptionedPhoto, ...], latents: Mapping[
             if one.photo.digest in latents
         },
     }
+
+
+def _mask_of(photo: Photo, kind: str) -> str:
+    """What the record of a photo says about its mask."""
+    return f" masked by {photo.mask.digest}" if photo.mask is not None and kind == "photo" else ""

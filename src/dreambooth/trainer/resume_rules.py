@@ -43,6 +43,7 @@ _MAY_MOVE = frozenset(  # the files at these paths are compared by content, so t
         "base.config",
         "base.vae",
         "subject.photos",
+        "subject.mask_folder",
         "prior.prior_images",
         "prior.also_prior",
         "prior.prior_folder",

@@ -6,7 +6,7 @@ Shapes: B examples of both roles together, C latent channels, H and W latent hei
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -19,10 +19,14 @@ from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.diffusion.objective import example_coefficients
 from dreambooth.diffusion.randomness import normal, uniform_integer
 
-__all__ = ["Batch", "Cut", "Drawn", "Encoded", "ViewKey", "draw", "micro_batches", "stack_sizes"]
+__all__ = ["Batch", "Cut", "Drawn", "Encoded", "MaskKey", "ViewKey", "draw", "micro_batches", "stack_sizes"]
 
 ViewKey = tuple[str, View]
 """A photo's digest and a view of it."""
+
+
+MaskKey = tuple[str, str, View]
+"""A photo's digest, its mask's and a view of both."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Encoded:
     """Whether the denoiser is told the sizes of pictures."""
     noise_offset: float = 0.0
     """Standard deviation of a number that is added to the noise of each channel of an example."""
+    weights: Mapping[MaskKey, Tensor] = field(default_factory=dict)
+    """Loss weight of every latent (H, W), with mean 1, for views whose mask makes a difference."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +72,21 @@ class Batch:
     """Targets of the class examples (B, C, H, W), with zeros for photos; None: the noise is the target."""
     sizes_B6: Tensor | None = None
     """Sizes of the pictures, for families that take them."""
+    weight_BHW: Tensor | None = None
+    """Loss weight of every latent; None: all have the same."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """The random numbers of one example: its latent (C, H, W), its noise (C, H, W) and its timestep; and its sizes (6,)."""
+    """The random numbers of one example: its latent (C, H, W), its noise (C, H, W) and its timestep; its sizes and weights."""
 
     x_0: Tensor
     eps: Tensor
     t: int
     sizes_6: Tensor | None = None
     """None for families that take no sizes."""
+    weight_HW: Tensor | None = None
+    """Loss weight of every latent; None: all have the same."""
 
 
 def draw(example: Example, encoded: Encoded, *, seed: int, step: int, num_timesteps: int) -> Drawn:
@@ -88,7 +98,14 @@ def draw(example: Example, encoded: Encoded, *, seed: int, step: int, num_timest
     if encoded.noise_offset:
         eps = eps + encoded.noise_offset * normal((len(eps), 1, 1), seed, "noise offset", *key)
     sizes = PictureSizes.of_view(example.photo, example.view).numbers() if encoded.takes_sizes else None
-    return Drawn(latent, eps, uniform_integer(num_timesteps, seed, "timestep", *key), sizes)
+    return Drawn(latent, eps, uniform_integer(num_timesteps, seed, "timestep", *key), sizes, _weight(example, encoded))
+
+
+def _weight(example: Example, encoded: Encoded) -> Tensor | None:
+    """The loss weights of a photo with a mask; a photo that serves as a class example counts as a whole."""
+    if example.role == "prior" or not encoded.weights or example.photo.mask is None:
+        return None
+    return encoded.weights.get((example.photo.digest, example.photo.mask.digest, example.view))
 
 
 def stack_sizes(sizes: Sequence[Tensor | None]) -> Tensor | None:
@@ -157,9 +174,18 @@ def micro_batches(
             sizes_B6=None
             if (sizes_B6 := stack_sizes([numbers.sizes_6 for numbers in drawn])) is None
             else _send(sizes_B6, device),
+            weight_BHW=None if (weight_BHW := _stack_weights(drawn)) is None else _send(weight_BHW, device),
             prior_rows=tuple(row for row, example in enumerate(chosen) if example.role == "prior"),
             names=tuple(example.photo.path.name for example in chosen),
         )
+
+
+def _stack_weights(drawn: Sequence[Drawn]) -> Tensor | None:
+    """The loss weights of a batch (B, H, W), ones for examples without any; None if no example has some."""
+    if all(numbers.weight_HW is None for numbers in drawn):
+        return None
+    one_HW = torch.ones(drawn[0].x_0.shape[-2:])
+    return torch.stack([one_HW if numbers.weight_HW is None else numbers.weight_HW for numbers in drawn])
 
 
 def _targets_of(examples: Sequence[Example], prior_targets: Tensor) -> Tensor:

@@ -156,7 +156,7 @@ def _backward(state: TrainingState, batch: Batch, min_snr_gamma: float | None) -
     target = training_target(prediction, schedule, batch.x_0, batch.eps, batch.t_B)
     if batch.prior_target is not None:
         target = torch.where(batch.is_prior_B[:, None, None, None], batch.prior_target, target)
-    loss_B = squared_error(output, target)
+    loss_B = squared_error(output, target, batch.weight_BHW)
     if min_snr_gamma is not None:
         loss_B = loss_B * min_snr_weights(schedule, batch.t_B, min_snr_gamma, prediction)
     total = (loss_B * batch.coefficient_B).sum()
