@@ -19,7 +19,8 @@ from dreambooth.compat.arguments import read_arguments
 from dreambooth.compat.later import later_job
 from dreambooth.compat.training_flags import FLAGS
 from dreambooth.config import parse_settings, read_yaml
-from dreambooth.data.caption_files import read_caption
+from dreambooth.data.caption_files import read_captions
+from dreambooth.data.caption_tables import read_caption_table
 from dreambooth.data.latent_cache import LatentCache
 from dreambooth.data.photos import read_pixels
 from dreambooth.data.prior_prompts import class_prompts
@@ -217,6 +218,8 @@ def _texts(folder: Path) -> dict[str, Reader]:
         path = folder / f"photo.{form}"
         Image.fromarray(pixels).save(path, exif=Image.Exif())
         photos[f"photo as {form}"] = Reader(path, partial(read_pixels, path, background="white"))
+    sidecar = _written(folder / "sidecar.json", '{"captions": ["a {token}", "{red|blue}"]}')
+    table = _written(folder / "metadata.jsonl", '{"file_name": "0.png", "text": "a {token}"}\n' * 3)
     caption = _written(folder / "caption.txt", "photo of a {token} {class_word}, {{sleeping}}")
     prompts = _written(folder / "prompts.txt", "photo of a {token} {class_word}\na {token} hat\n")
     priors = _written(folder / "priors.txt", 'photo of a {class_word}\n""\n# note\n')
@@ -227,7 +230,9 @@ def _texts(folder: Path) -> dict[str, Reader]:
     dataset = _written(folder / "set" / "prompts_and_classes.txt", DATASET.read_bytes())
     return {
         **photos,
-        "caption": Reader(caption, partial(read_caption, caption, role="instance")),
+        "caption": Reader(caption, partial(read_captions, caption, role="instance")),
+        "caption in JSON": Reader(sidecar, partial(read_captions, sidecar, role="instance")),
+        "table of captions": Reader(table, partial(read_caption_table, table, role="instance")),
         "evaluation prompts": Reader(prompts, partial(read_subject_prompts, prompts, SUBJECT)),
         "class prompts": Reader(priors, lambda: class_prompts(replace_prior(priors))),
         "JSON of the second generation": Reader(

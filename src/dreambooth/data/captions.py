@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dreambooth.config import is_text
 from dreambooth.data.file_name_captions import (
@@ -21,11 +21,9 @@ from dreambooth.data.file_name_captions import (
     words_of_photo,
 )
 from dreambooth.data.problems import PhotoProblem
+from dreambooth.data.records import CaptionedPhoto, Photo
 from dreambooth.data.settings import PriorSettings, SubjectSettings
-
-if TYPE_CHECKING:
-    from dreambooth.data.records import Photo
-from dreambooth.data.records import CaptionedPhoto
+from dreambooth.data.tags import tag_versions
 
 __all__ = [
     "default_caption",
@@ -34,6 +32,7 @@ __all__ = [
     "fill",
     "fixed",
     "instance_caption",
+    "instance_captions",
     "named_subjects",
     "names_not_utf8",
     "place_in",
@@ -102,6 +101,15 @@ def instance_caption(photo: Photo, subject: SubjectSettings) -> str:
         words = words_of_photo(place, words)
     template = subject.instance_prompt if photo.caption is None else photo.caption
     return fill(template, token=words.token, class_word=words.class_word)
+
+
+def instance_captions(photo: Photo, subject: SubjectSettings) -> CaptionedPhoto:
+    """A photo of the subject with all its captions, in all orders of their tags."""
+    token = words_for(photo, subject).token
+    captions = [instance_caption(photo, subject)]
+    captions += [instance_caption(replace(photo, caption=template), subject) for template in photo.other_captions]
+    first, *others = (version for caption in captions for version in tag_versions(caption, subject, token=token))
+    return CaptionedPhoto(photo, first, tuple(others))
 
 
 def prior_caption(photo: Photo, prior: PriorSettings, subject: SubjectSettings, *, folder: Path) -> str:

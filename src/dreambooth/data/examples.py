@@ -13,6 +13,7 @@ from dreambooth.data.records import CaptionedPhoto, Photo, Role
 from dreambooth.data.settings import ViewSettings
 from dreambooth.data.size import Size
 from dreambooth.data.views import View, all_training_views, draw_view
+from dreambooth.diffusion.randomness import uniform, uniform_integer
 
 __all__ = ["Example", "ExampleSource"]
 
@@ -44,6 +45,8 @@ class ExampleSource:
     examples_per_step: int
     seed: int
     repeats: PerRole | None = None
+    caption_dropout: float = 0.0
+    """Probability that a photo is shown with the empty caption."""
 
     def examples_at(self, step: int) -> tuple[Example, ...]:
         """The examples of a step (the first step is 1): photos in slots 0, 1, ..., then as many class images."""
@@ -51,8 +54,9 @@ class ExampleSource:
         return (*self._of_role("instance", step), *self._of_role("prior", step))
 
     def captions(self) -> tuple[str, ...]:
-        """Every distinct caption, in the order of the pictures."""
-        return tuple(dict.fromkeys(one.caption for one in (*self.instances, *self.priors)))
+        """Every distinct caption, in the order of the pictures; the empty one is the last."""
+        said = [caption for one in (*self.instances, *self.priors) for caption in one.captions]
+        return tuple(dict.fromkeys([*said, *([""] if self.caption_dropout else [])]))
 
     def views_used(self, steps: int) -> tuple[tuple[Photo, View], ...]:
         """Every distinct picture and view that steps 1 to `steps` see, in the order of first use.
@@ -94,8 +98,19 @@ class ExampleSource:
         for slot in range(self.examples_per_step if pictures else 0):
             picture = pictures[order.index(role, (step - 1) * self.examples_per_step + slot)]
             view = draw_view(picture.photo, self.views, self.size, self.seed, role, step, slot)
-            examples.append(Example(role, picture.photo, view, picture.caption, slot))
+            examples.append(Example(role, picture.photo, view, self._caption(picture, role, step, slot), slot))
         return examples
+
+    def _caption(self, picture: CaptionedPhoto, role: Role, step: int, slot: int) -> str:
+        """One of a picture's captions, all equally likely."""
+        if role == "instance" and self.caption_dropout > uniform(self.seed, "caption dropout", step, slot):
+            return ""
+        captions = picture.captions
+        return (
+            captions[uniform_integer(len(captions), self.seed, "caption", role, step, slot)]
+            if len(captions) > 1
+            else captions[0]
+        )
 
 
 def _key(photo: Photo, view: View) -> tuple[str, str, View]:

@@ -14,8 +14,8 @@ from dreambooth.data.problems import PhotoProblem
 
 __all__ = ["CAPTION_SUFFIXES", "LATENT_SUFFIX", "MANIFEST_NAME", "FolderListing", "list_folder", "mask_target", "stem_of"]
 
-CAPTION_SUFFIXES = (".txt", ".caption")
-"""Of the text files beside pictures, in the order in which they are preferred; kohya's trainer writes .caption."""
+CAPTION_SUFFIXES = (".txt", ".caption", ".json")
+"""Of the files beside pictures, in the order in which they are preferred; kohya's trainer writes .caption."""
 
 MANIFEST_NAME = "manifest.json"
 """The file that says how a set of class images was made; see `prior_sets`."""
@@ -31,7 +31,8 @@ _OTHER_FORMATS = {
     **{".tga": "TGA", ".ico": "ICO", ".icns": "ICNS", ".pcx": "PCX", ".dds": "DDS", ".exr": "OpenEXR", ".hdr": "Radiance HDR"},
     **{".psd": "Photoshop", ".psb": "Photoshop", ".xcf": "GIMP", ".kra": "Krita", ".svg": "SVG", ".eps": "EPS", ".pdf": "PDF"},
 }
-_CAPTION_TABLES = frozenset({"metadata.jsonl", "metadata.csv", "metadata.parquet", "meta_cap.json", "meta_lat.json"})
+_CAPTION_TABLES = frozenset({"metadata.jsonl", "metadata.csv"})
+_OTHER_TABLES = frozenset({"metadata.parquet", "meta_cap.json", "meta_lat.json"})
 _MASK = re.compile(r"(.+)-mask(?:label)?", re.IGNORECASE)  # OneTrainer writes -masklabel
 _HEAD_BYTES = 1 << 16
 _SHEET_MARK = b"dreambooth\0sheet"  # see write_contact_sheet
@@ -48,6 +49,7 @@ class FolderListing:
     problems: tuple[PhotoProblem, ...]
     masks: Mapping[Path, Path] = field(default_factory=dict)
     """Picture to its mask, which is not one of the pictures."""
+    caption_tables: tuple[Path, ...] = ()
 
 
 def list_folder(folder: Path) -> FolderListing:
@@ -63,6 +65,7 @@ def list_folder(folder: Path) -> FolderListing:
         return FolderListing((), (), (problem,))
     pictures: list[Path] = []
     captions: list[Path] = []
+    tables: list[Path] = []
     problems: list[PhotoProblem] = []
     for path in _walk(folder, problems):
         suffix = path.suffix.lower()
@@ -71,7 +74,9 @@ def list_folder(folder: Path) -> FolderListing:
             problems.append(PhotoProblem(path, "warning", "is a named pipe, a socket or a device; skipped", advice))
         elif suffix == _CLOUD_SUFFIX:
             problems.append(_not_here(path))
-        elif suffix in CAPTION_SUFFIXES:
+        elif path.name.lower() in _CAPTION_TABLES:
+            tables.append(path)
+        elif suffix in CAPTION_SUFFIXES and path.name.lower() not in _OTHER_TABLES:
             captions.append(path)
         elif suffix == LATENT_SUFFIX and path.with_name(MANIFEST_NAME).is_file():
             continue
@@ -84,10 +89,14 @@ def list_folder(folder: Path) -> FolderListing:
             pictures.append(path)
         else:
             problems.append(_skipped(path, raw=suffix in _RAW))
+    named = {stem for path in pictures for stem in (stem_of(path), unicodedata.normalize("NFC", str(path)))}
+    others = [path for path in captions if path.suffix.lower() == ".json" and stem_of(path) not in named]
+    problems += [_skipped(path, raw=False) for path in others]
+    captions = [path for path in captions if path not in set(others)]
     masks = _masks(pictures)
     are_masks = set(masks.values())
     apart = tuple(path for path in pictures if path not in are_masks)
-    return FolderListing(apart, tuple(captions), tuple(problems), masks)
+    return FolderListing(apart, tuple(captions), tuple(problems), masks, tuple(tables))
 
 
 def stem_of(path: Path) -> str:
@@ -166,7 +175,7 @@ def _skipped(path: Path, *, raw: bool) -> PhotoProblem:
     if (form := _OTHER_FORMATS.get(path.suffix.lower())) is not None:
         what = f"is in the {form} format, which is not supported; skipped"
         return PhotoProblem(path, "warning", what, "Convert it to JPEG or PNG to use it.")
-    if path.name.lower() in _CAPTION_TABLES:
-        advice = "Write each caption into a .txt file with the name of its image."
+    if path.name.lower() in _OTHER_TABLES:
+        advice = "Write its captions into a metadata.jsonl, or each into a .txt file with the name of its image."
         return PhotoProblem(path, "warning", "is a table of captions for another program; skipped", advice)
     return PhotoProblem(path, "warning", "is not an image; skipped", "Nothing, or move it to another folder.")

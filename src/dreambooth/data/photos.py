@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreambooth.data.caption_files import read_caption
+from dreambooth.data.caption_search import find_captions
 from dreambooth.data.decoding import DecodedPicture, Pixels, decode, flatten
 from dreambooth.data.duplicates import Fingerprint, find_duplicates, fingerprint
-from dreambooth.data.listing import CAPTION_SUFFIXES, list_folder, stem_of
+from dreambooth.data.listing import list_folder, stem_of
 from dreambooth.data.masks import MaskFiles, mask_of_alpha, mask_of_file, mask_problems
 from dreambooth.data.problems import PhotoProblem, problem_rows, raise_if_errors
 from dreambooth.data.records import Photo, Role
@@ -103,14 +103,15 @@ def _read(path: Path) -> bytes:
 def scan_photos(folder: Path, *, role: Role, resolution: int, masks: MaskSource | None = None) -> PhotoReport:
     """Look at every file below `folder` and report everything at once; nothing is raised for what is found.
 
-    Every picture is decoded to its last pixel. Its caption is the .txt or .caption of the same name beside it. The number of
-    photos, a shorter side below `resolution` and nearly equal photos are looked at for photos of the subject only: class images
-    are many, and may be made small and alike. `masks` says where masks are looked for; None: photos have none.
+    Every picture is decoded to its last pixel. Its captions are in the .txt, .caption or .json of the same name beside it, or
+    in a metadata.jsonl. The number of photos, a shorter side below `resolution` and nearly equal photos are looked at for
+    photos of the subject only: class images are many, and may be made small and alike.
+    `masks` says where masks are looked for; None: photos have none.
     """
     listing = list_folder(folder)
     problems = list(listing.problems)
     mask_files = None if masks is None else MaskFiles.find(folder, listing.masks, masks.folder)
-    captions = _read_captions(listing.captions, listing.pictures, role, problems)
+    captions = find_captions(listing, role, problems)
     photos: list[Photo] = []
     fingerprints: list[Fingerprint] = []
     for path in listing.pictures:
@@ -119,7 +120,8 @@ def scan_photos(folder: Path, *, role: Role, resolution: int, masks: MaskSource 
         except PhotoError as error:
             problems.append(_as_problem(path, error))
             continue
-        photo = dataclasses.replace(photo, caption=captions.get(stem_of(path)))
+        caption, *others = captions.get(stem_of(path)) or (None,)
+        photo = dataclasses.replace(photo, caption=caption, other_captions=tuple(others))
         if mask_files is not None:
             photo = _masked(photo, picture.pixels, mask_files.of(folder, path), problems)
         photos.append(photo)
@@ -153,35 +155,6 @@ def _masked(photo: Photo, pixels: Pixels, path: Path | None, problems: list[Phot
 
 def _as_problem(path: Path, error: PhotoError) -> PhotoProblem:
     return PhotoProblem(path, "error", error.problems[0], error.hint or "Remove it.")
-
-
-def _read_captions(
-    files: Sequence[Path], pictures: Sequence[Path], role: Role, problems: list[PhotoProblem]
-) -> dict[str, str | None]:
-    """Caption templates by the stem of their picture."""
-    stems = {stem_of(picture): stem_of(picture) for picture in pictures}
-    # photo.png.txt is the caption of photo.png as well
-    stems |= {stem_of(picture.with_name(f"{picture.name}.txt")): stem_of(picture) for picture in pictures}
-    captions: dict[str, str | None] = {}
-    for path in sorted(files, key=lambda file: CAPTION_SUFFIXES.index(file.suffix.lower())):
-        stem = stems.get(stem_of(path))
-        if stem is None:
-            advice = "Give it the name of its image with the suffix .txt, or remove it."
-            problems.append(PhotoProblem(path, "warning", "is a caption without an image; skipped", advice))
-            continue
-        if stem in captions:
-            advice = "Keep the caption that you want, and remove the other."
-            problems.append(PhotoProblem(path, "warning", "is a second caption of its image; skipped", advice))
-            continue
-        try:
-            captions[stem] = read_caption(path, role=role)
-        except PhotoError as error:
-            problems.append(_as_problem(path, error))
-            continue
-        if captions[stem] is None:
-            advice = "Write a caption, or remove the file."
-            problems.append(PhotoProblem(path, "warning", "is an empty caption; skipped", advice))
-    return captions
 
 
 def _about_the_content(photo: Photo, pixels: Pixels) -> Iterator[PhotoProblem]:

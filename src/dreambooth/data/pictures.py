@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreambooth.data.captions import empty_captions, instance_caption, names_not_utf8
+from dreambooth.data.captions import empty_captions, instance_captions, names_not_utf8
 from dreambooth.data.drawing import PerRole, drawing, repeats_of
 from dreambooth.data.photos import MaskSource, scan_photos
 from dreambooth.data.prior_folders import PriorImages, also_prior_images, prior_images_from_folder
@@ -36,7 +36,7 @@ def find_pictures(subject: SubjectSettings, prior: PriorSettings, *, resolution:
     """Look at every file; nothing is raised for what is found."""
     masks = MaskSource(subject.mask_folder) if subject.masks else None
     report = scan_photos(subject.photos, role="instance", resolution=resolution, masks=masks)
-    photos = tuple(CaptionedPhoto(photo, instance_caption(photo, subject)) for photo in report.photos)
+    photos = tuple(instance_captions(photo, subject) for photo in report.photos)
     given = _given_priors(subject, prior, resolution)
     return Pictures(
         photos=photos,

@@ -6,7 +6,7 @@ made it, which need not be the one that trains now.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dreambooth.data.captions import empty_captions, fill, names_not_utf8, prior_caption
@@ -44,7 +44,9 @@ def prior_images_from_folder(folder: Path, *, prior: PriorSettings, subject: Sub
     for photo in report.photos:
         prompt = prompts[photo.path.parent] if photo.caption is None else None
         caption = prior_caption(photo, prior, subject, folder=folder) if prompt is None else prompt
-        images.append(CaptionedPhoto(photo, caption))
+        others = [replace(photo, caption=template) for template in photo.other_captions]
+        more = tuple(prior_caption(other, prior, subject, folder=folder) for other in others)
+        images.append(CaptionedPhoto(photo, caption, more))
     empty = empty_captions(images, _ADVICE[subject.captions])
     odd = names_not_utf8(images, folder) if subject.captions == "filename" else ()
     return PriorImages(tuple(images), (*report.problems, *empty, *odd))
@@ -61,11 +63,13 @@ def also_prior_images(folder: Path, *, resolution: int) -> PriorImages:
     problems = list(report.problems)
     num_silent = 0
     for photo in report.photos:
-        if photo.caption is not None and _names_class_word(photo.caption):
+        templates = () if photo.caption is None else (photo.caption, *photo.other_captions)
+        if any(map(_names_class_word, templates)):
             what = "has {class_word} in its caption, but the class word of an earlier subject is unknown"
             problems.append(PhotoProblem(photo.path, "error", what, "Write the class word itself into the .txt file."))
-        elif photo.caption is not None:
-            images.append(CaptionedPhoto(photo, fill(photo.caption, token="", class_word="")))
+        elif templates:
+            first, *others = (fill(template, token="", class_word="") for template in templates)
+            images.append(CaptionedPhoto(photo, first, tuple(others)))
         elif (prompt := prompts[photo.path.parent]) is not None:
             images.append(CaptionedPhoto(photo, prompt))
         else:

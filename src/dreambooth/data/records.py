@@ -18,6 +18,13 @@ class CaptionedPhoto:
 
     photo: Photo
     caption: str
+    other_captions: tuple[str, ...] = ()
+    """Alternatives: each step draws one of all."""
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """Every caption."""
+        return (self.caption, *self.other_captions)
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,8 @@ class Photo:
     caption: str | None
     mask: Mask | None = None
     """Where the subject is; only photos of the subject have one."""
+    other_captions: tuple[str, ...] = ()
+    """More caption templates, of which each step draws one; empty without a caption."""
 
 
 @dataclass(frozen=True)

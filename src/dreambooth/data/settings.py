@@ -111,6 +111,18 @@ class SubjectSettings(Settings):
     allow_silent_token: bool = False
     """Train although no caption contains the token, so that it would not be learned."""
 
+    shuffle_tags: bool = False
+    """Show the comma-separated tags of a caption in changing orders."""
+
+    tag_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability of leaving out a tag of a caption; a tag with the token always stays."""
+
+    keep_tags: Annotated[int, Field(ge=0, le=100)] = 1
+    """Number of first tags that always stay first, with --shuffle-tags or --tag-dropout."""
+
+    caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability of showing a photo with the empty caption."""
+
     masks: bool = True
     """Use masks of the subject: alpha channels, and for a photo NAME the file NAME-mask.png beside it."""
 
@@ -134,6 +146,8 @@ class SubjectSettings(Settings):
     def _options_have_effect(self) -> SubjectSettings:
         if self.captions == "filename" and self.is_changed("instance_prompt"):
             raise ValueError("captions is filename, so instance_prompt would have no effect; use only one of them")
+        if not self.shuffle_tags and self.tag_dropout == 0 and self.is_changed("keep_tags"):
+            raise ValueError("keep_tags would have no effect without shuffle_tags or tag_dropout; add one of them or omit it")
         return self
 
     @model_validator(mode="after")

@@ -251,7 +251,7 @@ def _finish(session: Session, display: Display, *, is_done: bool) -> TrainResult
         display.say(chosen["text"])
     photos, token = ready.learned.photos, ready.learned.subject.token
     prompt = session.previewer.prompts[0] if session.previewer.prompts else token
-    if is_silent(photos, token) and not any(caption in prompt for caption in {one.caption for one in photos}):
+    if is_silent(photos, token) and not any(caption in prompt for caption in {said for one in photos for said in one.captions}):
         prompt = photos[0].caption
     use = f"dreambooth generate --model {quoted(model_name(run.path))} --prompt {quoted(prompt)}"
     display.say(f"The model is {run.final_model}. To use it:\n  {use}")

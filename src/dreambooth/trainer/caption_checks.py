@@ -12,6 +12,7 @@ from dreambooth.data.pictures import Pictures
 from dreambooth.data.prior_prompts import class_prompts
 from dreambooth.data.records import CaptionedPhoto
 from dreambooth.data.settings import PriorSettings, SubjectSettings
+from dreambooth.data.tags import num_tags
 from dreambooth.display import counted, quoted
 from dreambooth.errors import PhotoError
 from dreambooth.families.tokens import is_rare, says
@@ -41,8 +42,13 @@ class _Subject:
 
 def _subjects(pictures: Pictures, subject: SubjectSettings) -> Iterator[_Subject]:
     for words in named_subjects((one.photo for one in pictures.photos), subject):
-        photos = tuple(one for one in pictures.photos if words_for(one.photo, subject) == words)
+        photos = _apart(one for one in pictures.photos if words_for(one.photo, subject) == words)
         yield _Subject(words, photos, tuple(one for one in photos if not says(one.caption, words.token)))
+
+
+def _apart(images: Iterable[CaptionedPhoto]) -> tuple[CaptionedPhoto, ...]:
+    """Every caption of every picture as a picture of its own; versions of one caption count once."""
+    return tuple(CaptionedPhoto(one.photo, caption) for one in images for caption in dict.fromkeys(one.captions))
 
 
 def check_token_is_said(pictures: Pictures, subject: SubjectSettings) -> None:
@@ -81,12 +87,12 @@ def _other_token(captions: Sequence[str], words: Words) -> str | None:
 
 def is_silent(photos: Sequence[CaptionedPhoto], token: str) -> bool:
     """Whether no caption says the token."""
-    return not any(says(caption, token) for caption in {one.caption for one in photos})
+    return not any(says(caption, token) for caption in {one.caption for one in _apart(photos)})
 
 
 def caption_warnings(pictures: Pictures, subject: SubjectSettings, prior: PriorSettings, tokenizer: Any) -> list[str]:
     """Sentences about captions without the token, class images with it, and words that the model does not read."""
-    warnings, priors = list[str](), pictures.given_priors
+    warnings, priors = list[str](), _apart(pictures.given_priors)
     for one in _subjects(pictures, subject):
         token = one.words.token
         if one.silent:
@@ -99,11 +105,23 @@ def caption_warnings(pictures: Pictures, subject: SubjectSettings, prior: PriorS
                 f"the captions of {len(telling)} of {num} say the token '{token}', which teaches it as the name of the class: "
                 f"that of {first.photo.path.name} is '{_shortened(first.caption)}'"
             )
-    warnings += _cut(tokenizer, [one.caption for one in (*pictures.photos, *pictures.given_priors)])
+    warnings += _cut(tokenizer, [one.caption for one in _apart((*pictures.photos, *pictures.given_priors))])
+    warnings += _tag_warnings(pictures.photos, subject)
     if prior.prior_weight > 0 and prior.prior_images is None:
         prompts = [fill(template, token="", class_word=subject.class_word) for template in class_prompts(prior)]
         warnings += class_prompt_warnings(prompts, subject.class_word, tokenizer)
     return warnings
+
+
+def _tag_warnings(photos: Sequence[CaptionedPhoto], subject: SubjectSettings) -> list[str]:
+    """A sentence when there are no tags to shuffle or to leave out."""
+    names = subject.is_changed("shuffle_tags", "tag_dropout")
+    if not names or any(num_tags(caption) > subject.keep_tags for one in photos for caption in one.captions):
+        return []
+    return [
+        f"{' and '.join(names)} {'has' if len(names) == 1 else 'have'} no effect: no caption has more than "
+        f"{counted(subject.keep_tags, 'comma-separated tag')}, which stay{'s' if subject.keep_tags == 1 else ''} (--keep-tags)"
+    ]
 
 
 def class_prompt_warnings(prompts: Iterable[str], class_word: str, tokenizer: Any) -> list[str]:

@@ -17,7 +17,7 @@ _QUICK_HASH_START, _QUICK_HASH_LENGTH, _QUICK_HASH_LETTERS = 0x100000, 0x10000, 
 def lora_metadata(ready: Ready, step: int) -> dict[str, str]:
     """Keys of kohya's programs, without any path; `ss_tag_frequency` gives the words that some programs offer as buttons."""
     learned, setup = ready.learned, ready.setup
-    captions = Counter(one.caption for one in learned.photos)
+    captions = Counter(caption for one in learned.photos for caption in one.captions)
     base = ready.base.report.source
     quick_hash = _quick_hash(base)
     return {

@@ -77,6 +77,7 @@ def gather_material(ready: Ready, display: Display) -> Material:
         examples_per_step=loop.examples_per_step,
         seed=loop.seed,
         repeats=repeats_of(learned.prior),
+        caption_dropout=learned.subject.caption_dropout,
     )
     held_out = _held_out(ready, source)
     for folder in (_cache_folder(ready), _predictions_folder(ready)):
@@ -248,7 +249,7 @@ def _made_of(ready: Ready, priors: tuple[CaptionedPhoto, ...], latents: Mapping[
     return {
         "base model": ready.base.digest(),
         **{
-            f"{kind} {number} ({one.photo.path.name})": f"{one.photo.digest} {one.caption}{_mask_of(one.photo, kind)}"
+            f"{kind} {number} ({one.photo.path.name})": f"{one.photo.digest} {_said_of(one, kind)}"
             for kind, ones in pictures.items()
             for number, one in enumerate(ones)
         },
@@ -260,6 +261,7 @@ def _made_of(ready: Ready, priors: tuple[CaptionedPhoto, ...], latents: Mapping[
     }
 
 
-def _mask_of(photo: Photo, kind: str) -> str:
-    """What the record of a photo says about its mask."""
-    return f" masked by {photo.mask.digest}" if photo.mask is not None and kind == "photo" else ""
+def _said_of(one: CaptionedPhoto, kind: str) -> str:
+    """What the record of a picture says besides its digest: all captions, and the mask of a photo."""
+    mask = one.photo.mask if kind == "photo" else None
+    return "\n".join(one.captions) + ("" if mask is None else f" masked by {mask.digest}")

@@ -253,7 +253,7 @@ def _warnings(
         *same_token_warnings(ready.learned.earlier, own_subjects(pictures.photos, settings.subject)),
         *([] if is_resume else _rate_warnings(settings)),
         *caption_warnings(pictures, settings.subject, settings.prior, tokenizer),
-        *syntax_warnings((*ready.previewed.prompts, *(one.caption for one in pictures.photos))),
+        *syntax_warnings((*ready.previewed.prompts, *(caption for one in pictures.photos for caption in one.captions))),
         *cut_warnings(tokenizer, ready.previewed.prompts),
     ]
 

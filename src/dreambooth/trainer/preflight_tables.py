@@ -30,7 +30,7 @@ def show_captions(pictures: Pictures, display: Display) -> None:
 
 def _caption_rows(images: Sequence[CaptionedPhoto]) -> list[tuple[str, str]]:
     """Captions in the order of their images; the last row counts those that do not fit."""
-    counts = list(Counter(one.caption for one in images).items())
+    counts = list(Counter(caption for one in images for caption in one.captions).items())
     rows = [(caption, str(num)) for caption, num in counts[:_MOST_ROWS]]
     if more := counts[_MOST_ROWS:]:
         rows.append((f"and {len(more)} more", str(sum(num for _, num in more))))

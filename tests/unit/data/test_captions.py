@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth.data.caption_files import read_caption
+from dreambooth.data.caption_files import read_captions
 from dreambooth.data.captions import (
     default_caption,
     default_prior_caption,
@@ -96,20 +96,20 @@ def test_pictures_without_a_caption_are_told_by_folder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "caption"),
+    ("data", "captions"),
     [
-        (b"a photo", "a photo"),
-        (b"\xef\xbb\xbf  a photo\r\n", "a photo"),
-        (b"first line\n\n  second line \n", "first line second line"),
-        ("caf\u00e9 {token}".encode(), "caf\u00e9 {token}"),
-        (b"", None),
-        (b"\xef\xbb\xbf \n", None),
+        (b"a photo", ("a photo",)),
+        (b"\xef\xbb\xbf  a photo\r\n", ("a photo",)),
+        (b"first line\n\n  second line \n", ("first line", "second line")),
+        ("caf\u00e9 {token}".encode(), ("caf\u00e9 {token}",)),
+        (b"", ()),
+        (b"\xef\xbb\xbf \n", ()),
     ],
 )
-def test_reading_a_caption(tmp_path: Path, data: bytes, caption: str | None) -> None:
+def test_reading_captions(tmp_path: Path, data: bytes, captions: tuple[str, ...]) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(data)
-    assert read_caption(path, role="instance") == caption
+    assert read_captions(path, role="instance") == captions
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,6 @@ def test_captions_that_cannot_be_used(tmp_path: Path, data: bytes, role: Role, m
     path = tmp_path / "a.txt"
     path.write_bytes(data)
     with pytest.raises(PhotoError) as caught:
-        read_caption(path, role=role)
+        read_captions(path, role=role)
     assert caught.value.problems[0].startswith(message)
     assert caught.value.hint

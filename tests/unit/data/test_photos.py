@@ -97,7 +97,8 @@ def test_captions_beside_photos(folder: Path) -> None:
     (folder / "2.TXT").write_text("the {class_word}")
     (folder / "lost.txt").write_text("nobody")
     report = scan(folder)
-    assert [photo.caption for photo in report.photos] == ["the {token} asleep", None, "the {class_word}"]
+    assert [photo.caption for photo in report.photos] == ["the {token}", None, "the {class_word}"]
+    assert [photo.other_captions for photo in report.photos] == [("asleep",), (), ()]
     assert found(report) == [
         ("1.txt", "warning", "is an empty caption; skipped"),
         ("lost.txt", "warning", "is a caption without an image; skipped"),
@@ -227,10 +228,10 @@ def test_captions_under_the_names_that_other_programs_give(folder: Path) -> None
     (folder / "1.png.txt").write_text("with both suffixes", encoding="utf-8")
     (folder / "2.TXT").write_text("the first", encoding="utf-8")
     (folder / "2.caption").write_text("the second", encoding="utf-8")
-    (folder / "metadata.jsonl").write_text("{}", encoding="utf-8")
+    (folder / "meta_cap.json").write_text("{}", encoding="utf-8")
     report = scan(folder)
     assert [photo.caption for photo in report.photos] == ["by kohya", "with both suffixes", "the first"]
     assert found(report) == [
-        ("metadata.jsonl", "warning", "is a table of captions for another program; skipped"),
+        ("meta_cap.json", "warning", "is a table of captions for another program; skipped"),
         ("2.caption", "warning", "is a second caption of its image; skipped"),
     ]
