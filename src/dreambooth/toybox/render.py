@@ -12,7 +12,7 @@ from dreambooth.toybox.shapes import SHAPES, Floats, Shape, floats
 from dreambooth.toybox.surfaces import surface_colours
 from dreambooth.toybox.world import Look, Scene
 
-__all__ = ["render"]
+__all__ = ["render", "subject_mask"]
 
 _SUPERSAMPLING = 2
 _HALF_VIEW = 0.36  # tangent of half the field of view
@@ -58,10 +58,12 @@ class _Solid:
         return nearest * np.float32(self.shape.caution * min(1.0, self.look.stretch))
 
 
-def render(scene: Scene, side: int) -> NDArray[np.uint8]:
-    """The image of a scene, (side, side, 3), with 8 bits per channel; each pixel is the mean of four rays."""
-    fine = side * _SUPERSAMPLING
-    eye, rays = _camera(scene, fine)
+def render(scene: Scene, side: int, *, width: int | None = None) -> NDArray[np.uint8]:
+    """The image of a scene, (side, side, 3), with 8 bits per channel; each pixel is the mean of four rays.
+
+    With another `width` it is (side, width, 3), and shows more or less to the left and right.
+    """
+    eye, rays = _camera(scene, side * _SUPERSAMPLING, (width or side) * _SUPERSAMPLING)
     setting, solid = SETTINGS[scene.place], _solid(scene)
     towards_light = _light(scene)
     light, ambient = floats(setting.light), floats(setting.ambient)
@@ -88,14 +90,32 @@ def render(scene: Scene, side: int) -> NDArray[np.uint8]:
     return _developed(colors, side)
 
 
-def _camera(scene: Scene, fine: int) -> tuple[Floats, Floats]:
-    """The camera position, (3,), and the unit directions of its rays, (fine * fine, 3), row by row from the top left."""
+def subject_mask(scene: Scene, side: int, *, width: int | None = None) -> NDArray[np.uint8]:
+    """How much of each pixel of `render` shows the object, (side, width): 255 is all of it; its shadow is not part of it."""
+    eye, rays = _camera(scene, side * _SUPERSAMPLING, (width or side) * _SUPERSAMPLING)
+    hits, distance = _march(_solid(scene), eye, rays)
+    reach = np.full(len(rays), np.inf, dtype=np.float32)
+    is_down = rays[:, 1] < -1e-4
+    reach[is_down] = -eye[1] / rays[is_down, 1]
+    shown = np.zeros(len(rays), dtype=np.float32)
+    shown[hits[distance[hits] < reach[hits]]] = 1
+    means = shown.reshape(side, _SUPERSAMPLING, -1, _SUPERSAMPLING).mean(axis=(1, 3))
+    mask: NDArray[np.uint8] = np.round(255 * means).astype(np.uint8)
+    return mask
+
+
+def _camera(scene: Scene, fine: int, fine_width: int | None = None) -> tuple[Floats, Floats]:
+    """The camera position, (3,), and the unit directions of its rays, (fine * fine_width, 3), row by row from the top left.
+
+    Without `fine_width` the image is square.
+    """
+    fine_width = fine_width or fine
     view = scene.view
     down, up = np.sin(view.elevation), np.cos(view.elevation)
     target = floats((-view.aside, 0.42, 0))
     eye = target + np.float32(view.distance) * floats((0, down, up))
-    across = (np.arange(fine, dtype=np.float32) + 0.5) / fine * 2 - 1
-    x, y = np.meshgrid(across * np.float32(_HALF_VIEW), -across * np.float32(_HALF_VIEW))
+    vertical, across = ((np.arange(num, dtype=np.float32) + 0.5) / num * 2 - 1 for num in (fine, fine_width))
+    x, y = np.meshgrid(across * np.float32(_HALF_VIEW * fine_width / fine), -vertical * np.float32(_HALF_VIEW))
     rays = np.stack([x, y * up - down, -up - y * down], axis=-1).reshape(-1, 3).astype(np.float32)
     return eye.astype(np.float32), rays / np.linalg.norm(rays, axis=1, keepdims=True)
 
@@ -189,6 +209,6 @@ def _normals(solid: _Solid, points: Floats) -> Floats:
 
 def _developed(colors: Floats, side: int) -> NDArray[np.uint8]:
     """Linear light to 8 bits: the mean over each pixel's rays, then gamma correction."""
-    pixels = np.clip(colors, 0, 1).reshape(side, _SUPERSAMPLING, side, _SUPERSAMPLING, 3).mean(axis=(1, 3))
+    pixels = np.clip(colors, 0, 1).reshape(side, _SUPERSAMPLING, -1, _SUPERSAMPLING, 3).mean(axis=(1, 3))
     developed: NDArray[np.uint8] = np.round(255 * pixels ** (1 / 2.2)).astype(np.uint8)
     return developed

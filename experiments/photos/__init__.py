@@ -1,0 +1,1 @@
+"""Measures what masks and captions of photos change."""
