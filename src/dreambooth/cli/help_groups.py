@@ -17,6 +17,7 @@ SHORT: Mapping[str, tuple[str, ...]] = {
 
 _ADVANCED = (
     *("weights", "vae", "prediction", "zero_terminal_snr", "allow_silent_token", "prior_flip_probability", "background"),
+    *("masks", "mask_folder", "mask_weight", "shuffle_tags", "tag_dropout", "keep_tags", "caption_dropout"),
     *("prior_target", "prior_examples", "keep_predictions", "replay_images", "prior_sampler", "prior_sampling_steps"),
     *(
         "prior_guidance_scale",

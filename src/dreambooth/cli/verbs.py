@@ -96,6 +96,16 @@ _ALL = (
         },
     ),
     Verb(
+        name="photos",
+        sentence="Check photos as training does, and show every view that it would see.",
+        settings="dreambooth.data.settings:PhotoCheckSettings",
+        recipe="dreambooth.recipes.photos:check_photos",
+        usage=("FOLDER --class-word WORD",),
+        examples=("dreambooth photos photos/rex --class-word dog --crop random",),
+        positional=("photos",),
+        without=("prior_flip_probability",),
+    ),
+    Verb(
         name="generate",
         sentence="Generate images with a base model or a trained one.",
         settings="GenerateSettings",

@@ -16,6 +16,7 @@ __all__ = [
     "ONLY_TRAINED_ON",
     "Captions",
     "Crop",
+    "PhotoCheckSettings",
     "PriorSettings",
     "PriorTarget",
     "SubjectSettings",
@@ -190,6 +191,28 @@ ONLY_TRAINED_ON = (
     *_PAIRING,
 )
 """Settings of class examples that have no effect where class images are only generated."""
+
+
+class PhotoCheckSettings(Settings):
+    """Check photos as training does, and show every view that it would see."""
+
+    subject: SubjectSettings
+    """Subject to check."""
+
+    views: ViewSettings = Field(default_factory=ViewSettings)
+    """How photos become training images; without a model, the default resolution is 512."""
+
+    prior_images: Path | None = None
+    """Folder of class images to check as well."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 23
+    """Random seed of the run, which decides where random crops lie."""
+
+    most_photos: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Number of photos whose views are shown; all are checked."""
+
+    output: Path = Path("photo-check")
+    """Folder for the page and the sheets."""
 
 
 class PriorSettings(Settings):
