@@ -22,11 +22,13 @@ _ADVANCED = (
     *(
         "prior_guidance_scale",
         "prior_batch_size",
+        "lora_kind",
         "alpha",
         "targets",
         "dora",
         "rank_stabilized",
         "lora_plus_ratio",
+        "lora_dropout",
         "lora_form",
         "train_token_table",
         "text_encoder_learning_rate",

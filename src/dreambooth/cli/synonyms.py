@@ -63,6 +63,13 @@ SYNONYMS: Mapping[str, str] = {
     "network-dim": "--rank",
     "network-alpha": "--alpha",
     "network-weights": "--model",
+    "network-dropout": "--lora-dropout",
+    "rank-dropout": "--lora-dropout",
+    "algo": "--lora-kind",
+    "peft-type": "--lora-kind",
+    "use-dora": "--dora",
+    "use-rslora": "--rank-stabilized",
+    "loraplus-lr-ratio": "--lora-plus-ratio",
     "lora-rank": "--rank",
     "lora-alpha": "--alpha",
     "blocks-to-swap": "--stream-blocks",
@@ -122,9 +129,18 @@ IN_OTHER_VERBS: Mapping[str, tuple[str, ...]] = {
 }
 """What to type in a verb that lacks the flag of SYNONYMS; the first that it has is meant."""
 
+_START = (
+    "omit it: a LoRA starts without effect here; pissa, olora and eva take a part out of the model first, so their files fit no "
+    "other copy of it, or have twice the rank"
+)
 _ATTENTION = "omit it: attention always saves memory here"
 
 NOT_NEEDED: Mapping[str, str] = {
+    "init-lora-weights": _START,
+    "pissa": _START,
+    "olora": _START,
+    "eva": _START,
+    "module-dropout": "omit it: --lora-dropout drops ranks of each example, not whole layers of a batch",
     "xformers": _ATTENTION,
     "sdpa": _ATTENTION,
     "mem-eff-attn": _ATTENTION,

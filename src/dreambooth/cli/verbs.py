@@ -65,6 +65,7 @@ _WITHOUT_EFFECT_ON_MEMORY = (
         "alpha",
         "rank_stabilized",
         "lora_plus_ratio",
+        "lora_dropout",
         "lora_form",
         "text_encoder_learning_rate",
         "learning_rate",

@@ -30,6 +30,9 @@ class Difference(Protocol):
     def of_shape(self, shape: torch.Size) -> Tensor:
         """The difference with the shape of the weight, in float32. Raises ValueError if it has other sizes."""
 
+    def squared_norm(self) -> float:
+        """The sum of the squares of its numbers."""
+
 
 @dataclass(frozen=True)
 class LowRank:
@@ -61,6 +64,13 @@ class LowRank:
             product = _tucker(self.middle, self.up.flatten(1).mT, self.down.flatten(1))
         return _shaped(self.scale * product, shape)
 
+    def squared_norm(self) -> float:
+        """The sum of the squares of its numbers."""
+        if self.middle is not None:
+            return self.scale**2 * _squares(_tucker(self.middle, self.up.flatten(1).mT, self.down.flatten(1)))
+        down_RI, up_OR = self.down.float().flatten(1), self.up.float().flatten(1)
+        return self.scale**2 * float(torch.sum((up_OR.mT @ up_OR) * (down_RI @ down_RI.mT)))  # no product of full size
+
 
 @dataclass(frozen=True)
 class Hadamard:
@@ -80,12 +90,19 @@ class Hadamard:
 
     def of_shape(self, shape: torch.Size) -> Tensor:
         """The difference with the shape of the weight, in float32. Raises ValueError if it has other sizes."""
+        return _shaped(self._product(), shape)
+
+    def squared_norm(self) -> float:
+        """The sum of the squares of its numbers."""
+        return _squares(self._product())
+
+    def _product(self) -> Tensor:
         pairs = (self.first, self.second)
         if self.kernels is None:
             one, other = (a.float().flatten(1) @ b.float().flatten(1) for a, b in pairs)
         else:
             one, other = (_tucker(kernel, *pair) for kernel, pair in zip(self.kernels, pairs, strict=True))
-        return _shaped(self.alpha / self.rank * one * other, shape)
+        return self.alpha / self.rank * one * other
 
 
 @dataclass(frozen=True)
@@ -108,13 +125,24 @@ class Kronecker:
 
     def of_shape(self, shape: torch.Size) -> Tensor:
         """The difference with the shape of the weight, in float32. Raises ValueError if it has other sizes."""
-        first, second = _matrix(self.first), _matrix(self.second)
-        if self.kernel is not None:
-            assert isinstance(self.second, tuple)
-            second = _tucker(self.kernel, *self.second)
+        first, second = self._factors()
         first = first.reshape(*first.shape, *[1] * (second.ndim - first.ndim))
-        scale = 1.0 if self.rank is None else self.alpha / self.rank
-        return _shaped(scale * torch.kron(first, second), shape)
+        return _shaped(self._scale * torch.kron(first, second), shape)
+
+    def squared_norm(self) -> float:
+        """The sum of the squares of its numbers."""
+        first, second = self._factors()
+        return self._scale**2 * _squares(first) * _squares(second)
+
+    @property
+    def _scale(self) -> float:
+        return 1.0 if self.rank is None else self.alpha / self.rank
+
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        if self.kernel is None:
+            return _matrix(self.first), _matrix(self.second)
+        assert isinstance(self.second, tuple)
+        return _matrix(self.first), _tucker(self.kernel, *self.second)
 
 
 @dataclass(frozen=True)
@@ -127,6 +155,10 @@ class Whole:
     def of_shape(self, shape: torch.Size) -> Tensor:
         """The difference with the shape of the weight, in float32. Raises ValueError if it has other sizes."""
         return _shaped(self.difference.float(), shape)
+
+    def squared_norm(self) -> float:
+        """The sum of the squares of its numbers."""
+        return _squares(self.difference)
 
 
 @dataclass(frozen=True)
@@ -159,6 +191,10 @@ def row_norms(weight: Tensor) -> Tensor:
 
 def _tucker(kernel_RRKK: Tensor, rows_RO: Tensor, columns_RI: Tensor) -> Tensor:
     return torch.einsum("ijkl,ip,jr->prkl", kernel_RRKK.float(), rows_RO.float(), columns_RI.float())
+
+
+def _squares(tensor: Tensor) -> float:
+    return float(tensor.float().square().sum())
 
 
 def _matrix(stored: Tensor | tuple[Tensor, Tensor]) -> Tensor:

@@ -89,7 +89,7 @@ def _show_lora(lora: LoraDescription, display: Display) -> None:
             ", ".join(map(str, part.ranks)) or "-",
             ", ".join(f"{alpha:g}" for alpha in part.alphas) or "-",
             f"{part.num_parameters:,}",
-            "-" if part.norm is None else f"{part.norm:.4g}",
+            f"{part.norm:.4g}",
         )
         for part in lora.parts
     ]

@@ -19,6 +19,8 @@ from torch.nn import functional
 
 from dreambooth.diffusion.low_rank import Change, LowRank, row_norms
 from dreambooth.diffusion.randomness import normal
+from dreambooth.trainees.dropout import RankDropout
+from dreambooth.trainees.layer_changes import LayerChange, change_shapes, new_factors, weight_shape
 from dreambooth.trainees.modes import training_mode
 from dreambooth.trainees.parts import Model, Tensors, learning_rate_of, lora_layers_of, trained_parts
 from dreambooth.trainees.settings import LoraForm, TraineeSettings
@@ -40,6 +42,12 @@ class LowRankPair:
     """With DoRA, the norm of each output's weights, (O,)."""
 
     @property
+    def tensors(self) -> Mapping[str, nn.Parameter]:
+        """The trained tensors by name."""
+        pair = {"down": self.down, "up": self.up}
+        return pair if self.norms is None else {**pair, "norms": self.norms}
+
+    @property
     def change(self) -> Change:
         """The pair as a change of the layer's weight."""
         return Change(self.low_rank, self.norms)
@@ -49,13 +57,13 @@ class LowRankPair:
         """The pair as a difference of a weight."""
         return LowRank(self.down, self.up, self.alpha)
 
-    def changed(self, layer: nn.Module, x: Tensor, output: Tensor) -> Tensor:
-        """The layer's output for the input x, with the pair.
+    def changed(self, layer: nn.Module, x: Tensor, output: Tensor, kept_BR: Tensor | None = None) -> Tensor:
+        """The layer's output for the input x, with the pair, whose ranks are multiplied by the factors if there are any.
 
         With DoRA each output is scaled by its trained norm over the norm that its weights have with the pair, which counts as a
         constant in the backward pass (section 4.3 of the paper).
         """
-        added = self._added(layer, x).to(output.dtype)
+        added = self._added(layer, x, kept_BR).to(output.dtype)
         if self.norms is None:
             return output + added
         assert isinstance(layer, nn.Linear | nn.Conv2d)
@@ -65,13 +73,16 @@ class LowRankPair:
         plain = output if layer.bias is None else output - _by_output(layer.bias, output)
         return output + (factor - 1) * plain + factor * added  # at the start the factor is one, and this is the output exactly
 
-    def _added(self, layer: nn.Module, x: Tensor) -> Tensor:
+    def _added(self, layer: nn.Module, x: Tensor, kept_BR: Tensor | None) -> Tensor:
         """What the product adds to the layer's output for the input x."""
         down, up = self.down.to(x.dtype), self.up.to(x.dtype)
         if isinstance(layer, nn.Conv2d):
             inner = functional.conv2d(x, down, None, layer.stride, layer.padding, layer.dilation)
+            inner = inner if kept_BR is None else inner * kept_BR[:, :, None, None]
             return functional.conv2d(inner, up) * self.low_rank.scale
-        return functional.linear(functional.linear(x, down), up) * self.low_rank.scale
+        inner = functional.linear(x, down)
+        inner = inner if kept_BR is None else inner * kept_BR.view(len(kept_BR), *[1] * (inner.ndim - 2), -1)
+        return functional.linear(inner, up) * self.low_rank.scale
 
 
 class LoraTrainee:
@@ -80,13 +91,15 @@ class LoraTrainee:
     def __init__(
         self,
         parts: Mapping[str, nn.Module],
-        pairs: Mapping[str, Mapping[str, LowRankPair]],
+        pairs: Mapping[str, Mapping[str, LayerChange]],
         learning_rates: Mapping[str, float],
         *,
         form: LoraForm,
         ratio: float = 1.0,
+        dropout: RankDropout | None = None,
     ) -> None:
         """`pairs` are those of the named layers of each part; the second ones learn `ratio` times as fast."""
+        self.dropout = dropout
         self.parts = dict(parts)
         self._pairs = pairs
         self._form = form
@@ -94,13 +107,15 @@ class LoraTrainee:
         for part, module in self.parts.items():
             module.requires_grad_(False)
             for name, layer in _layers(module, pairs[part]):
-                layer.register_forward_hook(self._hook(pairs[part][name]))
+                layer.register_forward_hook(self._hook(pairs[part][name], f"{part}.{name}"))
         self.groups = tuple(group for part in self.parts for group in _groups(part, pairs[part], learning_rates[part], ratio))
         self.parameters = {name: parameter for group in self.groups for name, parameter in group.parameters.items()}
 
-    def _hook(self, pair: LowRankPair) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
+    def _hook(self, pair: LayerChange, name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
         def add(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-            return pair.changed(layer, inputs[0], output) if self._is_attached else output
+            if not self._is_attached:
+                return output
+            return pair.changed(layer, inputs[0], output, None if self.dropout is None else self.dropout.of(name, inputs[0]))
 
         return add
 
@@ -137,30 +152,37 @@ def lora_trainee(
     rates = {name: learning_rate_of(name, settings, family, learning_rate) for name in parts}
     pairs = {
         part: {
-            name: _new_pair(layer, settings, dtype=dtype, seed=seed, name=f"{part}.{name}")
+            name: _new_change(layer, settings, dtype=dtype, seed=seed, name=f"{part}.{name}")
             for name, layer in _layers(module, lora_layers_of(part, settings, family))
         }
         for part, module in parts.items()
     }
-    return LoraTrainee(parts, pairs, rates, form=settings.lora_form, ratio=settings.lora_plus_ratio)
+    dropout = None
+    if settings.lora_dropout > 0:
+        names = [f"{part}.{name}" for part, found in pairs.items() for name in found]
+        dropout = RankDropout(names, rank=settings.rank, probability=settings.lora_dropout, seed=seed)
+    return LoraTrainee(parts, pairs, rates, form=settings.lora_form, ratio=settings.lora_plus_ratio, dropout=dropout)
 
 
-def _new_pair(layer: nn.Module, settings: TraineeSettings, *, dtype: torch.dtype, seed: int, name: str) -> LowRankPair:
-    """A pair whose product is zero; `down` has the variance that kohya's programs and PEFT give it, 1 / (3 inputs)."""
-    rank, device = settings.rank, next(layer.parameters()).device
-    if isinstance(layer, nn.Conv2d):
-        down_shape: tuple[int, ...] = (rank, layer.in_channels, *layer.kernel_size)
-        up_shape: tuple[int, ...] = (layer.out_channels, rank, 1, 1)
-    else:
-        assert isinstance(layer, nn.Linear), f"{name} is a {type(layer).__name__}"
-        down_shape, up_shape = (rank, layer.in_features), (layer.out_features, rank)
-    if device.type == "meta":  # a size without numbers
-        down = torch.empty(down_shape, dtype=dtype, device=device)
-    else:
-        down = normal(down_shape, seed, "lora", name).div_(math.sqrt(3 * math.prod(down_shape[1:]))).to(device, dtype)
-    up = torch.zeros(up_shape, dtype=dtype, device=device)
-    norms = nn.Parameter(row_norms(layer.weight.detach().float()).flatten()) if settings.dora else None
-    return LowRankPair(nn.Parameter(down), nn.Parameter(up), settings.effective_alpha, norms)
+def _new_change(layer: nn.Module, settings: TraineeSettings, *, dtype: torch.dtype, seed: int, name: str) -> LayerChange:
+    """A change of no effect; `down` has the variance that kohya's programs and PEFT give it, 1 / (3 inputs)."""
+    shapes = change_shapes(settings, weight_shape(layer))
+    device = next(layer.parameters()).device
+
+    def make(tensor: str, deviation: float) -> nn.Parameter:
+        if device.type == "meta":  # a size without numbers
+            return nn.Parameter(torch.empty(shapes[tensor], dtype=dtype, device=device))
+        if deviation == 0:
+            return nn.Parameter(torch.zeros(shapes[tensor], dtype=dtype, device=device))
+        key = ("lora", name) if tensor == "down" else ("lora", name, tensor)
+        return nn.Parameter(normal(shapes[tensor], seed, *key).mul_(deviation).to(device, dtype))
+
+    if settings.lora_kind != "lora":
+        return new_factors(shapes, settings, make)
+    weight = next(layer.parameters()).detach()
+    norms = nn.Parameter(row_norms(weight.float()).flatten()) if settings.dora else None
+    down = make("down", 1 / math.sqrt(3 * math.prod(shapes["down"][1:])))
+    return LowRankPair(down, make("up", 0.0), settings.effective_alpha, norms)
 
 
 def _layers(module: nn.Module, names: Mapping[str, object] | tuple[str, ...]) -> Iterator[tuple[str, nn.Module]]:
@@ -178,13 +200,11 @@ def _by_output(numbers_O: Tensor, output: Tensor) -> Tensor:
     return numbers_O.to(output.dtype).view(shape)
 
 
-def _groups(part: str, pairs: Mapping[str, LowRankPair], learning_rate: float, ratio: float) -> list[ParameterGroup]:
+def _groups(part: str, changes: Mapping[str, LayerChange], learning_rate: float, ratio: float) -> list[ParameterGroup]:
     """One group, or two if the second matrices have a learning rate of their own."""
     first, second = dict[str, nn.Parameter](), dict[str, nn.Parameter]()
-    for layer, pair in pairs.items():
-        first[f"{part}.{layer}.down"] = pair.down
-        (first if ratio == 1 else second)[f"{part}.{layer}.up"] = pair.up
-        if pair.norms is not None:
-            first[f"{part}.{layer}.norms"] = pair.norms
+    for layer, change in changes.items():
+        for name, tensor in change.tensors.items():
+            (second if name == "up" and ratio != 1 else first)[f"{part}.{layer}.{name}"] = tensor
     groups = [ParameterGroup(part, first, learning_rate)]
     return groups if ratio == 1 else [*groups, ParameterGroup(f"{part} second", second, ratio * learning_rate)]

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from dreambooth.trainees.settings import LoraTargets, TextEncoders, TraineeSettings
+from dreambooth.trainees.settings import LoraKind, LoraTargets, TextEncoders, TraineeSettings
 
 __all__ = [
     "Model",
@@ -62,6 +62,7 @@ class Model(Protocol):
         """The model's modules by name."""
 
 
+_KINDS: Mapping[LoraKind, str] = {"lora": "a LoRA", "loha": "a LoHa", "lokr": "a LoKr"}
 _CHOSEN: Mapping[TextEncoders, slice] = {"all": slice(None), "first": slice(1), "second": slice(1, 2)}
 
 
@@ -83,7 +84,7 @@ def what_learns(settings: TraineeSettings, parts: str) -> str:
     if not settings.keeps_base:
         return parts
     alpha = f", alpha {settings.effective_alpha:g}" if settings.effective_alpha != settings.rank else ""
-    kind = "a DoRA" if settings.dora else "a LoRA"
+    kind = "a DoRA" if settings.dora else _KINDS[settings.lora_kind]
     return f"{kind} of rank {settings.rank}{alpha} for {parts}"
 
 

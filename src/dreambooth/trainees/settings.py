@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dreambooth.config import Settings
 
-__all__ = ["LoraForm", "LoraTargets", "TextEncoders", "TraineeName", "TraineeSettings"]
+__all__ = ["LoraForm", "LoraKind", "LoraTargets", "TextEncoders", "TraineeName", "TraineeSettings"]
 
 TextEncoders = Literal["all", "first", "second"]
 TraineeName = Literal["full", "lora"]
@@ -20,6 +20,21 @@ the convolutions and time projections of the residual blocks and the samplers be
 LoraForm = Literal["kohya", "peft"]
 """The names in a LoRA file: those of kohya's programs, or those of diffusers and PEFT."""
 
+LoraKind = Literal["lora", "loha", "lokr"]
+"""How the difference of a weight is built: of two matrices, of the elementwise product of two such pairs, or of a Kronecker
+product."""
+
+_TURNS = "it turns a layer's outputs, so its file is no difference that could be merged, resized or converted; use lora or loha"
+_PEFT_ALONE = "no program but PEFT reads its files; use lora, loha or lokr"
+_NOT_TRAINED = {
+    "oft": _TURNS,
+    "boft": _TURNS,
+    "hra": _PEFT_ALONE,
+    "vera": _PEFT_ALONE,
+    "dora": "it is a LoRA with trained norms; use --dora",
+    "locon": "it is a LoRA that includes convolutions; use --targets all",
+}
+
 _LEARNING_RATES = {"full": 1e-6, "lora": 1e-4}
 
 
@@ -27,7 +42,17 @@ class TraineeSettings(Settings):
     """Trained parts of the model."""
 
     off_switches = {
-        "trainee=full": ("rank", "alpha", "targets", "dora", "rank_stabilized", "lora_plus_ratio", "lora_form"),
+        "trainee=full": (
+            "lora_kind",
+            "rank",
+            "alpha",
+            "targets",
+            "dora",
+            "rank_stabilized",
+            "lora_plus_ratio",
+            "lora_dropout",
+            "lora_form",
+        ),
         "trainee=lora": ("train_token_table",),
     }
 
@@ -39,6 +64,9 @@ class TraineeSettings(Settings):
 
     trainee: TraineeName = "full"
     """What is trained: full, all weights of the trained parts; or lora, small matrices beside them, written as a LoRA file."""
+
+    lora_kind: LoraKind = "lora"
+    """lora; or loha or lokr (LyCORIS), whose products reach higher ranks with as many or fewer numbers."""
 
     rank: Annotated[int, Field(ge=1)] = 16
     """Rank of the matrices of a LoRA: a higher rank can learn more and makes a larger file."""
@@ -59,6 +87,9 @@ class TraineeSettings(Settings):
     lora_plus_ratio: Annotated[float, Field(gt=0)] = 1.0
     """Learning rate of each pair's second matrix over that of its first (LoRA+, arXiv 2402.12354, where it is 16)."""
 
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability with which a step does without a rank of a layer's LoRA, for each example anew; against overfitting."""
+
     lora_form: LoraForm = "kohya"
     """Names in the LoRA file: kohya, which every program reads, or peft, as diffusers writes it."""
 
@@ -76,6 +107,13 @@ class TraineeSettings(Settings):
 
     text_encoder_2_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Learning rate of the second text encoder in a model with two; default: the first one's."""
+
+    @field_validator("lora_kind", mode="before")
+    @classmethod
+    def _is_trained(cls, kind: object) -> object:
+        if isinstance(kind, str) and (reason := _NOT_TRAINED.get(kind.lower())) is not None:
+            raise ValueError(f"{kind} is not trained here: {reason}")
+        return kind
 
     @property
     def keeps_base(self) -> bool:
@@ -99,6 +137,11 @@ class TraineeSettings(Settings):
         for name in () if self.train_text_encoder else names:
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} has no effect while train_text_encoder is off; use only one of them")
+        if self.lora_kind != "lora" and (useless := self.is_changed("dora", "lora_plus_ratio", "lora_dropout", "lora_form")):
+            raise ValueError(
+                f"{', '.join(useless)}: only for lora_kind lora, since {self.lora_kind} has no pair of two matrices; "
+                "use only one of them"
+            )
         if self.text_encoders == "first" and self.text_encoder_2_learning_rate is not None:
             raise ValueError("text_encoder_2_learning_rate has no effect with text_encoders first; use only one of them")
         return self

@@ -16,6 +16,7 @@ from dreambooth.families.components import Components
 from dreambooth.runs.model_names import epoch_of
 from dreambooth.runtime.shards import gather_on_host
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
+from dreambooth.trainees.lora import LoraTrainee
 from dreambooth.trainees.trainee import Trainee
 from dreambooth.trainer.assembly import assemble
 from dreambooth.trainer.caption_checks import is_silent
@@ -72,7 +73,9 @@ class Session:
             device=self.ready.device,
             prior_targets=None if predictions is None else predictions.at(step),
         )
-        return self.teacher.with_targets(batches)
+        targeted = self.teacher.with_targets(batches)
+        dropout = self.trainee.dropout if isinstance(self.trainee, LoraTrainee) else None
+        return targeted if dropout is None else dropout.during(targeted)
 
     def write_model(self, path: Path) -> None:
         """Write the current model (the EMA weights if they are kept) with its settings and inputs as metadata.

@@ -74,6 +74,8 @@ class Batch:
     """Sizes of the pictures, for families that take them."""
     weight_BHW: Tensor | None = None
     """Loss weight of every latent; None: all have the same."""
+    keys: tuple[tuple[str | int, ...], ...] = ()
+    """What the randomness of each example depends on besides the seed: step, role and slot."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,7 @@ def micro_batches(
             weight_BHW=None if (weight_BHW := _stack_weights(drawn)) is None else _send(weight_BHW, device),
             prior_rows=tuple(row for row, example in enumerate(chosen) if example.role == "prior"),
             names=tuple(example.photo.path.name for example in chosen),
+            keys=tuple((step, example.role, example.slot) for example in chosen),
         )
 
 

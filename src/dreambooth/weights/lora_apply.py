@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dreambooth.diffusion.low_rank import Change, Difference, Hadamard, Kronecker, LowRank, Whole
+from dreambooth.diffusion.low_rank import Change, Whole
 from dreambooth.display import counted, quoted
 from dreambooth.errors import ModelFileError
 from dreambooth.families.family import Family
 from dreambooth.families.mapped_pages import MappedPages
 from dreambooth.reading import parse_json
 from dreambooth.weights.lora_describe import trigger_words
+from dreambooth.weights.lora_fields import difference_of
 from dreambooth.weights.lora_file import LoraFile
 from dreambooth.weights.lora_keys import LayerName, layer_names
 from dreambooth.weights.model_weights import ModelWeights
@@ -111,31 +112,13 @@ def _layer_changes(layer: LayerName, fields: Mapping[str, Tensor], file: LoraFil
     for field, tensor in (("diff", "weight"), ("w_norm", "weight"), ("diff_b", "bias"), ("b_norm", "bias")):
         if field in fields:
             changes[f"{layer.layer}.{tensor}"] = Change(Whole(fields[field]))
-    difference = _difference(layer, fields, file)
+    difference = difference_of(fields, lambda rank: _alpha(layer, fields, file, rank=rank))
     if difference is not None:
         is_peft = file.form == "peft"
         changes[f"{layer.layer}.weight"] = Change(difference, fields.get("magnitude"), strength_is_inside=is_peft)
     if not changes:
         raise KeyError("lora_down.weight")
     return changes
-
-
-def _difference(layer: LayerName, fields: Mapping[str, Tensor], file: LoraFile) -> Difference | None:
-    if "down" in fields or "up" in fields:
-        down, up = fields["down"], fields["up"]
-        return LowRank(down, up, _alpha(layer, fields, file, rank=down.shape[0]), fields.get("middle"))
-    if any(name.startswith("hada_") for name in fields):
-        first, second = ((fields[f"hada_w{number}_a"], fields[f"hada_w{number}_b"]) for number in (1, 2))
-        kernels = (fields["hada_t1"], fields["hada_t2"]) if "hada_t1" in fields else None
-        return Hadamard(first, second, _alpha(layer, fields, file, rank=first[1].shape[0]), kernels)
-    if any(name.startswith("lokr_") for name in fields):
-        product = Kronecker(_factor(fields, "lokr_w1"), _factor(fields, "lokr_w2"), 1.0, fields.get("lokr_t2"))
-        return replace(product, alpha=_alpha(layer, fields, file, rank=product.rank or 1))
-    return None
-
-
-def _factor(fields: Mapping[str, Tensor], name: str) -> Tensor | tuple[Tensor, Tensor]:
-    return fields[name] if name in fields else (fields[f"{name}_a"], fields[f"{name}_b"])
 
 
 def _alpha(layer: LayerName, fields: Mapping[str, Tensor], file: LoraFile, *, rank: int) -> float:

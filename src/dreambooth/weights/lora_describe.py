@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from dreambooth.diffusion.low_rank import Difference, Hadamard, Kronecker, LowRank, Whole
 from dreambooth.reading import parse_json
+from dreambooth.weights.lora_fields import difference_of
 from dreambooth.weights.lora_file import LoraFile
 from dreambooth.weights.subjects import SUBJECTS
 
@@ -31,6 +32,7 @@ _ARCHITECTURES = (
 _BY_CONTEXT_WIDTH = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
 _CROSS_ATTENTION = re.compile(r"attn2[._]to_[kv]$")
 _KINDS = (("hada_", "LoHa"), ("lokr_", "LoKr"), ("diff", "full difference"), ("down", "LoRA"))
+_WHOLE = ("diff", "w_norm", "diff_b", "b_norm")
 _MOST_TAGS = 5
 
 
@@ -44,8 +46,8 @@ class LoraPart:
     """Without repetitions, the smallest first."""
     alphas: tuple[float, ...]
     num_parameters: int
-    norm: float | None
-    """Root of the sum of the squares of all changes, at strength 1; None for kinds other than LoRA."""
+    norm: float
+    """Root of the sum of the squares of all differences, at strength 1; the norms that a DoRA sets are not in it."""
 
 
 @dataclass(frozen=True)
@@ -134,29 +136,30 @@ def made_for(file: LoraFile) -> str | None:
 
 
 def _describe_part(title: str, layers: Mapping[str, Mapping[str, Tensor]], file: LoraFile) -> LoraPart:
-    ranks = {fields["down"].shape[0] for fields in layers.values() if "down" in fields}
-    alphas = {_alpha(fields, file) for fields in layers.values() if "down" in fields}
-    is_low_rank = all("down" in fields and "middle" not in fields for fields in layers.values())
-    squares = [_squared_norm(fields, _alpha(fields, file)) for fields in layers.values()] if is_low_rank else []
+    differences = [one for fields in layers.values() for one in _differences(fields, file)]
+    products = [one for one in differences if isinstance(one, LowRank | Hadamard | Kronecker) and one.rank is not None]
     return LoraPart(
         title=title,
         num_layers=len(layers),
-        ranks=tuple(sorted(ranks)),
-        alphas=tuple(sorted(alphas)),
+        ranks=tuple(sorted({product.rank for product in products if product.rank is not None})),
+        alphas=tuple(sorted({product.alpha for product in products})),
         num_parameters=sum(tensor.numel() for fields in layers.values() for name, tensor in fields.items() if name != "alpha"),
-        norm=math.sqrt(sum(squares)) if is_low_rank else None,
+        norm=math.sqrt(sum(one.squared_norm() for one in differences)),
     )
 
 
-def _alpha(fields: Mapping[str, Tensor], file: LoraFile) -> float:
+def _differences(fields: Mapping[str, Tensor], file: LoraFile) -> Iterator[Difference]:
+    """What a layer's fields add to its weight and its bias. A LoRA that lacks a field adds nothing that could be measured."""
+    try:
+        product = difference_of(fields, lambda rank: _alpha(fields, file, rank))
+    except KeyError:
+        product = None
+    yield from () if product is None else (product,)
+    yield from (Whole(fields[name]) for name in _WHOLE if name in fields)
+
+
+def _alpha(fields: Mapping[str, Tensor], file: LoraFile, rank: int) -> float:
     if "alpha" in fields:
         return float(fields["alpha"])
     said = [value for name, value in file.configuration.items() if name.endswith(".lora_alpha")]
-    return float(said[0]) if said else float(fields["down"].shape[0])
-
-
-def _squared_norm(fields: Mapping[str, Tensor], alpha: float) -> float:
-    """|s B A|^2 = s^2 tr((B' B)(A A')), which needs no product of full size."""
-    down_RI, up_OR = fields["down"].float().flatten(1), fields["up"].float().flatten(1)
-    scale = alpha / down_RI.shape[0]
-    return scale**2 * float(torch.sum((up_OR.mT @ up_OR) * (down_RI @ down_RI.mT)))
+    return float(said[0]) if said else float(rank)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from dreambooth.families.family import Family
+from dreambooth.trainees.layer_changes import change_shapes
 from dreambooth.trainees.parts import lora_layers_of, trained_parts
 from dreambooth.trainees.settings import LoraForm, TraineeSettings
 
@@ -54,14 +55,13 @@ def names_to_write(family: Family, form: LoraForm) -> Mapping[LayerName, str]:
 
 
 def num_lora_parameters(family: Family, settings: TraineeSettings) -> int:
-    """Numbers in the matrices of a LoRA with these settings."""
+    """Numbers in all that is trained of a LoRA with these settings."""
     shapes = [
         family.parts[part].blueprint[f"{layer}.weight"]
         for part in trained_parts(settings, family)
         for layer in lora_layers_of(part, settings, family)
     ]
-    norms = sum(shape[0] for shape in shapes) if settings.dora else 0
-    return settings.rank * sum(shape[0] + math.prod(shape[1:]) for shape in shapes) + norms
+    return sum(math.prod(tensor) for shape in shapes for tensor in change_shapes(settings, shape).values())
 
 
 def _spellings(family: Family, form: LoraForm) -> Iterator[tuple[LayerName, list[str]]]:

@@ -118,3 +118,24 @@ def test_half_the_strength_of_set_norms_is_counted_in_two_ways() -> None:
     _close(inside.norm(dim=1), magnitude)
     moved = weight + 0.5 * difference.difference
     _close(inside / magnitude[:, None], moved / moved.norm(dim=1, keepdim=True))
+
+
+_PAIRS = [(_drawn(7, 2, seed=seed), _drawn(2, 5, seed=seed + 1)) for seed in (0, 2)]
+_TUCKER = (_drawn(2, 7, seed=4), _drawn(2, 5, seed=5))
+
+
+@pytest.mark.parametrize(
+    ("difference", "shape"),
+    [
+        (LowRank(_drawn(3, 5, 3, 3), _drawn(7, 3, 1, 1), alpha=6.0), (7, 5, 3, 3)),
+        (LowRank(_drawn(2, 5, 1, 1), _drawn(7, 2, 1, 1), alpha=1.0, middle=_drawn(2, 2, 3, 3)), (7, 5, 3, 3)),
+        (Hadamard(_PAIRS[0], _PAIRS[1], alpha=1.0), (7, 5)),
+        (Hadamard(_TUCKER, _TUCKER, alpha=1.0, kernels=(_drawn(2, 2, 3, 3), _drawn(2, 2, 3, 3, seed=1))), (7, 5, 3, 3)),
+        (Kronecker(_drawn(2, 3), (_drawn(7, 2), _drawn(2, 5)), alpha=1.0), (14, 15)),
+        (Kronecker(_drawn(2, 3), _drawn(7, 5, 3, 3), alpha=1.0), (14, 15, 3, 3)),
+        (Whole(_drawn(7, 5)), (7, 5)),
+    ],
+)
+def test_the_norm_is_that_of_the_whole_difference(difference: Difference, shape: tuple[int, ...]) -> None:
+    expected = float(difference.of_shape(torch.Size(shape)).square().sum())
+    assert difference.squared_norm() == pytest.approx(expected, rel=1e-5)

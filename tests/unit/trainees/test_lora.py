@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from dreambooth.cli.main import main
 from dreambooth.config import effective_values, parse_settings
-from dreambooth.errors import SettingsError
+from dreambooth.diffusion.low_rank import Change
+from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.families.components import Components
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.memory.recompute import recompute_activations
@@ -22,13 +26,22 @@ from dreambooth.trainees.choice import make_trainee
 from dreambooth.trainees.full import FullTrainee
 from dreambooth.trainees.lora import LoraTrainee
 from dreambooth.trainees.parts import what_learns
-from dreambooth.trainees.settings import LoraTargets, TraineeSettings
+from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.weights.lora_apply import ScaledLora, with_loras
+from dreambooth.weights.lora_describe import describe_lora
 from dreambooth.weights.lora_file import read_lora_file
 from dreambooth.weights.lora_keys import num_lora_parameters
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.products import WholeModel
 from dreambooth.weights.random_weights import random_model
+
+KINDS: list[dict[str, Any]] = [
+    {},
+    {"dora": True},
+    {"lora_kind": "loha"},
+    {"lora_kind": "lokr"},
+    {"lora_kind": "lokr", "rank": 999},
+]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +66,7 @@ def _learned(trainee: LoraTrainee) -> None:
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for name, parameter in trainee.parameters.items():
-            if not name.endswith(".down"):
+            if name.endswith((".up", ".norms", ".w2", ".w2_a", ".w2_b")):
                 parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
 
 
@@ -64,10 +77,10 @@ def _prediction(components: Components, parts: Mapping[str, nn.Module] | None = 
     return family.predict(parts["unet"], x_BCHW, torch.tensor([300]), family.encode_text(parts, ids_BL))
 
 
-@pytest.mark.parametrize("dora", [False, True])
-def test_a_new_one_predicts_what_the_base_model_does_bit_for_bit(dora: bool, components: Components) -> None:
+@pytest.mark.parametrize("settings", KINDS)
+def test_a_new_one_predicts_what_the_base_model_does_bit_for_bit(settings: dict[str, Any], components: Components) -> None:
     before = _prediction(components).detach()
-    _trainee(components, targets="all", dora=dora)
+    _trainee(components, targets="all", **settings)
     assert torch.equal(_prediction(components), before)
 
 
@@ -89,14 +102,18 @@ def test_detached_it_is_the_base_model_and_attached_again_what_it_has_learned(
     assert torch.equal(_prediction(components), learned)
 
 
-@pytest.mark.parametrize("targets", ["attention", "transformer", "all"])
 @pytest.mark.parametrize(
-    "settings", [{}, {"alpha": 5.0}, {"rank_stabilized": True, "rank": 3}, {"dora": True}, {"dora": True, "lora_form": "peft"}]
+    "settings",
+    [
+        *({}, {"targets": "attention"}, {"targets": "transformer"}, {"alpha": 5.0}, {"rank_stabilized": True, "rank": 3}),
+        *({"dora": True}, {"dora": True, "lora_form": "peft"}, {"dora": True, "targets": "attention"}),
+        *({"lora_kind": "loha", "alpha": 1.0}, {"lora_kind": "lokr", "alpha": 1.0}, {"lora_kind": "lokr", "rank": 999}),
+    ],
 )
 def test_its_product_applied_to_the_base_model_predicts_the_same(
-    targets: LoraTargets, settings: dict[str, Any], model: ModelWeights, components: Components, tmp_path: Any
+    settings: dict[str, Any], model: ModelWeights, components: Components, tmp_path: Any
 ) -> None:
-    trainee = _trainee(components, targets=targets, **settings)
+    trainee = _trainee(components, **{"targets": "all", **settings})
     _learned(trainee)
     product = trainee.product(WholeModel(model), gather=lambda tensors: tensors)
     product.write(tmp_path / "rex.safetensors", dtype=torch.float32, metadata={})
@@ -105,9 +122,9 @@ def test_its_product_applied_to_the_base_model_predicts_the_same(
     assert (found - expected).norm() < 1e-5 * expected.norm()
 
 
-@pytest.mark.parametrize("dora", [False, True])
-def test_everything_it_trains_and_nothing_else_gets_a_gradient(dora: bool, components: Components) -> None:
-    trainee = _trainee(components, targets="all", dora=dora)
+@pytest.mark.parametrize("settings", KINDS)
+def test_everything_it_trains_and_nothing_else_gets_a_gradient(settings: dict[str, Any], components: Components) -> None:
+    trainee = _trainee(components, targets="all", **settings)
     _learned(trainee)
     _prediction(components).square().sum().backward()  # type: ignore[no-untyped-call]
     unused = {name for name, parameter in trainee.parameters.items() if parameter.grad is None}
@@ -187,6 +204,38 @@ def test_the_second_matrices_may_learn_faster(components: Components) -> None:
     assert len(trainee.parameters) == 2 * len(trainee.groups[1].parameters)
 
 
+@dataclass(frozen=True)
+class Examples:
+    keys: tuple[tuple[str | int, ...], ...]
+
+
+def test_an_example_does_without_the_same_ranks_however_the_batch_is_cut(components: Components) -> None:
+    trainee = _trainee(components, rank=4, targets="all", lora_dropout=0.5)
+    _learned(trainee)
+    assert trainee.dropout is not None
+    family, keys = components.family, ((3, "instance", 0), (3, "prior", 1), (4, "prior", 1))
+    x_BCHW, t_B = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(1)), torch.tensor([300, 20, 20])
+    ids_BL = family.tokenize(components.tokenizer, ["a sks dog", "a dog", "a dog"])
+
+    def predicted(rows: list[int]) -> Tensor:
+        return family.predict(
+            components.denoiser, x_BCHW[rows], t_B[rows], family.encode_text(components.parts, ids_BL[rows])
+        ).detach()
+
+    def dropped(rows: list[int]) -> Tensor:
+        assert trainee.dropout is not None
+        [found] = [predicted(rows) for _ in trainee.dropout.during([Examples(tuple(keys[row] for row in rows))])]
+        return found
+
+    together, whole = dropped([0, 1, 2]), predicted([0, 1, 2])
+    for row in range(3):
+        torch.testing.assert_close(dropped([row])[0], together[row], rtol=1e-4, atol=1e-5)
+    assert (together - whole).norm() > 0.01 * whole.norm(), "ranks are missing"
+    factors = trainee.dropout._drawn(keys[0])
+    assert set(factors.unique().tolist()) == {0.0, 2.0} and not torch.equal(factors, trainee.dropout._drawn(keys[1]))
+    assert not torch.equal(trainee.dropout._drawn(keys[1]), trainee.dropout._drawn(keys[2]))
+
+
 def test_stabilized_ranks_are_written_with_the_alpha_that_means_the_same_elsewhere(
     model: ModelWeights, components: Components, tmp_path: Any
 ) -> None:
@@ -196,12 +245,12 @@ def test_stabilized_ranks_are_written_with_the_alpha_that_means_the_same_elsewhe
     assert alphas == {2.0 * 4**0.5}
 
 
-@pytest.mark.parametrize("dora", [False, True])
-def test_its_numbers_are_counted_in_advance(dora: bool, components: Components) -> None:
-    settings = TraineeSettings(trainee="lora", rank=2, targets="all", dora=dora)
-    trainee = _trainee(components, targets="all", dora=dora)
+@pytest.mark.parametrize("settings", KINDS)
+def test_its_numbers_are_counted_in_advance(settings: dict[str, Any], components: Components) -> None:
+    asked = TraineeSettings(trainee="lora", **{"rank": 2, "targets": "all", **settings})
+    trainee = _trainee(components, targets="all", **settings)
     counted = sum(parameter.numel() for parameter in trainee.parameters.values())
-    assert num_lora_parameters(components.family, settings) == counted
+    assert num_lora_parameters(components.family, asked) == counted
 
 
 def test_the_modes_of_the_parts_come_back(components: Components) -> None:
@@ -218,13 +267,62 @@ def test_the_full_trainee_is_still_the_default(components: Components) -> None:
     assert isinstance(trainee, FullTrainee)
 
 
-@pytest.mark.parametrize("name", ["rank", "alpha", "targets", "dora", "rank_stabilized", "lora_plus_ratio", "lora_form"])
+VALUES = {"rank": 4, "alpha": 1.0, "targets": "all", "dora": True, "rank_stabilized": True}
+VALUES |= {"lora_kind": "loha", "lora_plus_ratio": 16.0, "lora_dropout": 0.5, "lora_form": "peft"}
+
+
+@pytest.mark.parametrize("name", VALUES)
 def test_settings_of_a_lora_have_no_effect_on_full_training(name: str) -> None:
-    values = {"rank": 4, "alpha": 1.0, "targets": "all", "dora": True, "rank_stabilized": True}
-    values |= {"lora_plus_ratio": 16.0, "lora_form": "peft"}
     with pytest.raises(SettingsError, match=f"trainee is full, so {name} would have no effect"):
-        parse_settings(TraineeSettings, {name: values[name]}, where="test")
-    assert getattr(parse_settings(TraineeSettings, {"trainee": "lora", name: values[name]}, where="test"), name) == values[name]
+        parse_settings(TraineeSettings, {name: VALUES[name]}, where="test")
+    assert getattr(parse_settings(TraineeSettings, {"trainee": "lora", name: VALUES[name]}, where="test"), name) == VALUES[name]
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"lora_kind": "OFT"}, "OFT is not trained here: it turns a layer's outputs"),
+        ({"lora_kind": "boft"}, "boft is not trained here: it turns a layer's outputs"),
+        ({"lora_kind": "hra"}, "hra is not trained here: no program but PEFT reads its files"),
+        ({"lora_kind": "vera"}, "vera is not trained here: no program but PEFT reads its files"),
+        ({"lora_kind": "dora"}, "use --dora"),
+        ({"lora_kind": "locon"}, "use --targets all"),
+        ({"lora_kind": "loha", "dora": True}, "dora: only for lora_kind lora, since loha has no pair of two matrices"),
+        ({"lora_kind": "lokr", "lora_form": "peft"}, "lora_form: only for lora_kind lora"),
+        ({"lora_kind": "lokr", "lora_plus_ratio": 4.0}, "lora_plus_ratio: only for lora_kind lora"),
+    ],
+)
+def test_kinds_that_are_not_trained_are_refused_by_name(settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(problem)):
+        parse_settings(TraineeSettings, {"trainee": "lora", **settings}, where="test")
+
+
+@pytest.mark.parametrize(("kind", "module"), [("loha", "LoHa"), ("lokr", "LoKr")])
+def test_a_file_of_lycoris_says_so_and_is_converted_as_it_is(
+    kind: str, module: str, model: ModelWeights, components: Components, tmp_path: Any
+) -> None:
+    trainee = _trainee(components, lora_kind=kind, targets="all")
+    _learned(trainee)
+    trainee.product(WholeModel(model), gather=dict).write(tmp_path / "a.safetensors", dtype=torch.float32, metadata={})
+    file = read_lora_file(tmp_path / "a.safetensors")
+    assert json.loads(file.metadata["ss_network_args"]) == {"algo": kind}
+    described = describe_lora(file)
+    assert described.kinds == (module,)
+    assert all(part.ranks == (2,) and part.alphas == (2.0,) and part.norm > 0 for part in described.parts)
+    assert (
+        main(["lora", "convert", str(file.path), str(tmp_path / "b.safetensors"), "--form", "kohya", "--dtype", "float32"]) == 0
+    )
+    again = read_lora_file(tmp_path / "b.safetensors")
+    for layer, fields in file.layers.items():
+        assert all(torch.equal(again.layers[layer][name], tensor) for name, tensor in fields.items())
+    with pytest.raises(ModelFileError, match="for which PEFT's form has no names"):
+        product = WholeModel(model).with_changes({"unet": dict(_changes(trainee, "unet"))}, "peft")
+        product.write(tmp_path / "c.safetensors", dtype=torch.float32, metadata={})
+
+
+def _changes(trainee: LoraTrainee, part: str) -> Iterator[tuple[str, Change]]:
+    [layer, *_] = trainee._pairs[part].items()
+    yield layer[0], layer[1].change
 
 
 def test_norms_and_streamed_blocks_exclude_each_other() -> None:
