@@ -130,8 +130,8 @@ IN_OTHER_VERBS: Mapping[str, tuple[str, ...]] = {
 """What to type in a verb that lacks the flag of SYNONYMS; the first that it has is meant."""
 
 _START = (
-    "omit it: a LoRA starts without effect here; pissa, olora and eva take a part out of the model first, so their files fit no "
-    "other copy of it, or have twice the rank"
+    "omit it: a LoRA starts without effect here; pissa, olora and eva take a part out of the model first, so their files fit "
+    "no other copy of it, or have twice the rank"
 )
 _ATTENTION = "omit it: attention always saves memory here"
 
