@@ -15,15 +15,19 @@ from dreambooth.cli.main import main
 from dreambooth.display_console import ConsoleDisplay
 from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.evaluation.blended import model_with_loras
+from dreambooth.evaluation.models import read_models
+from dreambooth.evaluation.request import EvaluationRequest
+from dreambooth.evaluation.target import evaluation_targets
 from dreambooth.recipes.generate import generate
 from dreambooth.recipes.inspect import inspect_model
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.schema.verbs import GenerateSettings, InspectSettings
+from dreambooth.weights.lora_apply import applied_loras
 from dreambooth.weights.lora_describe import describe_lora
 from dreambooth.weights.lora_file import read_lora_file
 from dreambooth.weights.lora_write import Adapter, write_lora
-from dreambooth.weights.read import read_model
-from dreambooth.weights.settings import BaseModelSettings, LoraSettings, StrengthSettings
+from dreambooth.weights.read import read_base, read_model
+from dreambooth.weights.settings import BaseModelSettings, LoraSettings, StrengthSettings, TrainedFromSettings
 from tests.lora_changes import random_changes
 
 Said = Callable[[], str]
@@ -58,6 +62,28 @@ def test_python_makes_the_same_images_with_loras_as_the_command(
     model = model_with_loras(settings.base, StrengthSettings(), settings.loras)
     images = dreambooth.generate("a dog", model=small_model, lora=str(lora), num_images=1, sampling_steps=2, device="cpu")
     assert images[0].settings["model_digest"] == model.digest() != read_model(str(small_model)).digest()
+
+
+def test_a_run_on_top_of_loras_is_read_with_them(small_model: Path, lora: Path, tmp_path: Path) -> None:
+    base, run = read_model(str(small_model)), tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(f"base: {{model: {small_model}, lora: ['{lora}:0.5']}}\n", encoding="utf-8")
+    adapter = Adapter(base.family, random_changes(base, "all", seed=3), "kohya")
+    write_lora(run / "model.safetensors", adapter, dtype=torch.float16, metadata={})
+    start = TrainedFromSettings(model=str(small_model), lora=(f"{lora}:0.5",))
+    asked = BaseModelSettings(model=str(small_model))
+    both = LoraSettings(lora=(f"{lora}:0.5", str(run)))
+    assert read_base(start).digest() == model_with_loras(asked, StrengthSettings(), LoraSettings(lora=both.lora[:1])).digest()
+    assert read_model(str(run)).digest() == model_with_loras(asked, StrengthSettings(), both).digest()
+
+
+def test_a_model_with_loras_is_compared_with_itself(small_model: Path, lora: Path, photos: Path) -> None:
+    request = EvaluationRequest(model=str(small_model), photos=photos, class_word="dog", token="sks", loras=(f"{lora}:0.5",))
+    [target, *_] = evaluation_targets(request)
+    models = read_models(request, target)
+    assert models.base is not None and models.base.digest() == read_model(str(small_model)).digest()
+    assert models.measured.digest() != models.base.digest()
+    assert applied_loras(models.measured) == ["LoRA rex.safetensors at strength 0.5; words for prompts: sks dog"]
 
 
 def test_a_file_that_is_not_there_is_told_before_the_model_is_read(tmp_path: Path, display: ConsoleDisplay) -> None:

@@ -14,7 +14,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from dreambooth.cli.main import main
-from dreambooth.weights.read import read_model
+from dreambooth.config import read_yaml
+from dreambooth.weights.lora_apply import with_loras
+from dreambooth.weights.lora_choice import read_loras
+from dreambooth.weights.lora_file import read_lora_file
+from dreambooth.weights.read import read_base, read_model
+from dreambooth.weights.settings import TrainedFromSettings
 
 pytestmark = pytest.mark.slow
 
@@ -96,3 +101,19 @@ def test_previews_show_what_the_written_file_does(run: Path) -> None:
     losses = [event for event in events if event["event"] == "validation"]
     assert losses[0]["prior_loss"] == pytest.approx(0, abs=1e-9), "the base model's own predictions are the target"
     assert losses[-1]["prior_loss"] > 0
+
+
+def test_another_lora_is_trained_on_top_of_one(run: Path, small_model: Path, photos: Path, tmp_path: Path) -> None:
+    above, half = tmp_path / "above", f"{run}:0.5"
+    flags = (
+        *("--class-word", "mug", "--token", "zwx", "--trainee", "lora", "--rank", "2", "--steps", "1", "--prior-weight", "0"),
+        *("--preview-steps", "0", "--validation-steps", "0", "--lora-dropout", "0.5", "--model-dtype", "float32"),
+    )
+    asked = ["train", "--model", str(small_model), "--lora", half, "--photos", str(photos), "--output", str(above)]
+    assert main([*asked, *flags]) == 0
+    start = read_base(TrainedFromSettings(model=str(small_model), lora=(half,)))
+    made_of = json.loads(read_lora_file(above / "model.safetensors").metadata["dreambooth.made_of"])
+    assert made_of["base model"] == start.digest()
+    assert read_model(str(above)).digest() == with_loras(start, read_loras([str(above)])).digest() != start.digest()
+    config = read_yaml(above / "config.yaml")
+    assert config["base"]["lora"] == [f"{run.absolute()}:0.5"]

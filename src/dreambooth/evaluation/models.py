@@ -18,6 +18,8 @@ from dreambooth.runs.model_names import MODELS_BY_STEP
 from dreambooth.sampling.records import Picture
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.weights.bundled import draws_toybox
+from dreambooth.weights.lora_apply import with_loras
+from dreambooth.weights.lora_choice import read_loras
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import read_base, read_model
 from dreambooth.weights.settings import BaseModelSettings
@@ -49,7 +51,7 @@ class Models:
 
 def read_models(request: EvaluationRequest, asked: EvaluationTarget) -> Models:
     """Find and read all models. Raises ModelFileError for a file that is not a model or no longer exists."""
-    measured = read_model(asked.model)
+    measured = with_loras(read_model(asked.model), read_loras(request.loras))
     side, run = measured.family.resolution, asked.run
     step = measured.num_steps or (0 if run is None else run.loop.steps)
     base = None if asked.base is None else _read_base(asked.base, is_given=request.base is not None)

@@ -21,6 +21,8 @@ class EvaluationRequest:
     token: str | None = None
     base: str | None = None
     """The model to compare with."""
+    loras: tuple[str, ...] = ()
+    """LoRA files that are applied to the model, which without a run is then also the model to compare with."""
     output: Path | None = None
     """Folder of scores, report and images."""
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)

@@ -107,6 +107,11 @@ class EvaluationTarget:
         return [(photo.path.name, count) for photo, count in zip(seen, counts, strict=True) if photo.path in own]
 
 
+def _without_loras(request: EvaluationRequest) -> BaseModelSettings | None:
+    """What a model with LoRA files is compared with: itself."""
+    return BaseModelSettings(model=request.model) if request.loras else None
+
+
 def evaluation_targets(request: EvaluationRequest) -> tuple[EvaluationTarget, ...]:
     """The target of every evaluated subject; given values override those recorded in the run.
 
@@ -124,7 +129,7 @@ def evaluation_targets(request: EvaluationRequest) -> tuple[EvaluationTarget, ..
     targets = tuple(
         EvaluationTarget(
             model=request.model,
-            base=base or (None if run is None else run.base),
+            base=base or (_without_loras(request) if run is None else run.base),
             subject=subject,
             class_prompt=class_prompt_of(subject, prior),
             background=views.background,

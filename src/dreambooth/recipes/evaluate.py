@@ -34,6 +34,7 @@ from dreambooth.runtime.device import choose_device
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.sampling.names import folder_problems
 from dreambooth.schema.verbs import EvaluateSettings
+from dreambooth.weights.lora_apply import applied_loras
 
 __all__ = ["EvaluateResult", "evaluate", "stopped_text"]
 
@@ -66,6 +67,8 @@ def evaluate(settings: EvaluateSettings, display: Display) -> EvaluateResult:
         asked, warnings = held_against_origins(asked, models, request)
         check_strengths(evaluation, models)
         _show_warnings(asked, warnings, display)
+        for line in applied_loras(models.measured):
+            display.say(line)
         evaluation = with_guidance_scale(evaluation, is_toybox=models.is_toybox)
         prompt_sets = [one.prompt_set(evaluation, is_toybox=models.is_toybox) for one in asked]
         photos = [one.photo_pixels(models.side) for one in asked]
@@ -102,6 +105,7 @@ def _request_of(settings: EvaluateSettings) -> EvaluationRequest:
         class_word=settings.class_word,
         token=settings.token,
         base=settings.base,
+        loras=settings.loras.lora,
         output=settings.output,
         evaluation=settings.evaluation,
     )

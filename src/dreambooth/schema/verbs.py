@@ -22,6 +22,7 @@ from dreambooth.weights.settings import (
     PlannedModelSettings,
     PredictionChoice,
     StrengthSettings,
+    TrainedFromSettings,
     WeightsChoice,
 )
 
@@ -50,7 +51,7 @@ class TrainSettings(Settings):
         "optimizer.optimizer=adafactor": ("memory.optimizer_states", "memory.states_on_host"),
     }
 
-    base: BaseModelSettings
+    base: TrainedFromSettings
     """Base model."""
 
     subject: SubjectSettings
@@ -110,7 +111,7 @@ class TrainSettings(Settings):
 class PriorRecipeSettings(Settings):
     """Generate a set of class images without training."""
 
-    base: BaseModelSettings
+    base: TrainedFromSettings
     """Base model to generate them with."""
 
     class_word: Annotated[Word, Field(min_length=1)]
@@ -162,6 +163,9 @@ class EvaluateSettings(Settings):
 
     base: NamedModel | None = None
     """Model to compare with, in any of these forms or toybox; default: the run's base model, or none without a run."""
+
+    loras: LoraSettings = Field(default_factory=LoraSettings)
+    """LoRA files to apply."""
 
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     """Evaluated images and encoders."""

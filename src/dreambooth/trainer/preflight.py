@@ -50,6 +50,7 @@ from dreambooth.trainer.scoring_checks import check_can_score, encoders_of_run
 from dreambooth.trainer.workload import workload_of
 from dreambooth.training.base_predictions import prediction_bytes
 from dreambooth.weights.distilled import check_not_distilled
+from dreambooth.weights.lora_choice import absolute_lora
 from dreambooth.weights.lora_keys import num_lora_parameters
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import is_embedded, read_base
@@ -331,7 +332,13 @@ def _filled_in(
         folders["prior_folder"] = (prior.prior_folder or settings.output.output.parent / "class-images").absolute()
     return settings.model_copy(
         update={
-            "base": base.model_copy(update={"model": model, "config": base.config and base.config.absolute()}),
+            "base": base.model_copy(
+                update={
+                    "model": model,
+                    "config": base.config and base.config.absolute(),
+                    "lora": tuple(map(absolute_lora, base.lora)),
+                }
+            ),
             "subject": settings.subject.model_copy(update={"photos": settings.subject.photos.absolute()}),
             "views": settings.views.model_copy(update={"resolution": resolution}),
             "prior": prior.model_copy(update=folders),

@@ -28,6 +28,7 @@ from dreambooth.trainer.messages import times_text
 from dreambooth.trainer.preview_prompts import preview_prompts
 from dreambooth.trainer.ready import Learned, Measured, Outputs, Previewed, Ready
 from dreambooth.trainer.workload import levers_to_pull
+from dreambooth.weights.lora_apply import applied_loras
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.subjects import LearnedSubject
 
@@ -131,7 +132,7 @@ def _announcement(settings: TrainSettings, found: Found, learned: Learned) -> tu
         + (f", {num_processes} processes share each step" if num_processes > 1 else "")
         + (" and the weights" if plan.shard else "")
     ]
-    lines += found.base.report.choices
+    lines += [*found.base.report.choices, *applied_loras(found.base)]
     if plan != PRESETS["cpu"]:
         lines.append(f"Memory plan {settings.memory.memory_preset}: {describe_plan(plan)}")
     if found.device.type == "cuda" or loop.compile not in ("auto", "off"):

@@ -11,7 +11,7 @@ from dreambooth.files import expanded
 from dreambooth.weights.lora_apply import ScaledLora
 from dreambooth.weights.lora_file import read_lora_file
 
-__all__ = ["read_loras"]
+__all__ = ["absolute_lora", "read_loras"]
 
 _STRENGTH = re.compile(r"(?P<file>.+):(?P<strength>[+-]?(\d+\.?\d*|\.\d+))")
 
@@ -38,6 +38,12 @@ def read_loras(texts: Sequence[str]) -> list[ScaledLora]:
     if problems:
         raise ModelFileError(problems, hint=hint)
     return found
+
+
+def absolute_lora(text: str) -> str:
+    """The same file and strength by the file's absolute path."""
+    path, strength = _split(text)
+    return f"{path.absolute()}:{strength:g}"
 
 
 def _split(text: str) -> tuple[Path, float]:

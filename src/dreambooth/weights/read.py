@@ -17,11 +17,12 @@ from dreambooth.toybox.files import EMBEDDED_MODEL, EMBEDDED_MODEL_FILE
 from dreambooth.weights.assemble import Reading
 from dreambooth.weights.diffusers_folder import is_diffusers_folder, read_diffusers_folder
 from dreambooth.weights.lora_apply import ScaledLora, with_loras
+from dreambooth.weights.lora_choice import read_loras
 from dreambooth.weights.lora_file import is_lora_file, read_lora_file
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.original_config import check_original_config, config_entries
 from dreambooth.weights.other_folders import in_hub_cache, is_training_checkpoint, refuse_other_folder
-from dreambooth.weights.settings import BaseModelSettings, PredictionChoice, WeightsChoice
+from dreambooth.weights.settings import BaseModelSettings, PredictionChoice, TrainedFromSettings, WeightsChoice
 from dreambooth.weights.single_file import read_single_file
 from dreambooth.weights.vae_file import read_vae
 
@@ -49,8 +50,9 @@ def model_name(path: Path) -> str:
 
 
 def read_base(base: BaseModelSettings) -> ModelWeights:
-    """Read a model as its settings say; see `read_model`."""
-    return read_model(
+    """Read a model as its settings say, with their LoRA files; see `read_model`, `read_loras` and `with_loras`."""
+    loras = read_loras(base.lora) if isinstance(base, TrainedFromSettings) else []
+    read = read_model(
         base.model,
         config=base.config,
         weights=base.weights,
@@ -58,6 +60,7 @@ def read_base(base: BaseModelSettings) -> ModelWeights:
         prediction=base.prediction,
         zero_terminal_snr=base.zero_terminal_snr,
     )
+    return with_loras(read, loras)
 
 
 def read_model(
@@ -169,7 +172,7 @@ def _read_with_adapter(
         hint = f"{path} is a LoRA of this model. If the model has moved: --model MODEL --lora {quoted(path)}"
         raise ModelFileError(error.problems, hint=hint) from error
     lora = read_lora_file(adapter)
-    applied = with_loras(read, [ScaledLora(lora)])
+    applied = with_loras(read, [*read_loras(base.get("lora") or ()), ScaledLora(lora)])
     said = {key: text for key, text in lora.metadata.items() if key.startswith(_SAID_OF_A_RUN)}
     report = replace(read.report, source=path, form="run folder")
     return replace(applied, metadata={**read.metadata, **said}, report=report).made_for(_training_size(run))

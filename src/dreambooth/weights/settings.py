@@ -22,8 +22,11 @@ __all__ = [
     "PlannedModelSettings",
     "PredictionChoice",
     "StrengthSettings",
+    "TrainedFromSettings",
     "WeightsChoice",
 ]
+
+_OF_A_MODEL = ("config", "weights", "vae", "prediction", "zero_terminal_snr", "lora")
 
 WeightsChoice = Literal["auto", "ema", "raw"]
 ModelForm = Literal["single-file", "diffusers"]
@@ -53,6 +56,13 @@ class BaseModelSettings(Settings):
     """The noise schedule ends without signal (arXiv 2305.08891; only for velocity); default: as the model's files state."""
 
 
+class TrainedFromSettings(BaseModelSettings):
+    """Base model."""
+
+    lora: tuple[Text, ...] = ()
+    """LoRA files that become part of the base model, each FILE or FILE:STRENGTH, or run folders that trained one."""
+
+
 class StrengthSettings(Settings):
     """How much of the training is used."""
 
@@ -76,7 +86,7 @@ class LoraSettings(Settings):
     """LoRA files to apply to the model, each FILE or FILE:STRENGTH (1 is as trained), or run folders that trained one."""
 
 
-class PlannedModelSettings(BaseModelSettings):
+class PlannedModelSettings(TrainedFromSettings):
     """Base model."""
 
     model: NamedModel | None = None  # type: ignore[assignment]  # a plan may do without, and a run may not
@@ -84,7 +94,7 @@ class PlannedModelSettings(BaseModelSettings):
 
     @model_validator(mode="after")
     def _options_have_effect(self) -> PlannedModelSettings:
-        if self.model is None and (useless := self.is_changed("config", "weights", "vae", "prediction", "zero_terminal_snr")):
+        if self.model is None and (useless := self.is_changed(*_OF_A_MODEL)):
             raise ValueError(f"no model is given, so {', '.join(useless)} would have no effect; give a model or omit them")
         return self
 

@@ -210,7 +210,7 @@ def test_every_shipped_preset_opens_with_a_command_that_works(name: str) -> None
 
 
 def test_the_shipped_presets_are_these() -> None:
-    assert preset_names() == ["face", "object", "original", "pet", "style", "toybox"]
+    assert preset_names() == ["face", "lora-16gb", "lora-4gb", "lora-8gb", "object", "original", "pet", "style", "toybox"]
 
 
 def test_a_typed_class_prompt_takes_the_place_of_a_presets_list() -> None:

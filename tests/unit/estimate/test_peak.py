@@ -22,12 +22,16 @@ from dreambooth.estimate.traces import (
     state_bytes,
 )
 from dreambooth.estimate.workload import Workload
+from dreambooth.families.family import Family
+from dreambooth.families.full_size import full_size_stable_diffusion_xl
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.sdxl import StableDiffusionXL
 from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
 from dreambooth.families.unet_blocks import unet_blocks
 from dreambooth.families.untrained import without_memory
-from dreambooth.memory.plan import PRESETS, MemoryPlan
+from dreambooth.memory.plan import PRESETS, MemoryPlan, plan_of
+from dreambooth.memory.settings import MemorySettings
+from dreambooth.schema.presets import read_preset
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainees.full import full_trainee
 from dreambooth.trainees.settings import TraineeSettings
@@ -111,6 +115,20 @@ def test_a_lora_keeps_the_model_in_the_format_of_the_arithmetic_and_little_besid
     assert (step.states, step.gradients <= 4 * numbers) == (8 * numbers, True)
     exact = step_of(miniature, MemoryPlan("fp32"), work)
     assert exact.weights == sum(part_bytes(miniature, name, torch.float32) for name in names) + 4 * numbers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("card", "family", "side", "limit"), [(4, FULL_SIZE, 512, 2.5), (8, full_size_stable_diffusion_xl(), 1024, 7)]
+)
+def test_a_lora_of_rank_16_fits_a_small_card(card: int, family: Family, side: int, limit: float) -> None:
+    """With a photo and a class image in each step. Other trainers need 2.87 GB and about 10 GB."""
+    _, preset = read_preset(f"lora-{card}gb")
+    memory, lora = MemorySettings(**preset["memory"]), TraineeSettings(**preset["trainee"])
+    plan = plan_of(memory.memory_preset, memory, has_bfloat16=True)
+    work = replace(WORK, size=Size.square(side), trainee=lora)
+    assert (lora.rank, work.num_examples, lora.train_text_encoder) == (16, 2, True)
+    assert estimate_memory(family, plan, work).peak <= limit * GB
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from dreambooth.diffusion.low_rank import Change
 from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.families.components import Components
 from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.families.sdxl import StableDiffusionXL
 from dreambooth.memory.recompute import recompute_activations
 from dreambooth.memory.settings import Checkpointing
 from dreambooth.memory.streaming import StreamedBlocks
@@ -234,6 +235,31 @@ def test_an_example_does_without_the_same_ranks_however_the_batch_is_cut(compone
     factors = trainee.dropout._drawn(keys[0])
     assert set(factors.unique().tolist()) == {0.0, 2.0} and not torch.equal(factors, trainee.dropout._drawn(keys[1]))
     assert not torch.equal(trainee.dropout._drawn(keys[1]), trainee.dropout._drawn(keys[2]))
+
+
+def test_a_model_with_two_text_encoders_is_trained_whole(miniature_xl: StableDiffusionXL, tmp_path: Any) -> None:
+    base = random_model(miniature_xl, seed=0)
+    components = base.build(dtype=torch.float32)
+    trainee = _trainee(components, targets="all", text_encoder_learning_rate=1e-4, text_encoder_2_learning_rate=1e-5)
+    rates = {"unet": 1e-3, "text_encoder": 1e-4, "text_encoder_2": 1e-5}
+    assert {group.name: group.learning_rate for group in trainee.groups} == rates
+    _learned(trainee)
+
+    def predicted(components: Components) -> Tensor:
+        family, x_BCHW = components.family, torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+        conditioning = family.encode_text(components.parts, family.tokenize(components.tokenizer, ["a sks dog"]))
+        sizes_B6 = torch.tensor([[64.0, 64, 0, 0, 64, 64]])
+        return family.predict(components.denoiser, x_BCHW, torch.tensor([300]), conditioning.with_sizes(sizes_B6))
+
+    expected = predicted(components)
+    expected.square().sum().backward()  # type: ignore[no-untyped-call]
+    assert all(parameter.grad is not None for parameter in trainee.parameters.values())
+    trainee.product(WholeModel(base), gather=dict).write(tmp_path / "a.safetensors", dtype=torch.float32, metadata={})
+    file = read_lora_file(tmp_path / "a.safetensors")
+    assert {layer[:9] for layer in file.layers} == {"lora_unet", "lora_te1_", "lora_te2_"}
+    assert file.metadata["ss_base_model_version"] == "sdxl_base_v1-0"
+    found = predicted(with_loras(base, [ScaledLora(file)]).build(dtype=torch.float32))
+    assert (found - expected).norm() < 1e-5 * expected.norm()
 
 
 def test_stabilized_ranks_are_written_with_the_alpha_that_means_the_same_elsewhere(
