@@ -149,7 +149,8 @@ def test_rules_between_settings_are_told() -> None:
 
 def test_an_unknown_preset_is_told_with_the_known_ones() -> None:
     assert _problems("train --preset faces") == [
-        "--preset is 'faces': expected face, object, original, pet, style, toybox or a YAML file; did you mean 'face'?"
+        "--preset is 'faces': expected face, lora-16gb, lora-4gb, lora-8gb, object, original, pet, style, toybox or a YAML "
+        "file; did you mean 'face'?"
     ]
     assert _problems("train --preset nowhere.yaml") == ["nowhere.yaml: no such settings file"]
 
