@@ -66,7 +66,7 @@ class TraineeSettings(Settings):
     """What is trained: full, all weights of the trained parts; or lora, small matrices beside them, written as a LoRA file."""
 
     lora_kind: LoraKind = "lora"
-    """lora; or loha or lokr (LyCORIS), whose products reach higher ranks with as many or fewer numbers."""
+    """Kind of product: lora; or loha or lokr (LyCORIS), which reach higher ranks with as many or fewer numbers."""
 
     rank: Annotated[int, Field(ge=1)] = 16
     """Rank of the matrices of a LoRA: a higher rank can learn more and makes a larger file."""
