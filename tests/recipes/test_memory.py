@@ -155,6 +155,10 @@ def test_an_average_on_the_device_and_streamed_blocks_exclude_each_other(run_set
             {"loop": {"gradient_accumulation": 2}, "memory": {"step_in_backward": True}},
             "step_in_backward frees each gradient at once, but gradient_accumulation is 2",
         ),
+        (
+            {"views": {"crop": "bucket"}, "memory": {"step_in_backward": True, "shard": False}},
+            "crop is bucket, so a step has a forward pass for each size, which does not work with step_in_backward; use only",
+        ),
     ],
 )
 def test_options_without_effect_are_refused(run_settings: MakeSettings, sections: dict[str, Any], message: str) -> None:

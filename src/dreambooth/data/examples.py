@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dreambooth.data.buckets import Buckets
 from dreambooth.data.drawing import Drawing, PerRole, drawing
 from dreambooth.data.records import CaptionedPhoto, Photo, Role
 from dreambooth.data.settings import ViewSettings
@@ -41,7 +42,7 @@ class ExampleSource:
     instances: tuple[CaptionedPhoto, ...]
     priors: tuple[CaptionedPhoto, ...]
     views: ViewSettings
-    size: Size
+    size: Size | Buckets
     examples_per_step: int
     seed: int
     repeats: PerRole | None = None
@@ -68,7 +69,7 @@ class ExampleSource:
             _key(one.photo, view)
             for role in roles
             for one in self._pictures(role)[: self._drawing.num_reached(role)]
-            for view in all_training_views(one.photo, self.views, self.size, self.seed, role)
+            for view in all_training_views(one.photo, self.views, self.size_of(one.photo), self.seed, role)
         }
         used: dict[tuple[str, str, View], tuple[Photo, View]] = {}
         for step in range(1, steps + 1):
@@ -77,6 +78,10 @@ class ExampleSource:
             if len(used) == len(possible):
                 break
         return tuple(used.values())
+
+    def size_of(self, photo: Photo) -> Size:
+        """The size of a picture's views."""
+        return self.size if isinstance(self.size, Size) else self.size.of(photo)
 
     def exposures(self, role: Role, steps: int) -> tuple[int, ...]:
         """How often steps 1 to `steps` show each picture of a role, in the order of `instances` or `priors`."""
@@ -97,7 +102,7 @@ class ExampleSource:
         examples: list[Example] = []
         for slot in range(self.examples_per_step if pictures else 0):
             picture = pictures[order.index(role, (step - 1) * self.examples_per_step + slot)]
-            view = draw_view(picture.photo, self.views, self.size, self.seed, role, step, slot)
+            view = draw_view(picture.photo, self.views, self.size_of(picture.photo), self.seed, role, step, slot)
             examples.append(Example(role, picture.photo, view, self._caption(picture, role, step, slot), slot))
         return examples
 

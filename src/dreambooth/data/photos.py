@@ -100,13 +100,22 @@ def _read(path: Path) -> bytes:
         raise PhotoError(f"cannot be read: {error.strerror}", hint="Make it readable, or remove it.") from error
 
 
-def scan_photos(folder: Path, *, role: Role, resolution: int, masks: MaskSource | None = None) -> PhotoReport:
+def scan_photos(
+    folder: Path,
+    *,
+    role: Role,
+    resolution: int,
+    masks: MaskSource | None = None,
+    widest: int = 1,
+    smallest_side: int | None = None,
+) -> PhotoReport:
     """Look at every file below `folder` and report everything at once; nothing is raised for what is found.
 
     Every picture is decoded to its last pixel. Its captions are in the .txt, .caption or .json of the same name beside it, or
     in a metadata.jsonl. The number of photos, a shorter side below `resolution` and nearly equal photos are looked at for
     photos of the subject only: class images are many, and may be made small and alike.
     `masks` says where masks are looked for; None: photos have none.
+    `widest` is the longer side of a training image relative to its shorter side; photos below `smallest_side` are an error.
     """
     listing = list_folder(folder)
     problems = list(listing.problems)
@@ -131,7 +140,7 @@ def scan_photos(folder: Path, *, role: Role, resolution: int, masks: MaskSource 
             what = f"has {picture.num_frames} frames; only the first one is used"
             problems.append(PhotoProblem(path, "warning", what, "Save the frame you want as a separate image."))
         if role == "instance":
-            problems += _about_the_size(photo, resolution)
+            problems += _about_the_size(photo, resolution, widest, smallest_side)
     for duplicate in find_duplicates(fingerprints, near=role == "instance"):
         what = f"is {duplicate.kind} {photos[duplicate.original].path}"
         advice = "Remove one of them: a duplicate counts twice."
@@ -168,14 +177,18 @@ def _about_the_content(photo: Photo, pixels: Pixels) -> Iterator[PhotoProblem]:
         yield PhotoProblem(photo.path, "warning", what, "Look at it, and remove it if it shows nothing.")
 
 
-def _about_the_size(photo: Photo, resolution: int) -> Iterator[PhotoProblem]:
+def _about_the_size(photo: Photo, resolution: int, widest: int, smallest_side: int | None) -> Iterator[PhotoProblem]:
     shorter, longer = sorted((photo.width, photo.height))
     size = f"is {photo.width} x {photo.height} pixels"
-    if shorter < resolution:
+    if smallest_side is not None and shorter < smallest_side:
+        advice = "Use a larger original, remove it, or lower --smallest-side."
+        yield PhotoProblem(photo.path, "error", f"{size}, smaller than the smallest side of {smallest_side}", advice)
+    elif shorter < resolution:
         advice = "Upscaling blurs it: use a larger original, or train at a smaller --resolution."
         yield PhotoProblem(photo.path, "warning", f"{size}, smaller than the training size of {resolution}", advice)
     if longer > _LONGEST * shorter:
-        what = f"{size}: a square of it shows at most {100 * shorter / longer:.2g}% of the picture"
+        view = "a square of it" if widest == 1 else "a training image"
+        what = f"{size}: {view} shows at most {100 * widest * shorter / longer:.2g}% of the picture"
         yield PhotoProblem(photo.path, "warning", what, "Crop it to the subject.")
 
 

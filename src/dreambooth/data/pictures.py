@@ -11,7 +11,7 @@ from dreambooth.data.photos import MaskSource, scan_photos
 from dreambooth.data.prior_folders import PriorImages, also_prior_images, prior_images_from_folder
 from dreambooth.data.problems import PhotoProblem
 from dreambooth.data.records import CaptionedPhoto
-from dreambooth.data.settings import Captions, PriorSettings, SubjectSettings
+from dreambooth.data.settings import Captions, PriorSettings, SubjectSettings, ViewSettings
 from dreambooth.errors import SettingsError
 
 __all__ = ["Pictures", "check_apart", "find_pictures", "same_picture_warnings", "unseen_warnings"]
@@ -32,10 +32,19 @@ class Pictures:
     problems: tuple[PhotoProblem, ...]
 
 
-def find_pictures(subject: SubjectSettings, prior: PriorSettings, *, resolution: int) -> Pictures:
+def find_pictures(
+    subject: SubjectSettings, prior: PriorSettings, *, resolution: int, views: ViewSettings | None = None
+) -> Pictures:
     """Look at every file; nothing is raised for what is found."""
     masks = MaskSource(subject.mask_folder) if subject.masks else None
-    report = scan_photos(subject.photos, role="instance", resolution=resolution, masks=masks)
+    report = scan_photos(
+        subject.photos,
+        role="instance",
+        resolution=resolution,
+        masks=masks,
+        widest=1 if views is None else views.widest,
+        smallest_side=None if views is None else views.smallest_side,
+    )
     photos = tuple(instance_captions(photo, subject) for photo in report.photos)
     given = _given_priors(subject, prior, resolution)
     return Pictures(

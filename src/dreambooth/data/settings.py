@@ -28,7 +28,7 @@ __all__ = [
 
 Captions = Literal["prompt", "filename"]
 PriorTarget = Literal["noise", "prediction"]
-Crop = Literal["center", "random", "squash"]
+Crop = Literal["center", "random", "squash", "bucket", "subject"]
 
 
 _PAIRING = ("original_pairing", "photo_repeats", "prior_repeats")
@@ -162,13 +162,17 @@ class SubjectSettings(Settings):
 
 
 class ViewSettings(Settings):
-    """How photos are cropped and resized to square training images."""
+    """How photos are cropped and resized to training images."""
 
     resolution: Annotated[int, Field(ge=64, le=2048, multiple_of=8)] | None = None
     """Width and height of the training images in pixels; default: the model's native size (512 for Stable Diffusion 1)."""
 
     crop: Crop = "center"
-    """Crop a square from the center or at random, or squash the whole photo into a square as the original did."""
+    """Crop a square from the center, at random or around the subject's mask; crop little, in the photo's proportions
+    (bucket); or squash the whole photo into a square as the original did."""
+
+    smallest_side: Annotated[int, Field(ge=16, le=100_000)] | None = None
+    """Refuse photos whose shorter side has fewer pixels; default: smaller ones are enlarged, with a warning."""
 
     flip_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Probability of mirroring a photo; use 0 for faces, text and anything asymmetric."""
@@ -183,6 +187,11 @@ class ViewSettings(Settings):
     @classmethod
     def _background(cls, background: str) -> str:
         return check_background(background)
+
+    @property
+    def widest(self) -> int:
+        """The longer side of a training image relative to its shorter side, at most."""
+        return 2 if self.crop == "bucket" else 1
 
 
 ONLY_TRAINED_ON = (

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from dreambooth.data.decoding import Pixels
-from dreambooth.data.records import Photo, Role
+from dreambooth.data.records import Photo, Role, SubjectBox
 from dreambooth.data.settings import ViewSettings
 from dreambooth.data.size import Size
 from dreambooth.diffusion.randomness import Key, uniform, uniform_integer
@@ -35,6 +35,9 @@ __all__ = [
 
 NUM_RANDOM_CROPS = 8
 """Random crops come from a fixed pool of this size for each image: every distinct view is encoded once and kept."""
+
+_MARGIN = Fraction(5, 4)
+"""Side of the box around the subject, relative to the subject's own."""
 
 HELD_OUT_SCALE = Fraction(9, 10)
 """Side of the held-out view relative to the picture's shorter side."""
@@ -97,7 +100,24 @@ def _flip_probability(settings: ViewSettings, role: Role) -> float:
 def _only_crop(photo: Photo, settings: ViewSettings, size: Size, *, flip: bool) -> View:
     if settings.crop == "squash":
         return View(size, top=0, left=0, height=photo.height, width=photo.width, flip=flip)
+    if settings.crop == "subject" and photo.mask is not None and photo.mask.box is not None:
+        return _around(photo.mask.box, photo, size, flip=flip)
     return central_view(photo, size, flip=flip)
+
+
+def _around(subject: SubjectBox, photo: Photo, size: Size, *, flip: bool) -> View:
+    """The smallest box of the size's proportions around the subject and a margin, within the photo.
+
+    It has at least as many pixels as the view, so a small subject is not enlarged, if the photo is large enough.
+    """
+    largest = _largest_box(photo, size)
+    share = max(
+        float(_MARGIN) * max(subject.height / largest.height, subject.width / largest.width), size.height / largest.height
+    )
+    height, width = (max(1, round(min(1.0, share) * side)) for side in (largest.height, largest.width))
+    top = min(max(0, round(subject.top + (subject.height - height) / 2)), photo.height - height)
+    left = min(max(0, round(subject.left + (subject.width - width) / 2)), photo.width - width)
+    return View(size, top=top, left=left, height=height, width=width, flip=flip)
 
 
 def _random_crop(photo: Photo, size: Size, seed: int, *, index: int, flip: bool) -> View:

@@ -116,7 +116,9 @@ def possible_plan(preset: MemoryPreset, memory: MemorySettings, workload: Worklo
         raise SettingsError(
             f"memory_preset {preset} with step_in_backward applies each gradient immediately, but a step sums the gradients of "
             f"{workload.num_passes(plan)} forward passes",
-            hint="Use --gradient-accumulation 1, --no-step-in-backward, or another --memory-preset.",
+            hint="Use --gradient-accumulation 1, "
+            + ("--crop center, " if workload.has_buckets else "")
+            + "--no-step-in-backward, or another --memory-preset.",
         )
     if workload.optimizer == "adamw":
         check_state_format(plan.optimizer_states)

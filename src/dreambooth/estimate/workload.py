@@ -34,7 +34,11 @@ class Workload:
     """How preview images are sampled; None if there are none."""
     num_processes: int = 1
     """Number of processes over which the plan may shard weights, gradients and optimizer states."""
+    has_buckets: bool = False
+    """Whether training images have several sizes, so that the examples of a pass may need one pass for each size."""
 
     def num_passes(self, plan: MemoryPlan) -> int:
-        """Forward passes of one step."""
-        return math.ceil(self.num_examples * self.gradient_accumulation / (plan.micro_batch_size or self.num_examples))
+        """Forward passes of one step; with buckets, what must be expected of a step."""
+        num = self.num_examples * self.gradient_accumulation
+        passes = math.ceil(num / (plan.micro_batch_size or self.num_examples))
+        return min(num, passes + 1) if self.has_buckets else passes

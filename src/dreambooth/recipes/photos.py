@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dreambooth.data.buckets import Buckets, bucket_sizes
 from dreambooth.data.decoding import Pixels
 from dreambooth.data.folder_layouts import layout_warnings
 from dreambooth.data.masks import mask_weights, read_transparency, render_mask
@@ -29,6 +30,7 @@ from dreambooth.trainer.problems import Problems
 __all__ = ["PhotoCheck", "check_photos"]
 
 _USUAL_RESOLUTION = 512
+_DOWNSAMPLING = 8  # of every real model
 _SHOWN_SIDE = 192
 """Longer side in pixels of a view in the sheet."""
 
@@ -54,7 +56,7 @@ def check_photos(settings: PhotoCheckSettings, display: Display) -> PhotoCheck:
         PriorSettings(prior_weight=0) if settings.prior_images is None else PriorSettings(prior_images=settings.prior_images)
     )
     size = Size.square(settings.views.resolution or _USUAL_RESOLUTION)
-    pictures = find_pictures(settings.subject, prior, resolution=size.shorter_side)
+    pictures = find_pictures(settings.subject, prior, resolution=size.shorter_side, views=settings.views)
     show_problems(pictures, display)
     show_captions(pictures, display)
     warnings = _warnings(pictures, settings, prior)
@@ -103,10 +105,11 @@ def _checked(
     photos: Sequence[CaptionedPhoto], settings: PhotoCheckSettings, size: Size, display: Display
 ) -> Iterator[CheckedPhoto]:
     """Each photo with all its views; what a mask leaves out is darker, by its weight."""
+    buckets = bucket_sizes(size.shorter_side, _DOWNSAMPLING) if settings.views.crop == "bucket" else Buckets(size)
     with display.progress("drawing views", len(photos), "photos") as advance:
         for one in photos:
             pixels = read_pixels(one.photo.path, background=settings.views.background)
-            views = all_training_views(one.photo, settings.views, size, settings.seed, "instance")
+            views = all_training_views(one.photo, settings.views, buckets.of(one.photo), settings.seed, "instance")
             images = [_drawn(pixels, one.photo, view, settings.subject.mask_weight) for view in views]
             yield CheckedPhoto(one.photo.path.name, one.captions, tuple(images))
             advance(1)

@@ -324,6 +324,10 @@ def _check_lora(settings: TrainSettings | PlanSettings) -> None:
         )
 
 
+_ONE_PASS = ("shard", "step_in_backward")
+"""Settings that need the same forward passes in every step and process."""
+
+
 def _check_memory(settings: TrainSettings | PlanSettings) -> None:
     memory, loop = settings.memory, settings.loop
     num_examples = loop.batch_size * (1 if settings.prior.prior_weight == 0 else 2)
@@ -335,6 +339,11 @@ def _check_memory(settings: TrainSettings | PlanSettings) -> None:
     if memory.stream_blocks and loop.ema_decay is not None:
         raise ValueError(
             "stream_blocks keeps the weights in host memory, but ema_decay keeps their average on the device; "
+            "use only one of them"
+        )
+    if settings.views.crop == "bucket" and (levers := [name for name in _ONE_PASS if getattr(memory, name)]):
+        raise ValueError(
+            f"crop is bucket, so a step has a forward pass for each size, which does not work with {' and '.join(levers)}; "
             "use only one of them"
         )
     if memory.step_in_backward and loop.gradient_accumulation > 1:

@@ -8,13 +8,16 @@ runs change nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from dreambooth.data.buckets import sizes_in_turn
 from dreambooth.data.drawing import repeats_of
 from dreambooth.data.examples import ExampleSource
 from dreambooth.data.latent_cache import LatentCache
@@ -35,7 +38,7 @@ from dreambooth.runtime.device import release_memory
 from dreambooth.trainer.assembly import Placed, place_for_training
 from dreambooth.trainer.class_examples import balanced, replayed
 from dreambooth.trainer.encode import ViewEncoder, encode_captions
-from dreambooth.trainer.ready import Ready
+from dreambooth.trainer.ready import Learned, Ready
 from dreambooth.training.base_predictions import BasePredictions, Questions
 from dreambooth.training.batches import Encoded, MaskKey, ViewKey
 from dreambooth.training.checkpoints import find_checkpoints
@@ -73,7 +76,7 @@ def gather_material(ready: Ready, display: Display) -> Material:
         instances=learned.photos,
         priors=priors,
         views=learned.views,
-        size=ready.size,
+        size=learned.buckets,
         examples_per_step=loop.examples_per_step,
         seed=loop.seed,
         repeats=repeats_of(learned.prior),
@@ -86,9 +89,9 @@ def gather_material(ready: Ready, display: Display) -> Material:
     used = source.views_used(loop.steps)
     views = (
         *used,
-        *((one.photo, held_out_view(one.photo, ready.size)) for one in held_out),
+        *((one.photo, held_out_view(one.photo, source.size_of(one.photo))) for one in held_out),
     )
-    known = _known_moments(latents, ready.size, components.family.scaling_factor)
+    known = _known_moments(latents, priors, components.family.scaling_factor)
     unknown = [(photo, view) for photo, view in views if (photo.digest, view) not in known]
     with ready.processes.together():  # each process encodes its share into the cache and reads the rest from it
         mine = encoder.encode(ready.processes.share(unknown), display)
@@ -105,7 +108,7 @@ def gather_material(ready: Ready, display: Display) -> Material:
         ready.loop.noise_offset,
         _weights(ready, used, components.family.downsampling),
     )
-    validation = tuple(_validation_item(one, ready, source, encoded) for one in held_out)
+    validation = tuple(_validation_item(one, source, encoded) for one in held_out)
     predictions = None
     if learned.prior.prior_target == "prediction" and priors:
         denoiser = Denoiser(components, ready.policy)
@@ -174,7 +177,7 @@ def _made_images(
     latents: dict[str, MadeLatent] = {}
     for name, numbers in requests:
         images: list[CaptionedPhoto] = []
-        for prompt, num in numbers.items():
+        for prompt, size, num in _by_size(numbers, ready.learned):
             assert prior.prior_folder is not None, "filled in by preflight"
             prior_set = make_prior_set(
                 components,
@@ -183,7 +186,7 @@ def _made_images(
                 prompt=prompt,
                 num=num,
                 prior=prior,
-                size=ready.size,
+                size=size,
                 seed=ready.loop.seed,
                 folder=prior.prior_folder,
                 display=display,
@@ -197,10 +200,11 @@ def _made_images(
             if prior.prior_latents == "sampler":
                 stored = {one.photo.digest: prior_set.latent(one.photo) for one in found}
                 latents |= {digest: latent for digest, latent in stored.items() if latent is not None}
-            if len(numbers) == 1:
+            if len(numbers) == 1 and num == sum(numbers.values()):
                 display.say(f"Class images: {num} in {prior_set.folder}")
-        if len(numbers) > 1:
-            display.say(f"Images of {name!r}: {len(images)} of {len(numbers)} prompts in {prior.prior_folder}")
+        if len(images) and (len(numbers) > 1 or len({one.photo.path.parent for one in images}) > 1):
+            of_prompts = f" of {len(numbers)} prompts" if len(numbers) > 1 else ""
+            display.say(f"Images of {name!r}: {len(images)}{of_prompts} in {prior.prior_folder}")
         made.append(images)
     components.vae.to("cpu")
     return made, latents
@@ -214,11 +218,25 @@ def _had_latents(ready: Ready) -> frozenset[str]:
     return frozenset(made_of[image].partition(" ")[0] for image in images if image in made_of)
 
 
-def _known_moments(latents: Mapping[str, MadeLatent], size: Size, scaling_factor: float) -> dict[ViewKey, LatentMoments]:
-    """The posterior of every view that needs no encoder: the whole image, since generated images have the training size."""
-    whole = View(size, top=0, left=0, height=size.height, width=size.width, flip=False)
-    means = {digest: latent.x_0_CHW / scaling_factor for digest, latent in latents.items()}
-    return {(digest, whole): LatentMoments(mean, torch.zeros_like(mean)) for digest, mean in means.items()}
+def _by_size(numbers: Mapping[str, int], learned: Learned) -> Iterator[tuple[str, Size, int]]:
+    """Prompt, size and number of the images of each set: all together have the proportions of the photos' sizes."""
+    counts = learned.buckets.count(one.photo for one in learned.photos)
+    sizes = iter(sizes_in_turn(counts, sum(numbers.values())))
+    for prompt, num in numbers.items():
+        for size, count in Counter(itertools.islice(sizes, num)).items():
+            yield prompt, size, count
+
+
+def _known_moments(
+    latents: Mapping[str, MadeLatent], priors: Sequence[CaptionedPhoto], scaling_factor: float
+) -> dict[ViewKey, LatentMoments]:
+    """The posterior of every view that needs no encoder: the whole image, since generated images have a training size."""
+    known = {}
+    for photo in (one.photo for one in priors if one.photo.digest in latents):
+        size, mean = Size(photo.height, photo.width), latents[photo.digest].x_0_CHW / scaling_factor
+        whole = View(size, top=0, left=0, height=size.height, width=size.width, flip=False)
+        known[photo.digest, whole] = LatentMoments(mean, torch.zeros_like(mean))
+    return known
 
 
 def _cache_folder(ready: Ready) -> Path:
@@ -236,8 +254,8 @@ def _held_out(ready: Ready, source: ExampleSource) -> tuple[CaptionedPhoto, ...]
     return (*source.instances[:_NUM_VALIDATION_PICTURES], *source.priors[:_NUM_VALIDATION_PICTURES])
 
 
-def _validation_item(one: CaptionedPhoto, ready: Ready, source: ExampleSource, encoded: Encoded) -> ValidationItem:
-    view = held_out_view(one.photo, ready.size)
+def _validation_item(one: CaptionedPhoto, source: ExampleSource, encoded: Encoded) -> ValidationItem:
+    view = held_out_view(one.photo, source.size_of(one.photo))
     x_0: Tensor = encoded.moments[one.photo.digest, view].mean * encoded.scaling_factor
     sizes = PictureSizes.of_view(one.photo, view).numbers() if encoded.takes_sizes else None
     role: Role = "instance" if one in source.instances else "prior"

@@ -93,7 +93,7 @@ def check_everything(
     chosen = None if device is None else problems.attempt(choose)
     if base is not None and chosen is not None:
         problems.attempt(lambda: _check_disk(settings, chosen.plan, base, run, size))
-    pictures = find_pictures(settings.subject, settings.prior, resolution=resolution)
+    pictures = find_pictures(settings.subject, settings.prior, resolution=resolution, views=settings.views)
     show_problems(pictures, display)
     _check_pictures(pictures, settings, problems, is_resume=is_resume)
     trained = None if base is None or not processes.is_main else base.made_for(resolution)

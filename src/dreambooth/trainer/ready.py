@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from dreambooth.config import Settings
+from dreambooth.data.buckets import Buckets
 from dreambooth.data.records import CaptionedPhoto
 from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
 from dreambooth.data.size import Size
@@ -41,7 +42,9 @@ class Learned:
     prior: PriorSettings
     views: ViewSettings
     size: Size
-    """Size of the training images."""
+    """Size of the training images, or of the square if they have several."""
+    buckets: Buckets
+    """All sizes of the training images."""
 
 
 @dataclass(frozen=True)

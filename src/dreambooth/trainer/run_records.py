@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from dreambooth.data.buckets import Buckets, bucket_sizes
 from dreambooth.data.captions import named_subjects
 from dreambooth.data.pictures import Pictures
 from dreambooth.data.size import Size
@@ -55,7 +56,9 @@ class Found:
 
 def records_of_run(settings: TrainSettings, found: Found) -> Ready:
     """The records of a run. The settings must have every choice filled in."""
-    output = settings.output
+    output, side = settings.output, found.size.shorter_side
+    is_bucketed = settings.views.crop == "bucket"
+    buckets = bucket_sizes(side, found.base.family.downsampling) if is_bucketed else Buckets(found.size)
     learned = Learned(
         photos=found.pictures.photos,
         given_priors=found.pictures.given_priors,
@@ -64,6 +67,7 @@ def records_of_run(settings: TrainSettings, found: Found) -> Ready:
         prior=settings.prior,
         views=settings.views,
         size=found.size,
+        buckets=buckets,
     )
     prompts = preview_prompts(output, learned)
     return Ready(
@@ -133,6 +137,10 @@ def _announcement(settings: TrainSettings, found: Found, learned: Learned) -> tu
         + (" and the weights" if plan.shard else "")
     ]
     lines += [*found.base.report.choices, *applied_loras(found.base)]
+    if learned.buckets.others:
+        sizes = learned.buckets.count(one.photo for one in learned.photos)
+        texts = [f"{size} px ({counted(num, 'photo')})" for size, num in sizes.items()]
+        lines.append(f"Buckets: {', '.join(texts)}")
     if plan != PRESETS["cpu"]:
         lines.append(f"Memory plan {settings.memory.memory_preset}: {describe_plan(plan)}")
     if found.device.type == "cuda" or loop.compile not in ("auto", "off"):

@@ -41,6 +41,7 @@ def workload_of(
         class_images=Sampling(prior.prior_batch_size, prior.prior_guidance_scale != 1) if generates else None,
         previews=Sampling(1, is_scored or output.preview_guidance_scale != 1) if makes_previews or is_scored else None,
         num_processes=num_processes,
+        has_buckets=settings.views.crop == "bucket",
     )
 
 

@@ -5,7 +5,8 @@ latent, timestep and caption, so only a change of the model is penalized (learni
 1606.09282, applied to the denoiser). All randomness is counter-based, so the examples of every step are known in advance, and
 training needs no second model in memory.
 
-A file holds the predictions of up to 16 steps in float16, (N, C, H, W), ordered by step and slot. Its name is the digest of
+A file holds the predictions of up to 16 steps in float16, (N, C, H, W), or one tensor each if their sizes differ, ordered by
+step and slot. Its name is the digest of
 everything that determines them: the base model, the arithmetic, and each example's latent, noise, timestep and caption.
 Shapes: N examples, C latent channels, H and W latent height and width.
 """
@@ -86,7 +87,7 @@ class BasePredictions:
     folder: Path
     files: dict[range, Path]
     """Maps steps to the file that holds their predictions."""
-    _open: tuple[range, Tensor] | None = field(default=None, repr=False)
+    _open: tuple[range, Sequence[Tensor]] | None = field(default=None, repr=False)
 
     @classmethod
     def of_steps(cls, folder: Path, questions: Questions, *, first_step: int, last_step: int) -> BasePredictions:
@@ -110,25 +111,25 @@ class BasePredictions:
                         self._write(self.files[steps], _answers(examples, questions.encoded, denoiser, advance))
         return total
 
-    def at(self, step: int) -> Tensor:
-        """The predictions for the class examples of a step, ordered by slot, (slots, C, H, W) float16.
+    def at(self, step: int) -> Sequence[Tensor]:
+        """The predictions for the class examples of a step, ordered by slot, (C, H, W) float16 each.
 
         Raises RunError if the file is missing or damaged.
         """
         if self._open is None or step not in self._open[0]:
             steps = next(steps for steps in self.files if step in steps)
             self._open = steps, self._read(self.files[steps])
-        steps, predictions_NCHW = self._open
-        num_slots = len(predictions_NCHW) // len(steps)
+        steps, predictions = self._open
+        num_slots = len(predictions) // len(steps)
         start = steps.index(step) * num_slots
-        return predictions_NCHW[start : start + num_slots]
+        return predictions[start : start + num_slots]
 
     def remove(self) -> None:
         """Delete the files."""
         for path in self.files.values():
             path.unlink(missing_ok=True)
 
-    def _read(self, path: Path) -> Tensor:
+    def _read(self, path: Path) -> Sequence[Tensor]:
         try:
             return _read(path)
         except (OSError, ValueError, SafetensorError, KeyError) as error:
@@ -137,15 +138,21 @@ class BasePredictions:
                 hint="Remove the file if it exists, then resume the run: they are computed again.",
             ) from error
 
-    def _write(self, path: Path, predictions_NCHW: Tensor) -> None:
+    def _write(self, path: Path, predictions: Sequence[Tensor]) -> None:
+        is_one_size = len({one.shape for one in predictions}) == 1
+        numbered = {f"{_TENSOR} {number}": one for number, one in enumerate(predictions)}
         with atomic_file(path) as partial:
-            partial.write_bytes(sealed(save({_TENSOR: predictions_NCHW})))
+            partial.write_bytes(sealed(save({_TENSOR: torch.stack(list(predictions))} if is_one_size else numbered)))
 
 
-def _read(path: Path) -> Tensor:
+def _read(path: Path) -> Sequence[Tensor]:
+    """One prediction for each example; those of one size are one tensor in the file."""
     data = path.read_bytes()
     unsealed(data)
-    return load(data)[_TENSOR]
+    tensors = load(data)
+    if _TENSOR in tensors:
+        return tensors[_TENSOR].unbind()
+    return [tensors[f"{_TENSOR} {number}"] for number in range(len(tensors))]
 
 
 def _is_whole(path: Path) -> bool:
@@ -171,11 +178,13 @@ def _blocks(first_step: int, last_step: int) -> list[range]:
 @torch.no_grad()
 def _answers(
     examples: Sequence[tuple[Drawn, str]], encoded: Encoded, denoiser: Denoiser, advance: Callable[[int], None]
-) -> Tensor:
+) -> list[Tensor]:
+    """The prediction for each example, (C, H, W) float16."""
     family = denoiser.components.family
     device = next(denoiser.components.denoiser.parameters()).device
-    outputs: list[Tensor] = []
-    for batch in _batches(examples):
+    outputs: dict[int, Tensor] = {}
+    for numbers in _batches(examples):
+        batch = [examples[number] for number in numbers]
         padded = [*batch, *[batch[-1]] * (_BATCH_SIZE - len(batch))]
         x_0, eps = (torch.stack([getattr(drawn, name) for drawn, _ in padded]).to(device) for name in ("x_0", "eps"))
         t_B = torch.tensor([drawn.t for drawn, _ in padded], device=device)
@@ -183,10 +192,15 @@ def _answers(
         sizes_B6 = stack_sizes([drawn.sizes_6 for drawn, _ in padded])
         sizes_B6 = None if sizes_B6 is None else sizes_B6.to(device)
         output = denoiser(add_noise(family.schedule, x_0, eps, t_B), t_B, text, sizes_B6)
-        outputs.append(output[: len(batch)].to("cpu", torch.float16))
+        outputs.update(zip(numbers, output[: len(batch)].to("cpu", torch.float16), strict=True))
         advance(len(batch))
-    return torch.cat(outputs)
+    return [outputs[number] for number in range(len(examples))]
 
 
-def _batches(examples: Sequence[tuple[Drawn, str]]) -> Iterator[Sequence[tuple[Drawn, str]]]:
-    return (examples[start : start + _BATCH_SIZE] for start in range(0, len(examples), _BATCH_SIZE))
+def _batches(examples: Sequence[tuple[Drawn, str]]) -> Iterator[Sequence[int]]:
+    """The numbers of the examples of each forward pass, which are of one size."""
+    of_size: dict[torch.Size, list[int]] = {}
+    for number, (drawn, _) in enumerate(examples):
+        of_size.setdefault(drawn.x_0.shape, []).append(number)
+    for numbers in of_size.values():
+        yield from (numbers[start : start + _BATCH_SIZE] for start in range(0, len(numbers), _BATCH_SIZE))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dreambooth.data.examples import Example
 from dreambooth.data.picture_sizes import PictureSizes
+from dreambooth.data.size import Size
 from dreambooth.data.views import View
 from dreambooth.diffusion.conditioning import Text, stack_texts
 from dreambooth.diffusion.latents import LatentMoments
@@ -119,7 +120,7 @@ def stack_sizes(sizes: Sequence[Tensor | None]) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Cut:
-    """How the examples of a step are split into forward passes; the split changes results only by rounding."""
+    """How the examples of a step are split into forward passes, each of one size; it changes results only by rounding."""
 
     batch_size: int
     """Photos in one forward pass, plus the same number of class images."""
@@ -139,7 +140,15 @@ class Cut:
         mine = self.share(ordered)
         whole = self.batch_size * (2 if priors else 1)
         size = whole if self.micro_batch_size is None else min(self.micro_batch_size, whole)
-        return (mine[start : start + size] for start in range(0, len(mine), size))
+        return (one for start in range(0, len(mine), size) for one in _by_size(mine[start : start + size]))
+
+
+def _by_size(examples: Sequence[Example]) -> Sequence[Sequence[Example]]:
+    """The examples in groups of one size, in the order in which sizes first appear."""
+    groups: dict[Size, list[Example]] = {}
+    for example in examples:
+        groups.setdefault(example.view.size, []).append(example)
+    return list(groups.values())
 
 
 def micro_batches(
@@ -152,9 +161,9 @@ def micro_batches(
     prior_weight: float,
     num_timesteps: int,
     device: torch.device,
-    prior_targets: Tensor | None = None,
+    prior_targets: Sequence[Tensor] | None = None,
 ) -> Iterator[Batch]:
-    """The batches of one step. `prior_targets` (slots, C, H, W) are the targets of its class images; None: the noise.
+    """The batches of one step. `prior_targets`, (C, H, W) for each slot, are the targets of its class images; None: the noise.
 
     Random numbers depend only on (seed, step, role, slot): a different `cut` gives the same examples the same noise.
     """
@@ -171,7 +180,7 @@ def micro_batches(
             t_B=_send(torch.tensor([numbers.t for numbers in drawn]), device),
             text=_send_text(stack_texts([encoded.text[example.caption] for example in chosen]), device),
             is_prior_B=_send(is_prior_B, device),
-            prior_target=None if prior_targets is None else _send(_targets_of(chosen, prior_targets), device),
+            prior_target=None if prior_targets is None else _send(_targets_of(chosen, prior_targets, drawn[0].x_0), device),
             coefficient_B=_send(coefficient_B, device),
             sizes_B6=None
             if (sizes_B6 := stack_sizes([numbers.sizes_6 for numbers in drawn])) is None
@@ -191,8 +200,8 @@ def _stack_weights(drawn: Sequence[Drawn]) -> Tensor | None:
     return torch.stack([one_HW if numbers.weight_HW is None else numbers.weight_HW for numbers in drawn])
 
 
-def _targets_of(examples: Sequence[Example], prior_targets: Tensor) -> Tensor:
-    zero_CHW = torch.zeros(prior_targets.shape[1:])
+def _targets_of(examples: Sequence[Example], prior_targets: Sequence[Tensor], like: Tensor) -> Tensor:
+    zero_CHW = torch.zeros(like.shape)
     return torch.stack([prior_targets[example.slot].float() if example.role == "prior" else zero_CHW for example in examples])
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dreambooth.data.records import Photo, Role
+from dreambooth.data.records import Mask, Photo, Role, SubjectBox
 from dreambooth.data.settings import Crop, ViewSettings
 from dreambooth.data.size import Size
 from dreambooth.data.views import NUM_RANDOM_CROPS, View, all_training_views, draw_view, held_out_view, render_view
@@ -222,3 +222,45 @@ def test_a_view_is_rendered_in_its_size() -> None:
     assert whole.shape == (3, 40, 24)
     unchanged = render_view(pixels, View(Size(60, 90), top=0, left=0, height=60, width=90, flip=False))
     torch.testing.assert_close(unchanged, torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1)
+
+
+def masked(box: SubjectBox | None, width: int = 900, height: int = 600) -> Photo:
+    return Photo(Path("a.jpg"), "a", width, height, None, Mask(None, "m", box))
+
+
+def around(photo: Photo, size: Size, crop: str = "subject") -> View:
+    settings = ViewSettings.model_validate({"crop": crop, "flip_probability": 0})
+    (view,) = all_training_views(photo, settings, size, 0, "instance")
+    return view
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        (SubjectBox(top=200, left=100, height=200, width=160), (175, 55, 250)),  # a quarter more than the longer side
+        (SubjectBox(top=0, left=740, height=200, width=160), (0, 650, 250)),  # moved back into the photo
+        (SubjectBox(top=250, left=400, height=20, width=20), (228, 378, 64)),  # not enlarged
+        (SubjectBox(top=0, left=200, height=600, width=400), (0, 100, 600)),  # not larger than the photo
+    ],
+)
+def test_a_crop_around_the_subject(box: SubjectBox, expected: tuple[int, int, int]) -> None:
+    top, left, side = expected
+    assert around(masked(box), Size.square(64)) == View(
+        Size.square(64), top=top, left=left, height=side, width=side, flip=False
+    )
+
+
+@pytest.mark.parametrize("width", [50, 300, 900])
+@pytest.mark.parametrize("left", [0, 100, 850])
+def test_a_crop_around_the_subject_lies_in_the_photo(width: int, left: int) -> None:
+    photo = masked(SubjectBox(top=20, left=left, height=30, width=min(width, 900 - left)))
+    for size in (Size.square(64), Size(48, 80), Size(80, 48)):
+        view = around(photo, size)
+        assert 0 <= view.top <= view.top + view.height <= 600
+        assert 0 <= view.left <= view.left + view.width <= 900
+        assert view.width / view.height == pytest.approx(size.width / size.height, rel=0.02)
+
+
+def test_a_photo_without_a_known_subject_is_cropped_in_the_middle() -> None:
+    for photo in (masked(None), Photo(Path("a.jpg"), "a", 900, 600, None)):
+        assert around(photo, Size.square(64)) == around(photo, Size.square(64), "center")

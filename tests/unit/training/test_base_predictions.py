@@ -13,6 +13,7 @@ import torch
 
 from dreambooth.data.examples import Example
 from dreambooth.data.size import Size
+from dreambooth.data.views import View
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.diffusion.randomness import normal
 from dreambooth.display import Display
@@ -25,7 +26,7 @@ from dreambooth.training.loop import training_steps
 from dreambooth.training.validation import ValidationItem, validation_losses, with_predicted_targets
 
 CPU = torch.device("cpu")
-VIEW: Any = "whole"
+VIEW = View(Size.square(64), top=0, left=0, height=64, width=64, flip=False)
 NUM_SLOTS = 3
 
 
@@ -70,6 +71,35 @@ def computed(
     return predictions
 
 
+def are_equal(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> bool:
+    return len(one) == len(other) and all(map(torch.equal, one, other))
+
+
+def test_predictions_of_several_sizes_are_those_of_each_size_alone(
+    tmp_path: Path, questions: Questions, denoiser: Denoiser, display: Display
+) -> None:
+    wide = replace(VIEW, size=Size(64, 96))
+    encoded = replace(
+        ENCODED,
+        moments={
+            **ENCODED.moments,
+            ("class 1", wide): LatentMoments(normal((4, 8, 12), 7, "wide"), torch.full((4, 8, 12), 0.1)),
+        },
+    )
+
+    def mixed_at(step: int) -> list[Example]:
+        return [replace(one, view=wide) if one.photo.digest == "class 1" else one for one in examples_at(step)]
+
+    square = computed(tmp_path / "square", questions, denoiser, display, last=20)
+    mixed = computed(tmp_path, replace(questions, examples_at=mixed_at, encoded=encoded), denoiser, display, last=20)
+    again = BasePredictions(tmp_path, mixed.files)
+    for step in (1, 2, 16, 20):
+        for one, predicted, alone in zip(mixed_at(step)[2:], again.at(step), square.at(step), strict=True):
+            assert predicted.shape == ((4, 8, 12) if one.view == wide else (4, 8, 8))
+            if one.view == VIEW:
+                torch.testing.assert_close(predicted, alone, rtol=1e-3, atol=1e-3)
+
+
 def test_a_prediction_is_the_models_output_for_the_very_noise_of_training(
     tmp_path: Path, questions: Questions, denoiser: Denoiser, display: Display
 ) -> None:
@@ -77,7 +107,7 @@ def test_a_prediction_is_the_models_output_for_the_very_noise_of_training(
     alpha_bar = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, dim=0)
     parts = denoiser.components.parts
     for step in (1, 16, 17, 20):
-        assert found.at(step).shape == (NUM_SLOTS, 4, 8, 8) and found.at(step).dtype == torch.float16
+        assert [one.shape for one in found.at(step)] == [(4, 8, 8)] * NUM_SLOTS and found.at(step)[0].dtype == torch.float16
         for slot, example in enumerate(examples_at(step)[2:]):
             drawn = draw(example, ENCODED, seed=5, step=step, num_timesteps=1000)
             a = float(alpha_bar[drawn.t])
@@ -93,8 +123,8 @@ def test_the_last_step_of_a_run_changes_no_earlier_prediction(
     short = computed(tmp_path / "short", questions, denoiser, display, last=3)
     long = computed(tmp_path / "long", questions, denoiser, display, last=40)
     later = computed(tmp_path / "later", questions, denoiser, display, first=19, last=40)
-    assert all(torch.equal(short.at(step), long.at(step)) for step in (1, 2, 3))
-    assert all(torch.equal(later.at(step), long.at(step)) for step in (19, 32, 40))
+    assert all(are_equal(short.at(step), long.at(step)) for step in (1, 2, 3))
+    assert all(are_equal(later.at(step), long.at(step)) for step in (19, 32, 40))
     assert [*later.files] == [range(17, 33), range(33, 41)], "what a resumed run has behind it is not asked again"
 
 
@@ -127,13 +157,13 @@ def test_a_damaged_file_is_made_again_with_a_line(
     tmp_path: Path, questions: Questions, denoiser: Denoiser, display: Display, said: Callable[[], str]
 ) -> None:
     found = computed(tmp_path, questions, denoiser, display, last=17)
-    expected = found.at(17).clone()
+    expected = [one.clone() for one in found.at(17)]
     path = found.files[range(17, 18)]
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
     again = computed(tmp_path, questions, denoiser, display, last=17)
-    assert torch.equal(again.at(17), expected)
+    assert are_equal(again.at(17), expected)
     assert f"1 damaged file of the base model's predictions in {tmp_path}: made again" in said()
 
 

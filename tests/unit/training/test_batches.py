@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,16 +11,20 @@ import pytest
 import torch
 
 from dreambooth.data.examples import Example
+from dreambooth.data.size import Size
+from dreambooth.data.views import View
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.diffusion.randomness import normal
 from dreambooth.runtime.processes import share_of
 from dreambooth.training.batches import Cut, Drawn, Encoded, draw
 
+VIEW = View(Size.square(64), top=0, left=0, height=64, width=64, flip=False)
+
 
 def examples(num_instances: int, num_priors: int) -> list[Example]:
     photo = cast(Any, Path("a.jpg"))
     roles = [("instance", slot) for slot in range(num_instances)] + [("prior", slot) for slot in range(num_priors)]
-    return [Example(cast(Any, role), photo, cast(Any, None), "", slot) for role, slot in roles]
+    return [Example(cast(Any, role), photo, VIEW, "", slot) for role, slot in roles]
 
 
 def names(cut: Cut, step: list[Example]) -> list[list[str]]:
@@ -37,6 +42,15 @@ def test_a_forward_pass_has_as_many_class_images_as_photos() -> None:
 )
 def test_a_micro_batch_makes_a_pass_smaller_and_never_larger(size: int | None, expected: list[list[str]]) -> None:
     assert names(Cut(1, size), examples(2, 2)) == expected
+
+
+def test_a_forward_pass_has_pictures_of_one_size() -> None:
+    wide = replace(VIEW, size=Size(48, 80))
+    step = [
+        replace(one, view=wide) if (one.role, one.slot) in (("instance", 1), ("prior", 0)) else one for one in examples(3, 3)
+    ]
+    assert names(Cut(3), step) == [["i0", "i2", "p1", "p2"], ["i1", "p0"]]
+    assert names(Cut(3, 2), step) == [["i0"], ["i1"], ["i2"], ["p0"], ["p1", "p2"]]
 
 
 def test_processes_cut_what_is_theirs() -> None:
