@@ -1,1 +1,1 @@
-"""Measures what masks and captions of photos change."""
+"""Measures what masks, captions and buckets change for photos of one place."""

@@ -1,4 +1,4 @@
-"""`python -m experiments.photos`: how masks and captions change what is learned from photos that were all taken in one place.
+"""`python -m experiments.photos`: how masks, captions and buckets change what is learned from photos of one place.
 
 Every arm trains the toybox preset on the same five photos of each subject, and is measured on the same prompts from the same
 noise. What was measured is kept in OUTPUT/numbers, so a stopped measurement is continued by the same command.

@@ -1,4 +1,5 @@
-"""What is compared: the same photos plainly, with masks, with captions that say the place, and with both.
+"""What is compared: the same photos plainly, with masks, with captions that say the place, and with both; and photos of 3:2
+as squares and in buckets.
 
 The photos of a subject are all of one place, as a person's photos often are, so the place can leak into the token.
 """
@@ -15,7 +16,7 @@ from dreambooth.toybox.render import render, subject_mask
 from dreambooth.toybox.subjects import HELD_OUT_SEED, PHOTO_SEED, subject_scenes
 from dreambooth.toybox.world import PLACES, Scene
 
-__all__ = ["ARMS", "PLAIN", "SUBJECTS", "Arm", "place_of", "write_elsewhere", "write_photos"]
+__all__ = ["ARMS", "PLAIN", "SUBJECTS", "WIDE", "Arm", "place_of", "write_elsewhere", "write_photos"]
 
 _PLACE_OF = {
     "banded-container": "grass",
@@ -31,20 +32,26 @@ _NUM_PHOTOS = 5
 
 @dataclass(frozen=True)
 class Arm:
-    """Which help the training gets."""
+    """Which photos the training gets, with which help."""
 
-    has_masks: bool
-    has_captions: bool
+    has_masks: bool = False
+    has_captions: bool = False
+    is_wide: bool = False
+    """Photos of 3:2, which show more to the left and right."""
+    crop: str = "center"
+    compared_with: str | None = None
+    """The arm that this one is compared with."""
 
 
-PLAIN = "plain"
-"""The arm that the others are compared with."""
+PLAIN, WIDE = "plain", "3:2 as squares"
 
 ARMS = {
-    PLAIN: Arm(has_masks=False, has_captions=False),
-    "masks": Arm(has_masks=True, has_captions=False),
-    "captions": Arm(has_masks=False, has_captions=True),
-    "masks and captions": Arm(has_masks=True, has_captions=True),
+    PLAIN: Arm(),
+    "masks": Arm(has_masks=True, compared_with=PLAIN),
+    "captions": Arm(has_captions=True, compared_with=PLAIN),
+    "masks and captions": Arm(has_masks=True, has_captions=True, compared_with=PLAIN),
+    WIDE: Arm(is_wide=True),
+    "3:2 in buckets": Arm(is_wide=True, crop="bucket", compared_with=WIDE),
 }
 
 
@@ -58,9 +65,10 @@ def write_photos(folder: Path, name: str, arm: Arm) -> Path:
     if not folder.is_dir():
         folder.mkdir(parents=True)
         for number, scene in enumerate(_scenes(name, PHOTO_SEED, place_of(name), num=_NUM_PHOTOS)):
-            Image.fromarray(render(scene, PHOTO_SIDE)).save(folder / f"{number}.png")
+            width = PHOTO_SIDE * 3 // 2 if arm.is_wide else PHOTO_SIDE
+            Image.fromarray(render(scene, PHOTO_SIDE, width=width)).save(folder / f"{number}.png")
             if arm.has_masks:
-                Image.fromarray(subject_mask(scene, PHOTO_SIDE)).save(folder / f"{number}-mask.png")
+                Image.fromarray(subject_mask(scene, PHOTO_SIDE, width=width)).save(folder / f"{number}-mask.png")
             if arm.has_captions:
                 caption = f"photo of a {{token}} {{class_word}} {PLACES[scene.place]}"
                 (folder / f"{number}.txt").write_text(caption, encoding="utf-8")

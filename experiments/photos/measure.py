@@ -36,7 +36,7 @@ _SCALE = Scale(sampling_steps=25)
 
 def measured(output: Path, arm: str, name: str, *, steps: int) -> dict[str, Any]:
     """Every measure of one arm on one subject, with its interval over images; kept in a file, and read from it if it exists."""
-    file = output / "numbers" / f"{arm.replace(' ', '-')}-{name}-{steps}.json"
+    file = output / "numbers" / f"{_file_name(arm)}-{name}-{steps}.json"
     if not file.is_file():
         found = _measure(output, arm, name, steps)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -46,10 +46,10 @@ def measured(output: Path, arm: str, name: str, *, steps: int) -> dict[str, Any]
 
 
 def _measure(output: Path, arm: str, name: str, steps: int) -> dict[str, Any]:
-    folder = arm.replace(" ", "-")
+    folder = _file_name(arm)
     photos = write_photos(output / "photos" / folder / name, name, ARMS[arm])
     run = output / "runs" / f"{folder}-{steps}" / name
-    train_at(Place(output), _SCALE, name, run, "--photos", photos, "--steps", steps)
+    train_at(Place(output), _SCALE, name, run, "--photos", photos, "--crop", ARMS[arm].crop, "--steps", steps)
     gallery = Gallery(output / "pictures", _SCALE.sampling_steps, _SEED)
     words = f"photo of a {TOKENS[0]} {subject_look(name).class_word}"
     others = [place for place in PLACES if place != place_of(name)]
@@ -64,6 +64,10 @@ def _measure(output: Path, arm: str, name: str, steps: int) -> dict[str, Any]:
         "fidelity elsewhere": subject_cosines(encoders.features(encoders.dino, elsewhere_PSCHW.flatten(0, 1)), held_out_ND),
     }
     return {measure: number(values_PS.view(-1, values_PS.shape[-1]), measure) for measure, values_PS in values.items()}
+
+
+def _file_name(arm: str) -> str:
+    return arm.replace(" ", "-").replace(":", "-")
 
 
 def _shows(images_NCHW: Tensor, places: list[str]) -> Tensor:

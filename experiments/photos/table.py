@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.photos.arms import PLAIN
+from experiments.photos.arms import ARMS
 from experiments.photos.measure import MEASURES
 from experiments.results.looking import over_subjects
 
@@ -15,11 +15,12 @@ Numbers = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
 def tables(numbers: Numbers) -> str:
-    """`numbers` maps (arm, subject) to the numbers of each measure. One row for each arm, then its differences from `plain`."""
+    """`numbers` maps (arm, subject) to the numbers of each measure. One row for each arm, then the differences."""
     arms = dict.fromkeys(arm for arm, _ in numbers)
     rows = {arm: {name: _values(numbers, arm, name) for name in MEASURES} for arm in arms}
     text = _table("arm", rows, sign="")
-    compared = {f"{arm} minus {PLAIN}": _differences(numbers, arm) for arm in arms if arm != PLAIN and PLAIN in arms}
+    pairs = [(arm, other) for arm in arms if (other := ARMS[arm].compared_with) in arms and other is not None]
+    compared = {f"{arm} minus {other}": _differences(numbers, arm, other) for arm, other in pairs}
     return f"{text}\n{_table('difference', compared, sign='+')}" if compared else text
 
 
@@ -27,10 +28,10 @@ def _values(numbers: Numbers, arm: str, measure: str) -> list[float]:
     return [found[measure]["value"] for (other, _), found in numbers.items() if other == arm]
 
 
-def _differences(numbers: Numbers, arm: str) -> dict[str, list[float]]:
-    subjects = [name for other, name in numbers if other == arm and (PLAIN, name) in numbers]
+def _differences(numbers: Numbers, arm: str, other: str) -> dict[str, list[float]]:
+    subjects = [name for found, name in numbers if found == arm and (other, name) in numbers]
     return {
-        measure: [numbers[arm, name][measure]["value"] - numbers[PLAIN, name][measure]["value"] for name in subjects]
+        measure: [numbers[arm, name][measure]["value"] - numbers[other, name][measure]["value"] for name in subjects]
         for measure in MEASURES
     }
 

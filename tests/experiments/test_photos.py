@@ -16,7 +16,7 @@ from dreambooth.toybox.subjects import SUBJECTS as LOOKS
 from dreambooth.toybox.subjects import subject_scenes
 from experiments.photos import arms
 from experiments.photos.__main__ import main
-from experiments.photos.arms import ARMS, PLAIN, SUBJECTS, place_of, write_photos
+from experiments.photos.arms import ARMS, PLAIN, SUBJECTS, WIDE, place_of, write_photos
 from experiments.photos.measure import MEASURES
 from experiments.photos.table import tables
 
@@ -48,7 +48,7 @@ def test_training_finds_the_masks_and_captions_of_an_arm(tmp_path: Path, monkeyp
     assert {one.caption for one in pictures.photos} == {f"photo of a sks vase{where}"}
     assert {one.photo.mask is not None for one in pictures.photos} == {ARMS[arm].has_masks}
     assert not [one for one in pictures.problems if one.severity == "error"]
-    assert {(one.photo.width, one.photo.height) for one in pictures.photos} == {(32, 32)}
+    assert {(one.photo.width, one.photo.height) for one in pictures.photos} == {(48 if ARMS[arm].is_wide else 32, 32)}
 
 
 def test_each_subject_has_a_place_of_its_own() -> None:
@@ -63,6 +63,8 @@ def test_tables_have_means_and_differences_subject_by_subject() -> None:
     assert lines[3].startswith("| masks | 0.38 [0.25, 0.50] | 0.50 [0.50, 0.50] |")
     assert lines[-1].startswith("| masks minus plain | -0.25 [-0.25, -0.25] | +0.00 ")
     assert len(tables({(PLAIN, "a"): numbers()}).splitlines()) == 3
+    wide = tables({(WIDE, "a"): numbers(leaks=0.5), ("3:2 in buckets", "a"): numbers(leaks=0.75)})
+    assert wide.splitlines()[-1].startswith("| 3:2 in buckets minus 3:2 as squares | +0.25")
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
