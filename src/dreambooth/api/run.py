@@ -164,7 +164,7 @@ def make_pictures(
 ) -> list[Picture]:
     """The images for the settings; `keep` receives the function that builds the model and a key for caching it."""
     with without_noise():
-        from dreambooth.evaluation.blended import model_with_loras
+        from dreambooth.evaluation.blended import model_with_files
         from dreambooth.pictures.maker import build_model, pictures_with
         from dreambooth.recipes.generate import check_request, pictures_of
         from dreambooth.runtime.interrupts import Interrupts, process_survives
@@ -172,8 +172,8 @@ def make_pictures(
         sample, name, display = settings.sample, settings.base.model, display_for(on_event)
         prompts, device = check_request(sample, writes=writes)
         with process_survives(), Interrupts(lambda: "Stopped while generating images."):
-            base = model_with_loras(settings.base, settings.blend, settings.loras)
-            key = (device, sample.precision, settings.base, settings.blend, settings.loras)
+            base = model_with_files(settings.base, settings.blend, settings.loras, settings.embeddings)
+            key = (device, sample.precision, settings.base, settings.blend, settings.loras, settings.embeddings)
 
             def built() -> BuiltModel:
                 return keep(lambda: build_model(sample, base, display, name=name, device=device), key)

@@ -1,4 +1,4 @@
-"""A model at a strength, with the base model that its run remembers, and with LoRA files applied."""
+"""A model at a strength, with the base model that its run remembers, LoRA files applied, and learned words."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from pathlib import Path
 from dreambooth.errors import SettingsError
 from dreambooth.evaluation.remembered_run import read_remembered_run
 from dreambooth.files import expanded
+from dreambooth.weights.embedding_apply import read_embeddings, with_embeddings
 from dreambooth.weights.lora_apply import with_loras
 from dreambooth.weights.lora_choice import read_loras
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import read_base
-from dreambooth.weights.settings import BaseModelSettings, LoraSettings, StrengthSettings
+from dreambooth.weights.settings import BaseModelSettings, EmbeddingSettings, LoraSettings, StrengthSettings
 from dreambooth.weights.strength import at_strength
 
-__all__ = ["model_at_strength", "model_with_loras"]
+__all__ = ["model_at_strength", "model_with_files", "model_with_loras"]
 
 
 def model_at_strength(asked: BaseModelSettings, blend: StrengthSettings) -> ModelWeights:
@@ -35,6 +36,14 @@ def model_with_loras(asked: BaseModelSettings, blend: StrengthSettings, loras: L
     """`model_at_strength` with LoRA files applied. Raises what it does, and what `read_loras` and `with_loras` raise."""
     files = read_loras(loras.lora)
     return with_loras(model_at_strength(asked, blend), files)
+
+
+def model_with_files(
+    asked: BaseModelSettings, blend: StrengthSettings, loras: LoraSettings, embeddings: EmbeddingSettings
+) -> ModelWeights:
+    """`model_with_loras` with learned words. Raises what it does, and what `read_embeddings` and `with_embeddings` raise."""
+    words = read_embeddings(embeddings.embedding)
+    return with_embeddings(model_with_loras(asked, blend, loras), words)
 
 
 def _base_of(asked: BaseModelSettings, blend: StrengthSettings) -> BaseModelSettings:

@@ -29,6 +29,7 @@ from dreambooth.families.text_keys import POSITION_IDS, TEXT_LEVEL
 from dreambooth.families.unet_blocks import inner_unet_blocks, unet_blocks
 from dreambooth.families.unet_keys import UNetLayout, unet_keys
 from dreambooth.families.vae_keys import VaeLayout, vae_keys
+from dreambooth.families.word_tokenizer import WordTokenizer
 
 __all__ = ["LatentDiffusion"]
 
@@ -209,6 +210,8 @@ class LatentDiffusion:
     def tokenize(self, tokenizer: Any, captions: Sequence[str]) -> Tensor:
         """Token ids of captions, (B, 77) int64: start, words, end, padded with the end token; longer captions are truncated."""
         length = self.text.num_positions
+        if isinstance(tokenizer, WordTokenizer):
+            return tokenizer.rows(captions, length)
         encoded = tokenizer(list(captions), padding="max_length", truncation=True, max_length=length, return_tensors="pt")
         input_ids_BL: Tensor = encoded.input_ids
         return input_ids_BL

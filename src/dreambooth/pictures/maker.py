@@ -80,7 +80,7 @@ def pictures_with(
     if options.encode_empty_prompt and not base.family.zeroes_empty_prompt:
         raise SettingsError(f"encode_empty_prompt: no effect, because {base.family.title} always encodes it; remove")
     texts = (*(one.prompt for one in pictures), options.negative_prompt)
-    for warning in (*syntax_warnings(texts), *cut_warnings(base.family.load_tokenizer(), texts)):
+    for warning in (*syntax_warnings(texts), *cut_warnings(base.tokenizer, texts)):
         display.warn(warning)
     model = built()
     with display.progress("images", len(pictures), "images", parts=sample.sampling_steps) as advance:

@@ -11,7 +11,7 @@ import torch
 
 from dreambooth.display import Display
 from dreambooth.errors import SettingsError
-from dreambooth.evaluation.blended import model_with_loras
+from dreambooth.evaluation.blended import model_with_files
 from dreambooth.files import remove_stale
 from dreambooth.pages.images import grid_rows, save_picture, write_contact_sheet
 from dreambooth.pictures.maker import made_pictures
@@ -22,6 +22,7 @@ from dreambooth.sampling.prompts import read_prompts
 from dreambooth.sampling.records import Picture
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.schema.verbs import GenerateSettings
+from dreambooth.weights.embedding_apply import described_words, silent_words
 from dreambooth.weights.lora_apply import applied_loras
 
 __all__ = ["GenerateResult", "check_request", "generate", "pictures_of"]
@@ -45,12 +46,12 @@ def generate(settings: GenerateSettings, display: Display) -> GenerateResult:
     asked = settings.sample
     prompts, device = check_request(asked)
     with Interrupts(lambda: f"Stopped. The images generated so far are in {asked.output}."):
-        base = model_with_loras(settings.base, settings.blend, settings.loras)
+        base = model_with_files(settings.base, settings.blend, settings.loras, settings.embeddings)
         if not base.report.is_prediction_usual:
             display.say(base.report.prediction)
-        for warning in base.report.all_warnings:
+        for warning in (*base.report.all_warnings, *silent_words(base, prompts)):
             display.warn(warning)
-        for line in applied_loras(base):
+        for line in (*applied_loras(base), *described_words(base)):
             display.say(line)
         pictures = pictures_of(prompts, asked.num_images)
         remove_stale(asked.output)

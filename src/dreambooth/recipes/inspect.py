@@ -15,6 +15,7 @@ from dreambooth.reading import printable
 from dreambooth.schema.verbs import InspectSettings
 
 if TYPE_CHECKING:
+    from dreambooth.weights.embedding_file import EmbeddingFile
     from dreambooth.weights.lora_describe import LoraDescription
     from dreambooth.weights.model_weights import ModelWeights, ReadingReport
 
@@ -32,21 +33,24 @@ _RUN_CODE = ("eval", "exec", "compile", "open", "__import__")  # getattr is in m
 
 @dataclass(frozen=True)
 class InspectResult:
-    """How the model was read, or a description of the LoRA (None without one), and a description of each requested word."""
+    """How the model was read, or what the LoRA or the file of a learned word holds; and a description of each given word."""
 
     report: ReadingReport | None
     tokens: tuple[TokenDescription, ...]
     lora: LoraDescription | None = None
+    embedding: EmbeddingFile | None = None
 
 
 def inspect_model(settings: InspectSettings, display: Display) -> InspectResult:
-    """Show the contents of a model or of a LoRA, and how the tokenizer splits words.
+    """Show the contents of a model, a LoRA or the file of a learned word, and how the tokenizer splits words.
 
-    Raises ModelFileError when it is neither, and SettingsError for options of a model that have no effect for a LoRA.
+    Raises ModelFileError when it is none of these, and SettingsError for options of a model that have no effect for the others.
     """
-    report, lora = None, None
+    report, lora, embedding = None, None, None
     if settings.model is not None and (lora := _described_lora(settings)) is not None:
         _show_lora(lora, display)
+    elif settings.model is not None and (embedding := _read_embedding(settings)) is not None:
+        _show_embedding(embedding, display)
     elif settings.model is not None:
         from dreambooth.weights.read import read_model  # loads torch, which inspecting a word does not need
 
@@ -62,7 +66,7 @@ def inspect_model(settings: InspectSettings, display: Display) -> InspectResult:
         _show_model(read, display)
     tokens = tuple(describe_token(word) for word in settings.token)
     _show_tokens(tokens, display)
-    return InspectResult(report, tokens, lora)
+    return InspectResult(report, tokens, lora, embedding)
 
 
 def _described_lora(settings: InspectSettings) -> LoraDescription | None:
@@ -74,9 +78,35 @@ def _described_lora(settings: InspectSettings) -> LoraDescription | None:
     path = named if is_lora_file(named) else adapter_at(named)
     if path is None:
         return None
-    if useless := settings.is_changed("weights", "config", "vae"):
-        raise SettingsError(f"{settings.model} is a LoRA, so {', '.join(useless)} would have no effect; omit them")
+    _refuse_options_of_models(settings, "a LoRA")
     return describe_lora(read_lora_file(path))
+
+
+def _read_embedding(settings: InspectSettings) -> EmbeddingFile | None:
+    from dreambooth.weights.embedding_file import is_embedding_file, read_embedding_file  # loads torch, as above
+
+    path = expanded(Path(str(settings.model)))
+    if not is_embedding_file(path):
+        return None
+    _refuse_options_of_models(settings, "the file of a learned word")
+    return read_embedding_file(path)
+
+
+def _refuse_options_of_models(settings: InspectSettings, what: str) -> None:
+    if useless := settings.is_changed("weights", "config", "vae"):
+        raise SettingsError(f"{settings.model} is {what}, so {', '.join(useless)} would have no effect; omit them")
+
+
+def _show_embedding(embedding: EmbeddingFile, display: Display) -> None:
+    word, size = printable(embedding.word), embedding.path.stat().st_size / 1e3
+    what = f"the learned word '{word}', {counted(embedding.num_vectors, 'vector')}"
+    display.say(f"{embedding.path}: {what} for {embedding.made_for or 'an unknown model'}, {size:.1f} kB")
+    rows = [
+        (title, str(vectors_NW.shape[1]), ", ".join(f"{norm:.4g}" for norm in vectors_NW.norm(dim=1).tolist()))
+        for title, vectors_NW in zip(("first", "second"), embedding.vectors, strict=False)
+    ]
+    display.table("Vectors", ("text encoder", "numbers in each", "norms"), rows)
+    _show_values("Metadata", embedding.metadata.items(), display)
 
 
 def _show_lora(lora: LoraDescription, display: Display) -> None:

@@ -51,7 +51,7 @@ def prior(settings: PriorRecipeSettings, display: Display) -> PriorResult:
         numbers = prompts_and_numbers(asked, settings.class_word)
         requests = [_request(prompt, options, base.digest()) for prompt in numbers]
         sets = [PriorSet.open(folder, settings.class_word, request) for request in requests]
-        about_prompts = class_prompt_warnings(numbers, settings.class_word, base.family.load_tokenizer())
+        about_prompts = class_prompt_warnings(numbers, settings.class_word, base.tokenizer)
         if not base.report.is_prediction_usual:
             display.say(base.report.prediction)
         for warning in dict.fromkeys((*base.report.all_warnings, *about_prompts)):

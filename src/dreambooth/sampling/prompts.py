@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from dreambooth.errors import SettingsError
+from dreambooth.families.word_tokenizer import pieces
 from dreambooth.reading import read_text
-
-if TYPE_CHECKING:
-    from transformers import CLIPTokenizer
 
 __all__ = ["check_no_options", "cut_warnings", "cut_words", "read_prompts", "syntax_warnings"]
 
@@ -78,7 +76,7 @@ def check_no_options(lines: Iterable[str], path: Path, *, name: str = "prompts_f
         raise SettingsError(problems)
 
 
-def cut_warnings(tokenizer: CLIPTokenizer, prompts: Iterable[str]) -> list[str]:
+def cut_warnings(tokenizer: Any, prompts: Iterable[str]) -> list[str]:
     """One sentence for each prompt that is longer than the text encoder's limit, with the words that are cut off."""
     lost = ((prompt, cut_words(tokenizer, prompt)) for prompt in dict.fromkeys(prompts))
     return [
@@ -92,11 +90,10 @@ def _shortened(text: str, length: int = 200) -> str:
     return text if len(text) <= length else f"{text[:length]}..."
 
 
-def cut_words(tokenizer: CLIPTokenizer, prompt: str) -> str:
+def cut_words(tokenizer: Any, prompt: str) -> str:
     """The end of `prompt` beyond the tokens that a text encoder reads; "" if there is none.
 
     CLIP reads 77 tokens, two of which mark the start and the end.
     """
-    encoded = tokenizer(prompt, add_special_tokens=False, truncation=False, return_offsets_mapping=True, verbose=False)
-    beyond: list[tuple[int, int]] = encoded["offset_mapping"][tokenizer.model_max_length - 2 :]
-    return prompt[beyond[0][0] :].strip() if beyond else ""
+    beyond = pieces(tokenizer, prompt)[tokenizer.model_max_length - 2 :]
+    return prompt[beyond[0].start :].strip() if beyond else ""

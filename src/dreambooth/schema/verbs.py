@@ -17,6 +17,7 @@ from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.training.settings import LoopSettings, OptimizerSettings, OutputSettings, StorageDtype
 from dreambooth.weights.settings import (
     BaseModelSettings,
+    EmbeddingSettings,
     LoraSettings,
     ModelForm,
     PlannedModelSettings,
@@ -141,6 +142,9 @@ class GenerateSettings(Settings):
 
     loras: LoraSettings = Field(default_factory=LoraSettings)
     """LoRA files to apply."""
+
+    embeddings: EmbeddingSettings = Field(default_factory=EmbeddingSettings)
+    """Learned words to read in prompts."""
 
     sample: SampleSettings = Field(default_factory=SampleSettings)
     """Images to generate."""

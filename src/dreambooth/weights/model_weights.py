@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -20,6 +20,7 @@ from dreambooth.families.family import Family
 from dreambooth.families.mapped_pages import MappedPages
 from dreambooth.families.shapes import StateDict
 from dreambooth.reading import parse_json
+from dreambooth.weights.learned_words import LearnedWord, digest_of_words, tokenizer_with, with_words
 
 __all__ = ["ModelForm", "ModelWeights", "PartReport", "ReadingReport", "UNetWeights", "recorded_inputs", "sentence"]
 
@@ -138,6 +139,8 @@ class ModelWeights:
     report: ReadingReport
     metadata: Mapping[str, str]
     """Text metadata of the file."""
+    words: tuple[LearnedWord, ...] = ()
+    """Learned words beside the model; only a model in use has them, and no model file can hold them."""
 
     def made_for(self, side: int | None) -> ModelWeights:
         """The same model, whose pictures are `side` pixels wide; unchanged when there is no such number or it cannot be."""
@@ -152,7 +155,13 @@ class ModelWeights:
         """
         if problems := self.not_finite():
             raise ModelFileError(problems, hint="The file is damaged: download it again, or use another model.")
-        return Components(self.family, self.family.build(self.parts, dtype=dtype), self.family.load_tokenizer())
+        components = Components(self.family, self.family.build(self.parts, dtype=dtype), self.family.load_tokenizer())
+        return with_words(components, self.words)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The family's tokenizer, with the learned words."""
+        return tokenizer_with(self.family.load_tokenizer(), self.words)
 
     @property
     def num_steps(self) -> int | None:
@@ -176,7 +185,7 @@ class ModelWeights:
         return [f"{self.report.source}: {counted(len(names), 'tensor')} with values that are not finite ({some})"]
 
     def digest(self) -> str:
-        """SHA-256 of the names, dtypes, shapes and bytes of all tensors and of the prediction, in hex; computed once."""
+        """SHA-256 of the names, dtypes, shapes and bytes of all tensors, the prediction and the learned words, in hex."""
         return self._digest
 
     @cached_property
@@ -193,4 +202,6 @@ class ModelWeights:
                 if tensor.numel():
                     digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
                 pages.release(tensor)
+        if self.words:  # the same tensors read the same prompt in another way
+            digest.update(digest_of_words(self.words))
         return digest.hexdigest()

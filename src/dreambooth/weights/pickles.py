@@ -22,7 +22,7 @@ import torch
 
 from dreambooth.reading import printable
 
-__all__ = ["Inert", "PickleReader", "StorageRecord", "TensorRecord"]
+__all__ = ["Inert", "ParameterTable", "PickleReader", "StorageRecord", "TensorRecord"]
 
 _LONGEST_KEY = 16
 
@@ -79,6 +79,19 @@ class Inert:
 
     def add(self, _: Any) -> None:
         """Swallow one element."""
+
+
+class ParameterTable:
+    """A table of torch's parameters by name, as old files of learned words have; `parameters` are its tensors."""
+
+    __slots__ = ("parameters",)
+
+    def __init__(self) -> None:
+        self.parameters: dict[Any, Any] = {}
+
+    def __setstate__(self, state: Any) -> None:
+        found = state.get("_parameters") if isinstance(state, dict) else None
+        self.parameters = dict(found) if isinstance(found, dict) else {}
 
 
 # The next two are objects without attributes rather than functions: a pickle may set attributes of what it can name.
@@ -161,6 +174,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     **{("builtins", name): value for name, value in _CONTAINERS.items()},
     ("collections", "OrderedDict"): _Keyed(OrderedDict),
     ("torch", "Size"): tuple,
+    ("torch.nn.modules.container", "ParameterDict"): ParameterTable,
     ("torch._utils", "_rebuild_tensor"): _RebuildTensor(),
     ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
     ("torch._utils", "_rebuild_tensor_v3"): _RebuildTensor(),

@@ -13,6 +13,7 @@ from dreambooth.training.settings import StorageDtype
 
 __all__ = [
     "BaseModelSettings",
+    "EmbeddingSettings",
     "LoraConvertSettings",
     "LoraExtractSettings",
     "LoraMergeSettings",
@@ -84,6 +85,13 @@ class LoraSettings(Settings):
 
     lora: tuple[Text, ...] = ()
     """LoRA files to apply to the model, each FILE or FILE:STRENGTH (1 is as trained), or run folders that trained one."""
+
+
+class EmbeddingSettings(Settings):
+    """Learned words to read in prompts."""
+
+    embedding: tuple[Text, ...] = ()
+    """Files of textual inversion, each FILE or FILE:WORD for another word in prompts, or run folders that trained one."""
 
 
 class PlannedModelSettings(TrainedFromSettings):

@@ -20,14 +20,14 @@ from torch import Tensor
 from dreambooth.errors import ModelFileError
 from dreambooth.reading import printable, shown_value
 from dreambooth.weights.mapped_tensors import map_tensors
-from dreambooth.weights.pickles import Inert, PickleReader, TensorRecord
+from dreambooth.weights.pickles import Inert, ParameterTable, PickleReader, TensorRecord
 
 __all__ = ["LEGACY_START", "ZIP_START", "TorchFile", "read_torch_legacy", "read_torch_zip"]
 
 ZIP_START = b"PK\x03\x04"
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickle of the number that torch opened its files with
 _LEGACY_PROTOCOL = 1001
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "string_to_param")  # the last in files of learned words
 _DOWNLOAD_AGAIN = "Download or copy the file again and compare its size with the source."
 
 
@@ -179,6 +179,7 @@ def _state_dict(path: Path, value: Any) -> tuple[dict[str, TensorRecord], dict[s
 
 def _chain(value: Any, depth: int) -> list[dict[Any, Any]] | None:
     """The dictionaries from the outermost one to the one that holds the tensors; None when there is none."""
+    value = value.parameters if isinstance(value, ParameterTable) else value
     if not isinstance(value, dict) or depth == 0:
         return None
     level = dict(value)  # of the plain type: a pickle may give an OrderedDict other methods
