@@ -30,6 +30,8 @@ _ADVANCED = (
         "lora_plus_ratio",
         "lora_dropout",
         "lora_form",
+        "embedding_vectors",
+        "embedding_words",
         "train_token_table",
         "text_encoder_learning_rate",
     ),

@@ -86,7 +86,11 @@ SYNONYMS: Mapping[str, str] = {
     "backup-after": "--checkpoint-steps",
     # textual inversion
     "placeholder-token": "--token",
-    "initializer-token": "--class-word",
+    "token-string": "--token",
+    "initializer-token": "--embedding-words",
+    "init-word": "--embedding-words",
+    "num-vectors": "--embedding-vectors",
+    "num-vectors-per-token": "--embedding-vectors",
     "base-model-name": "--model",
     "output-model-destination": "--output",
     "train-dtype": "--precision",

@@ -68,6 +68,7 @@ _WITHOUT_EFFECT_ON_MEMORY = (
         "lora_plus_ratio",
         "lora_dropout",
         "lora_form",
+        "embedding_words",
         "text_encoder_learning_rate",
         "learning_rate",
         "learning_rate_schedule",

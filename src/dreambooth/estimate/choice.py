@@ -185,7 +185,7 @@ def _levers(preset: MemoryPreset, memory: MemorySettings, workload: Workload) ->
     if not trainee.keeps_base:
         lora = trainee.model_copy(update={"trainee": "lora", "train_token_table": True})
         yield "--trainee lora", named, replace(workload, trainee=lora)
-    if trainee.train_text_encoder:
+    if trainee.train_text_encoder and trainee.trainee != "embedding":
         if not trainee.keeps_base:
             yield "--no-train-token-table", named, replace(workload, trainee=_changed(trainee, train_token_table=False))
         frozen = _changed(trainee, **{name: TraineeSettings.model_fields[name].default for name in _OF_TEXT_ENCODERS})

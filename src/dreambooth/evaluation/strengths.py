@@ -23,7 +23,9 @@ __all__ = ["balances_by_strength", "best_strength_text", "check_strengths", "str
 
 
 def check_strengths(evaluation: EvaluationSettings, models: Models) -> None:
-    """Raise SettingsError if strengths are to be scored and there is no base model to count them from."""
+    """Raise SettingsError if strengths are to be scored and there are none: without a base model, or for a learned word."""
+    if evaluation.strengths and models.measured.words:
+        raise SettingsError("a learned word has no strength, so strengths cannot be scored; omit --strengths")
     if evaluation.strengths and models.base is None:
         raise SettingsError("strengths are counted from the base model, and there is none", hint="Give it with --base MODEL.")
 

@@ -188,6 +188,9 @@ class Family(Protocol):
     def tokenize(self, tokenizer: Any, captions: Sequence[str]) -> Tensor:
         """Token ids of captions, (B, L) int64; longer captions are truncated."""
 
+    def words_of(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text, without those for its start and end."""
+
     def empty_ids(self, count: int, device: torch.device) -> Tensor:
         """Token ids of `count` captions, uninitialized."""
 

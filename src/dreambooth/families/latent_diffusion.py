@@ -26,6 +26,7 @@ from dreambooth.families.lora_layers import lora_layers
 from dreambooth.families.quiet_import import quiet_import
 from dreambooth.families.shapes import StateDict, TextShape, UNetShape, VaeShape
 from dreambooth.families.text_keys import POSITION_IDS, TEXT_LEVEL
+from dreambooth.families.tokens import describe_token
 from dreambooth.families.unet_blocks import inner_unet_blocks, unet_blocks
 from dreambooth.families.unet_keys import UNetLayout, unet_keys
 from dreambooth.families.vae_keys import VaeLayout, vae_keys
@@ -215,6 +216,11 @@ class LatentDiffusion:
         encoded = tokenizer(list(captions), padding="max_length", truncation=True, max_length=length, return_tensors="pt")
         input_ids_BL: Tensor = encoded.input_ids
         return input_ids_BL
+
+    @staticmethod
+    def words_of(text: str) -> tuple[int, ...]:
+        """Token ids of a text, without those for its start and end."""
+        return describe_token(text).ids
 
     def empty_ids(self, count: int, device: torch.device) -> Tensor:
         """Token ids of `count` captions, uninitialized."""

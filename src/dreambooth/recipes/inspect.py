@@ -83,10 +83,11 @@ def _described_lora(settings: InspectSettings) -> LoraDescription | None:
 
 
 def _read_embedding(settings: InspectSettings) -> EmbeddingFile | None:
-    from dreambooth.weights.embedding_file import is_embedding_file, read_embedding_file  # loads torch, as above
+    from dreambooth.weights.embedding_file import read_embedding_file  # loads torch, as above
+    from dreambooth.weights.read import embedding_at
 
-    path = expanded(Path(str(settings.model)))
-    if not is_embedding_file(path):
+    path = embedding_at(expanded(Path(str(settings.model))))
+    if path is None:
         return None
     _refuse_options_of_models(settings, "the file of a learned word")
     return read_embedding_file(path)

@@ -22,7 +22,7 @@ from dreambooth.runtime.free_memory import free_memory_bytes
 from dreambooth.runtime.precision import has_bfloat16
 from dreambooth.schema.verbs import PlanSettings
 from dreambooth.trainees.parts import trained_parts, trainee_problems, what_learns
-from dreambooth.trainer.workload import workload_of
+from dreambooth.trainer.workload import without_idle_prior, workload_of
 from dreambooth.weights.read import read_base
 from dreambooth.weights.settings import PlannedModelSettings
 
@@ -72,6 +72,7 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
 
     Raises SettingsError when no preset works with the given settings, and ModelFileError when the model cannot be read.
     """
+    settings = without_idle_prior(settings)
     place = _place(settings)
     family = _family(settings.base, display)
     if useless := trainee_problems(settings.trainee, family):

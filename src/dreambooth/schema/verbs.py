@@ -49,6 +49,7 @@ class TrainSettings(Settings):
     silences = {  # noqa: RUF012
         "prior.prior_weight": ("views.prior_flip_probability",),
         "trainee.trainee=lora": ("prior.keep_predictions", "memory.shard", "output.file_layout"),
+        "trainee.trainee=embedding": ("memory.shard", "output.file_layout"),
         "optimizer.optimizer=adafactor": ("memory.optimizer_states", "memory.states_on_host"),
     }
 
@@ -100,6 +101,14 @@ class TrainSettings(Settings):
             raise ValueError(
                 "captions is filename, which also names prior_images, so class_prompt would have no effect; "
                 "use only one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_word_is_said(self) -> TrainSettings:
+        if self.trainee.trainee == "embedding" and self.subject.allow_silent_token:
+            raise ValueError(
+                "allow_silent_token is on, but trainee embedding learns nothing but the token; use only one of them"
             )
         return self
 
@@ -302,7 +311,7 @@ def _check_training_sections(settings: TrainSettings | PlanSettings) -> None:
         raise ValueError("prior_weight is 0, so prior_flip_probability would have no effect; use only one of them")
     _check_memory(settings)
     if settings.trainee.keeps_base:
-        _check_lora(settings)
+        _check_kept_base(settings)
     optimizer, steps = settings.optimizer, settings.loop.steps
     if optimizer.warmup_steps >= steps and optimizer.warmup_steps > 0:
         raise ValueError(
@@ -311,18 +320,19 @@ def _check_training_sections(settings: TrainSettings | PlanSettings) -> None:
         )
 
 
-def _check_lora(settings: TrainSettings | PlanSettings) -> None:
-    """A LoRA is a small .safetensors file, has little to share among processes, and asks the base model in every step."""
+def _check_kept_base(settings: TrainSettings | PlanSettings) -> None:
+    """A LoRA or a word is a small .safetensors file, has little to share among processes, and needs no predictions on disk."""
+    what = "a LoRA" if settings.trainee.trainee == "lora" else "a learned word"
     if settings.output.file_layout != "own":
         raise ValueError(
-            f"file_layout is {settings.output.file_layout}, whose models are .ckpt files, and a LoRA is a .safetensors file; "
+            f"file_layout is {settings.output.file_layout}, whose models are .ckpt files, and {what} is a .safetensors file; "
             "use only one of them"
         )
     if settings.memory.stream_blocks and settings.trainee.dora:
         raise ValueError("dora measures the weights of each layer, which stream_blocks moves away; use only one of them")
     if settings.memory.shard:
-        raise ValueError("shard distributes trained weights, and those of a LoRA are few; use --no-shard or --trainee full")
-    if not settings.prior.keep_predictions:
+        raise ValueError(f"shard distributes trained weights, and those of {what} are few; use --no-shard or --trainee full")
+    if settings.trainee.trainee == "lora" and not settings.prior.keep_predictions:
         raise ValueError(
             "keep_predictions would have no effect with trainee lora, for which the base model is asked in every step; omit it"
         )

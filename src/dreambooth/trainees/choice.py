@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from dreambooth.trainees.embedding import embedding_trainee
 from dreambooth.trainees.full import full_trainee
 from dreambooth.trainees.lora import lora_trainee
 from dreambooth.trainees.parts import Model
@@ -15,6 +16,8 @@ __all__ = ["make_trainee"]
 
 def make_trainee(model: Model, settings: TraineeSettings, *, learning_rate: float, dtype: torch.dtype, seed: int) -> Trainee:
     """The trainee for a model whose parts are placed. `dtype` is that of what it adds, and `seed` decides its start."""
+    if settings.trainee == "embedding":
+        return embedding_trainee(model, settings, learning_rate=learning_rate, dtype=dtype)
     if settings.trainee == "lora":
         return lora_trainee(model, settings, learning_rate=learning_rate, dtype=dtype, seed=seed)
     return full_trainee(model, settings, learning_rate=learning_rate)

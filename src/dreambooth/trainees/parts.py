@@ -7,6 +7,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from dreambooth.display import counted
 from dreambooth.trainees.settings import LoraKind, LoraTargets, TextEncoders, TraineeSettings
 
 __all__ = [
@@ -46,6 +47,9 @@ class ModelFamily(PartNames, Protocol):
     def lora_targets(self, part: str, targets: LoraTargets) -> tuple[str, ...]:
         """Canonical names of the layers that receive low-rank matrices."""
 
+    def words_of(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text, without those for its start and end."""
+
     def state_dicts(self, parts: Mapping[str, nn.Module]) -> Mapping[str, Tensors]:
         """The tensors of modules under their canonical names; they share memory."""
 
@@ -67,7 +71,12 @@ _CHOSEN: Mapping[TextEncoders, slice] = {"all": slice(None), "first": slice(1), 
 
 
 def trained_parts(settings: TraineeSettings, family: PartNames) -> tuple[str, ...]:
-    """Names of the trained parts: the denoiser, and the text encoders that are enabled."""
+    """Names of the parts through which gradients flow: the denoiser, and the text encoders that are enabled.
+
+    A word's vectors are learned through all of them.
+    """
+    if settings.trainee == "embedding":
+        return (family.denoiser, *family.text_encoders)
     return (family.denoiser, *(family.text_encoders[_CHOSEN[settings.text_encoders]] if settings.train_text_encoder else ()))
 
 
@@ -80,7 +89,9 @@ def trainee_problems(settings: TraineeSettings, family: PartNames) -> list[str]:
 
 
 def what_learns(settings: TraineeSettings, parts: str) -> str:
-    """The trained parts, given by their titles, as messages name them."""
+    """What is trained of the parts, given by their titles, as messages name it."""
+    if settings.trainee == "embedding":
+        return f"a new word of {counted(settings.embedding_vectors, 'vector')}"
     if not settings.keeps_base:
         return parts
     alpha = f", alpha {settings.effective_alpha:g}" if settings.effective_alpha != settings.rank else ""

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dreambooth.config import Settings
+from dreambooth.config import Settings, Text
 
 __all__ = ["LoraForm", "LoraKind", "LoraTargets", "TextEncoders", "TraineeName", "TraineeSettings"]
 
 TextEncoders = Literal["all", "first", "second"]
-TraineeName = Literal["full", "lora"]
+TraineeName = Literal["full", "lora", "embedding"]
 LoraTargets = Literal["attention", "transformer", "all"]
 """Layers that receive low-rank matrices: the four projections of each attention; also every other matrix of its block; or also
 the convolutions and time projections of the residual blocks and the samplers between the levels."""
@@ -35,25 +35,26 @@ _NOT_TRAINED = {
     "locon": "it is a LoRA that includes convolutions; use --targets all",
 }
 
-_LEARNING_RATES = {"full": 1e-6, "lora": 1e-4}
+_LEARNING_RATES = {"full": 1e-6, "lora": 1e-4, "embedding": 5e-3}
+_OF_A_LORA = (
+    *("lora_kind", "rank", "alpha", "targets", "dora", "rank_stabilized"),
+    *("lora_plus_ratio", "lora_dropout", "lora_form"),
+)
+_OF_A_WORD = ("embedding_vectors", "embedding_words")
+_OF_TEXT_ENCODERS = (
+    *("train_text_encoder", "train_token_table", "text_encoder_learning_rate"),
+    *("text_encoders", "text_encoder_2_learning_rate"),
+)
+_MOST_VECTORS = 75  # a text encoder reads no more tokens
 
 
 class TraineeSettings(Settings):
     """Trained parts of the model."""
 
     off_switches = {
-        "trainee=full": (
-            "lora_kind",
-            "rank",
-            "alpha",
-            "targets",
-            "dora",
-            "rank_stabilized",
-            "lora_plus_ratio",
-            "lora_dropout",
-            "lora_form",
-        ),
-        "trainee=lora": ("train_token_table",),
+        "trainee=full": (*_OF_A_LORA, *_OF_A_WORD),
+        "trainee=lora": ("train_token_table", *_OF_A_WORD),
+        "trainee=embedding": (*_OF_A_LORA, *_OF_TEXT_ENCODERS),
     }
 
     silences = {
@@ -63,7 +64,8 @@ class TraineeSettings(Settings):
     }
 
     trainee: TraineeName = "full"
-    """What is trained: full, all weights of the trained parts; or lora, small matrices beside them, written as a LoRA file."""
+    """What is trained: full, all weights of the trained parts; lora, small matrices beside them, written as a LoRA file; or
+    embedding, only the vectors of a new word (textual inversion), written as a file of a few kilobytes."""
 
     lora_kind: LoraKind = "lora"
     """Kind of product: lora; or loha or lokr (LyCORIS), which reach higher ranks with as many or fewer numbers."""
@@ -93,6 +95,12 @@ class TraineeSettings(Settings):
     lora_form: LoraForm = "kohya"
     """Names in the LoRA file: kohya, which every program reads, or peft, as diffusers writes it."""
 
+    embedding_vectors: Annotated[int, Field(ge=1, le=_MOST_VECTORS)] = 1
+    """Vectors of the new word: more can learn more, and take more of the 75 tokens of a prompt."""
+
+    embedding_words: Annotated[Text, Field(min_length=1)] | None = None
+    """Words whose vectors the new word starts from; default: the class word."""
+
     train_text_encoder: bool = True
     """Train the text encoder together with the UNet, as the original did."""
 
@@ -118,7 +126,7 @@ class TraineeSettings(Settings):
     @property
     def keeps_base(self) -> bool:
         """Whether the model's own weights stay as they are, and what is learned stands beside them."""
-        return self.trainee == "lora"
+        return self.trainee != "full"
 
     @property
     def effective_alpha(self) -> float:

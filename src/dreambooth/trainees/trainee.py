@@ -47,6 +47,9 @@ class BaseModel(Protocol):
     def with_changes(self, changes: Mapping[str, Mapping[str, Change]], form: LoraForm) -> Product:
         """Changes of its layers, by part and canonical name, without the model; to be written with the names of `form`."""
 
+    def with_vectors(self, vectors: Tensors) -> Product:
+        """The vectors (N, W) of a new word for each text encoder, without the model."""
+
 
 class Trainee(Protocol):
     """The trained parameters. An optimizer updates `parameters` and needs nothing else of a model."""

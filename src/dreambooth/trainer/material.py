@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -69,7 +69,8 @@ class Material:
 def gather_material(ready: Ready, display: Display) -> Material:
     """Generate missing class images, encode everything that training will see, and record the digests of the inputs."""
     learned, loop, device = ready.learned, ready.loop, ready.device
-    placed = place_for_training(ready.base.build(dtype=torch.float32), ready.setup, device)
+    built = replace(ready.base.build(dtype=torch.float32), tokenizer=ready.tokenizer)
+    placed = place_for_training(built, ready.setup, device)
     components = placed.components
     priors, latents = _class_examples(ready, components, display)
     source = ExampleSource(

@@ -14,10 +14,12 @@ from dreambooth.data.folder_layouts import layout_warnings
 from dreambooth.data.pictures import Pictures, check_apart, find_pictures, same_picture_warnings, unseen_warnings
 from dreambooth.data.prior_prompts import class_prompts
 from dreambooth.data.problems import raise_if_errors
+from dreambooth.data.settings import SubjectSettings
 from dreambooth.data.size import Size
 from dreambooth.display import Display, quoted
 from dreambooth.errors import RunError, SettingsError
 from dreambooth.estimate.choice import ChosenPlan, choose_plan
+from dreambooth.families.family import Family
 from dreambooth.families.tokens import describe_token
 from dreambooth.memory.plan import MemoryPlan
 from dreambooth.runs.events import check_tensorboard
@@ -32,7 +34,8 @@ from dreambooth.sampling.prompts import cut_warnings, syntax_warnings
 from dreambooth.sampling.sampler import check_size
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainees.parts import trained_parts, trainee_problems
-from dreambooth.trainer.caption_checks import caption_warnings, check_token_is_said
+from dreambooth.trainees.settings import TraineeSettings
+from dreambooth.trainer.caption_checks import caption_warnings, check_new_word, check_token_is_said
 from dreambooth.trainer.class_examples import (
     earlier_subjects,
     num_class_examples,
@@ -47,9 +50,10 @@ from dreambooth.trainer.problems import Problems
 from dreambooth.trainer.ready import Ready
 from dreambooth.trainer.run_records import Found, intervals_of, records_of_run, stored_of
 from dreambooth.trainer.scoring_checks import check_can_score, encoders_of_run
-from dreambooth.trainer.workload import workload_of
+from dreambooth.trainer.workload import without_idle_prior, workload_of
 from dreambooth.training.base_predictions import prediction_bytes
 from dreambooth.weights.distilled import check_not_distilled
+from dreambooth.weights.embedding_file import num_vector_parameters
 from dreambooth.weights.lora_choice import absolute_lora
 from dreambooth.weights.lora_keys import num_lora_parameters
 from dreambooth.weights.model_weights import ModelWeights
@@ -70,8 +74,8 @@ def check_everything(
 
     `least_free` is the result of `least_free_memory`. Raises one DreamboothError with every problem.
     """
-    problems = Problems()
-    run = RunFolder(settings.output.output)
+    settings = _with_useful_prior(settings, display)
+    problems, run = Problems(), RunFolder(settings.output.output)
     device = problems.attempt(lambda: processes.device(settings.loop.device))
     problems.attempt(lambda: _check_all_have_work(settings, processes))
     problems.attempt(lambda: _check_can_shard(settings, processes))
@@ -125,6 +129,13 @@ def check_everything(
     return ready
 
 
+def _with_useful_prior(settings: TrainSettings, display: Display) -> TrainSettings:
+    useful = without_idle_prior(settings)
+    if useful.prior.prior_weight != settings.prior.prior_weight:
+        display.say("No class images: their captions do not say the new word, so they would change nothing.")
+    return useful
+
+
 def _show(pictures: Pictures, warnings: Sequence[str], settings: TrainSettings, display: Display) -> None:
     if settings.subject.captions == "filename":
         show_captions(pictures, display)
@@ -138,6 +149,12 @@ def _read_base(settings: TrainSettings) -> ModelWeights:
     check_not_distilled(given.model, base)
     if problems := trainee_problems(settings.trainee, base.family):
         raise SettingsError(problems)
+    if base.words:
+        word = base.words[0].word
+        raise SettingsError(
+            f"model is {given.model}, which is another model with the learned word '{word}'; a training would lose the word",
+            hint="Give the model that the word was learned for.",
+        )
     if not settings.trainee.keeps_base:
         check_range(base, STORAGE_DTYPES[settings.output.model_dtype])
     return base
@@ -153,6 +170,7 @@ def _check_folders(settings: TrainSettings, problems: Problems) -> None:
 def _check_pictures(pictures: Pictures, settings: TrainSettings, problems: Problems, *, is_resume: bool) -> None:
     problems.attempt(lambda: raise_if_errors(pictures.problems))
     problems.attempt(lambda: class_prompts(settings.prior))
+    problems.attempt(lambda: check_new_word(pictures, settings.subject, settings.trainee))
     if not is_resume:
         problems.attempt(lambda: check_token_is_said(pictures, settings.subject))
     problems.attempt(lambda: _check_can_score(settings, pictures))
@@ -244,7 +262,7 @@ def _warnings(
 ) -> list[str]:
     """Warnings about settings that work but were probably not intended."""
     named = named_subjects((one.photo for one in pictures.photos), settings.subject)
-    tokenizer = ready.base.family.load_tokenizer()
+    tokenizer = ready.tokenizer
     return [
         *(warning for words in named for warning in _token_warnings(words.token, settings)),
         *_slow_warnings(ready.base, ready.device),
@@ -263,7 +281,8 @@ def _token_warnings(token: str, settings: TrainSettings) -> Sequence[str]:
     """The drawback of the default token is in the documentation, and not repeated in every run."""
     subject = settings.subject
     is_default = subject.captions == "prompt" and not subject.is_changed("token") and token == subject.token
-    return () if is_default else describe_token(token).warnings
+    is_new = settings.trainee.trainee == "embedding"  # then the word has no meaning before, and any number of tokens
+    return () if is_default or is_new else describe_token(token).warnings
 
 
 def _slow_warnings(base: ModelWeights, device: torch.device) -> list[str]:
@@ -305,7 +324,7 @@ def _check_disk(settings: TrainSettings, plan: MemoryPlan, base: ModelWeights, r
     counts = {name: sum(tensor.numel() for tensor in part.values()) for name, part in base.parts.items()}
     trained, written = sum(counts[name] for name in trained_parts(settings.trainee, base.family)), sum(counts.values())
     if settings.trainee.keeps_base:
-        trained = written = num_lora_parameters(base.family, settings.trainee)
+        trained = written = _num_beside(base.family, settings.trainee)
     stored = stored_of(settings, num_trained=trained, num_parameters=written)
     needed = run_bytes(stored, intervals_of(settings), plan)
     if (
@@ -313,6 +332,13 @@ def _check_disk(settings: TrainSettings, plan: MemoryPlan, base: ModelWeights, r
     ):  # what the default is depends on the base model
         needed += prediction_bytes(settings.loop.steps * settings.loop.examples_per_step, base.family, size)
     check_disk_space(run.path, needed)
+
+
+def _num_beside(family: Family, trainee: TraineeSettings) -> int:
+    """Numbers that are learned beside a model."""
+    if trainee.trainee == "embedding":
+        return num_vector_parameters(family, trainee.embedding_vectors)
+    return num_lora_parameters(family, trainee)
 
 
 def _filled_in(
@@ -342,7 +368,15 @@ def _filled_in(
             "subject": settings.subject.model_copy(update={"photos": settings.subject.photos.absolute()}),
             "views": settings.views.model_copy(update={"resolution": resolution}),
             "prior": prior.model_copy(update=folders),
+            "trainee": _with_first_words(settings.trainee, settings.subject),
             "optimizer": settings.optimizer.model_copy(update={"learning_rate": _learning_rate(settings)}),
             "memory": settings.memory.model_copy(update={"memory_preset": chosen.preset, "precision": chosen.policy.name}),
         }
     )
+
+
+def _with_first_words(trainee: TraineeSettings, subject: SubjectSettings) -> TraineeSettings:
+    """A new word starts from the class word, unless other words are given."""
+    if trainee.trainee != "embedding" or trainee.embedding_words is not None:
+        return trainee
+    return trainee.model_copy(update={"embedding_words": subject.class_word})

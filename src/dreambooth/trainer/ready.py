@@ -14,6 +14,7 @@ from dreambooth.data.records import CaptionedPhoto
 from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
 from dreambooth.data.size import Size
 from dreambooth.evaluation.evaluator import Encoders
+from dreambooth.families.word_tokenizer import WordTokenizer
 from dreambooth.files import without_paths
 from dreambooth.measures.settings import SelectionSettings
 from dreambooth.memory.plan import MemoryPlan
@@ -45,6 +46,8 @@ class Learned:
     """Size of the training images, or of the square if they have several."""
     buckets: Buckets
     """All sizes of the training images."""
+    new_word: str | None = None
+    """The token, if it becomes a word with vectors of its own."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,12 @@ class Ready:
     def loop(self) -> LoopSettings:
         """Length and batches of training."""
         return self.setup.loop
+
+    @property
+    def tokenizer(self) -> Any:
+        """The base model's tokenizer, which knows the new word, if there is one."""
+        plain, word = self.base.family.load_tokenizer(), self.learned.new_word
+        return plain if word is None else WordTokenizer(plain, ((word, self.setup.trainee.embedding_vectors),))
 
     @property
     def size(self) -> Size:

@@ -68,6 +68,7 @@ def records_of_run(settings: TrainSettings, found: Found) -> Ready:
         views=settings.views,
         size=found.size,
         buckets=buckets,
+        new_word=_new_word(settings, found),
     )
     prompts = preview_prompts(output, learned)
     return Ready(
@@ -94,6 +95,14 @@ def records_of_run(settings: TrainSettings, found: Found) -> Ready:
         announcement=_announcement(settings, found, learned),
         memory_flags=levers_to_pull(settings, found.chosen.plan, found.workload),
     )
+
+
+def _new_word(settings: TrainSettings, found: Found) -> str | None:
+    """The token, if it becomes a word; preflight has checked that the photos show one subject."""
+    if settings.trainee.trainee != "embedding":
+        return None
+    (words,) = named_subjects((one.photo for one in found.pictures.photos), settings.subject)
+    return words.token
 
 
 def intervals_of(settings: TrainSettings, *, has_previews: bool = True) -> Intervals:

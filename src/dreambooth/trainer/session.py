@@ -31,6 +31,7 @@ from dreambooth.training.loop import TrainingState
 from dreambooth.training.teacher import DetachedTeacher, NoTeacher, Teacher
 from dreambooth.training.validation import validation_losses
 from dreambooth.weights.bundled import inherited_metadata
+from dreambooth.weights.embedding_file import WORD
 from dreambooth.weights.products import WholeModel
 from dreambooth.weights.subjects import SUBJECTS, subjects_text
 
@@ -126,7 +127,8 @@ class Session:
             **inherited_metadata(self.ready.base),
             "dreambooth.made_of": json.dumps(self.material.made_of),
             SUBJECTS: subjects_text(replayed(learned.earlier, learned.prior), own_subjects(learned.photos, learned.subject)),
-            **(lora_metadata(self.ready, self.state.step) if self.ready.setup.trainee.keeps_base else {}),
+            **(lora_metadata(self.ready, self.state.step) if self.ready.setup.trainee.trainee == "lora" else {}),
+            **({} if learned.new_word is None else {WORD: learned.new_word}),
             **({} if is_silent(self.ready.learned.photos, subject.token) else {"modelspec.trigger_phrase": phrase}),
         }
 

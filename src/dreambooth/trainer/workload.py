@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 from dreambooth.config import parse_settings
+from dreambooth.data.settings import PriorSettings
 from dreambooth.data.size import Size
 from dreambooth.errors import SettingsError
 from dreambooth.estimate.choice import possible_plan
@@ -13,7 +15,9 @@ from dreambooth.estimate.workload import Workload
 from dreambooth.memory.plan import MemoryPlan, levers_left
 from dreambooth.schema.verbs import PlanSettings, TrainSettings
 
-__all__ = ["levers_to_pull", "workload_of"]
+__all__ = ["levers_to_pull", "without_idle_prior", "workload_of"]
+
+AnySettings = TypeVar("AnySettings", TrainSettings, PlanSettings)
 
 
 def workload_of(
@@ -43,6 +47,13 @@ def workload_of(
         num_processes=num_processes,
         has_buckets=settings.views.crop == "bucket",
     )
+
+
+def without_idle_prior(settings: AnySettings) -> AnySettings:
+    """The settings without class images where these change nothing: none of their captions says the new word."""
+    if settings.trainee.trainee != "embedding":
+        return settings
+    return settings.model_copy(update={"prior": PriorSettings(prior_weight=0)})
 
 
 def levers_to_pull(settings: TrainSettings, plan: MemoryPlan, workload: Workload) -> tuple[str, ...]:

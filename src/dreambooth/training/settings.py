@@ -31,8 +31,8 @@ class OptimizerSettings(Settings):
     """Optimizer: adamw, or adafactor, which has almost no state and scales updates relative to each tensor."""
 
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Learning rate of the UNet, and of the text encoder unless --text-encoder-learning-rate is set; default: 1e-6, and 1e-4
-    for a LoRA."""
+    """Learning rate of the UNet, and of the text encoder unless --text-encoder-learning-rate is set; default: 1e-6, 1e-4 for a
+    LoRA, and 5e-3 for a new word (--trainee embedding)."""
 
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Learning rate after warmup: constant, or linear or cosine decay to zero at the last step."""

@@ -65,8 +65,10 @@ class TensorFile:
     bookkeeping: dict[str, str]
 
 
-def open_tensor_file(path: Path) -> TensorFile:
+def open_tensor_file(path: Path, *, also_in: tuple[str, ...] = ()) -> TensorFile:
     """Open a tensor file of either format, recognised by its first bytes.
+
+    The tensors of a pickle are a state dict, or in a dictionary of one of the names `also_in`.
 
     Raises ModelFileError, saying what the file is, when it is missing, empty, truncated, damaged or something else.
     """
@@ -76,7 +78,7 @@ def open_tensor_file(path: Path) -> TensorFile:
             head = file.read(_HEAD)
         if head.startswith((ZIP_START, LEGACY_START)):
             read = read_torch_zip if head.startswith(ZIP_START) else read_torch_legacy
-            found = read(path)
+            found = read(path, also_in=also_in)
             return TensorFile(path, "pickle", found.tensors, found.neutralised, {}, found.bookkeeping)
         if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= LONGEST_HEADER:
             tensors, metadata = read_safetensors(path)

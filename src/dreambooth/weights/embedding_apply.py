@@ -10,13 +10,12 @@ from dreambooth.display import counted, quoted
 from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.families.tokens import describe_token, says
 from dreambooth.files import expanded
-from dreambooth.weights.embedding_file import EmbeddingFile, read_embedding_file
+from dreambooth.weights.embedding_file import TOKEN_TABLE, EmbeddingFile, read_embedding_file
 from dreambooth.weights.learned_words import LearnedWord
 from dreambooth.weights.model_weights import ModelWeights
 
 __all__ = ["NamedEmbedding", "described_words", "read_embeddings", "silent_words", "with_embeddings"]
 
-_TOKEN_TABLE = "embeddings.token_embedding.weight"
 _RUN_MODEL = "model.safetensors"
 _HOW = "Give a file of textual inversion, or with a word FILE:WORD"
 
@@ -61,14 +60,18 @@ def read_embeddings(texts: Sequence[str]) -> list[NamedEmbedding]:
 
 
 def with_embeddings(model: ModelWeights, embeddings: Sequence[NamedEmbedding]) -> ModelWeights:
-    """The model, which then reads the words. Raises ModelFileError when a file is for another model."""
+    """The model, which then reads the words. Raises ModelFileError when a file is for another model, or its word is taken."""
     words = [_word(one, model) for one in embeddings]
+    for one in embeddings:
+        if any(_ids(one.word) == _ids(word.word) for word in model.words):
+            hint = f"Give it another word: --embedding {quoted(f'{one.file.path}:WORD')}"
+            raise ModelFileError(f"{one.file.path}: the model already has a learned word '{one.word}'", hint=hint)
     return replace(model, words=(*model.words, *words)) if words else model
 
 
 def _word(embedding: NamedEmbedding, model: ModelWeights) -> LearnedWord:
     family, file = model.family, embedding.file
-    widths = [family.parts[part].blueprint[_TOKEN_TABLE][1] for part in family.text_encoders]
+    widths = [family.parts[part].blueprint[TOKEN_TABLE][1] for part in family.text_encoders]
     found = [vectors_NW.shape[1] for vectors_NW in file.vectors]
     if found != widths:
         are, need = (" and ".join(map(str, numbers)) for numbers in (found, widths))

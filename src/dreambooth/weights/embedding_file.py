@@ -23,7 +23,16 @@ from dreambooth.runtime.tensor_files import CONTENT_HASH, write_tensors
 from dreambooth.weights.containers import TensorFile, open_tensor_file
 from dreambooth.weights.write import model_specification
 
-__all__ = ["WORD", "EmbeddingFile", "Vectors", "is_embedding_file", "read_embedding_file", "write_embedding_file"]
+__all__ = [
+    "TOKEN_TABLE",
+    "WORD",
+    "EmbeddingFile",
+    "Vectors",
+    "is_embedding_file",
+    "num_vector_parameters",
+    "read_embedding_file",
+    "write_embedding_file",
+]
 
 WORD = "dreambooth.word"
 """Metadata key of the word, for files that have another name."""
@@ -32,7 +41,11 @@ Vectors = Mapping[str, Tensor]
 """The vectors (N, W) of a word for each text encoder, by the name of the part."""
 
 _BY_WIDTHS = {(768,): "Stable Diffusion 1", (1024,): "Stable Diffusion 2", (768, 1280): "Stable Diffusion XL"}
+TOKEN_TABLE = "embeddings.token_embedding.weight"
+"""Canonical name of a text encoder's table, (vocabulary, W)."""
+
 _ONE, _TWO = "emb_params", ("clip_l", "clip_g")
+_TABLES = ("string_to_param",)
 _WEBUI = "*"
 _SUFFIXES = (".safetensors", ".pt", ".bin")
 _MOST_VECTORS = 75  # a text encoder reads no more tokens
@@ -68,9 +81,14 @@ def is_embedding_file(path: Path) -> bool:
     if path.suffix not in _SUFFIXES or not path.is_file():
         return False
     try:
-        return _tensors(open_tensor_file(path)) is not None
+        return _tensors(open_tensor_file(path, also_in=_TABLES)) is not None
     except ModelFileError:  # whoever reads it as a model says what is wrong
         return False
+
+
+def num_vector_parameters(family: Family, num_vectors: int) -> int:
+    """Numbers in the vectors of a word."""
+    return num_vectors * sum(family.parts[part].blueprint[TOKEN_TABLE][1] for part in family.text_encoders)
 
 
 def read_embedding_file(path: Path) -> EmbeddingFile:
@@ -78,7 +96,7 @@ def read_embedding_file(path: Path) -> EmbeddingFile:
 
     Raises ModelFileError when the file holds something else, or vectors that are not finite.
     """
-    opened = open_tensor_file(path)
+    opened = open_tensor_file(path, also_in=_TABLES)
     tensors = _tensors(opened)
     if tensors is None:
         names = ", ".join(list(opened.tensors)[:_NAMED])

@@ -16,6 +16,8 @@ from dreambooth.files import expanded
 from dreambooth.toybox.files import EMBEDDED_MODEL, EMBEDDED_MODEL_FILE
 from dreambooth.weights.assemble import Reading
 from dreambooth.weights.diffusers_folder import is_diffusers_folder, read_diffusers_folder
+from dreambooth.weights.embedding_apply import NamedEmbedding, with_embeddings
+from dreambooth.weights.embedding_file import is_embedding_file, read_embedding_file
 from dreambooth.weights.lora_apply import ScaledLora, with_loras
 from dreambooth.weights.lora_choice import read_loras
 from dreambooth.weights.lora_file import is_lora_file, read_lora_file
@@ -26,11 +28,13 @@ from dreambooth.weights.settings import BaseModelSettings, PredictionChoice, Tra
 from dreambooth.weights.single_file import read_single_file
 from dreambooth.weights.vae_file import read_vae
 
-__all__ = ["adapter_at", "is_embedded", "may_be_hub_id", "model_name", "read_base", "read_model"]
+__all__ = ["adapter_at", "embedding_at", "is_embedded", "may_be_hub_id", "model_name", "read_base", "read_model"]
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # owner/name
 _FILE_SUFFIXES = (".ckpt", ".safetensors", ".bin", ".pt")
 _SAID_OF_A_RUN = ("global_step", "epoch", "dreambooth.", "modelspec.title", "modelspec.trigger", "modelspec.resolution")
+_A_LORA = ("a LoRA: small changes to a model", "--lora", "applies the LoRA")
+_A_WORD = ("a learned word: vectors beside a model", "--embedding", "reads the word")
 _RUN_MODELS = ("model.safetensors", "checkpoints/last.ckpt", "ckpts/last.ckpt")  # in each layout of a run's files
 
 
@@ -94,7 +98,7 @@ def read_model(
         from dreambooth.weights.hub import fetch  # loads huggingface_hub, which nothing else here needs
 
         path = fetch(model)
-    if (adapter := adapter_at(path)) is not None:
+    if (adapter := adapter_at(path) or embedding_at(path)) is not None:
         return _read_with_adapter(
             adapter, path, weights=weights, vae=vae, prediction=prediction, zero_terminal_snr=zero_terminal_snr
         )
@@ -135,8 +139,18 @@ def _read_folder(folder: Path, how: Reading) -> ModelWeights:
 
 def adapter_at(path: Path) -> Path | None:
     """The LoRA file that a path means: the file itself, or the last one of a run folder."""
-    file = path / _RUN_MODELS[0] if path.is_dir() and (path / "config.yaml").is_file() else path
+    file = _file_at(path)
     return file if file.is_file() and is_lora_file(file) else None
+
+
+def embedding_at(path: Path) -> Path | None:
+    """The file of a learned word that a path means: the file itself, or the last one of a run folder."""
+    file = _file_at(path)
+    return file if is_embedding_file(file) else None
+
+
+def _file_at(path: Path) -> Path:
+    return path / _RUN_MODELS[0] if path.is_dir() and (path / "config.yaml").is_file() else path
 
 
 def _read_with_adapter(
@@ -148,15 +162,17 @@ def _read_with_adapter(
     prediction: PredictionChoice,
     zero_terminal_snr: bool | None,
 ) -> ModelWeights:
-    """The base model of the run that wrote a LoRA file, with the file applied.
+    """The base model of the run that wrote a LoRA file or the file of a learned word, with the file applied.
 
     Raises ModelFileError if the file belongs to no run, or if the run's base model is no longer where it was.
     """
+    is_lora = adapter_at(adapter) is not None
+    what, flag, uses = _A_LORA if is_lora else _A_WORD
     run = next((folder for folder in adapter.parents[:2] if (folder / "config.yaml").is_file()), None)
     if run is None:
         raise ModelFileError(
-            f"{path}: this is a LoRA: small changes to a model, not a model",
-            hint=f"{SUPPORTED} With one of these, generate --lora {quoted(path)} applies the LoRA.",
+            f"{path}: this is {what}, not a model",
+            hint=f"{SUPPORTED} With one of these, generate {flag} {quoted(path)} {uses}.",
         )
     base = read_yaml(run / "config.yaml").get("base", {})
     try:
@@ -169,11 +185,16 @@ def _read_with_adapter(
             zero_terminal_snr=base.get("zero_terminal_snr") if zero_terminal_snr is None else zero_terminal_snr,
         )
     except ModelFileError as error:
-        hint = f"{path} is a LoRA of this model. If the model has moved: --model MODEL --lora {quoted(path)}"
+        hint = f"{path} is {what.partition(':')[0]} of this model. If the model has moved: --model MODEL {flag} {quoted(path)}"
         raise ModelFileError(error.problems, hint=hint) from error
-    lora = read_lora_file(adapter)
-    applied = with_loras(read, [*read_loras(base.get("lora") or ()), ScaledLora(lora)])
-    said = {key: text for key, text in lora.metadata.items() if key.startswith(_SAID_OF_A_RUN)}
+    beside = read_loras(base.get("lora") or ())
+    if is_lora:
+        lora = read_lora_file(adapter)
+        applied, metadata = with_loras(read, [*beside, ScaledLora(lora)]), lora.metadata
+    else:
+        word = read_embedding_file(adapter)
+        applied, metadata = with_embeddings(with_loras(read, beside), [NamedEmbedding(word, word.word)]), word.metadata
+    said = {key: text for key, text in metadata.items() if key.startswith(_SAID_OF_A_RUN)}
     report = replace(read.report, source=path, form="run folder")
     return replace(applied, metadata={**read.metadata, **said}, report=report).made_for(_training_size(run))
 

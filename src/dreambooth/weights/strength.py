@@ -26,6 +26,8 @@ def at_strength(trained: ModelWeights, base: ModelWeights, strength: float) -> M
     Tensors that training did not change are taken as they are. Raises ModelFileError when `base` is not the model that
     `trained` was trained from, as far as its file says so, or has other tensors.
     """
+    if trained.words and strength != 1:
+        raise ModelFileError(f"{trained.report.source}: a learned word has no strength", hint="Omit --strength.")
     _check_is_base(trained, base)
     if strength == 1:
         return trained

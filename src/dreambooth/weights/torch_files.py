@@ -27,7 +27,7 @@ __all__ = ["LEGACY_START", "ZIP_START", "TorchFile", "read_torch_legacy", "read_
 ZIP_START = b"PK\x03\x04"
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickle of the number that torch opened its files with
 _LEGACY_PROTOCOL = 1001
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "string_to_param")  # the last in files of learned words
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 _DOWNLOAD_AGAIN = "Download or copy the file again and compare its size with the source."
 
 
@@ -40,8 +40,8 @@ class TorchFile:
     bookkeeping: dict[str, str]
 
 
-def read_torch_zip(path: Path) -> TorchFile:
-    """Map the tensors of a file in torch's zip format.
+def read_torch_zip(path: Path, *, also_in: tuple[str, ...] = ()) -> TorchFile:
+    """Map the tensors of a file in torch's zip format; `also_in` names further dictionaries in which they may be.
 
     Raises ModelFileError when the file is truncated, is another kind of archive, is compressed or encrypted, was written on
     a machine of the other byte order, or describes tensors that do not lie inside their storage.
@@ -55,13 +55,13 @@ def read_torch_zip(path: Path) -> TorchFile:
         if "byteorder" in archive.entries:
             _check_byte_order(path, archive.read("byteorder").decode("ascii", "replace"))
         reader, pickled = PickleReader(), io.BytesIO(archive.read("data.pkl"))
-        records, bookkeeping = _guarded(path, lambda: _state_dict(path, reader.read(pickled)))
+        records, bookkeeping = _guarded(path, lambda: _state_dict(path, reader.read(pickled), also_in))
         tensors = map_tensors(path, records, lambda key: archive.locate(f"data/{key}"))
     return TorchFile(tensors, tuple(reader.neutralised), bookkeeping)
 
 
-def read_torch_legacy(path: Path) -> TorchFile:
-    """Map the tensors of a file in torch's format before version 1.6. Raises ModelFileError as `read_torch_zip` does."""
+def read_torch_legacy(path: Path, *, also_in: tuple[str, ...] = ()) -> TorchFile:
+    """`read_torch_zip` for a file in torch's format before version 1.6. Raises ModelFileError as it does."""
     reader = PickleReader()
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
 
@@ -73,7 +73,7 @@ def read_torch_legacy(path: Path) -> TorchFile:
             if not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):  # unchecked, so they are not shown
                 raise ValueError("the keys of its storages are no list of texts")
             _check_byte_order(path, "little" if system["little_endian"] else "big")
-            return *_state_dict(path, value), _legacy_places(stream, keys, reader)
+            return *_state_dict(path, value, also_in), _legacy_places(stream, keys, reader)
 
         records, bookkeeping, places = _guarded(path, read_all)
     return TorchFile(map_tensors(path, records, places.__getitem__), tuple(reader.neutralised), bookkeeping)
@@ -157,9 +157,9 @@ class _Archive:
         return start, entry.file_size
 
 
-def _state_dict(path: Path, value: Any) -> tuple[dict[str, TensorRecord], dict[str, str]]:
+def _state_dict(path: Path, value: Any, also_in: tuple[str, ...]) -> tuple[dict[str, TensorRecord], dict[str, str]]:
     """The tensors of the state dict in an unpickled value, and the plain values in it and around it as text."""
-    chain = _chain(value, 4)
+    chain = _chain(value, (*_WRAPPERS, *also_in), 4)
     if chain is None:
         raise _no_state_dict(path, value)
     bookkeeping = {
@@ -177,14 +177,14 @@ def _state_dict(path: Path, value: Any) -> tuple[dict[str, TensorRecord], dict[s
     return records, bookkeeping
 
 
-def _chain(value: Any, depth: int) -> list[dict[Any, Any]] | None:
+def _chain(value: Any, wrappers: tuple[str, ...], depth: int) -> list[dict[Any, Any]] | None:
     """The dictionaries from the outermost one to the one that holds the tensors; None when there is none."""
     value = value.parameters if isinstance(value, ParameterTable) else value
     if not isinstance(value, dict) or depth == 0:
         return None
     level = dict(value)  # of the plain type: a pickle may give an OrderedDict other methods
-    for name in _WRAPPERS:
-        if (inner := _chain(level.get(name), depth - 1)) is not None:
+    for name in wrappers:
+        if (inner := _chain(level.get(name), wrappers, depth - 1)) is not None:
             return [level, *inner]
     return [level] if any(isinstance(key, str) and isinstance(item, TensorRecord) for key, item in level.items()) else None
 

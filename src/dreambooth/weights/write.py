@@ -57,6 +57,7 @@ def write_single_file(path: Path, weights: ModelWeights, *, dtype: torch.dtype |
         found = f"'{path.suffix}'" if path.suffix else "no suffix"
         hint = f"Name it {path.with_suffix(SINGLE_FILE_SUFFIXES[0])}."
         raise ModelFileError(f"{path}: expected the suffix {' or '.join(SINGLE_FILE_SUFFIXES)}, found {found}", hint=hint)
+    _refuse_words(weights)
     tensors = _original_weights(weights)
     buffers = {name: buffer for name, buffer in weights.family.file_buffers().items() if name not in tensors}
     release = MappedPages().release
@@ -98,6 +99,7 @@ def write_diffusers_folder(
     """
     if folder.exists():
         raise ModelFileError(f"{folder}: already exists", hint="Give another name, or remove it first.")
+    _refuse_words(weights)
     family, metadata = weights.family, _consistent(weights, metadata)
     with atomic_directory(folder) as partial:
         for name, part in family.parts.items():
@@ -114,6 +116,14 @@ def write_diffusers_folder(
         write_json(partial / "model_index.json", family.pipeline_config)
         for name in family.text_encoders:
             _write_tokenizer(partial / name.replace("text_encoder", "tokenizer"), family.parts[name].config["pad_token_id"])
+
+
+def _refuse_words(weights: ModelWeights) -> None:
+    if weights.words:
+        raise ModelFileError(
+            f"{weights.report.source}: the learned word '{weights.words[0].word}' cannot be part of a model file",
+            hint="Give the file of the word to a program beside the model; here: generate --model MODEL --embedding FILE",
+        )
 
 
 def _write_tokenizer(folder: Path, padding: int) -> None:

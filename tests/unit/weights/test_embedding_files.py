@@ -95,14 +95,14 @@ class _Loader:
         return found
 
 
-@pytest.mark.parametrize("num", [1, 3])
-def test_diffusers_reads_a_file_as_we_do(num: int, model: ModelWeights, tmp_path: Path) -> None:
-    path = _write(tmp_path / "rex.safetensors", model, num, "<rex>")
-    prompt = "photo of a <rex> on the moon"
+@pytest.mark.parametrize(("num", "word"), [(1, "<rex>"), (3, "sks")])
+def test_diffusers_reads_a_file_as_we_do(num: int, word: str, model: ModelWeights, tmp_path: Path) -> None:
+    path = _write(tmp_path / "rex.safetensors", model, num, word)
+    prompt = f"photo of a {word} on the moon"
     expected = _states(with_embeddings(model, read_embeddings([str(path)])), prompt)
     components = model.build(dtype=torch.float32)
     loader = _Loader(components.parts["text_encoder"])
-    loader.load(str(path), "<rex>")
+    loader.load(str(path), word)
     with torch.no_grad():
         found = model.family.encode_text(components.parts, loader.ids(prompt)).states_BLD.flatten()
     assert (found - expected).norm() < 1e-5 * expected.norm()
