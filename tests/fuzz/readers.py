@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from dreambooth.compat.arguments import read_arguments
 from dreambooth.compat.later import later_job
 from dreambooth.compat.training_flags import FLAGS
 from dreambooth.config import parse_settings, read_yaml
+from dreambooth.data.archives import unpack
 from dreambooth.data.caption_files import read_captions
 from dreambooth.data.caption_tables import read_caption_table
 from dreambooth.data.latent_cache import LatentCache
@@ -218,6 +220,7 @@ def _texts(folder: Path) -> dict[str, Reader]:
         path = folder / f"photo.{form}"
         Image.fromarray(pixels).save(path, exif=Image.Exif())
         photos[f"photo as {form}"] = Reader(path, partial(read_pixels, path, background="white"))
+    zipped, tarred = (Path(shutil.make_archive(str(folder / "photos"), form, folder, "photo.png")) for form in ("zip", "gztar"))
     sidecar = _written(folder / "sidecar.json", '{"captions": ["a {token}", "{red|blue}"]}')
     table = _written(folder / "metadata.jsonl", '{"file_name": "0.png", "text": "a {token}"}\n' * 3)
     caption = _written(folder / "caption.txt", "photo of a {token} {class_word}, {{sleeping}}")
@@ -231,6 +234,8 @@ def _texts(folder: Path) -> dict[str, Reader]:
     return {
         **photos,
         "caption": Reader(caption, partial(read_captions, caption, role="instance")),
+        "zip of photos": Reader(zipped, partial(unpack, zipped, folder / "unpacked")),
+        "tar of photos": Reader(tarred, partial(unpack, tarred, folder / "unpacked")),
         "caption in JSON": Reader(sidecar, partial(read_captions, sidecar, role="instance")),
         "table of captions": Reader(table, partial(read_caption_table, table, role="instance")),
         "evaluation prompts": Reader(prompts, partial(read_subject_prompts, prompts, SUBJECT)),

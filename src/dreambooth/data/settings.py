@@ -95,7 +95,8 @@ class SubjectSettings(Settings):
     off_switches = {"masks=False": ("mask_folder", "mask_weight")}
 
     photos: Path
-    """Folder of photos of the subject, searched recursively; a .txt file with the same name is the photo's caption."""
+    """Folder of photos of the subject, searched recursively, or an archive (.zip, .tar.gz); a .txt file with the same name is
+    the photo's caption."""
 
     class_word: Word
     """What kind of thing the subject is: dog, man, container; empty if the token alone names it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dreambooth.data.archives import with_unpacked_photos
 from dreambooth.data.buckets import Buckets, bucket_sizes
 from dreambooth.data.decoding import Pixels
 from dreambooth.data.folder_layouts import layout_warnings
@@ -51,6 +52,8 @@ def check_photos(settings: PhotoCheckSettings, display: Display) -> PhotoCheck:
     Raises PhotoError with every problem that would keep training from starting, after the page is written, and SettingsError
     when the output lies inside the folder of photos.
     """
+    subject = with_unpacked_photos(settings.subject, settings.output / "photo-archives")
+    settings = settings.model_copy(update={"subject": subject})
     check_apart(settings.output, settings.subject.photos)
     prior = (
         PriorSettings(prior_weight=0) if settings.prior_images is None else PriorSettings(prior_images=settings.prior_images)

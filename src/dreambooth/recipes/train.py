@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dreambooth.config import read_yaml, write_yaml
+from dreambooth.data.archives import with_unpacked_photos
 from dreambooth.data.records import Role
 from dreambooth.display import Display, quoted
 from dreambooth.display_silent import SilentDisplay
@@ -87,6 +88,8 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool, beside: 
         display = display if processes.is_main else SilentDisplay()
         least_free = least_free_memory(settings, processes)
         with processes.main_first():
+            subject = with_unpacked_photos(settings.subject, run.path.absolute().parent / "photo-archives")
+            settings = settings.model_copy(update={"subject": subject})
             ready = check_everything(settings, display, processes, least_free=least_free, is_resume=is_resume)
         with ExitStack() as held:
             placed = held.enter_context(exclusive(run.path)) if processes.is_main else None

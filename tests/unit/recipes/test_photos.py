@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,13 @@ def test_many_photos_are_all_checked_and_a_few_are_shown(photos: Path) -> None:
     assert result.page.read_text(encoding="utf-8").count("<figure>") == 2
     assert result.num_photos == 3
     assert "The views of 2 photos" in said
+
+
+def test_an_archive_takes_the_place_of_the_folder(photos: Path) -> None:
+    archive = Path(shutil.make_archive(str(photos.parent / "rex"), "zip", photos))
+    result, said = check(archive, subject={"photos": archive})
+    assert result.num_photos == 3
+    assert "3 photos can be used at 64 px" in said
 
 
 def test_class_images_are_checked_as_well(photos: Path, tmp_path: Path) -> None:
