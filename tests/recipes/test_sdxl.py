@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from dreambooth.cli.main import main
 from dreambooth.config import parse_settings
 from dreambooth.display_silent import SilentDisplay
 from dreambooth.recipes.convert import convert
@@ -21,6 +22,7 @@ from dreambooth.schema.verbs import ConvertSettings, GenerateSettings, TrainSett
 from dreambooth.trainer.material import gather_material
 from dreambooth.trainer.preflight import check_everything
 from dreambooth.training.batches import draw
+from dreambooth.weights.read import read_model
 
 SETTINGS: dict[str, Any] = {
     "prior": {"num_prior_images": 1, "prior_sampling_steps": 1},
@@ -94,3 +96,37 @@ def test_from_photos_to_a_picture(
     }
     asked = parse_settings(GenerateSettings, {"base": {"model": str(tmp_path / "folder")}, "sample": sample}, where="test")
     assert len(generate(asked, display).files) == 1
+
+
+@pytest.mark.slow
+def test_a_lora_of_all_its_parts_resumes_bit_for_bit(golden_xl_checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    flags = (
+        *("train", "--model", str(golden_xl_checkpoint), "--photos", str(photos), "--class-word", "backpack"),
+        *("--trainee", "lora", "--rank", "2", "--targets", "all", "--lora-dropout", "0.5", "--prior-examples", "photos"),
+        *(
+            "--device",
+            "cpu",
+            "--resolution",
+            "64",
+            "--preview-steps",
+            "0",
+            "--validation-steps",
+            "0",
+            "--model-dtype",
+            "float32",
+        ),
+    )
+    assert main([*flags, "--steps", "2", "--output", str(whole)]) == 0
+    assert main([*flags, "--steps", "1", "--output", str(cut)]) == 0
+    assert main(["train", "--resume", str(cut), "--steps", "2"]) == 0
+    expected, found = load_file(whole / "model.safetensors"), load_file(cut / "model.safetensors")
+    assert expected.keys() == found.keys() and {name[:8] for name in found} == {"lora_une", "lora_te1", "lora_te2"}
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    changed = [part for part, tensors in read_model(str(whole)).parts.items() if _differs(golden_xl_checkpoint, part, tensors)]
+    assert changed == ["unet", "text_encoder", "text_encoder_2"]
+
+
+def _differs(base: Path, part: str, tensors: Mapping[str, torch.Tensor]) -> bool:
+    before = read_model(str(base)).parts[part]
+    return any(not torch.equal(before[name].float(), tensor.float()) for name, tensor in tensors.items())

@@ -34,7 +34,7 @@ from dreambooth.memory.settings import MemorySettings
 from dreambooth.schema.presets import read_preset
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainees.full import full_trainee
-from dreambooth.trainees.settings import TraineeSettings
+from dreambooth.trainees.settings import LoraKind, TraineeSettings
 from dreambooth.trainer.workload import workload_of
 from dreambooth.training.settings import OptimizerSettings
 from dreambooth.training.tensor_updates import AdafactorUpdate, AdamWUpdate, Moment
@@ -106,8 +106,11 @@ def step_of(family: StableDiffusion1, plan: MemoryPlan, work: Workload = WORK) -
     return use(estimate_memory(family, plan, work), "training step")
 
 
-def test_a_lora_keeps_the_model_in_the_format_of_the_arithmetic_and_little_beside_it(miniature: StableDiffusion1) -> None:
-    lora = TraineeSettings(trainee="lora", rank=4)
+@pytest.mark.parametrize("kind", ["lora", "loha"])
+def test_a_lora_keeps_the_model_in_the_format_of_the_arithmetic_and_little_beside_it(
+    kind: LoraKind, miniature: StableDiffusion1
+) -> None:
+    lora = TraineeSettings(trainee="lora", rank=4, lora_kind=kind)
     numbers = num_lora_parameters(miniature, lora)
     work, names = replace(WORK, trainee=lora), ("unet", "text_encoder")
     step = step_of(miniature, replace(PRESETS["24gb"], optimizer_states="float32"), work)
