@@ -58,6 +58,12 @@ SYNONYMS: Mapping[str, str] = {
     "full-bf16": "--precision bf16",
     "fused-backward-pass": "--step-in-backward",
     "random-crop": "--crop random",
+    "enable-bucket": "--crop bucket",
+    "conditioning-data-dir": "--mask-folder",
+    "shuffle-caption": "--shuffle-tags",
+    "keep-tokens": "--keep-tags",
+    "caption-dropout-rate": "--caption-dropout",
+    "caption-tag-dropout-rate": "--tag-dropout",
     "network-train-unet-only": "--no-train-text-encoder",
     "network-module": "--trainee lora",
     "network-dim": "--rank",
@@ -146,11 +152,14 @@ NOT_NEEDED: Mapping[str, str] = {
     "eva": _START,
     "module-dropout": "omit it: --lora-dropout drops ranks of each example, not whole layers of a batch",
     "xformers": _ATTENTION,
+    "masked-loss": "omit it: photos with masks are learned with them",
+    "alpha-mask": "omit it: transparent parts of photos are masked",
+    "enable-wildcard": "omit it: {red|blue} in a caption stands for both",
     "sdpa": _ATTENTION,
     "mem-eff-attn": _ATTENTION,
     "enable-xformers-memory-efficient-attention": _ATTENTION,
     "cache-latents": "omit it: latents that do not change are always kept",
-    "caption-extension": "omit it: .txt and .caption files next to the photos are read",
+    "caption-extension": "omit it: .txt, .caption and .json files next to the photos are read",
 }
 """Options of training that have no equal here, with the reason."""
 

@@ -58,7 +58,7 @@ class Program:
 
 _WITHOUT_EFFECT_ON_MEMORY = (
     "lora",
-    *("crop", "flip_probability", "prior_flip_probability", "background"),
+    *("crop", "smallest_side", "flip_probability", "prior_flip_probability", "background"),
     *("num_prior_images", "class_prompt", "also_prior", "prior_sampler", "prior_sampling_steps", "prior_latents"),
     *("prior_prompts", "prior_target", "keep_predictions", "replay", "replay_images"),
     *("prior_folder", "original_pairing", "photo_repeats", "prior_repeats"),

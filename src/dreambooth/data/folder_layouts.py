@@ -10,15 +10,28 @@ from dreambooth.data.captions import place_in
 from dreambooth.data.pictures import Pictures
 from dreambooth.data.records import Photo
 from dreambooth.data.repeat_folders import RepeatFolder, repeat_folder, without_parents
-from dreambooth.data.settings import PriorSettings, SubjectSettings
+from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
 from dreambooth.display import counted, quoted
 
-__all__ = ["layout_warnings"]
+__all__ = ["crop_warnings", "layout_warnings"]
 
 _CLASS_IMAGES = frozenset(
     ("reg", "regs", "reg_images", "regularization", "regularisation", "regularization_images", "class", "class_images")
 )
+_MASKS = frozenset({"mask", "masks", "masklabel", "masklabels"})
 _MOST_NAMED = 4
+
+
+def crop_warnings(pictures: Pictures, views: ViewSettings) -> list[str]:
+    """A sentence when photos are to be cropped around a subject that no mask shows."""
+    unknown = [one for one in pictures.photos if one.photo.mask is None or one.photo.mask.box is None]
+    if views.crop != "subject" or not unknown:
+        return []
+    num, them = counted(len(pictures.photos), "photo"), "it is" if len(unknown) == 1 else "they are"
+    return [
+        f"crop is subject, but the masks of {len(unknown)} of {num} do not show where it is, such as "
+        f"{unknown[0].photo.path.name}: {them} cropped in the middle"
+    ]
 
 
 def layout_warnings(pictures: Pictures, subject: SubjectSettings, prior: PriorSettings) -> list[str]:
@@ -27,6 +40,7 @@ def layout_warnings(pictures: Pictures, subject: SubjectSettings, prior: PriorSe
     return [
         *_repeats(pictures, subject, given),
         *_class_images_among_photos(pictures, subject, given),
+        *_masks_among_photos(pictures, subject),
         *_several_subjects(pictures, subject, given),
     ]
 
@@ -79,6 +93,15 @@ def _class_images_among_photos(pictures: Pictures, subject: SubjectSettings, giv
         if not any(folder.absolute() == one.absolute() for one in below):
             advice = f"give the folder of the photos alone to --photos, and --prior-images {quoted(folder)}"
             yield f"{folder} is named like class images, and {_trained(num)}: {advice}"
+
+
+def _masks_among_photos(pictures: Pictures, subject: SubjectSettings) -> Iterator[str]:
+    """Masks in a folder below the photos have the names of photos, so they are taken for photos."""
+    folders = Counter(one.photo.path.parent for one in pictures.photos if one.photo.path.parent.name.lower() in _MASKS)
+    for folder, num in folders.items():
+        if folder.absolute() != subject.photos.absolute():
+            advice = f"move it out of {subject.photos} and give it to --mask-folder"
+            yield f"{folder} is named like masks, and {_trained(num)}: {advice}"
 
 
 def _class_folder(photo: Photo, subject: SubjectSettings) -> Path | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dreambooth.data.archives import with_unpacked_photos
 from dreambooth.data.buckets import Buckets, bucket_sizes
 from dreambooth.data.decoding import Pixels
-from dreambooth.data.folder_layouts import layout_warnings
+from dreambooth.data.folder_layouts import crop_warnings, layout_warnings
 from dreambooth.data.masks import mask_weights, read_transparency, render_mask
 from dreambooth.data.photos import read_pixels
 from dreambooth.data.pictures import Pictures, check_apart, find_pictures, same_picture_warnings
@@ -91,6 +91,7 @@ def _warnings(pictures: Pictures, settings: PhotoCheckSettings, prior: PriorSett
     warnings = [
         *same_picture_warnings(pictures),
         *layout_warnings(pictures, settings.subject, prior),
+        *crop_warnings(pictures, settings.views),
         *caption_warnings(pictures, settings.subject, prior, load_clip_tokenizer()),
     ]
     return list(dict.fromkeys(warnings))

@@ -10,7 +10,7 @@ import torch
 
 from dreambooth.data.captions import named_subjects
 from dreambooth.data.drawing import PerRole, num_entries
-from dreambooth.data.folder_layouts import layout_warnings
+from dreambooth.data.folder_layouts import crop_warnings, layout_warnings
 from dreambooth.data.pictures import Pictures, check_apart, find_pictures, same_picture_warnings, unseen_warnings
 from dreambooth.data.prior_prompts import class_prompts
 from dreambooth.data.problems import raise_if_errors
@@ -268,6 +268,7 @@ def _warnings(
         *_slow_warnings(ready.base, ready.device),
         *same_picture_warnings(pictures),
         *layout_warnings(pictures, settings.subject, settings.prior),
+        *crop_warnings(pictures, settings.views),
         *unseen_warnings(settings.prior, num_pictures),
         *same_token_warnings(ready.learned.earlier, own_subjects(pictures.photos, settings.subject)),
         *([] if is_resume else _rate_warnings(settings)),

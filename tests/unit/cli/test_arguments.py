@@ -33,7 +33,7 @@ def _problems(line: str) -> list[str]:
         (f"train {REQUIRED} --preset toybox --preset face", ["--preset was given more than once"]),
         (f"train {REQUIRED} --tensorboard --no-tensorboard", ["--no-tensorboard was given more than once"]),
         (f"train {REQUIRED} --steps", ["--steps needs a value; if the value starts with a dash, write --steps=VALUE"]),
-        (f"train {REQUIRED} --crop --steps 3", ["--crop needs a value: center, random, squash"]),
+        (f"train {REQUIRED} --crop --steps 3", ["--crop needs a value: center, random, squash, bucket, subject"]),
         (
             "train --model a --photos --class-word dog",
             ["--photos needs a value; if the value starts with a dash, write --photos=VALUE"],

@@ -181,11 +181,11 @@ def test_help_shows_defaults_choices_and_sections(capsys: pytest.CaptureFixture[
         "[default: 800]",
         "[default: runs/dreambooth]",
         "[default: on]",
-        "[choices: center, random, squash]",
+        "[choices: center, random, squash, bucket, subject]",
         "[required]",
         "--no-train-text-encoder",
         "─ Subject to learn ─",
-        "a built-in preset (face, object, original, pet, style, toybox)",
+        "a built-in preset (face, lora-16gb, lora-4gb, lora-8gb, object, original, pet, style, toybox)",
     ):
         assert piece in text
     assert "None" not in text

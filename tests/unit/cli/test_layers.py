@@ -127,7 +127,7 @@ def test_all_mistakes_come_at_once_under_the_names_that_were_typed(tmp_path: Pat
         "unknown option --stepz; did you mean --steps?",
         "--class-word is missing: what kind of thing the subject is: dog, man, container; empty if the token alone names it.",
         "--resolution is '100': expected a multiple of 8",
-        "--crop is 'middle': expected center, random or squash",
+        "--crop is 'middle': expected center, random, squash, bucket or subject",
         f"{preset}: 'loop.steps' is 'many': expected a whole number",
         f"{preset}: unknown setting 'loop.sede'; did you mean 'loop.seed'?",
     ]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from dreambooth.data.folder_layouts import layout_warnings
+from PIL import Image
+
+from dreambooth.data.folder_layouts import crop_warnings, layout_warnings
 from dreambooth.data.pictures import find_pictures
-from dreambooth.data.settings import PriorSettings, SubjectSettings
+from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
 
 MakePhoto = Callable[..., Path]
 
@@ -81,3 +83,25 @@ def test_everything_of_another_trainer_at_once(make_photo: MakePhoto, tmp_path: 
     named, mixed = warnings(folder)
     assert "kohya" in named
     assert mixed.startswith(f"{folder / 'reg'} is named like class images") and f"--prior-images {folder / 'reg'}" in mixed
+
+
+def test_masks_in_a_folder_below_the_photos(make_photo: MakePhoto, tmp_path: Path) -> None:
+    folder = make(make_photo, tmp_path / "p", "1.png", "2.png", "Masks/1.png", "Masks/2.png", text="a {token}")
+    (told,) = warnings(folder)
+    assert told.startswith(f"{folder / 'Masks'} is named like masks, and 2 pictures in it are trained as photos of the subject")
+    assert told.endswith("give it to --mask-folder")
+    assert warnings(make(make_photo, tmp_path / "masks", "1.png")) == []
+
+
+def test_a_crop_around_a_subject_that_no_mask_shows(make_photo: MakePhoto, tmp_path: Path) -> None:
+    folder = make(make_photo, tmp_path / "p", "1.png", "2.png", "3.png")
+    mask = Image.new("L", (96, 80))
+    mask.paste(255, (8, 8, 40, 40))
+    mask.save(folder / "2-mask.png")
+    subject = SubjectSettings(photos=folder, class_word="vase")
+    pictures = find_pictures(subject, PriorSettings(prior_weight=0), resolution=64)
+    (told,) = crop_warnings(pictures, ViewSettings(crop="subject"))
+    assert told == (
+        "crop is subject, but the masks of 2 of 3 photos do not show where it is, such as 1.png: they are cropped in the middle"
+    )
+    assert crop_warnings(pictures, ViewSettings()) == []
