@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch import nn
 
 from dreambooth.compat.arguments import read_arguments
 from dreambooth.compat.later import later_job
@@ -41,6 +42,7 @@ from dreambooth.runs.status import read_status
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.training.checkpoints import damage, find_checkpoints
 from dreambooth.weights.containers import open_tensor_file
+from dreambooth.weights.embedding_file import WORD, read_embedding_file
 from dreambooth.weights.folder_configuration import read_json
 from dreambooth.weights.original_config import config_beside
 from dreambooth.weights.read import read_model
@@ -158,6 +160,9 @@ def _models(folder: Path) -> dict[str, Reader]:
     torch.save({"state_dict": OrderedDict(WEIGHTS), "global_step": 3, "callbacks": {("a", 1): [1, {2}]}}, folder / "zip.ckpt")
     torch.save({"state_dict": WEIGHTS}, folder / "legacy.ckpt", _use_new_zipfile_serialization=False)
     save_file(WEIGHTS, folder / "a.safetensors", {"dreambooth.subjects": "[]", "modelspec.resolution": "512x512"})
+    table = nn.ParameterDict({"*": nn.Parameter(torch.ones(2, 3))})
+    torch.save({"string_to_token": {"*": 265}, "string_to_param": table, "name": "rex"}, folder / "word.pt")
+    save_file({"emb_params": torch.ones(2, 3)}, folder / "word.safetensors", {WORD: "rex"})
     write_single_file(
         folder / "whole.safetensors", random_model(TINY, seed=0), dtype=torch.float16, metadata={"global_step": "3"}
     )
@@ -165,6 +170,10 @@ def _models(folder: Path) -> dict[str, Reader]:
         "zip .ckpt": Reader(folder / "zip.ckpt", partial(open_tensor_file, folder / "zip.ckpt")),
         "legacy .ckpt": Reader(folder / "legacy.ckpt", partial(open_tensor_file, folder / "legacy.ckpt")),
         ".safetensors": Reader(folder / "a.safetensors", partial(open_tensor_file, folder / "a.safetensors")),
+        "learned word's .pt": Reader(folder / "word.pt", partial(read_embedding_file, folder / "word.pt")),
+        "learned word's .safetensors": Reader(
+            folder / "word.safetensors", partial(read_embedding_file, folder / "word.safetensors")
+        ),
         "whole model": Reader(folder / "whole.safetensors", lambda: read_model(str(folder / "whole.safetensors")).num_steps),
         "original YAML": Reader(
             _written(folder / "m.yaml", MINI_YAML.read_bytes()), lambda: config_beside((folder / "m.yaml").with_suffix(".ckpt"))
