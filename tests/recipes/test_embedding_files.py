@@ -7,16 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from dreambooth.diffusion.low_rank import Change, LowRank
 from dreambooth.display_console import ConsoleDisplay
 from dreambooth.errors import SettingsError
+from dreambooth.evaluation.blended import model_with_files
 from dreambooth.recipes.generate import generate
 from dreambooth.recipes.inspect import inspect_model
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.schema.verbs import GenerateSettings, InspectSettings
+from dreambooth.weights.lora_write import Adapter, write_lora
 from dreambooth.weights.read import read_model
-from dreambooth.weights.settings import BaseModelSettings, EmbeddingSettings
+from dreambooth.weights.settings import BaseModelSettings, EmbeddingSettings, LoraSettings, StrengthSettings
 
 Said = Callable[[], str]
 
@@ -60,3 +63,27 @@ def test_inspect_says_whose_word_it_is(file: Path, display: ConsoleDisplay, said
     assert "the learned word 'xl', 2 vectors for Stable Diffusion XL" in said()
     with pytest.raises(SettingsError, match="is the file of a learned word, so weights would have no effect; omit them"):
         inspect_model(InspectSettings(model=str(file), weights="raw"), display)
+
+
+def test_words_beside_a_lora_are_read_with_it(small_model: Path, tmp_path: Path, display: ConsoleDisplay, said: Said) -> None:
+    model = read_model(str(small_model))
+    width = model.parts["text_encoder"]["embeddings.token_embedding.weight"].shape[1]
+    change, vectors = Change(LowRank(torch.ones(1, width), torch.ones(width, 1), 1.0)), torch.ones(2, width)
+    adapter = Adapter(model.family, {"text_encoder": {"encoder.layers.0.self_attn.q_proj": change}}, "kohya")
+    write_lora(tmp_path / "plain.safetensors", adapter, dtype=torch.float32, metadata={})
+    words = {"bundle_emb.fido.string_to_param.*": vectors}
+    save_file({**load_file(tmp_path / "plain.safetensors"), **words}, tmp_path / "both.safetensors")
+    used = {
+        name: model_with_files(
+            BaseModelSettings(model=str(small_model)),
+            StrengthSettings(),
+            LoraSettings(lora=(f"{tmp_path / 'both.safetensors'}:{name}",)),
+            EmbeddingSettings(),
+        )
+        for name in ("0.5", "0")
+    }
+    assert [(word.word, word.num_vectors) for word in used["0.5"].words] == [("fido", 2)]
+    assert torch.equal(used["0.5"].words[0].vectors["text_encoder"], vectors)
+    assert used["0"].words == ()
+    inspect_model(InspectSettings(model=str(tmp_path / "both.safetensors")), display)
+    assert "Learned words beside the changes, which generate --lora reads in prompts: fido" in said()

@@ -7,7 +7,8 @@ from pathlib import Path
 from dreambooth.errors import SettingsError
 from dreambooth.evaluation.remembered_run import read_remembered_run
 from dreambooth.files import expanded
-from dreambooth.weights.embedding_apply import read_embeddings, with_embeddings
+from dreambooth.weights.embedding_apply import NamedEmbedding, read_embeddings, with_embeddings
+from dreambooth.weights.embedding_file import read_bundled_words
 from dreambooth.weights.lora_apply import with_loras
 from dreambooth.weights.lora_choice import read_loras
 from dreambooth.weights.model_weights import ModelWeights
@@ -41,9 +42,18 @@ def model_with_loras(asked: BaseModelSettings, blend: StrengthSettings, loras: L
 def model_with_files(
     asked: BaseModelSettings, blend: StrengthSettings, loras: LoraSettings, embeddings: EmbeddingSettings
 ) -> ModelWeights:
-    """`model_with_loras` with learned words. Raises what it does, and what `read_embeddings` and `with_embeddings` raise."""
+    """`model_with_loras` with learned words: those of files, and those that the LoRA files hold beside their layers.
+
+    Raises what it does, and what `read_embeddings` and `with_embeddings` raise.
+    """
     words = read_embeddings(embeddings.embedding)
-    return with_embeddings(model_with_loras(asked, blend, loras), words)
+    bundled = [
+        NamedEmbedding(word, word.word)
+        for lora in read_loras(loras.lora)
+        if lora.strength != 0
+        for word in read_bundled_words(lora.file.path, lora.file.embeddings)
+    ]
+    return with_embeddings(with_embeddings(model_with_loras(asked, blend, loras), words), bundled)
 
 
 def _base_of(asked: BaseModelSettings, blend: StrengthSettings) -> BaseModelSettings:

@@ -127,7 +127,7 @@ def _show_lora(lora: LoraDescription, display: Display) -> None:
     display.table("Changes", ("part", "layers", "rank", "alpha", "parameters", "norm at strength 1"), rows)
     display.say(f"Words for prompts: {', '.join(lora.triggers) or 'the file names none'}")
     if lora.embeddings:
-        display.warn(f"The file also holds learned words, which are not used here: {', '.join(lora.embeddings)}.")
+        display.say(f"Learned words beside the changes, which generate --lora reads in prompts: {', '.join(lora.embeddings)}")
     _show_values("Metadata", lora.metadata.items(), display)
 
 

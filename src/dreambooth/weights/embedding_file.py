@@ -10,8 +10,8 @@ The word is not in most of them: there, programs take the name of the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -30,6 +30,7 @@ __all__ = [
     "Vectors",
     "is_embedding_file",
     "num_vector_parameters",
+    "read_bundled_words",
     "read_embedding_file",
     "write_embedding_file",
 ]
@@ -46,6 +47,7 @@ TOKEN_TABLE = "embeddings.token_embedding.weight"
 
 _ONE, _TWO = "emb_params", ("clip_l", "clip_g")
 _TABLES = ("string_to_param",)
+_BUNDLED = "bundle_emb."
 _WEBUI = "*"
 _SUFFIXES = (".safetensors", ".pt", ".bin")
 _MOST_VECTORS = 75  # a text encoder reads no more tokens
@@ -101,10 +103,27 @@ def read_embedding_file(path: Path) -> EmbeddingFile:
     if tensors is None:
         names = ", ".join(list(opened.tensors)[:_NAMED])
         raise ModelFileError(f"{path}: holds no vectors of a learned word; it holds {names}", hint=_WHERE)
-    vectors = tuple(tensor.float().reshape(-1, tensor.shape[-1]).clone() for tensor in tensors)
-    if not all(bool(one.isfinite().all()) for one in vectors):
-        raise ModelFileError(f"{path}: holds vectors that are not finite", hint="Download or train it again.")
-    return EmbeddingFile(path, vectors, next(_words(opened)), opened.metadata)
+    return EmbeddingFile(path, _checked(path, tensors), next(_words(opened)), opened.metadata)
+
+
+def read_bundled_words(path: Path, words: Sequence[str]) -> list[EmbeddingFile]:
+    """The named words that a LoRA file holds beside its layers, as `bundle_emb.WORD.` and what the word's own file would hold.
+
+    Raises ModelFileError for one whose tensors are no vectors.
+    """
+    opened, found = open_tensor_file(path), list[EmbeddingFile]()
+    for word in words:
+        prefix = f"{_BUNDLED}{word}."
+        named = {
+            name.removeprefix(prefix).removeprefix(f"{_TABLES[0]}."): tensor
+            for name, tensor in opened.tensors.items()
+            if name.startswith(prefix)
+        }
+        tensors = _tensors(replace(opened, tensors=named))
+        if tensors is None:
+            raise ModelFileError(f"{path}: its word '{word}' has no vectors but {', '.join(list(named)[:_NAMED])}", hint=_WHERE)
+        found.append(EmbeddingFile(path, _checked(path, tensors), word, opened.metadata))
+    return found
 
 
 def write_embedding_file(
@@ -126,6 +145,14 @@ def write_embedding_file(
         CONTENT_HASH: "",
     }
     write_tensors(path, tensors, dtype=dtype, metadata=said)
+
+
+def _checked(path: Path, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The tensors as vectors (N, W) in float32. Raises ModelFileError when they are not finite."""
+    vectors = tuple(tensor.float().reshape(-1, tensor.shape[-1]).clone() for tensor in tensors)
+    if not all(bool(one.isfinite().all()) for one in vectors):
+        raise ModelFileError(f"{path}: holds vectors that are not finite", hint="Download or train it again.")
+    return vectors
 
 
 def _tensors(opened: TensorFile) -> list[Tensor] | None:
