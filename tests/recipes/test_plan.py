@@ -20,6 +20,7 @@ from dreambooth.config import parse_settings, write_yaml
 from dreambooth.data.size import Size
 from dreambooth.display import Display
 from dreambooth.errors import SettingsError
+from dreambooth.families.sdxl import StableDiffusionXL
 from dreambooth.memory.plan import PRESETS
 from dreambooth.recipes.plan import PlanResult, plan_memory
 from dreambooth.schema.verbs import PlanSettings, TrainSettings
@@ -128,6 +129,17 @@ def test_without_a_model_the_plan_is_for_a_full_size_one(display: Display, said:
     assert result.estimates["fast"].largest.use.weights == pytest.approx(4 * trained_parameters, rel=1e-4)
     with pytest.raises(SettingsError, match="no model is given, so weights would have no effect"):
         typed("--weights raw")
+
+
+def test_without_a_model_the_plan_may_be_for_another_family(
+    display: Display, said: Callable[[], str], monkeypatch: pytest.MonkeyPatch, miniature_xl: StableDiffusionXL
+) -> None:
+    monkeypatch.setattr("dreambooth.recipes.plan.FULL_SIZE", {"sdxl": lambda: miniature_xl.at_resolution(64)})
+    result = plan_memory(typed("--family sdxl --gpu-memory 8 --memory-preset fast --no-train-text-encoder"), display)
+    assert "No --model given: planning for a full-size Stable Diffusion XL." in said()
+    assert "Stable Diffusion XL: UNet, 2 images of 64 px" in said() and list(result.estimates) == ["fast"]
+    with pytest.raises(SettingsError, match="a model is given, which shows its family, so family would have no effect"):
+        typed("--model toybox --family sdxl")
 
 
 def test_a_runs_own_settings_are_planned_for_as_they_are(

@@ -14,7 +14,7 @@ from dreambooth.estimate.choice import USABLE, first_that_fits, possible_plan
 from dreambooth.estimate.peak import WORKSPACE, MemoryEstimate, describe_estimate, estimate_memory, gib
 from dreambooth.estimate.workload import Workload
 from dreambooth.families.family import Family
-from dreambooth.families.full_size import full_size_stable_diffusion_1
+from dreambooth.families.full_size import FULL_SIZE
 from dreambooth.memory.plan import PRESETS
 from dreambooth.memory.settings import MemoryPreset
 from dreambooth.runtime.device import choose_device, describe_device
@@ -110,8 +110,9 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
 
 def _family(base: PlannedModelSettings, display: Display) -> Family:
     if base.model is None:
-        display.say("No --model given: planning for a full-size Stable Diffusion 1.")
-        return full_size_stable_diffusion_1()
+        family = FULL_SIZE[base.family]()
+        display.say(f"No --model given: planning for a full-size {family.title}.")
+        return family
     return read_base(base).family
 
 

@@ -98,10 +98,15 @@ class PlannedModelSettings(TrainedFromSettings):
     """Base model."""
 
     model: NamedModel | None = None  # type: ignore[assignment]  # a plan may do without, and a run may not
-    """Base model, in the same forms as for training; default: the sizes of a full Stable Diffusion 1."""
+    """Base model, in the same forms as for training; default: the published sizes of --family."""
+
+    family: Literal["sd1", "sd2", "sdxl"] = "sd1"
+    """Without --model: what to plan for, Stable Diffusion 1 (sd1), 2 for 768 pixels (sd2) or XL (sdxl) of full size."""
 
     @model_validator(mode="after")
     def _options_have_effect(self) -> PlannedModelSettings:
+        if self.model is not None and self.is_changed("family"):
+            raise ValueError("a model is given, which shows its family, so family would have no effect; omit one of them")
         if self.model is None and (useless := self.is_changed(*_OF_A_MODEL)):
             raise ValueError(f"no model is given, so {', '.join(useless)} would have no effect; give a model or omit them")
         return self

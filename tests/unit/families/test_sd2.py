@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from dreambooth.families.family import Family
+from dreambooth.families.full_size import full_size_stable_diffusion_2
 from dreambooth.families.open_clip_keys import SD2_TEXT_PREFIX, penultimate_keys
 from dreambooth.families.prediction_probe import Probe, probe_prediction
-from dreambooth.families.sd2 import StableDiffusion2
-from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
 from dreambooth.families.zero_padding import zero_padded
 from dreambooth.toybox.files import EMBEDDED_MODEL
 from dreambooth.weights.model_weights import ModelWeights
@@ -52,7 +52,7 @@ class _OfTheVelocity:
 
     def predict(self, denoiser: Any, x_t: Tensor, t_B: Tensor, conditioning: Any) -> Tensor:
         eps = self.other.predict(denoiser, x_t, t_B, conditioning)
-        alpha_bar = float(self.other.schedule.alpha_bar_T[-1])
+        alpha_bar = float(self.other.schedule.alpha_bar_T[t_B[0]])
         return (eps - (1 - alpha_bar) ** 0.5 * x_t) / alpha_bar**0.5
 
 
@@ -61,25 +61,41 @@ def test_a_trained_network_shows_what_it_predicts() -> None:
     toybox = read_model(EMBEDDED_MODEL)
     found = probe_prediction(toybox.family, toybox.parts["unet"])
     assert found.prediction == "epsilon"
-    assert found.similarity > 0.95
+    assert found.last > 0.95
     other = probe_prediction(_OfTheVelocity(toybox.family), toybox.parts["unet"])  # type: ignore[arg-type]
     assert other.prediction == "velocity"
+    assert other.early > 0.7
 
 
-def test_an_answer_like_neither_is_no_prediction() -> None:
-    assert Probe(0.65).prediction is None
-    assert Probe(-0.9).prediction is None
-    assert (Probe(0.97).prediction, Probe(-0.2).prediction) == ("epsilon", "velocity")
-    assert Probe(0.65).text == "at the last timestep, its answer to noise has a similarity of 0.65 to it"
+def test_an_untrained_network_shows_nothing(golden_v2: ModelWeights) -> None:
+    """At the last timestep, its answer is as unlike the noise as the velocity is."""
+    found = probe_prediction(golden_v2.family, golden_v2.parts["unet"])
+    assert abs(found.last) < 0.5 and found.prediction is None
+
+
+@pytest.mark.parametrize(
+    ("last", "early", "prediction"),
+    [
+        (0.97, 0.9, "epsilon"),
+        (-0.2, 0.9, "velocity"),
+        (0.65, 0.9, None),
+        (-0.9, 0.9, None),
+        (0.97, 0.1, None),
+        (0.0, -0.1, None),
+    ],
+)
+def test_answers_like_neither_are_no_prediction(last: float, early: float, prediction: str | None) -> None:
+    assert Probe(last, early).prediction == prediction
+
+
+def test_the_measurement_is_said() -> None:
+    said = "its answer to noise has a similarity of 0.65 to it at the last timestep and 0.90 early on"
+    assert Probe(0.65, 0.9).text == said
 
 
 def test_the_published_model_has_the_published_numbers() -> None:
     """UNet 865.9 million parameters; OpenCLIP-H 354.0 million, of which 340.4 million are in the layers that are used."""
-    family = StableDiffusion2(
-        UNetShape(4, 4, (320, 640, 1280, 1280), 2, (1, 1, 1, 0), 1, 1024, has_linear_projections=True),
-        VaeShape(3, 4, (128, 256, 512, 512), 2),
-        TextShape(49408, 77, 1024, 4096, 23),
-    )
+    family = full_size_stable_diffusion_2()
     count = {name: sum(map(math.prod, part.blueprint.values())) for name, part in family.parts.items()}
     assert count == {"unet": 865_910_724, "vae": 83_653_863, "text_encoder": 340_387_840}
     text = family.parts["text_encoder"]

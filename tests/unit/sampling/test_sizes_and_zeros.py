@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from dreambooth.errors import SettingsError
 from dreambooth.families.components import Components
 from dreambooth.families.sdxl import StableDiffusionXL
 from dreambooth.sampling.records import Picture, SamplingOptions
-from dreambooth.sampling.sampler import final_latents
+from dreambooth.sampling.sampler import decode, final_latents
 from dreambooth.sampling.settings import SampleSettings
 
 OPTIONS = SamplingOptions("euler", steps=1, guidance_scale=5.0, height=64, width=96, seed=1)
@@ -51,6 +52,20 @@ def test_without_a_negative_prompt_the_text_is_zero_unless_it_is_to_be_encoded(
     for tensor in (conditioning.states_BLD, conditioning.pooled_BD):
         assert bool((tensor[:2] == 0).all()) is is_zero
         assert bool((tensor[2:] != 0).any())
+
+
+@torch.no_grad()
+def test_an_autoencoder_that_overflows_in_float16_makes_pictures(golden_xl_float32: Components) -> None:
+    """As that of Stable Diffusion XL does: whatever the precision of the model, it works in float32."""
+    vae: Any = golden_xl_float32.family.new_module("vae")
+    vae.load_state_dict(golden_xl_float32.vae.state_dict())
+    vae.decoder.conv_in.weight.mul_(1e5)  # the next layers normalize it
+    model = replace(golden_xl_float32, parts={**golden_xl_float32.parts, "vae": vae.half()})
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert not torch.isfinite(vae.decode(latents.half()).sample).all()
+    pixels = decode(model, latents)
+    assert torch.isfinite(pixels).all() and pixels.std() > 0.01
+    assert next(vae.parameters()).dtype == torch.float16  # as before
 
 
 @pytest.mark.parametrize("values", [{"guidance_scale": 1.0}, {"negative_prompt": "blurry"}])
