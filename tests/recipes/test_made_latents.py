@@ -27,7 +27,7 @@ from dreambooth.schema.verbs import PriorRecipeSettings, TrainSettings
 from dreambooth.seals import sealed, unsealed
 from dreambooth.trainer.material import Material, gather_material
 from dreambooth.trainer.preflight import check_everything
-from dreambooth.weights.settings import BaseModelSettings
+from dreambooth.weights.settings import TrainedFromSettings
 
 MakeSettings = Callable[..., TrainSettings]
 
@@ -165,7 +165,7 @@ def test_an_exchanged_picture_is_encoded(run_settings: MakeSettings, display: Di
 def test_a_set_made_before_gives_the_same_run(run_settings: MakeSettings, display: Display, tmp_path: Path) -> None:
     asked = {"num_prior_images": 2, "prior_sampling_steps": 2}
     before = tmp_path / "before"
-    base = BaseModelSettings(model="toybox")
+    base = TrainedFromSettings(model="toybox")
     prior_settings = PriorSettings(**asked, prior_folder=before)  # type: ignore[arg-type]
     prior(PriorRecipeSettings(base=base, class_word="backpack", prior=prior_settings), display)
     [one, other] = (
