@@ -29,7 +29,7 @@ from dreambooth.schema.verbs import PriorRecipeSettings
 from dreambooth.toybox.files import EMBEDDED_MODEL_FILE
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import read_model
-from dreambooth.weights.settings import BaseModelSettings
+from dreambooth.weights.settings import TrainedFromSettings
 
 
 class Screen:
@@ -62,7 +62,7 @@ def components(base: ModelWeights) -> Components:
 
 def run(screen: Screen, model: Path, folder: Path, *, class_word: str = "dog", seed: int = 23, **asked: Any) -> PriorResult:
     asked = {"num_prior_images": 3, "prior_sampling_steps": 2, "prior_folder": folder} | asked
-    base = BaseModelSettings(model=str(model))
+    base = TrainedFromSettings(model=str(model))
     settings = PriorRecipeSettings(
         base=base, class_word=class_word, prior=PriorSettings(**asked), resolution=64, seed=seed, device="cpu"
     )
@@ -186,7 +186,7 @@ def test_several_prompts_share_the_images_among_them(screen: Screen, tmp_path: P
     file = tmp_path / "prompts.txt"
     file.write_text('photo of a {class_word}\na red {class_word}\n""\n', encoding="utf-8")
     settings = PriorRecipeSettings(
-        base=BaseModelSettings(model="toybox"),
+        base=TrainedFromSettings(model="toybox"),
         class_word="mug",
         prior=PriorSettings(
             prior_prompts=str(file), num_prior_images=4, prior_sampling_steps=1, prior_folder=tmp_path / "class-images"
