@@ -35,7 +35,7 @@ _NOT_TRAINED = {
     "locon": "it is a LoRA that includes convolutions; use --targets all",
 }
 
-_LEARNING_RATES = {"full": 1e-6, "lora": 1e-4, "embedding": 5e-3}
+_LEARNING_RATES = {"full": 1e-6, "lora": 1e-4, "embedding": 1e-3}
 _OF_A_LORA = (
     *("lora_kind", "rank", "alpha", "targets", "dora", "rank_stabilized"),
     *("lora_plus_ratio", "lora_dropout", "lora_form"),

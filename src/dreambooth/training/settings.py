@@ -32,7 +32,7 @@ class OptimizerSettings(Settings):
 
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Learning rate of the UNet, and of the text encoder unless --text-encoder-learning-rate is set; default: 1e-6, 1e-4 for a
-    LoRA, and 5e-3 for a new word (--trainee embedding)."""
+    LoRA, and 1e-3 for a new word (--trainee embedding)."""
 
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Learning rate after warmup: constant, or linear or cosine decay to zero at the last step."""

@@ -177,5 +177,5 @@ def test_settings_without_effect_are_refused(sections: dict[str, Any], problem: 
 def test_what_is_learned_is_said_and_what_has_no_effect_is_not_written() -> None:
     settings = parse_settings(TrainSettings, {**_RUN, "trainee": {"trainee": "embedding"}}, where="command line")
     assert what_learns(settings.trainee, "UNet") == "a new word of 1 vector"
-    assert settings.trainee.usual_learning_rate == 5e-3
+    assert settings.trainee.usual_learning_rate == 1e-3
     assert effective_values(settings)["trainee"] == {"trainee": "embedding", "embedding_vectors": 1, "embedding_words": None}
