@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 
+import dreambooth
 from dreambooth.cli.main import main
 from dreambooth.weights.read import read_model
 
@@ -51,6 +53,21 @@ def test_a_picture_at_strength_0_is_the_base_models(run: Path, tmp_path: Path) -
     pixels = [read_pixels(path, background="white") for path in (base, none, everything)]
     assert abs(pixels[0].astype(int) - pixels[1]).max() <= 1
     assert abs(pixels[0].astype(int) - pixels[2]).max() > 1
+
+
+def test_python_takes_a_strength_as_the_command_does(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "half.safetensors"
+    assert main(["convert", str(run), str(file), "--strength", "0.5"]) == 0
+    asked: dict[str, Any] = {"num_images": 1, "sampling_steps": 1, "device": "cpu"}
+    learned = dreambooth.open(run)
+    made = {
+        "half": dreambooth.generate("a mug", model=run, strength=0.5, **asked),
+        "half of the run": learned.generate("a mug", strength=0.5, **asked),
+        "whole": learned.generate("a mug", **asked),
+    }
+    digests = {name: images[0].settings["model_digest"] for name, images in made.items()}
+    assert digests["half"] == digests["half of the run"] == read_model(str(file)).digest()
+    assert digests["whole"] == read_model(str(run)).digest() != digests["half"]
 
 
 def test_a_model_in_the_run_folder_remembers_its_base_and_one_elsewhere_does_not(
