@@ -17,7 +17,7 @@ FLOORS = {
     "trainer": 6,
     "recipes": 7,
     "cli": 8,
-    **dict.fromkeys(("api", "compat", "notebook", "__main__"), 9),
+    **dict.fromkeys(("api", "compat", "notebook", "web", "__main__"), 9),
     "dreambooth": 10,
 }
 WORDS = {
@@ -49,17 +49,19 @@ FENCES = {
     "IPython": ["notebook/*"],
     "ipywidgets": ["notebook/*"],
     "numpy": ["*"],
-    "PIL": ["data/*", "pages/images.py"],
+    "PIL": ["data/*", "pages/images.py", "pages/thumbnails.py"],
     "pillow_heif": ["data/decoding.py"],
-    "psutil": ["runs/status.py", "runtime/free_memory.py"],
+    "psutil": ["runs/alive.py", "runtime/free_memory.py"],
     "pydantic": ["config.py", "*/settings.py", "schema/verbs.py"],
     "ray": ["runtime/workers.py"],
     "rich": ["cli/*", "display_console.py"],
     "safetensors": ["*"],
+    "starlette": ["web/*"],
     "tokenizers": ["families/*"],
     "torch": ["*"],
     "torchao": ["training/state_formats.py"],
     "transformers": ["families/*", "sampling/*", "measures/encoders.py"],
+    "uvicorn": ["web/*"],
     "yaml": ["yaml_reading.py", "config.py"],
 }
 WITHOUT_TORCH = [
@@ -140,7 +142,7 @@ def test_the_words_and_the_command_line_do_not_name_torch(modules: list[Any]) ->
 
 
 # Below these, a module knows the settings of a verb only to read what a run folder remembers.
-COMPOSERS = ["api/*", "recipes/*", "cli/*", "compat/*", "notebook/*", "schema/*", "evaluation/remembered_run.py"]
+COMPOSERS = ["api/*", "recipes/*", "cli/*", "compat/*", "notebook/*", "web/*", "schema/*", "evaluation/remembered_run.py"]
 PREFLIGHT = [f"trainer/{name}.py" for name in ("preflight", "run_records", "workload", "resume_rules")]
 
 

@@ -213,6 +213,14 @@ _ALL = (
         usage=("",),
         examples=("dreambooth demo",),
     ),
+    Verb(
+        name="web",
+        sentence="Open the browser interface: the whole way from photos to a model file.",
+        settings="dreambooth.web.settings:WebSettings",
+        recipe="dreambooth.web.serve:web",
+        usage=("",),
+        examples=("dreambooth web", "dreambooth web --folder projects --port 8000"),
+    ),
 )
 
 VERBS: Mapping[str, Verb] = {verb.name: verb for verb in _ALL}

@@ -48,10 +48,11 @@ class _Scale:
         return round(_TOP + (_HEIGHT - _TOP - _BOTTOM) * (self.high - value) / (self.high - self.low), 1)
 
 
-def chart(lines: Sequence[Line], *, last_step: int | None = None) -> Markup:
+def chart(lines: Sequence[Line], *, last_step: int | None = None, is_styled: bool = True) -> Markup:
     """Draw lines from step 0 to `last_step` (by default the last step of any line), with a legend if there are several.
 
     Without values, or with values of a single step where no `last_step` is given, it is a sentence instead.
+    A page whose security policy forbids style attributes takes it without (`is_styled`) and shapes it in its style sheet.
     """
     drawn = [_Drawn(line, number) for number, line in enumerate(lines)]
     drawn = [one for one in drawn if one.points]
@@ -77,6 +78,7 @@ def chart(lines: Sequence[Line], *, last_step: int | None = None) -> Markup:
         steps_axis=[{"place": scale.x(step), "text": step} for step in _quarters(scale.last_step)],
         lines=[one.on(scale) for one in drawn],
         legend=legend,
+        is_styled=is_styled,
     )
 
 

@@ -38,6 +38,8 @@ _GUIDANCE_SCALE = 3.0
 _NEXT = """\
 To use your own photos with a real Stable Diffusion 1 model:
   dreambooth train --model sd-v1-4.ckpt --photos FOLDER --class-word dog --output runs/mine
+To do the same in a browser (pip install 'dreambooth[web]'):
+  dreambooth web
 To generate more images with the demo's model:
   dreambooth generate --model {run} --prompt "{prompt} on the road" --guidance-scale 3"""
 

@@ -14,13 +14,26 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Job", "ask_to_stop", "command_environment", "command_line", "error_text", "flags", "started_command"]
+__all__ = [
+    "STOPPED_CODES",
+    "Job",
+    "ask_to_stop",
+    "command_environment",
+    "command_line",
+    "error_text",
+    "flags",
+    "signal_save",
+    "signal_stop",
+    "started_command",
+]
 
 # The program that starts a job may ask every program for colors; the bars that come with them are no lines of a log.
 _COLORS = ("CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR")
 _COLUMNS = "120"
 _LAST_LINES = 20
-_STOPPED = (130, 143)  # exit codes of a command that was asked to stop and saved
+STOPPED_CODES = (130, 143)
+"""Exit codes of a command that was asked to stop and saved."""
+
 _STOP: signal.Signals = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT)  # the first is Windows'
 
 
@@ -71,6 +84,18 @@ def ask_to_stop(process: subprocess.Popen[bytes]) -> None:
         process.send_signal(_STOP)
 
 
+def signal_stop(number: int) -> None:
+    """As `ask_to_stop`, for a process that somebody else started; nothing when it is gone."""
+    with suppress(ProcessLookupError):
+        os.kill(number, _STOP)
+
+
+def signal_save(number: int) -> None:
+    """Ask a running training to save and go on; only past its first step, and not on Windows, which has no such signal."""
+    with suppress(ProcessLookupError):
+        os.kill(number, signal.SIGUSR1)
+
+
 @dataclass(frozen=True)
 class Job:
     """A command that runs in a process of its own."""
@@ -94,12 +119,12 @@ class Job:
     @property
     def has_failed(self) -> bool:
         """Whether it ended by a mistake, and not by itself or because it was asked to stop."""
-        return not self.is_running and self.process.returncode not in (0, *_STOPPED)
+        return not self.is_running and self.process.returncode not in (0, *STOPPED_CODES)
 
     @property
     def was_stopped(self) -> bool:
         """Whether it ended because it was asked to stop."""
-        return self.process.poll() in _STOPPED
+        return self.process.poll() in STOPPED_CODES
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until it ends, for at most `seconds`; returns whether it has ended."""

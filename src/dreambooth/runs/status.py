@@ -6,6 +6,7 @@ A run that was killed cannot say so. Its last word is that it is running, and it
 from __future__ import annotations
 
 import math
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -14,11 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import psutil
-
 from dreambooth.errors import DreamboothError, Interrupted
 from dreambooth.files import write_json
 from dreambooth.reading import read_json
+from dreambooth.runs.alive import is_alive, start_time
 from dreambooth.runs.folder import RunFolder
 
 __all__ = ["RunStatus", "read_status", "recorded_status"]
@@ -58,8 +58,7 @@ def recorded_status(run: RunFolder, *, now: Callable[[], Path | None] | None = N
     Call what is yielded with a reason when the run stops before its last step without an exception. `now` tells where the
     folder is at the end, or None if it is gone, and nothing is recorded then.
     """
-    process = psutil.Process()
-    status = RunStatus("running", socket.gethostname(), process.pid, process.create_time(), time.time())
+    status = RunStatus("running", socket.gethostname(), os.getpid(), start_time(os.getpid()), time.time())
     write_json(run.status, asdict(status))
     state: State
     state, reason = "finished", "the training reached its end"
@@ -96,18 +95,10 @@ def read_status(run: RunFolder) -> RunStatus | None:
         return None
     if not status.is_sound():
         return None
-    if status.state == "running" and status.host == socket.gethostname() and not _is_alive(status):
+    is_here = status.host == socket.gethostname()
+    if status.state == "running" and is_here and not is_alive(status.process, status.process_started):
         return replace(status, state="killed", reason="its process is gone and did not say why")
     return status
-
-
-def _is_alive(status: RunStatus) -> bool:
-    try:
-        return bool(abs(psutil.Process(status.process).create_time() - status.process_started) < 1)
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
 
 
 def _reason(error: BaseException) -> str:

@@ -12,9 +12,10 @@ from safetensors.numpy import save_file
 
 from dreambooth.errors import RunError
 from dreambooth.notebook import choosing
-from dreambooth.notebook.choosing import choose_model, saved_models, show_pictures
+from dreambooth.notebook.choosing import choose_model, show_pictures
 from dreambooth.pages.images import save_picture
 from dreambooth.runs.folder import RunFolder
+from dreambooth.runs.saved_models import saved_models
 
 
 def _model(path: Path, step: int) -> None:

@@ -1,0 +1,127 @@
+"""What a handler is given and what it returns; the same handler answers a browser in HTML and a program in JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from dreambooth.errors import DreamboothError, RunError
+from dreambooth.pages.templates import Markup, render
+from dreambooth.web.desk import Desk
+from dreambooth.web.guard import API, TooLargeError
+
+__all__ = ["Answer", "Call", "Handler", "Moved", "Page", "answered"]
+
+_PACKAGE = "dreambooth.web"
+_MOST_FILES = 220
+_MOST_FIELDS = 2000
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request, read."""
+
+    desk: Desk
+    names: Mapping[str, str]
+    """The parts of the path that stand for something."""
+    query: Mapping[str, str]
+    form: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    files: Sequence[UploadFile] = ()
+
+    def value(self, name: str, otherwise: str = "") -> str:
+        """The last value that the form posts under a name."""
+        values = self.form.get(name, ())
+        return values[-1] if values else otherwise
+
+
+@dataclass(frozen=True)
+class Page:
+    """A template and the plain values that fill it; a program gets the values alone."""
+
+    template: str
+    values: Mapping[str, Any]
+    status: int = 200
+    drawn: Mapping[str, Markup] = field(default_factory=dict)
+    """Charts, for the template alone."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Something was done; the browser is led to another page, a program is told its address and `values`."""
+
+    to: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+Answer: TypeAlias = Page | Moved | Response
+Handler: TypeAlias = Callable[[Call], Answer]
+
+
+async def answered(handler: Handler, request: Request) -> Response:
+    """Read a request, call its handler in a thread, and write the answer in the form that the path asks for."""
+    is_api = request.url.path.startswith(API)
+    try:
+        call = await _read(request)
+        answer = await run_in_threadpool(handler, call)
+    except TooLargeError:
+        answer = Page("problem.html", {"problems": ["The request is too large."], "hint": ""}, 413)
+    except DreamboothError as error:
+        is_absent = isinstance(error, RunError) and str(error.problems[0]).startswith("no ")
+        status = 404 if is_absent and request.method == "GET" else 422
+        answer = Page("problem.html", {"problems": list(error.problems), "hint": error.hint or ""}, status)
+    finally:
+        await request.close()  # and with it the files that were uploaded
+    if isinstance(answer, Response):
+        return answer
+    if is_api:
+        return _as_json(answer)
+    if isinstance(answer, Moved):
+        return RedirectResponse(answer.to, 303)
+    return HTMLResponse(render(answer.template, package=_PACKAGE, **answer.values, **answer.drawn), answer.status)
+
+
+def _as_json(answer: Page | Moved) -> Response:
+    if isinstance(answer, Moved):
+        return JSONResponse({"next": API + answer.to, **answer.values})
+    return JSONResponse(dict(answer.values), answer.status)
+
+
+async def _read(request: Request) -> Call:
+    desk: Desk = request.app.state.desk
+    names = {name: str(value) for name, value in request.path_params.items()}
+    form: dict[str, list[str]] = {}
+    files: list[UploadFile] = []
+    if request.method == "POST" and request.headers.get("content-type", "").startswith("application/json"):
+        form = _from_json(await request.body())
+    elif request.method == "POST":
+        posted = await request.form(max_files=_MOST_FILES, max_fields=_MOST_FIELDS)
+        for name, value in posted.multi_items():
+            if isinstance(value, str):
+                form.setdefault(name, []).append(value)
+            else:
+                files.append(value)
+    return Call(desk, names, dict(request.query_params), form, files)
+
+
+def _from_json(body: bytes) -> dict[str, list[str]]:
+    """A JSON object as a form: lists are several values, switches are true and false."""
+    try:
+        values = json.loads(body or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise RunError("the body is not JSON") from error
+    if not isinstance(values, dict):
+        raise RunError("the body is not a JSON object")
+    return {
+        str(name): [_text(one) for one in (value if isinstance(value, list) else [value])] for name, value in values.items()
+    }
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)

@@ -1,0 +1,109 @@
+"""The queue: starts what waits, looks after what runs, and goes on with what was paused."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from dataclasses import replace
+
+from dreambooth.errors import RunError
+from dreambooth.runs.folder import RunFolder
+from dreambooth.runs.process import command_environment, signal_save, signal_stop
+from dreambooth.runs.supervisor import supervisor_command
+from dreambooth.web.commands import Command, resume_command
+from dreambooth.web.jobs import JobRecord, JobStore
+from dreambooth.web.projects import Project, Projects
+
+__all__ = ["JobQueue"]
+
+
+class JobQueue:
+    """One job at a time on each device. All state is in the store's files, so a new server goes on where this one ended."""
+
+    def __init__(self, store: JobStore, projects: Projects) -> None:
+        self.store = store
+        self._projects = projects
+        self._supervisors: dict[int, subprocess.Popen[bytes]] = {}
+        """Kept only to be reaped."""
+
+    def add(self, project: Project, kind: str, command: Command, *, title: str, queue: str = "", place: str = "") -> JobRecord:
+        """Put a command into the queue and start it if its device is free."""
+        record = JobRecord(0, kind, title, project.name, command.arguments, command.typed, queue, 0.0, place=place)
+        added = self.store.add(record)
+        self.tick()
+        return added
+
+    def tick(self) -> None:
+        """Look at every job once; call it about twice a second."""
+        with self.store.lock:
+            for number, process in list(self._supervisors.items()):
+                if process.poll() is not None:
+                    del self._supervisors[number]
+            jobs = self.store.all()
+            busy = set()
+            for job in (one for one in jobs if one.state == "running"):
+                now = self._looked_after(job)
+                if now.state == "running":
+                    busy.add(now.queue)
+            for job in self.store.all():
+                if job.state == "waiting" and job.queue not in busy:
+                    busy.add(job.queue)
+                    self._start(job)
+
+    def stop(self, number: int, *, goes_on: bool = False) -> JobRecord:
+        """Ask a job to end: one that waits is forgotten, one that runs finishes its step and saves.
+
+        With `goes_on` its resume takes a place at the end of the queue. Raises RunError when it has ended.
+        """
+        with self.store.lock:
+            job = self.store.get(number)
+            if job.state == "waiting":
+                self.store.remove(job)
+            elif job.state == "running":
+                job = replace(job, is_asked_to_stop=True, goes_on=goes_on)
+                self.store.write(job)
+                self.tick()
+            else:
+                raise RunError(f"the job has ended ({job.state})")
+            return job
+
+    def save(self, number: int) -> None:
+        """Ask a training past its first step to save and go on. Raises RunError when it does not run."""
+        job, process = self.store.get(number), self.store.files(number).read_process()
+        if job.state != "running" or process is None or not process.is_alive:
+            raise RunError("the training is not running")
+        signal_save(process.process)
+
+    def run_of(self, job: JobRecord) -> RunFolder | None:
+        """The run that a job trains."""
+        return RunFolder(self._projects.folder / job.project / job.place) if job.kind == "train" and job.place else None
+
+    def _looked_after(self, job: JobRecord) -> JobRecord:
+        now = self.store.looked_up(job, self.run_of(job))
+        if now.state == "running" and now.is_asked_to_stop and not now.is_stop_sent:
+            process = self.store.files(job.number).read_process()
+            if process is not None and process.is_alive:
+                signal_stop(process.process)
+                now = replace(now, is_stop_sent=True)
+        if now != job:
+            self.store.write(now)
+        if now.state == "stopped" and now.goes_on and (run := self.run_of(now)) is not None:
+            command = resume_command(run.path)
+            again = JobRecord(0, "train", "Go on training", now.project, command.arguments, command.typed, now.queue, 0.0)
+            self.store.add(replace(again, place=now.place))
+        return now
+
+    def _start(self, job: JobRecord) -> None:
+        files = self.store.files(job.number)
+        for path in (files.process, files.end):
+            path.unlink(missing_ok=True)
+        self.store.write(replace(job, state="running", started=time.time()))
+        self._supervisors[job.number] = subprocess.Popen(
+            supervisor_command(files.stem, list(job.command)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=command_environment(),
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )

@@ -1,0 +1,130 @@
+"""Photos as cards: the picture with the square that training sees, its caption, and its problems."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dreambooth.data.decoding import decode, flatten
+from dreambooth.data.listing import CAPTION_SUFFIXES, list_folder
+from dreambooth.data.photos import PhotoReport, scan_photos
+from dreambooth.data.problems import PhotoProblem
+from dreambooth.data.records import Photo
+from dreambooth.errors import RunError
+from dreambooth.pages.thumbnails import thumbnail
+
+__all__ = ["PhotoReader", "central_square", "other_problems", "photo_cards", "photo_id"]
+
+_MOST_KEPT = 400  # thumbnails
+_MOST_REPORTS = 20
+
+
+def photo_id(path: Path, folder: Path) -> str:
+    """The name by which a browser names a photo: nothing of its path is in it."""
+    return hashlib.sha256(path.relative_to(folder).as_posix().encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def central_square(width: int, height: int) -> tuple[int, int, int]:
+    """Left, top and side of the square that training cuts from a photo with --crop center, in the photo's pixels."""
+    side = min(width, height)
+    return (width - side) // 2, (height - side) // 2, side
+
+
+class PhotoReader:
+    """Reports and thumbnails of photos, kept while their files do not change."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reports: dict[tuple[object, ...], PhotoReport] = {}
+        self._thumbnails: dict[tuple[object, ...], bytes] = {}
+
+    def report(self, folder: Path, resolution: int) -> PhotoReport:
+        """What the command line would say of a folder of photos."""
+        key = (folder, resolution, *_signature(folder))
+        with self._lock:
+            if key not in self._reports:
+                if len(self._reports) >= _MOST_REPORTS:
+                    self._reports.clear()
+                self._reports[key] = scan_photos(folder, role="instance", resolution=resolution)
+            return self._reports[key]
+
+    def picture(self, folder: Path, name: str, side: int) -> bytes:
+        """A photo by its id, made anew as a JPEG of at most `side` pixels. Raises RunError or PhotoError."""
+        path = self.path(folder, name)
+        state = path.stat()
+        key = (path, state.st_mtime_ns, state.st_size, side)
+        if key not in self._thumbnails:
+            made = thumbnail(flatten(decode(path.read_bytes()).pixels, "white"), side)
+            if len(self._thumbnails) >= _MOST_KEPT:
+                self._thumbnails.clear()
+            self._thumbnails[key] = made
+        return self._thumbnails[key]
+
+    def path(self, folder: Path, name: str) -> Path:
+        """The file of a photo by its id, found by looking through the folder. Raises RunError when there is none."""
+        for path in list_folder(folder).pictures:
+            if photo_id(path, folder) == name and path.resolve().is_relative_to(folder.resolve()):
+                return path
+        raise RunError("no such photo")
+
+
+def photo_cards(folder: Path, report: PhotoReport, *, caption: str, crop: str) -> list[dict[str, Any]]:
+    """A card for each picture, broken ones too, in the order of their names; `caption` is that of photos without their own."""
+    whole = {photo.path: photo for photo in report.photos}
+    pictures = list_folder(folder).pictures
+    by_picture = _by_picture(report.problems, pictures)
+    return [_card(path, folder, whole.get(path), by_picture.get(path, ()), caption=caption, crop=crop) for path in pictures]
+
+
+def other_problems(folder: Path, report: PhotoReport) -> list[dict[str, str]]:
+    """The problems that belong to no card: of the folder itself, or of files that are no pictures."""
+    at_cards = {id(one) for some in _by_picture(report.problems, list_folder(folder).pictures).values() for one in some}
+    others = [problem for problem in report.problems if id(problem) not in at_cards]
+    return [
+        {**told(one, folder), "file": "" if one.path == folder else one.path.relative_to(folder).as_posix()} for one in others
+    ]
+
+
+def _by_picture(problems: Sequence[PhotoProblem], pictures: Sequence[Path]) -> dict[Path, list[PhotoProblem]]:
+    """The problems of each picture and of its caption file."""
+    owners = {path.with_suffix(suffix): path for path in pictures for suffix in CAPTION_SUFFIXES}
+    owners |= {path: path for path in pictures}
+    found: dict[Path, list[PhotoProblem]] = {}
+    for problem in problems:
+        if problem.path in owners:
+            found.setdefault(owners[problem.path], []).append(problem)
+    return found
+
+
+def told(problem: PhotoProblem, folder: Path) -> dict[str, str]:
+    """A problem in the command line's words, without the path of the folder."""
+    message = problem.message.replace(f"{folder}/", "")
+    return {"severity": problem.severity, "message": message, "advice": problem.advice}
+
+
+def _card(
+    path: Path, folder: Path, photo: Photo | None, problems: Sequence[PhotoProblem], *, caption: str, crop: str
+) -> dict[str, Any]:
+    square: Mapping[str, int] | None = None
+    if photo is not None and crop == "center":
+        left, top, side = central_square(photo.width, photo.height)
+        square = {"left": left, "top": top, "side": side}
+    return {
+        "id": photo_id(path, folder),
+        "name": path.relative_to(folder).as_posix(),
+        "width": None if photo is None else photo.width,
+        "height": None if photo is None else photo.height,
+        "square": square,
+        "caption": "" if photo is None else photo.caption or "",
+        "usual_caption": caption,
+        "problems": [told(problem, folder) for problem in problems],
+    }
+
+
+def _signature(folder: Path) -> list[tuple[str, int, int]]:
+    """Names, times and sizes of all files: as long as they are the same, so is the report."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    return [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
