@@ -80,7 +80,7 @@ def test_a_named_preset_alone_and_nothing_that_fits(display: Display, said: Call
     nothing = plan(display, gpu_memory=0.3, trainee={"train_text_encoder": False})
     assert nothing.auto is None
     assert "no preset fits; the smallest is " in said()
-    assert "To use the least memory: --memory-preset 6gb --stream-blocks" in said()
+    assert "To use the least memory: --memory-preset 6gb --states-on-host --stream-blocks" in said()
     assert next(line for line in said().splitlines() if line.startswith("8gb")).split()[-1] == "no"
 
 

@@ -10,6 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dreambooth.display_silent import SilentDisplay
+from dreambooth.recipes.train import resume
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -19,9 +22,10 @@ def test_a_subject_is_learned_from_photos(
 ) -> None:
     run, base = tmp_path / "run", load_file_of(golden_v2_checkpoint)
     options = ("--resolution", 64, "--num-prior-images", 2, "--prior-sampling-steps", 2, "--prior-folder", tmp_path / "class")
-    rest = ("--preview-steps", 0, "--validation-steps", 0, "--learning-rate", 1e-4, "--model-dtype", "float32")
-    about = ("--photos", photos, "--class-word", "backpack", "--steps", 2, "--output", run)
-    trained = dreambooth("train", "--model", golden_v2_checkpoint, *about, *options, *rest)
+    rest = ("--preview-steps", 2, "--preview-prompts", "{instance_prompt}", "--preview-guidance-scale", 1)
+    rest = (*rest, "--validation-steps", 0, "--learning-rate", 1e-4, "--model-dtype", "float32")
+    about = ("--model", golden_v2_checkpoint, "--photos", photos, "--class-word", "backpack", *options, *rest)
+    trained = dreambooth("train", *about, "--steps", 2, "--output", run)
     assert trained.returncode == 0, trained.stderr
     assert "The model predicts the velocity (v-prediction): stated by model.params.parameterization v." in trained.stdout
     model = load_file(run / "model.safetensors")
@@ -29,6 +33,12 @@ def test_a_subject_is_learned_from_photos(
     assert {"model.diffusion_model.out.2.weight", "cond_stage_model.model.transformer.resblocks.2.attn.in_proj_weight"} <= moved
     assert not any(".resblocks.3." in name or name.endswith(("text_projection", "logit_scale")) for name in moved)
     assert not any(name.startswith("first_stage_model.") for name in moved)
+
+    assert len(list((run / "previews").rglob("*.png"))) >= 1
+    assert dreambooth("train", *about, "--steps", 1, "--output", tmp_path / "cut").returncode == 0
+    resume(tmp_path / "cut", {"loop.steps": 2}, SilentDisplay())
+    again = load_file(tmp_path / "cut" / "model.safetensors")
+    assert [name for name in model if not torch.equal(again[name], model[name])] == []
 
     assert dreambooth("convert", run, tmp_path / "folder").returncode == 0
     assert dreambooth("convert", tmp_path / "folder", tmp_path / "back.safetensors").returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from dreambooth.cli.main import main
 from dreambooth.config import parse_settings
 from dreambooth.display_silent import SilentDisplay
 from dreambooth.recipes.convert import convert
+from dreambooth.recipes.evaluate import evaluate
 from dreambooth.recipes.generate import generate
 from dreambooth.recipes.train import resume
 from dreambooth.runtime.processes import OneProcess
-from dreambooth.schema.verbs import ConvertSettings, GenerateSettings, TrainSettings
+from dreambooth.schema.verbs import ConvertSettings, EvaluateSettings, GenerateSettings, TrainSettings
 from dreambooth.trainer.material import gather_material
 from dreambooth.trainer.preflight import check_everything
 from dreambooth.training.batches import draw
@@ -29,6 +31,12 @@ SETTINGS: dict[str, Any] = {
     "loop": {"device": "cpu", "steps": 2},
     "views": {"resolution": 64, "flip_probability": 0},
     "output": {"preview_steps": 0, "validation_steps": 2, "model_dtype": "float32"},
+}
+
+
+EVALUATION: dict[str, Any] = {
+    **{"sampling_steps": 1, "num_images": 1, "num_class_images": 2, "num_checkpoint_images": 0},
+    **{"dino": "toybox", "clip": "toybox"},
 }
 
 
@@ -62,11 +70,13 @@ def test_from_photos_to_a_picture(
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     flags = (
         *("train", "--model", golden_xl_checkpoint, "--photos", photos, "--class-word", "backpack", "--device", "cpu"),
-        *("--resolution", 64, "--num-prior-images", 2, "--prior-sampling-steps", 1, "--preview-steps", 0),
+        *("--resolution", 64, "--num-prior-images", 2, "--prior-sampling-steps", 1, "--preview-steps", 2),
+        *("--preview-prompts", "{instance_prompt}", "--preview-guidance-scale", 1),
         *("--validation-steps", 0, "--model-dtype", "float32", "--text-encoder-2-learning-rate", 1e-5),
     )
     done = dreambooth(*flags, "--steps", 2, "--output", whole)
     assert done.returncode == 0, done.stderr
+    assert len(list((whole / "previews").glob("step-*/*.png"))) == 2
     assert dreambooth(*flags, "--steps", 1, "--output", cut).returncode == 0
     display = SilentDisplay()
     resume(cut, {"loop.steps": 2}, display)
@@ -96,6 +106,12 @@ def test_from_photos_to_a_picture(
     }
     asked = parse_settings(GenerateSettings, {"base": {"model": str(tmp_path / "folder")}, "sample": sample}, where="test")
     assert len(generate(asked, display).files) == 1
+    (tmp_path / "prompts.txt").write_text("photo of a {token} {class_word}", encoding="utf-8")
+    measured = {**EVALUATION, "prompts": tmp_path / "prompts.txt"}
+    of_run = {"model": str(whole), "evaluation": measured, "device": "cpu"}
+    evaluate(parse_settings(EvaluateSettings, of_run, where="test"), display)
+    scores = json.loads((whole / "evaluation" / "scores.json").read_text(encoding="utf-8"))["scores"]
+    assert {one["name"] for one in scores["model"]} >= {"DINO", "CLIP-T", "PRES"}
 
 
 @pytest.mark.slow

@@ -104,7 +104,7 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
         display.say(f"On {place.title}: auto would choose {auto}, but {wrong[auto]}")
         return PlanResult(estimates, None, place.free)
     does_fit = place.fits(auto, found[auto].peak) != "no"
-    _show_choice(auto, found[auto], place, display, does_fit=does_fit)
+    _show_choice(auto, found[auto], place, display, does_fit=does_fit, has_states=workload.optimizer == "adamw")
     return PlanResult(estimates, auto if does_fit else None, place.free)
 
 
@@ -153,10 +153,12 @@ def _show_phases(estimates: Mapping[MemoryPreset, MemoryEstimate], display: Disp
     display.table("Peak of each phase in GiB", ("preset", *names, "largest"), rows)
 
 
-def _show_choice(preset: MemoryPreset, estimate: MemoryEstimate, place: _Place, display: Display, *, does_fit: bool) -> None:
+def _show_choice(
+    preset: MemoryPreset, estimate: MemoryEstimate, place: _Place, display: Display, *, does_fit: bool, has_states: bool
+) -> None:
     found = f"auto chooses {preset}" if does_fit else f"no preset fits; the smallest is {preset}"
     display.say(f"On {place.title}: {found}. {describe_estimate(estimate, place.free)}")
     if not does_fit:
-        display.say("To use the least memory: --memory-preset 6gb --stream-blocks")
+        display.say(f"To use the least memory: --memory-preset 6gb {'--states-on-host ' if has_states else ''}--stream-blocks")
     if not place.is_gpu:
         display.say("To plan for a GPU in another machine: --gpu-memory GIB")

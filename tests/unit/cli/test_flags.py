@@ -185,7 +185,8 @@ def test_help_shows_defaults_choices_and_sections(capsys: pytest.CaptureFixture[
         "[required]",
         "--no-train-text-encoder",
         "─ Subject to learn ─",
-        "a built-in preset (face, lora-16gb, lora-4gb, lora-8gb, object, original, pet, style, toybox)",
+        "a built-in preset (face, lora-16gb, lora-4gb, lora-8gb, object, original, pet, "
+        "sdxl-10gb, sdxl-24gb, sdxl-6gb, style, toybox)",
     ):
         assert piece in text
     assert "None" not in text

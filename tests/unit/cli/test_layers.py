@@ -149,8 +149,8 @@ def test_rules_between_settings_are_told() -> None:
 
 def test_an_unknown_preset_is_told_with_the_known_ones() -> None:
     assert _problems("train --preset faces") == [
-        "--preset is 'faces': expected face, lora-16gb, lora-4gb, lora-8gb, object, original, pet, style, toybox or a YAML "
-        "file; did you mean 'face'?"
+        "--preset is 'faces': expected face, lora-16gb, lora-4gb, lora-8gb, object, original, pet, sdxl-10gb, sdxl-24gb, "
+        "sdxl-6gb, style, toybox or a YAML file; did you mean 'face'?"
     ]
     assert _problems("train --preset nowhere.yaml") == ["nowhere.yaml: no such settings file"]
 
@@ -211,7 +211,20 @@ def test_every_shipped_preset_opens_with_a_command_that_works(name: str) -> None
 
 
 def test_the_shipped_presets_are_these() -> None:
-    assert preset_names() == ["face", "lora-16gb", "lora-4gb", "lora-8gb", "object", "original", "pet", "style", "toybox"]
+    assert preset_names() == [
+        "face",
+        "lora-16gb",
+        "lora-4gb",
+        "lora-8gb",
+        "object",
+        "original",
+        "pet",
+        "sdxl-10gb",
+        "sdxl-24gb",
+        "sdxl-6gb",
+        "style",
+        "toybox",
+    ]
 
 
 def test_a_typed_class_prompt_takes_the_place_of_a_presets_list() -> None:

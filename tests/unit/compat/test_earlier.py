@@ -16,10 +16,12 @@ from dreambooth.compat.training_flags import EARLIER_ONLY, FLAGS, LATER_ONLY
 from dreambooth.compat.translation import Job
 from dreambooth.errors import SettingsError
 from dreambooth.families.sd1 import StableDiffusion1
+from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.original_config import contradictions
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = ROOT / "configs" / "stable-diffusion" / "v1-finetune_unfrozen.yaml"
+V2 = ROOT / "tests" / "golden" / "v2" / "v2-mini.yaml"
 STARTED = "2026-01-31T12-00-00"
 USUAL = ("-t", "--actual_resume", "model.ckpt", "--data_root", "photos/rex", "--reg_data_root", "regs", "--class_word", "cat")
 
@@ -496,3 +498,17 @@ def test_the_yaml_says_what_the_model_predicts() -> None:
     assert at(job(), "base.prediction") == "auto"
     assert at(job("model.params.parameterization=eps"), "base.prediction") == "auto"
     assert at(job("model.params.parameterization=v"), "base.prediction") == "velocity"
+
+
+def test_the_yaml_of_a_stable_diffusion_2_is_accepted(
+    golden_v2: ModelWeights, miniature: StableDiffusion1, tmp_path: Path
+) -> None:
+    """Its model section in place of the shipped one: the model predicts what the YAML says, and its structure is compared."""
+    shipped, other = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (SHIPPED, V2))
+    model = {**shipped["model"], "params": {**shipped["model"]["params"], **other["model"]["params"]}}
+    (tmp_path / "v2.yaml").write_text(yaml.safe_dump({**shipped, "model": model}), encoding="utf-8")
+    made = job("--base", str(tmp_path / "v2.yaml"))
+    assert at(made, "base.prediction") == "velocity"
+    structure = {name: key.value for name, key in made.structure.items()}
+    assert contradictions(structure, golden_v2.family) == []
+    assert len(contradictions(structure, miniature)) >= 2  # the text encoder and the width of the heads, at least

@@ -102,6 +102,19 @@ def test_mixed_precision_at_full_size() -> None:
     assert 4 * numbers < step.gradients + step.activations < 4 * numbers + 3 * GB
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("card", "limit"), [(6, 6), (10, 9.5), (24, 24)])
+def test_the_unet_of_stable_diffusion_xl_fits_the_cards_of_its_presets(card: int, limit: float) -> None:
+    """At 1024 pixels, with class images and previews. Other trainers need 10 GB for the second."""
+    _, preset = read_preset(f"sdxl-{card}gb")
+    memory, trainee = MemorySettings(**preset["memory"]), TraineeSettings(**preset["trainee"])
+    plan = plan_of(memory.memory_preset, memory, has_bfloat16=True)
+    work = replace(WORK, size=Size.square(1024), trainee=trainee)
+    estimate = estimate_memory(full_size_stable_diffusion_xl(), plan, work)
+    assert trainee == UNET_ALONE and plan.optimizer_states == "8bit" and len(estimate.phases) == 4
+    assert 0.4 * limit < estimate.peak / GB < limit
+
+
 def step_of(family: StableDiffusion1, plan: MemoryPlan, work: Workload = WORK) -> MemoryUse:
     return use(estimate_memory(family, plan, work), "training step")
 
