@@ -6,9 +6,12 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from dreambooth.evaluation.evaluator import Encoders
+from dreambooth.families import latent_diffusion
+from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.files import is_leftover
 from dreambooth.measures.features import FeatureCache
 from dreambooth.recipes import benchmark, benchmark_subject, evaluate
@@ -16,16 +19,15 @@ from dreambooth.runs.events import read_events
 from dreambooth.trainer import scoring_checks
 from tests.coarse_encoder import CoarseEncoder
 
-__all__ = ["WORKS", "Inputs", "Work", "left_behind", "use_coarse_encoders"]
+__all__ = ["WORKS", "Inputs", "Work", "left_behind", "use_quick_parts"]
 
 _MAKING = "--num-prior-images 4 --prior-sampling-steps 2 --prior-batch-size 2"
 _STEPS = f"--class-word backpack {_MAKING} --resolution 64 --learning-rate 1e-4 --model-dtype float32"
 _FEW_IMAGES = "--sampling-steps 1 --num-images 1 --num-class-images 2"
 TRAIN = (
-    f"{_STEPS} --prior-target prediction --prior-examples both --warmup-steps 5 --max-gradient-norm 1 --steps 10 "
-    "--ema-decay 0.9 --gradient-accumulation 2 --checkpoint-steps 3 --keep-checkpoints 2 --validation-steps 5 "
-    "--preview-steps 10 --preview-prompts sks --evaluate-every 5 --evaluation-images 1 --evaluation-sampling-steps 1 "
-    "--select best"
+    f"{_STEPS} --prior-target prediction --prior-examples both --warmup-steps 3 --max-gradient-norm 1 --steps 6 "
+    "--ema-decay 0.9 --checkpoint-steps 2 --keep-checkpoints 2 --validation-steps 3 --preview-steps 9 --preview-prompts sks "
+    "--evaluate-every 3 --evaluation-images 1 --evaluation-sampling-steps 1 --select best"
 )
 SHORT = f"{_STEPS} --steps 4 --checkpoint-steps 2 --preview-steps 0 --validation-steps 2"
 
@@ -49,8 +51,14 @@ class Work:
     command: Callable[[Inputs, Path], str]
     run: str | None = None
     """The run folder, for a training: once there are settings in it, the command that goes on is `train --resume`."""
+    result: str | None = None
+    """What there is when all is done, for a command that overwrites nothing and refuses to be given again."""
     is_numbered: bool = False
     """Whether each call writes all files again under new numbers."""
+
+    def is_done(self, place: Path) -> bool:
+        """Whether it must not be given again."""
+        return self.result is not None and (place / self.result).exists()
 
     def arguments(self, inputs: Inputs, place: Path) -> list[str]:
         """The arguments of `dreambooth` as things stand."""
@@ -101,12 +109,14 @@ WORKS: Mapping[str, Work] = {
             f"--subjects dog --steps 2 --output {place}/benchmark {_FEW_IMAGES}"
         )
     ),
-    "convert": Work(lambda inputs, place: f"convert {inputs.run} {place}/written.safetensors --dtype float16"),
-    "convert to a folder": Work(lambda inputs, place: f"convert {inputs.run} {place}/folder --to diffusers"),
+    "convert": Work(
+        lambda inputs, place: f"convert {inputs.run} {place}/written.safetensors --dtype float16", result="written.safetensors"
+    ),
+    "convert to a folder": Work(lambda inputs, place: f"convert {inputs.run} {place}/folder --to diffusers", result="folder"),
 }
 
 
-def left_behind(place: Path, *, is_numbered: bool) -> dict[str, str]:
+def left_behind(place: Path, work: Work) -> dict[str, str]:
     """Each file below `place` with the digest of its content but for times.
 
     Left out are hidden files that a killed program left in folders which several may share; the next one removes them when
@@ -115,10 +125,10 @@ def left_behind(place: Path, *, is_numbered: bool) -> dict[str, str]:
     found = {}
     for path in sorted(place.rglob("*")):
         name = path.relative_to(place).as_posix()
-        if path.is_dir() or path.name == ".lock" or (is_leftover(path) and "runs/" not in name):
+        if path.is_dir() or path.name == ".lock" or (is_leftover(path) and not name.startswith(f"{work.run}/")):
             continue
         digest = hashlib.sha256(_lasting(path)).hexdigest()
-        if is_numbered:  # a killed command's images stay, under other numbers
+        if work.is_numbered:  # a killed command's images stay, under other numbers
             number, _, stem = path.name.partition("-")
             assert number.isdigit(), path
             name, digest = f"{stem} {digest}", ""
@@ -135,11 +145,13 @@ def _lasting(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def use_coarse_encoders() -> None:
-    """Score with encoders that need no weights; for a process of its own."""
+def use_quick_parts() -> None:
+    """Score with encoders that need no weights, and read the tokenizer once; for a process of its own."""
 
     def choose(*_: object, cache: Path, **__: object) -> Encoders:
         return Encoders(CoarseEncoder(), CoarseEncoder(), None, FeatureCache(cache))
 
     for module in (scoring_checks, evaluate, benchmark, benchmark_subject):
         module.choose_encoders = choose  # type: ignore[attr-defined]
+    latent_diffusion.load_clip_tokenizer = cache(latent_diffusion.load_clip_tokenizer)
+    StableDiffusion1.load_tokenizer()
