@@ -16,8 +16,9 @@ from dreambooth.toybox.judge import SIDE
 from dreambooth.toybox.world import PLACES
 from experiments.keeping.diffusers_loop import Job, train_like_diffusers
 from experiments.keeping.variants import DIFFUSERS, VARIANTS
+from experiments.paper import PRESET_RATE
 from experiments.results.looking import judges_in, number, photo_pixels
-from experiments.results.runs import PRESET_RATE, TOKENS, Place, Scale, train_at, type_command
+from experiments.results.runs import TOKENS, Place, Scale, train_at, type_command
 from experiments.results.subject import show, values_of
 
 __all__ = ["SCALE", "measure", "measure_model"]

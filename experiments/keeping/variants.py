@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 
-from experiments.paper import PAPER_PRIOR
+from experiments.paper import PAPER_PRIOR, PRESET_RATE, TEXT_RATE
 
 __all__ = ["DIFFUSERS", "PRESET", "VARIANTS"]
 
 DIFFUSERS = "diffusers"
 """The variant that our training has no part in."""
 
-PRESET = "both-varied-w10"
+PRESET = "both-varied-w10-text-5e-5"
 """The variant that the toybox preset is."""
 
 _PREDICTION = ("--prior-target", "prediction")
@@ -40,7 +40,16 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "photos-varied-w10-text-5e-5": (*_PHOTOS, *_VARIED, "--prior-weight", "10", "--text-encoder-learning-rate", "5e-5"),
     "both-varied-w10-min-snr": (*_BOTH, *_VARIED, "--prior-weight", "10", "--min-snr-gamma", "5"),
     "both-varied-w10-ema": (*_BOTH, *_VARIED, "--prior-weight", "10", "--ema-decay", "0.99"),
-    "both-varied-w10-1e-4": (*_BOTH, *_VARIED, "--prior-weight", "10", "--learning-rate", "1e-4"),
+    "both-varied-w10-1e-4": (
+        *_BOTH,
+        *_VARIED,
+        "--prior-weight",
+        "10",
+        "--learning-rate",
+        "1e-4",
+        "--text-encoder-learning-rate",
+        "1e-4",
+    ),
     "noise-w10": ("--prior-weight", "10"),
 }
 
@@ -49,11 +58,12 @@ _REPLACED_BY = {"class_prompt": "--prior-prompts"}
 
 
 def _on_top_of_the_paper(flags: tuple[str, ...]) -> tuple[str, ...]:
-    """What `flags` leave open is as in the paper, whatever the preset says."""
+    """What `flags` leave open is as in the paper, whatever the preset says: one rate for the UNet and the text encoder."""
+    rate = () if {TEXT_RATE, "--no-train-text-encoder"} & {*flags} else (TEXT_RATE, str(PRESET_RATE))
     if ("--prior-weight", "0") in itertools.pairwise(flags):
-        return flags
+        return (*flags, *rate)
     missing = {name: value for name, value in PAPER_PRIOR.items() if _REPLACED_BY.get(name, _flag(name)) not in flags}
-    return (*flags, *(word for name, value in missing.items() for word in (_flag(name), str(value))))
+    return (*flags, *(word for name, value in missing.items() for word in (_flag(name), str(value))), *rate)
 
 
 def _flag(name: str) -> str:

@@ -18,8 +18,9 @@ from dreambooth.runs.events import read_events
 from dreambooth.runs.folder import RunFolder
 from dreambooth.toybox.files import EMBEDDED_MODEL
 from dreambooth.toybox.world import PLACES
+from experiments.paper import PRESET_RATE
 from experiments.results.looking import Gallery, judges_in, number, photo_pixels
-from experiments.results.runs import PRESET_RATE, TOKENS, Place, Scale
+from experiments.results.runs import TOKENS, Place, Scale
 
 __all__ = ["CHOOSING", "MARGIN", "PATIENCE", "measure_choice", "scored_steps"]
 

@@ -17,11 +17,10 @@ from dreambooth.cli.main import main
 from dreambooth.errors import RunError
 from dreambooth.recipes.toybox import subject_look, write_photos
 from dreambooth.runs.folder import RunFolder
-from experiments.paper import PAPER_PRIOR
+from experiments.paper import PAPER_PRIOR, PRESET_RATE, TEXT_RATE
 
 __all__ = [
     "FULL",
-    "PRESET_RATE",
     "TOKENS",
     "Pair",
     "Place",
@@ -33,13 +32,11 @@ __all__ = [
     "type_command",
 ]
 
-PRESET_RATE = 2e-4
-"""Learning rate of the preset `toybox`."""
-
 TOKENS = ("sks", "zwx")
 """Tokens of the first and the second subject."""
 
-_PAPER_FLAGS = tuple(word for name, value in PAPER_PRIOR.items() for word in (f"--{name.replace('_', '-')}", value))
+_PRIOR_FLAGS = tuple(word for name, value in PAPER_PRIOR.items() for word in (f"--{name.replace('_', '-')}", value))
+_PAPER_FLAGS = (*_PRIOR_FLAGS, TEXT_RATE, PRESET_RATE)
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,8 @@ def learn_with_prior(place: Place, scale: Scale, weight: int) -> None:
     preset = place.output / f"prior-{weight}.yaml"
     made = {"num_prior_images": scale.num_prior_images, "prior_sampling_steps": scale.prior_sampling_steps}
     prior = {**PAPER_PRIOR, **made} if weight else {"prior_weight": 0}
-    preset.write_text(yaml.safe_dump({"prior": prior}), encoding="utf-8")
+    sections = {"prior": prior, "trainee": {"text_encoder_learning_rate": PRESET_RATE}}
+    preset.write_text(yaml.safe_dump(sections), encoding="utf-8")
     flags = ["--num-images", scale.num_images, "--num-class-images", scale.num_class_images]
     flags += ["--sampling-steps", scale.sampling_steps, "--steps", scale.steps, "--subjects", *scale.subjects]
     type_command("benchmark", "--dataset", "toybox", "--preset", preset, *flags, "--output", place.with_prior(weight))
@@ -147,7 +145,8 @@ def learn_at_rates(place: Place, scale: Scale, name: str) -> None:
     for rate in scale.rates if name in scale.rate_subjects else (PRESET_RATE,):
         run, is_presets = place.at_rate(name, rate), rate == PRESET_RATE
         steps = scale.steps if is_presets else scale.rate_steps
-        _train(place, scale, name, run, *scored, *_PAPER_FLAGS, "--learning-rate", rate, "--steps", steps)
+        rates = ("--learning-rate", rate, TEXT_RATE, rate)
+        _train(place, scale, name, run, *scored, *_PRIOR_FLAGS, *rates, "--steps", steps)
         if is_presets:
             _resume(run, scale.long_steps)
 

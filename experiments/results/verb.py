@@ -18,11 +18,12 @@ import torch
 from benchmarks.records import environment, say
 from dreambooth.cli.terminal import hush_libraries
 from dreambooth.files import write_json, write_text
+from experiments.paper import PRESET_RATE
 from experiments.results.chosen import measure_choice, scored_steps
 from experiments.results.figure import sweep_figure
 from experiments.results.judges import measure_judges
 from experiments.results.pairs import measure_pair
-from experiments.results.runs import FULL, PRESET_RATE, Place, Scale, learn_at_rates, learn_pair, learn_with_prior
+from experiments.results.runs import FULL, Place, Scale, learn_at_rates, learn_pair, learn_with_prior
 from experiments.results.sheet import write_sheet
 from experiments.results.subject import measure_subject
 from experiments.results.tables import as_markdown

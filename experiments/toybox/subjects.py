@@ -34,7 +34,7 @@ from dreambooth.toybox.render import render
 from dreambooth.toybox.subjects import HELD_OUT_SEED, SUBJECTS, random_subject, subject_scenes
 from dreambooth.toybox.world import PLACES, Look
 from dreambooth.weights.read import model_name, read_model
-from experiments.paper import PAPER_PRIOR
+from experiments.paper import PAPER_PRIOR, PRESET_RATE
 from experiments.toybox.count import answers_about, judged_pictures
 from experiments.toybox.settings import SubjectsSettings
 
@@ -130,6 +130,7 @@ def _learn(case: _Case, weight: float, settings: SubjectsSettings, display: Disp
     }
     if settings.learning_rate is not None:
         changes["optimizer"] = {"learning_rate": settings.learning_rate}
+    changes["trainee"] = {"text_encoder_learning_rate": settings.learning_rate or PRESET_RATE}  # the preset's is lower
     made = {} if weight == 0 else {**PAPER_PRIOR, "prior_folder": settings.output / "class-images"}
     training = toybox_training(**changes, prior={**made, "prior_weight": weight})
     train(training, display)

@@ -134,17 +134,24 @@ def without_silenced(settings: type[Settings], low: Mapping[str, Any], high: Map
         section = section_of(settings, name) if name in settings.model_fields else None
         if section is not None and isinstance(above, Mapping) and isinstance(kept.get(name), Mapping):
             kept[name] = without_silenced(section, kept[name], above)
-    for switch, silenced in settings.off_switches.items():
-        field, value = _switch(switch)
-        if str(high.get(field)) in value:
-            kept = {name: value for name, value in kept.items() if name not in silenced or name in high}
-    for field, others in settings.replaces.items():
-        if high.get(field) is not None:
-            kept = {name: value for name, value in kept.items() if name not in others or name in high}
-            for place, _, inner in (other.rpartition(".") for other in others if "." in other):
-                if isinstance(kept.get(place), Mapping) and inner not in high.get(place, {}):
-                    kept[place] = {name: value for name, value in kept[place].items() if name != inner}
+    replaced = [path for field, others in settings.replaces.items() if high.get(field) is not None for path in others]
+    for path in (*_switched_off(settings, high), *replaced):
+        place, _, name = path.rpartition(".")
+        values, above = (kept.get(place), high.get(place, {})) if place else (kept, high)
+        if isinstance(values, Mapping) and name in values and name not in above:
+            values = {other: value for other, value in values.items() if other != name}
+            kept = {**kept, place: values} if place else values
     return kept
+
+
+def _switched_off(settings: type[Settings], values: Mapping[str, Any]) -> Iterator[str]:
+    """What switches among the values turn off: `name`, or `section.name`."""
+    for switch, silenced in (*settings.off_switches.items(), *settings.silences.items()):
+        path, off = _switch(switch)
+        place, _, field = path.rpartition(".")
+        section = values.get(place) if place else values
+        if isinstance(section, Mapping) and str(section.get(field)) in off:
+            yield from silenced
 
 
 def _switch(switch: str) -> tuple[str, tuple[str, ...]]:
@@ -364,14 +371,9 @@ def write_yaml(path: Path, settings: Settings, *, comment: str) -> None:
 
 def effective_values(settings: Settings) -> dict[str, Any]:
     """The plain values of a record, by section, without those that a switch turns off."""
-    silent = {
-        name
-        for switch, silenced in (*settings.off_switches.items(), *settings.silences.items())
-        if str(_at(settings, _switch(switch)[0])) in _switch(switch)[1]
-        for name in silenced
-    }
-    silent.update(name for field, others in settings.replaces.items() if settings.is_changed(field) for name in others)
     values = settings.model_dump(mode="json")
+    replaced = [path for field, others in settings.replaces.items() if settings.is_changed(field) for path in others]
+    silent = {*_switched_off(type(settings), values), *replaced}
     for name in values:
         if isinstance(section := getattr(settings, name), Settings):
             values[name] = effective_values(section)
@@ -379,13 +381,6 @@ def effective_values(settings: Settings) -> dict[str, Any]:
         section, _, name = path.rpartition(".")
         (values[section] if section else values).pop(name, None)
     return values
-
-
-def _at(settings: Settings, path: str) -> Any:
-    value: Any = settings
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value
 
 
 def differences(old: Settings, new: Settings, prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -11,8 +11,8 @@ import pytest
 from dreambooth.cli.flags import read_arguments
 from dreambooth.cli.layers import settings_from
 from dreambooth.cli.verbs import VERBS
-from dreambooth.data.settings import PriorSettings
 from dreambooth.runs.folder import RunFolder
+from dreambooth.schema.verbs import TrainSettings
 from experiments.keeping import rows
 from experiments.keeping.__main__ import main
 from experiments.keeping.frontier import frontier
@@ -35,31 +35,34 @@ VALUES = {
 }
 
 
-_DRIFTS = (("noise", "a", 0.5), ("noise", "b", 0.75), ("both-varied-w10", "a", 0.25), ("both-varied-w10", "b", 0.5))
+_DRIFTS = (("noise", "a", 0.5), ("noise", "b", 0.75), (PRESET, "a", 0.25), (PRESET, "b", 0.5))
 
 
 def numbers(**other: float) -> dict[str, dict[str, float]]:
     return {name: {"value": value, "low": value, "high": value} for name, value in {**VALUES, **other}.items()}
 
 
-def prior_of(*flags: str) -> PriorSettings:
+def settings_of(*flags: str) -> TrainSettings:
     verb = VERBS["train"]
     record = verb.record()
     given = ["--preset", "toybox", "--photos", "photos", "--class-word", "mug", *flags]
-    prior: PriorSettings = settings_from(verb, record, read_arguments(verb, record, given)).prior
-    return prior
+    settings: TrainSettings = settings_from(verb, record, read_arguments(verb, record, given))
+    return settings
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_variant_says_all_of_the_prior(variant: str) -> None:
-    prior = prior_of(*VARIANTS[variant])
+    settings = settings_of(*VARIANTS[variant])
+    prior, rate = settings.prior, settings.trainee.text_encoder_learning_rate
     assert (prior.prior_weight == 10) == ("w10" in variant)
     assert (prior.prior_prompts == "varied") == ("varied" in variant)
     assert (prior.prior_examples != "images") == variant.startswith(("photos", "both"))
+    if settings.trainee.train_text_encoder and "text" not in variant:
+        assert rate == settings.optimizer.learning_rate, "one rate for all, as in the paper"
 
 
 def test_the_preset_is_one_of_the_variants() -> None:
-    assert prior_of(*VARIANTS[PRESET]) == prior_of("--prior-target", "prediction")
+    assert settings_of(*VARIANTS[PRESET]) == settings_of("--prior-target", "prediction")
 
 
 def test_a_table_has_means_over_subjects() -> None:
@@ -82,9 +85,7 @@ def test_the_loop_of_diffusers_is_measured_as_the_variants_are(tmp_path: Path) -
 def test_differences_are_taken_subject_by_subject() -> None:
     found = {(variant, name): numbers(drift=drift) for variant, name, drift in _DRIFTS}
     _, _, row = difference_table(found).splitlines()
-    assert row.startswith(
-        "| both-varied-w10 minus noise | +0.00 [+0.00, +0.00] | +0.00 [+0.00, +0.00] | -0.25 [-0.25, -0.25] |"
-    )
+    assert row.startswith(f"| {PRESET} minus noise | +0.00 [+0.00, +0.00] | +0.00 [+0.00, +0.00] | -0.25 [-0.25, -0.25] |")
     assert difference_table({("noise", "a"): numbers()}) == ""
 
 
@@ -102,7 +103,7 @@ def test_a_row_begins_each_subject_with_the_model_before(tmp_path: Path, monkeyp
     place = Place(tmp_path)
     last = rows._learn(place, Scale(steps=4), ("marked-ball", "belted-vase", "crossed-teapot"))
     assert [Path(one[one.index("--output") + 1]) for one in typed] == [
-        tmp_path / "runs" / "both-varied-w10" / "marked-ball",
+        tmp_path / "runs" / PRESET / "marked-ball",
         tmp_path / "runs" / "rows" / "marked-ball+belted-vase",
         last,
     ]

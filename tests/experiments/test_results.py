@@ -19,7 +19,7 @@ from dreambooth.evaluation.evaluator import PromptSet, Samples
 from dreambooth.runs.folder import RunFolder
 from dreambooth.toybox.judge import ATTRIBUTES
 from dreambooth.toybox.world import Look, random_scene
-from experiments.paper import PAPER_PRIOR
+from experiments.paper import PAPER_PRIOR, PRESET_RATE
 from experiments.results import chosen, runs, subject, tables
 from experiments.results.figure import sweep_figure
 from experiments.results.judges import QUESTIONS
@@ -61,14 +61,16 @@ def test_the_benchmark_runs_with_either_weight(typed: TYPED, tmp_path: Path) -> 
         runs.learn_with_prior(Place(tmp_path), SMALL, weight)
     assert [value(one, "--output") for one in typed] == [str(tmp_path / "prior-1"), str(tmp_path / "prior-0")]
     with_images, without = (yaml.safe_load(Path(value(one, "--preset")).read_text()) for one in typed)
-    assert with_images == {"prior": {**PAPER_PRIOR, "num_prior_images": 48, "prior_sampling_steps": 25}}
-    assert without == {"prior": {"prior_weight": 0}}, "what class images are made of would have no effect"
+    rate = {"text_encoder_learning_rate": 2e-4}
+    assert with_images == {"prior": {**PAPER_PRIOR, "num_prior_images": 48, "prior_sampling_steps": 25}, "trainee": rate}
+    assert without == {"prior": {"prior_weight": 0}, "trainee": rate}, "what class images are made of would have no effect"
 
 
 def test_a_subject_is_learned_at_every_rate_and_once_too_long(typed: TYPED, tmp_path: Path) -> None:
     runs.learn_at_rates(Place(tmp_path), SMALL, "marked-ball")
     first = [value(one, "--learning-rate") for one in typed if "--learning-rate" in one]
     assert first == ["5e-05", "0.0001", "0.0002", "0.0004"]
+    assert first == [value(one, "--text-encoder-learning-rate") for one in typed if "--learning-rate" in one]
     assert [value(one, "--steps") for one in typed] == ["800", "800", "4", "8", "800"]
     assert typed[3] == ["train", "--resume", str(tmp_path / "rates" / "2e-4" / "marked-ball"), "--steps", "8"]
     typed.clear()
@@ -184,7 +186,7 @@ def test_everything_is_made_and_measured(tmp_path: Path) -> None:
         pairs=SMALL.pairs,
         steps=2,
         long_steps=4,
-        rates=(runs.PRESET_RATE, 4e-4),
+        rates=(PRESET_RATE, 4e-4),
         rate_steps=4,
         **few,
         **hurry,

@@ -17,6 +17,7 @@ from dreambooth.config import (
     parse_settings,
     read_yaml,
     section_default,
+    without_silenced,
     write_yaml,
 )
 from dreambooth.errors import SettingsError
@@ -203,6 +204,23 @@ def test_what_a_switch_turns_off_is_not_written(tmp_path: Path, sections: dict[s
     assert {path for path, _ in flat_fields(TrainSettings) if path.split(".")[1] not in written[path.split(".")[0]]} >= silent
     assert {"loop.steps", "prior.prior_weight"} <= {f"{name}.{key}" for name, section in written.items() for key in section}
     assert parse_settings(TrainSettings, written, where="config.yaml") == settings
+
+
+@pytest.mark.parametrize(
+    ("high", "low"),
+    [
+        ({"trainee": {"train_text_encoder": False}}, {"trainee": {"text_encoder_learning_rate": 1e-5}}),
+        ({"trainee": {"trainee": "lora"}}, {"memory": {"shard": True}}),
+        ({"prior": {"prior_weight": 0}}, {"prior": {"num_prior_images": 8}, "views": {"prior_flip_probability": 0.5}}),
+        ({"prior": {"prior_images": "dogs"}}, {"prior": {"prior_sampling_steps": 8}}),
+    ],
+)
+def test_a_layer_above_silences_what_it_makes_ineffective(high: dict[str, Any], low: dict[str, Any]) -> None:
+    rest = {"loop": {"steps": 3}}
+    kept = without_silenced(TrainSettings, {**low, **rest}, high)
+    assert {name: section for name, section in kept.items() if section} == rest
+    both = {name: {**low.get(name, {}), **high.get(name, {})} for name in {*low, *high}}
+    assert without_silenced(TrainSettings, low, both) == low, "what it sets itself is refused, not silenced"
 
 
 @pytest.mark.parametrize(
