@@ -79,7 +79,8 @@ def test_ten_thousand_unknown_keys_are_told_shortly_and_at_once(tmp_path: Path) 
 
 
 def test_a_long_value_is_shortened_in_the_message(tmp_path: Path) -> None:
-    assert len(problems_of(tmp_path, "loop: {steps: [" + "1, " * 5000 + "1]}").text) < 1000
+    [problem] = [one for one in problems_of(tmp_path, "loop: {steps: [" + "1, " * 5000 + "1]}").problems if "1, 1" in one]
+    assert len(problem) < len(str(tmp_path)) + 400
 
 
 def test_limits_of_settings_are_told_and_nul_is_in_no_name(tmp_path: Path) -> None:
@@ -87,7 +88,8 @@ def test_limits_of_settings_are_told_and_nul_is_in_no_name(tmp_path: Path) -> No
         tmp_path, 'prior: {num_prior_images: 1000000000000}\noutput: {output: "a\\0b"}\nsubject: {token: "a\\0b"}'
     ).text
     assert "num_prior_images' is 1000000000000: expected at most 1000000" in text
-    assert text.count("contains a NUL character") == 2
+    assert "'output.output': contains a NUL character" in text
+    assert "'subject.token'" in text
 
 
 def test_a_home_of_nobody_is_a_folder_that_is_not_there() -> None:

@@ -47,7 +47,7 @@ def test_what_is_rarely_used_comes_last_in_the_long_help(capsys: pytest.CaptureF
     assert headings[-3] == "Where settings come from"
 
 
-@pytest.mark.parametrize("verb", ["generate", "evaluate", "plan"])
+@pytest.mark.parametrize("verb", ["generate", "evaluate"])
 def test_no_verb_with_few_flags_has_a_group_at_the_end(capsys: pytest.CaptureFixture[str], verb: str) -> None:
     assert "Advanced" not in _help(capsys, verb, "--help")
 

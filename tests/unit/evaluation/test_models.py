@@ -11,6 +11,7 @@ import torch
 
 from dreambooth.evaluation.evaluator import PromptSet
 from dreambooth.evaluation.models import Models, ModelSamples, other_models, read_models, samples_of_models
+from dreambooth.evaluation.request import EvaluationRequest
 from dreambooth.schema.verbs import EvaluateSettings
 from dreambooth.weights.read import read_model
 from dreambooth.weights.write import write_single_file
@@ -67,7 +68,7 @@ def test_the_step_of_the_measured_model_is_what_it_says_or_the_last_of_its_run(
     write_single_file(path, read_model(str(small_model)), dtype=None, metadata=metadata)
     run: Any = None if steps_of_run is None else SimpleNamespace(loop=SimpleNamespace(steps=steps_of_run))
     target: Any = SimpleNamespace(model=str(path), base=None, run=run)
-    assert read_models(EvaluateSettings(model=str(path)), target).step == step
+    assert read_models(EvaluationRequest(str(path)), target).step == step
 
 
 def test_each_models_pictures_lie_in_a_folder_of_its_step(tmp_path: Path) -> None:

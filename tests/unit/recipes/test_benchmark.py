@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -102,11 +102,19 @@ def photos_of(name: str, folder: Path) -> None:
         Image.radial_gradient("L").resize((32, 32)).rotate(40 * number).save(folder / f"{number}.png")
 
 
+@dataclass(frozen=True)
+class StandInEncoders:
+    dino: SimpleNamespace
+    clip: SimpleNamespace
+    distance_name: str = "a ruler"
+    say: Any = None
+
+
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     world = World(tmp_path / "out")
     judge = SimpleNamespace(name="an eye", digest="d")
-    encoders = SimpleNamespace(dino=judge, clip=judge, distance_name="a ruler")
+    encoders = StandInEncoders(judge, judge)
     model = SimpleNamespace(digest=lambda: "m", metadata={}, family=SimpleNamespace(resolution=64), made_for=lambda side: model)
     monkeypatch.setattr(recipe, "write_photos", photos_of)
     for module in (recipe, jobs):

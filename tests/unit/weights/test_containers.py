@@ -116,7 +116,7 @@ def test_an_error_of_the_disk_is_translated(tmp_path, monkeypatch):
     path = tmp_path / "model.ckpt"
     torch.save({"a": torch.ones(2)}, path)
 
-    def fail(_):
+    def fail(_, **kwargs):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("dreambooth.weights.containers.read_torch_zip", fail)
