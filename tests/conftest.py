@@ -38,9 +38,9 @@ from dreambooth.families.sdxl import StableDiffusionXL
 from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.weights.model_weights import ModelWeights
-from dreambooth.weights.random_weights import random_model
 from dreambooth.weights.read import read_model
 from dreambooth.weights.write import write_single_file
+from tests.random_weights import random_model
 
 
 def pytest_collection_finish() -> None:

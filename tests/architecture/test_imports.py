@@ -12,7 +12,7 @@ FLOORS = {
     "diffusion": 1,
     **dict.fromkeys(("data", "families", "trainees", "memory", "runtime", "toybox", "runs", "pages"), 2),
     **dict.fromkeys(("training", "sampling", "weights", "measures"), 3),
-    **dict.fromkeys(("pictures", "estimate", "schema"), 4),
+    **dict.fromkeys(("pictures", "estimate", "adapters", "schema"), 4),
     "evaluation": 5,
     "trainer": 6,
     "recipes": 7,

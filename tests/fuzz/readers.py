@@ -152,8 +152,8 @@ def _checkpoint(run: RunFolder) -> Path:
 
 
 def _models(folder: Path) -> dict[str, Reader]:
-    from dreambooth.weights.random_weights import random_model
     from dreambooth.weights.write import write_single_file
+    from tests.random_weights import random_model
     from tests.unit.weights.conftest import TINY
 
     folder.mkdir(parents=True)

@@ -21,7 +21,7 @@ from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainer.assembly import TrainingSetup, assemble, place_for_training
 from dreambooth.training.batches import Batch
 from dreambooth.training.loop import training_steps
-from dreambooth.weights.random_weights import random_model
+from tests.random_weights import random_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

@@ -7,6 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dreambooth.adapters.tools import (
+    PartApproximation,
+    extract_lora,
+    family_of,
+    kept_metadata,
+    merge_loras,
+    resize_lora,
+)
 from dreambooth.display import Display, counted, quoted
 from dreambooth.errors import ModelFileError
 from dreambooth.families.family import Family
@@ -16,14 +24,6 @@ from dreambooth.training.settings import StorageDtype
 from dreambooth.weights.lora_apply import APPLIED, changes_of, with_loras
 from dreambooth.weights.lora_choice import read_loras
 from dreambooth.weights.lora_file import LoraFile
-from dreambooth.weights.lora_tools import (
-    PartApproximation,
-    extract_lora,
-    family_of,
-    kept_metadata,
-    merge_loras,
-    resize_lora,
-)
 from dreambooth.weights.lora_write import Adapter, LayerChanges
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.read import read_model

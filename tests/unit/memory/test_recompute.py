@@ -11,7 +11,7 @@ from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.untrained import untrained_unet
 from dreambooth.memory.recompute import recompute_activations
 from dreambooth.memory.settings import Checkpointing
-from dreambooth.weights.random_weights import random_model
+from tests.random_weights import random_model
 
 
 def gradients(family: StableDiffusion1, where: Checkpointing) -> tuple[float, dict[str, torch.Tensor], list[int]]:

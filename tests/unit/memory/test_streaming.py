@@ -17,7 +17,7 @@ from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.unet_blocks import unet_blocks
 from dreambooth.memory.streaming import StreamedBlocks
-from dreambooth.weights.random_weights import random_model
+from tests.random_weights import random_model
 
 CPU = torch.device("cpu")
 RATE = 0.5

@@ -10,7 +10,7 @@ import torch
 from dreambooth.diffusion.conditioning import Conditioning
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.runtime.compilation import compile_modules, describe_compilation
-from dreambooth.weights.random_weights import random_model
+from tests.random_weights import random_model
 
 
 def output(family: StableDiffusion1, how: Any) -> tuple[torch.Tensor, int, list[str]]:

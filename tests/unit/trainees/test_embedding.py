@@ -27,7 +27,7 @@ from dreambooth.weights.embedding_apply import NamedEmbedding, with_embeddings
 from dreambooth.weights.embedding_file import num_vector_parameters, read_embedding_file
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.products import WholeModel
-from dreambooth.weights.random_weights import random_model
+from tests.random_weights import random_model
 
 
 @pytest.fixture(scope="module")

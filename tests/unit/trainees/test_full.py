@@ -17,7 +17,7 @@ from dreambooth.families.untrained import without_memory
 from dreambooth.trainees.full import full_trainee
 from dreambooth.trainees.parts import trainee_problems
 from dreambooth.trainees.settings import TraineeSettings
-from dreambooth.weights.random_weights import random_model
+from tests.random_weights import random_model
 
 
 def test_the_table_of_words_learns_unless_it_is_turned_off(miniature: StableDiffusion1) -> None:

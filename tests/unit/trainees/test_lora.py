@@ -34,7 +34,7 @@ from dreambooth.weights.lora_file import read_lora_file
 from dreambooth.weights.lora_keys import num_lora_parameters
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.products import WholeModel
-from dreambooth.weights.random_weights import random_model
+from tests.random_weights import random_model
 
 KINDS: list[dict[str, Any]] = [
     {},

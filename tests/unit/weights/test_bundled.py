@@ -10,8 +10,8 @@ import pytest
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.weights.bundled import BUNDLED_DIGEST, TRAINED_ON, draws_toybox, inherited_metadata
 from dreambooth.weights.model_weights import ModelWeights
-from dreambooth.weights.random_weights import random_model
 from dreambooth.weights.read import read_model
+from tests.random_weights import random_model
 
 PICTURES = "rendered pictures of dreambooth.toybox"
 

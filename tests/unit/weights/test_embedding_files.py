@@ -18,7 +18,7 @@ from dreambooth.families.sdxl import StableDiffusionXL
 from dreambooth.weights.embedding_apply import NamedEmbedding, read_embeddings, with_embeddings
 from dreambooth.weights.embedding_file import WORD, is_embedding_file, read_embedding_file, write_embedding_file
 from dreambooth.weights.model_weights import ModelWeights
-from dreambooth.weights.random_weights import random_model
+from tests.random_weights import random_model
 
 _TABLE = "embeddings.token_embedding.weight"
 

@@ -25,9 +25,9 @@ from dreambooth.weights.lora_file import PEFT_CONFIG, is_lora, is_lora_file, rea
 from dreambooth.weights.lora_keys import LayerName, layer_names, names_to_write
 from dreambooth.weights.lora_write import Adapter, LayerChanges, write_lora
 from dreambooth.weights.model_weights import ModelWeights
-from dreambooth.weights.random_weights import random_model
 from tests.conftest import GOLDEN
 from tests.lora_changes import random_changes
+from tests.random_weights import random_model
 
 FORMS: tuple[LoraForm, ...] = ("kohya", "peft")
 QUERY = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"

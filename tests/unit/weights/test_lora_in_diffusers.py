@@ -21,8 +21,8 @@ from dreambooth.weights.lora_apply import ScaledLora, with_loras
 from dreambooth.weights.lora_file import read_lora_file
 from dreambooth.weights.lora_write import Adapter, write_lora
 from dreambooth.weights.model_weights import ModelWeights
-from dreambooth.weights.random_weights import random_model
 from tests.lora_changes import random_changes
+from tests.random_weights import random_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

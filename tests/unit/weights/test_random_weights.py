@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from dreambooth.families.sd1 import StableDiffusion1
-from dreambooth.weights.random_weights import random_model
+from tests.random_weights import random_model
 
 
 def test_random_weights_depend_on_the_seed_alone_and_keep_signals_finite(miniature: StableDiffusion1) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from dreambooth.adapters.tools import extract_lora, family_of, kept_metadata, merge_loras, resize_lora
 from dreambooth.errors import ModelFileError
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.weights.lora_apply import ScaledLora, with_loras
 from dreambooth.weights.lora_file import LoraFile, read_lora_file
-from dreambooth.weights.lora_tools import extract_lora, family_of, kept_metadata, merge_loras, resize_lora
 from dreambooth.weights.lora_write import Adapter, LayerChanges, write_lora
 from dreambooth.weights.model_weights import ModelWeights
-from dreambooth.weights.random_weights import random_model
 from tests.lora_changes import random_changes
+from tests.random_weights import random_model
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""LoRA files made of models and of other LoRA files."""
