@@ -71,6 +71,7 @@ def runs(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     flags += "--preview-prompts {instance_prompt} --validation-steps 2 --checkpoint-steps 2 --steps 3 --batch-size 3 "
     flags += f"--device cpu --adam-epsilon 0.01 --max-gradient-norm {LARGEST_NORM} --ema-decay 0.9 --shard"
     prior = ("--prior-examples", "images", "--class-prompt", "photo of a {class_word}", "--prior-weight", 1)
+    prior += ("--text-encoder-learning-rate", 2e-4)
     said = launch(*flags.split(), *prior, "--photos", photos, "--output", folder / "sharded", cwd=folder)
     settings = parse_settings(TrainSettings, read_yaml(folder / "sharded" / "config.yaml"), where="test")
     assert settings.memory.shard
