@@ -198,6 +198,7 @@ def prepare(folder: Path, model: Path) -> Inputs:
     (inputs.dataset / "few.txt").write_text("a {token} {class_word}\na {token} {class_word} outdoors\n")
     (inputs.dataset / "benchmark.yaml").write_text(
         "views: {resolution: 64}\nprior: {num_prior_images: 2, prior_sampling_steps: 1}\noptimizer: {learning_rate: 1.0e-4}\n"
+        "output: {checkpoint_steps: 1}\n"
     )
     first = Work(
         lambda inputs, place: (

@@ -28,9 +28,11 @@ from dreambooth.reading import read_json
 from dreambooth.recipes.train import resume, train
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.remembered import read_remembered
+from dreambooth.runs.status import read_status
 from dreambooth.runtime.device import choose_device
 from dreambooth.sampling.records import Picture
 from dreambooth.schema.verbs import TrainSettings
+from dreambooth.training.checkpoints import find_checkpoints
 from dreambooth.weights.bundled import draws_toybox
 from dreambooth.weights.read import model_name, read_base, read_model
 
@@ -111,12 +113,18 @@ def photos_that_changed(job: SubjectJob, *, hint: str) -> list[str]:
 
 
 def _learn(job: SubjectJob, display: Display) -> None:
-    """Train, or resume a stopped run, or do nothing if the model exists."""
-    if job.run.final_model.exists():
+    """Train, or resume a stopped run, or do nothing if it is finished or has a model and nothing to resume from."""
+    if job.run.final_model.exists() and (_says_finished(job.run) or not find_checkpoints(job.run)):
         return
     trained = resume(job.run.path, {}, display) if job.run.config.exists() else train(job.training, display)
     if trained.was_asked_to_stop:
         raise Interrupted("Stopped after training.", exit_code=130)
+
+
+def _says_finished(run: RunFolder) -> bool:
+    """A run that was killed after its model was written still has to say in its records that it is finished."""
+    status = read_status(run)
+    return status is None or status.state == "finished"
 
 
 def _scores(job: SubjectJob, display: Display) -> dict[str, Any]:

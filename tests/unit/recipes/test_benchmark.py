@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +32,9 @@ from dreambooth.recipes import benchmark_subject as jobs
 from dreambooth.recipes.benchmark import benchmark
 from dreambooth.recipes.benchmark_subject import SubjectJob, benchmark_subject
 from dreambooth.recipes.train import TrainResult
+from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.lock import exclusive
+from dreambooth.runs.status import recorded_status
 from dreambooth.runtime.workers import InThisProcess, OverRay
 from dreambooth.sampling.records import Picture
 from dreambooth.schema.verbs import TrainSettings
@@ -188,6 +191,23 @@ def test_a_run_that_was_interrupted_goes_on(world: World) -> None:
     run(world)
     assert world.resumed == [world.output / "subjects" / "marked-ball" / "run"]
     assert len(world.trained) == 3
+
+
+def test_a_run_that_was_killed_after_its_model_was_written_ends_its_records(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(world)
+    folder = world.output / "subjects" / "marked-ball" / "run"
+    with suppress(KeyError), recorded_status(RunFolder(folder)):
+        raise KeyError("killed")
+    scores = folder.parent / "scores.json"
+    scores.unlink()
+    run(world)
+    assert world.resumed == [], "without a checkpoint there is nothing to go on with"
+    monkeypatch.setattr(jobs, "find_checkpoints", lambda run: ["step-000400"])
+    scores.unlink()
+    run(world)
+    assert world.resumed == [folder]
 
 
 def test_a_stop_in_the_last_step_is_a_stop(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
