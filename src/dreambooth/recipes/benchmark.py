@@ -24,7 +24,13 @@ from dreambooth.evaluation.dataset import BenchmarkSubject, chosen, read_dataset
 from dreambooth.evaluation.prompt_sets import with_guidance_scale
 from dreambooth.files import expanded, write_json, write_text
 from dreambooth.measures.settings import BenchmarkSettings, EvaluationSettings
-from dreambooth.recipes.benchmark_subject import SubjectJob, benchmark_subject, photos_that_changed, read_scores
+from dreambooth.recipes.benchmark_subject import (
+    SubjectJob,
+    benchmark_subject,
+    photos_that_changed,
+    read_scores,
+    remove_checkpoints,
+)
 from dreambooth.recipes.toybox import write_photos
 from dreambooth.runs.lock import exclusive
 from dreambooth.runs.remembered import check_remembered
@@ -84,6 +90,8 @@ def benchmark(settings: BenchmarkSettings, display: Display) -> BenchmarkResult:
         stack.enter_context(exclusive(output))
         is_new = _begin(settings, jobs, asked)
         left = [name for name, job in jobs.items() if read_scores(job) is None]
+        for name in jobs.keys() - left:
+            remove_checkpoints(jobs[name])  # it may have been killed while it did so
         display.say(f"Benchmark of {counted(len(jobs), 'subject')} in {output}: {len(left)} to do")
         failed: list[Outcome] = []
         workers = _workers(settings, len(left), display)

@@ -36,7 +36,7 @@ from dreambooth.training.checkpoints import find_checkpoints
 from dreambooth.weights.bundled import draws_toybox
 from dreambooth.weights.read import model_name, read_base, read_model
 
-__all__ = ["SubjectJob", "benchmark_subject", "photos_that_changed", "read_scores"]
+__all__ = ["SubjectJob", "benchmark_subject", "photos_that_changed", "read_scores", "remove_checkpoints"]
 
 _PARTS = {"subject", "class_word", "is_live", "scores", "photos", "copying", "encoders", "model"}
 
@@ -76,13 +76,17 @@ def benchmark_subject(job: SubjectJob) -> None:
 
     Raises the DreamboothError of the step that failed, Interrupted when the user stopped it.
     """
-    if read_scores(job) is not None:
-        return
-    display = ConsoleDisplay()
-    display.say(f"{job.subject.name}, a {job.subject.class_word}:")
-    _learn(job, display)
-    write_json(job.scores_file, _scores(job, display))
-    shutil.rmtree(job.run.checkpoints, ignore_errors=True)  # larger than everything else, and no longer needed to resume
+    if read_scores(job) is None:
+        display = ConsoleDisplay()
+        display.say(f"{job.subject.name}, a {job.subject.class_word}:")
+        _learn(job, display)
+        write_json(job.scores_file, _scores(job, display))
+    remove_checkpoints(job)
+
+
+def remove_checkpoints(job: SubjectJob) -> None:
+    """Remove what a measured subject no longer needs, which is larger than everything else."""
+    shutil.rmtree(job.run.checkpoints, ignore_errors=True)
 
 
 def read_scores(job: SubjectJob) -> Mapping[str, Any] | None:

@@ -210,6 +210,14 @@ def test_a_run_that_was_killed_after_its_model_was_written_ends_its_records(
     assert world.resumed == [folder]
 
 
+def test_what_a_kill_left_of_checkpoints_is_removed(world: World) -> None:
+    run(world)
+    left = world.output / "subjects" / "marked-ball" / "run" / "checkpoints" / "step-000400"
+    left.mkdir(parents=True)
+    run(world)
+    assert not left.exists()
+
+
 def test_a_stop_in_the_last_step_is_a_stop(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "train", lambda *given: replace(world.train(*given), was_asked_to_stop=True))
     with pytest.raises(Interrupted):
