@@ -40,6 +40,7 @@ def test_a_job_that_hangs_is_stopped_with_what_it_started() -> None:
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.slow
 def test_what_no_longer_fits_is_skipped_and_said() -> None:
     slow, late, short = job("slow", "import time; time.sleep(1.5)"), job("late", WRITE, least=9), job("short", WRITE, least=0)
     outcomes = list(run_jobs([slow, late, short], budget=10))

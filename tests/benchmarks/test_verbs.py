@@ -63,6 +63,7 @@ def test_a_step_of_training_is_measured_with_every_switch(measured: Measured) ->
     assert record["iterations"] == 2
 
 
+@pytest.mark.slow
 def test_recomputing_shows_in_the_count_and_not_in_the_losses() -> None:
     """The product's own path: the same seed gives the same losses under a plan that changes no number."""
     plain = start_run(family_of("miniature"), StepChoices({"memory_preset": "cpu"}), device=CPU)
@@ -244,6 +245,7 @@ def test_the_length_of_a_full_run_is_scaled_part_by_part() -> None:
     assert scaled_seconds(20.0, 8.0, phases, arguments) == pytest.approx(20 + more)
 
 
+@pytest.mark.slow
 def test_the_first_step_is_near_the_cpus(measured: Measured) -> None:
     exact, mixed = measured("smoke", "--device", "cpu", "--precisions", "fp32", "bf16-mixed")
     assert (exact["difference"], exact["is_near"]) == (0, True)

@@ -66,6 +66,7 @@ def test_the_model_of_a_run_is_built_once(run: dreambooth.Run, tmp_path: Path, m
     assert len(builds) == 2
 
 
+@pytest.mark.slow
 def test_resuming_goes_on_and_the_new_model_is_used(photos: Path, small_model: Path, tmp_path: Path) -> None:
     run = _train(photos, small_model, tmp_path / "run", learning_rate=1e-2)
     before = run.generate("photo of a sks backpack", **SAMPLE)[0]

@@ -70,6 +70,7 @@ def test_a_mistake_is_told_without_a_traceback_and_with_its_own_code() -> None:
     assert last == "See `dreambooth train --help`."
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_there_is_a_mistake_of_another_code(tmp_path: Path) -> None:
     result = _run("inspect", str(tmp_path / "nowhere.ckpt"))
     assert result.returncode == 1

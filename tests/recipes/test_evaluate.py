@@ -84,6 +84,7 @@ def test_each_picture_is_a_file_that_says_how_it_was_made(run: Path) -> None:
     assert (made["prompt"], made["index"], made["seed"]) == ("photo of a sks mug on the moon", 1, 42)
 
 
+@pytest.mark.slow
 def test_nothing_is_made_twice_and_only_what_changed_anew(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     before = (run / "evaluation" / "scores.json").read_bytes()
     again = ["evaluate", "--model", str(run), "--prompts", str(run.parents[1] / "prompts.txt"), *MEASURING]
@@ -104,6 +105,7 @@ def test_nothing_is_made_twice_and_only_what_changed_anew(run: Path, monkeypatch
     assert json.loads((run / "evaluation" / "scores.json").read_bytes())["scores"] == json.loads(before)["scores"]
 
 
+@pytest.mark.slow
 def test_a_file_without_a_base_is_measured_alone(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
@@ -164,6 +166,7 @@ def test_a_base_model_that_is_another_one_now_is_refused(run: Path, tmp_path: Pa
     assert not (tmp_path / "evaluation" / "pictures").exists()
 
 
+@pytest.mark.slow
 def test_photos_that_have_changed_and_repeat_themselves_are_told_of(run: Path, tmp_path: Path, capsys: Capture) -> None:
     photos = shutil.copytree(run.parents[1] / "photos", tmp_path / "photos")
     first, second, third = sorted(photos.iterdir())
@@ -211,6 +214,7 @@ def chosen(run: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_curves_run_over_the_steps_after_the_chosen_one_as_well(chosen: Path) -> None:
     fewer = ["--sampling-steps", "1", "--num-images", "1", "--num-class-images", "1"]
     prompts = chosen.parent / "prompts.txt"

@@ -93,6 +93,7 @@ def test_the_encoder_is_used_when_asked(run_settings: MakeSettings, display: Dis
     assert all(made.encoded.moments[one.photo.digest, WHOLE].deviation.min() > 0 for one in made.source.priors)
 
 
+@pytest.mark.slow
 def test_the_sampler_s_latent_is_what_the_encoder_looks_for(run_settings: MakeSettings, display: Display) -> None:
     """The encoder finds the same but for what decoding loses, 0.13 of it on toybox; a wrong scale is off by more than 0.8."""
     settings = run_settings(base={"model": "toybox"}, prior={"prior_sampling_steps": 20}, **WITHOUT_FLIPS)
@@ -162,6 +163,7 @@ def test_an_exchanged_picture_is_encoded(run_settings: MakeSettings, display: Di
     assert [name in after.made_of for name in names] == [False, True]
 
 
+@pytest.mark.slow
 def test_a_set_made_before_gives_the_same_run(run_settings: MakeSettings, display: Display, tmp_path: Path) -> None:
     asked = {"num_prior_images": 2, "prior_sampling_steps": 2}
     before = tmp_path / "before"
@@ -197,6 +199,7 @@ def test_a_resume_notices_another_latent(run_settings: MakeSettings, display: Di
     assert refused.value.problems[1:] == ("latent of class image 00001.png is changed",)
 
 
+@pytest.mark.slow
 def test_deleted_latents_are_made_again_and_refuse_no_resume(
     run_settings: MakeSettings, display: Display, said: Callable[[], str]
 ) -> None:
@@ -218,6 +221,7 @@ def test_deleted_latents_are_made_again_and_refuse_no_resume(
     assert (prior_set / "00000.png").read_bytes() == changed, "nothing is overwritten"
 
 
+@pytest.mark.slow
 def test_stopped_between_a_latent_and_its_picture_the_set_becomes_the_same(
     run_settings: MakeSettings, display: Display, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,6 +179,7 @@ def test_adafactor_trains_and_goes_on_bit_for_bit(run_settings: MakeSettings, di
     assert losses(settings.output.output)[0] != losses(settings.output.output)[1]
 
 
+@pytest.mark.slow
 def test_another_format_of_the_means_is_refused_on_a_resume(run_settings: MakeSettings, display: Display) -> None:
     settings = run_settings(loop={"steps": 1})
     train(settings, display)
@@ -197,6 +198,7 @@ def test_another_format_of_the_means_is_refused_on_a_resume(run_settings: MakeSe
     assert resume(run, changed, display).step == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error",
     [

@@ -102,6 +102,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return loaded
 
 
+@pytest.mark.slow
 def test_files_are_where_guides_look_and_load_in_the_original(
     earlier: Callable[..., int],
     golden_state_dict: dict[str, torch.Tensor],
@@ -232,6 +233,7 @@ def test_stopped_it_leaves_the_newest_model_under_the_name_that_guides_copy(
     assert f"The run is saved at step 3. To resume:\n  dreambooth train --resume {run}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_model_on_the_way_is_also_the_newest(earlier: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
 

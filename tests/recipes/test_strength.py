@@ -43,6 +43,7 @@ def test_every_weight_lies_on_the_line_from_the_base_model(run: Path, strength: 
         assert opened.metadata().get("dreambooth.strength") == (None if strength == 1 else f"{strength:g}")
 
 
+@pytest.mark.slow
 def test_a_picture_at_strength_0_is_the_base_models(run: Path, tmp_path: Path) -> None:
     asked = ["--prompt", "photo of a mug", "--num-images", "1", "--sampling-steps", "2", "--no-grid"]
     for name, model in (("base", ["toybox"]), ("none", [str(run), "--strength", "0"]), ("all", [str(run)])):
@@ -55,6 +56,7 @@ def test_a_picture_at_strength_0_is_the_base_models(run: Path, tmp_path: Path) -
     assert abs(pixels[0].astype(int) - pixels[2]).max() > 1
 
 
+@pytest.mark.slow
 def test_python_takes_a_strength_as_the_command_does(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "half.safetensors"
     assert main(["convert", str(run), str(file), "--strength", "0.5"]) == 0
@@ -70,6 +72,7 @@ def test_python_takes_a_strength_as_the_command_does(run: Path, tmp_path: Path) 
     assert digests["whole"] == read_model(str(run)).digest() != digests["half"]
 
 
+@pytest.mark.slow
 def test_a_model_in_the_run_folder_remembers_its_base_and_one_elsewhere_does_not(
     run: Path, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -110,6 +110,7 @@ def test_the_preset_names_the_model(learned: Path, dreambooth: Command) -> None:
     assert "learns almost nothing" not in done.stdout
 
 
+@pytest.mark.slow
 def test_it_is_inspected_like_any_file(dreambooth: Command, tmp_path: Path) -> None:
     done = dreambooth("inspect", "toybox", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -230,6 +231,7 @@ def test_a_folder_answers_one_question_only(tmp_path: Path) -> None:
     assert (len(caught.value.problems), caught.value.hint) == (1, "Elsewhere.")
 
 
+@pytest.mark.slow
 def test_a_subject_that_is_not_there_is_told(tmp_path: Path, display: Display) -> None:
     with pytest.raises(SettingsError, match="unknown subject zebra; expected banded-container"):
         measure_subjects(SubjectsSettings(subjects=("zebra",), output=tmp_path), display)

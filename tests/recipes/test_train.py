@@ -170,6 +170,7 @@ def test_the_runs_own_config_and_a_filled_cache_repeat_it(
     assert_equal(tensors(first.output.output), tensors(tmp_path / "runs" / "again"))
 
 
+@pytest.mark.slow
 def test_cutting_a_step_into_micro_batches_changes_only_rounding(
     run_settings: MakeSettings, display: Display, tmp_path: Path
 ) -> None:
@@ -220,6 +221,7 @@ def test_without_class_images(run_settings: MakeSettings, display: Display, tmp_
     assert "class image" not in said()
 
 
+@pytest.mark.slow
 def test_a_second_subject_keeps_the_first_ones_class_images_in_the_mix(
     run_settings: MakeSettings, display: Display, tmp_path: Path, said: Callable[[], str]
 ) -> None:
@@ -241,6 +243,7 @@ def test_a_second_subject_keeps_the_first_ones_class_images_in_the_mix(
     assert captions == {"photo of a backpack", "photo of a bag"}
 
 
+@pytest.mark.slow
 def test_a_time_limit_stops_saved_and_resumes(run_settings: MakeSettings, display: Display, said: Callable[[], str]) -> None:
     settings = run_settings(loop={"steps": 3, "max_train_hours": 1e-9})
     result = train(settings, display)
@@ -439,6 +442,7 @@ def test_everything_wrong_is_said_at_once_and_before_any_model_is_built(
     assert [path.name for path in full.iterdir()] == ["letter.txt"]
 
 
+@pytest.mark.slow
 def test_a_token_that_no_caption_says_is_refused_or_told(
     run_settings: MakeSettings, display: Display, said: Callable[[], str]
 ) -> None:
