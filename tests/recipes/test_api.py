@@ -79,6 +79,7 @@ def test_resuming_goes_on_and_the_new_model_is_used(photos: Path, small_model: P
         run.resume(batch_size=2)
 
 
+@pytest.mark.slow
 def test_an_interrupt_is_an_exception_and_the_run_can_be_resumed(photos: Path, small_model: Path, tmp_path: Path) -> None:
     def interrupt(event: dict[str, Any]) -> None:
         if event["event"] == "step" and event["step"] == 1:
@@ -104,6 +105,7 @@ def test_mistakes_are_exceptions_of_the_package(tmp_path: Path, run: dreambooth.
         _ = dreambooth.trian  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_the_other_verbs_return_what_their_recipes_do(run: dreambooth.Run, small_model: Path, tmp_path: Path) -> None:
     assert run.model is not None
     assert dreambooth.convert(run.model, tmp_path / "model.ckpt").form == "single-file"

@@ -47,6 +47,7 @@ def numbers(run: Path) -> Any:
     return json.loads((run / "evaluation" / "scores.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_every_score_says_what_it_was_made_of(numbers: Any, run: Path) -> None:
     assert [one["name"] for one in numbers["scores"]["model"]] == SCORES
     assert [one["name"] for one in numbers["scores"]["base"]] == [name for name in SCORES if name != "drift"]
@@ -64,6 +65,7 @@ def test_every_score_says_what_it_was_made_of(numbers: Any, run: Path) -> None:
     assert [path.name for path in (run / "evaluation").glob(".*")] == []
 
 
+@pytest.mark.slow
 def test_two_steps_moved_the_class_a_little(numbers: Any) -> None:
     by_step = {int(step): {one["name"]: one["value"] for one in found["scores"]} for step, found in numbers["by_step"].items()}
     assert [*by_step] == [0, 1, 2]
@@ -72,6 +74,7 @@ def test_two_steps_moved_the_class_a_little(numbers: Any) -> None:
     assert by_step[1]["DINO"] != by_step[2]["DINO"]
 
 
+@pytest.mark.slow
 def test_each_picture_is_a_file_that_says_how_it_was_made(run: Path) -> None:
     folder = run / "evaluation" / "pictures"
     assert {path.name: len(list(path.glob("*.png"))) for path in folder.iterdir()} == {
@@ -121,6 +124,7 @@ def test_a_file_without_a_base_is_measured_alone(
     assert "In short" not in page and "base model</p>" not in page
 
 
+@pytest.mark.slow
 def test_the_page_tells_the_whole_story(run: Path) -> None:
     markup = (run / "evaluation" / "report.html").read_text(encoding="utf-8")
     assert [html.unescape(title) for title in re.findall(r"<h2>(.*?)</h2>", markup)] == [
@@ -144,6 +148,7 @@ def test_a_file_from_elsewhere_says_what_it_needs(capsys: Capture) -> None:
     assert "Type: dreambooth evaluate --model rex.ckpt --photos FOLDER --class-word WORD --token WORD" in said
 
 
+@pytest.mark.slow
 def test_a_base_model_that_has_gone_is_asked_for(run: Path, tmp_path: Path, capsys: Capture) -> None:
     text = (run / "config.yaml").read_text(encoding="utf-8").replace("model: toybox", "model: /gone/sd.ckpt")
     (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
@@ -154,6 +159,7 @@ def test_a_base_model_that_has_gone_is_asked_for(run: Path, tmp_path: Path, caps
     assert "if it has moved, use --base MODEL" in said
 
 
+@pytest.mark.slow
 def test_a_base_model_that_is_another_one_now_is_refused(run: Path, tmp_path: Path, capsys: Capture) -> None:
     other = run / "models" / "step-000001.safetensors"
     text = (run / "config.yaml").read_text(encoding="utf-8").replace("model: toybox", f"model: {other}")

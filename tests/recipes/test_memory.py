@@ -259,6 +259,7 @@ def test_a_preset_may_change_on_a_resume_where_there_are_no_means(run_settings: 
     assert resume(settings.output.output, changes, display).step == 2
 
 
+@pytest.mark.slow
 def test_a_final_model_that_was_removed_is_written_again(run_settings: MakeSettings, display: Display) -> None:
     settings = run_settings(loop={"steps": 1})
     model = settings.output.output / "model.safetensors"

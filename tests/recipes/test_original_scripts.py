@@ -17,7 +17,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 def run(script: str, *arguments: object, cwd: Path, without_packages: bool = False) -> subprocess.CompletedProcess[str]:
-    interpreter = [sys.executable, *(["-S"] if without_packages else [])]
+    interpreter = [sys.executable, *(["-E", "-S"] if without_packages else [])]
     command = [*interpreter, str(SCRIPTS / script), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, cwd=cwd)
 

@@ -74,6 +74,7 @@ def pixels(path: Path) -> NDArray[np.int16]:
         return np.asarray(image, dtype=np.int16)
 
 
+@pytest.mark.slow
 def test_a_set_is_made_grown_and_mended_and_never_made_twice(screen: Screen, toybox_file: Path, tmp_path: Path) -> None:
     made = run(screen, toybox_file, tmp_path)
     assert made.num_made == 3
@@ -120,6 +121,7 @@ def make(screen: Screen, base: ModelWeights, components: Components, folder: Pat
     )
 
 
+@pytest.mark.slow
 def test_what_makes_a_picture_makes_a_set(screen: Screen, base: ModelWeights, components: Components, tmp_path: Path) -> None:
     changes: list[dict[str, Any]] = [
         {},

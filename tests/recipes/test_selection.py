@@ -253,6 +253,7 @@ def test_what_cannot_be_scored_is_refused_before_training(run_settings: MakeSett
     assert not settings.output.output.exists()
 
 
+@pytest.mark.slow
 def test_judges_that_see_nothing_cannot_choose(
     run_settings: MakeSettings, display: Display, monkeypatch: pytest.MonkeyPatch
 ) -> None:

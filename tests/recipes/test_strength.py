@@ -27,6 +27,7 @@ def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 1.2])
 def test_every_weight_lies_on_the_line_from_the_base_model(run: Path, strength: float, tmp_path: Path, capsys: Capture) -> None:
     file = tmp_path / "rex.safetensors"

@@ -107,6 +107,7 @@ def test_the_model_says_what_made_it(run_settings: MakeSettings, display: Displa
     assert metadata["global_step"] == "1"
 
 
+@pytest.mark.slow
 def test_models_and_checkpoints_have_intervals_of_their_own(run_settings: MakeSettings, display: Display) -> None:
     settings = run_settings(loop={"steps": 5}, output={"checkpoint_steps": 2, "model_steps": 3})
     run = train(settings, display, beside={"configs/note.txt": "as asked"}).run
@@ -144,6 +145,7 @@ def test_a_run_made_longer_equals_a_long_run(run_settings: MakeSettings, display
     assert read_yaml(short.output.output / "config.yaml")["loop"]["steps"] == 4
 
 
+@pytest.mark.slow
 def test_a_resume_clears_what_a_killed_preview_left(run_settings: MakeSettings, display: Display) -> None:
     """Seen once: killed while the first preview was written, a run kept its half picture for ever."""
     settings = run_settings(loop={"steps": 1})
@@ -401,6 +403,7 @@ def test_what_was_edited_in_the_config_of_a_run_is_refused_as_the_flag_is(run_se
     assert resume(run, {}, display).step == 2
 
 
+@pytest.mark.slow
 def test_resuming_names_only_the_photos_that_differ(
     run_settings: MakeSettings, display: Display, tmp_path: Path, photos: Path
 ) -> None:
