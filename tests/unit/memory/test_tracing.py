@@ -82,7 +82,9 @@ def test_what_the_backward_pass_needs_lives_until_then() -> None:
 
 def largest_allocation(work: Callable[[], object]) -> int:
     """Most bytes that torch's CPU allocator had given out at once while `work` ran, as its own profiler says."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with profile(
+        activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True
+    ) as profiler:  # torch 2.11 warns without
         kept = work()
     assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
     events, found = list(profiler.profiler.kineto_results.experimental_event_tree()), []
