@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dreambooth.data.reading import text_of
 from dreambooth.data.records import Role
 from dreambooth.data.settings import check_template
 from dreambooth.errors import PhotoError
-from dreambooth.reading import parse_json, read_text, shown_value
+from dreambooth.reading import parse_json, shown_value
 
 __all__ = ["MOST_ALTERNATIVES", "captions_in", "read_captions"]
 
@@ -37,14 +38,8 @@ def read_captions(path: Path, *, role: Role) -> tuple[str, ...]:
     Raises PhotoError, with the problem without the file's name and the advice as its hint, when the file cannot be read, is
     not UTF-8 (a byte order mark is allowed), is not JSON as its name says, or has a placeholder that is not known for the role.
     """
-    try:
-        text = read_text(path, most_bytes=_MOST_BYTES, encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PhotoError("is not UTF-8 text", hint="Save the caption as UTF-8.") from error
-    except ValueError as error:
-        raise PhotoError(f"is {error}", hint="Remove it: a caption has a few words.") from error
-    except OSError as error:
-        raise PhotoError(f"cannot be read: {error.strerror}", hint="Make it readable, or remove it.") from error
+    advice = {"not_utf8": "Save the caption as UTF-8.", "too_large": "Remove it: a caption has a few words."}
+    text = text_of(path, most_bytes=_MOST_BYTES, **advice)
     if path.suffix.lower() != ".json":
         return captions_in(text.splitlines(), role=role)
     try:

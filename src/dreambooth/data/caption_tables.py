@@ -9,10 +9,11 @@ from typing import Any
 
 from dreambooth.data.caption_files import captions_in, said_in
 from dreambooth.data.listing import stem_of
+from dreambooth.data.reading import text_of
 from dreambooth.data.records import Role
 from dreambooth.display import counted
 from dreambooth.errors import PhotoError
-from dreambooth.reading import parse_json, printable, read_text
+from dreambooth.reading import parse_json, printable
 
 __all__ = ["read_caption_table"]
 
@@ -26,14 +27,8 @@ def read_caption_table(path: Path, *, role: Role) -> dict[str, tuple[str, ...]]:
     Several lines about one picture are alternatives. Raises PhotoError, with the problem without the file's name and the
     advice as its hint.
     """
-    try:
-        text = read_text(path, most_bytes=_MOST_BYTES, encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PhotoError("is not UTF-8 text", hint="Save it as UTF-8.") from error
-    except ValueError as error:
-        raise PhotoError(f"is {error}", hint="Remove it, or give a smaller one.") from error
-    except OSError as error:
-        raise PhotoError(f"cannot be read: {error.strerror}", hint="Make it readable, or remove it.") from error
+    advice = {"not_utf8": "Save it as UTF-8.", "too_large": "Remove it, or give a smaller one."}
+    text = text_of(path, most_bytes=_MOST_BYTES, **advice)
     said: dict[str, list[str]] = {}
     for number, record in _records(text, path):
         if not isinstance(record, dict) or not isinstance(name := record.get(_NAME), str) or not name:

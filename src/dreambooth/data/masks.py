@@ -23,6 +23,7 @@ from torch import Tensor
 from dreambooth.data.decoding import Pixels, decode
 from dreambooth.data.listing import list_folder, mask_target, stem_of
 from dreambooth.data.problems import PhotoProblem
+from dreambooth.data.reading import bytes_of
 from dreambooth.data.records import Mask, Photo, SubjectBox
 from dreambooth.data.size import Size
 from dreambooth.data.views import View
@@ -120,7 +121,7 @@ def read_transparency(photo: Photo) -> Transparency:
     path = photo.mask.path
     if path is not None:
         return _read(path)[0]
-    shown: Transparency = decode(_bytes(photo.path)).pixels[:, :, 3]
+    shown: Transparency = decode(bytes_of(photo.path)).pixels[:, :, 3]
     return shown
 
 
@@ -149,19 +150,12 @@ def mask_weights(mask_hw: Tensor, outside: float) -> Tensor | None:
 
 def _read(path: Path) -> tuple[Transparency, str]:
     """The brightness of a mask, and the digest of its file; white on nothing and white on black are the same."""
-    data = _bytes(path)
+    data = bytes_of(path)
     pixels = decode(data).pixels
     shown = np.asarray(Image.fromarray(pixels[:, :, :3]).convert("L"))
     if pixels.shape[2] == 4:
         shown = (shown.astype(np.uint16) * pixels[:, :, 3] // 255).astype(np.uint8)
     return shown, hashlib.sha256(data).hexdigest()
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise PhotoError(f"cannot be read: {error.strerror}", hint="Make it readable, or remove it.") from error
 
 
 def _box(shown: Transparency, photo: Size) -> SubjectBox | None:

@@ -14,6 +14,7 @@ from dreambooth.data.duplicates import Fingerprint, find_duplicates, fingerprint
 from dreambooth.data.listing import list_folder, stem_of
 from dreambooth.data.masks import MaskFiles, mask_of_alpha, mask_of_file, mask_problems
 from dreambooth.data.problems import PhotoProblem, problem_rows, raise_if_errors
+from dreambooth.data.reading import bytes_of
 from dreambooth.data.records import Photo, Role
 from dreambooth.errors import PhotoError
 
@@ -72,7 +73,7 @@ def read_pixels(path: Path, *, background: str, digest: str | None = None) -> Pi
     Raises PhotoError when the file cannot be read or decoded to the end, or no longer has the `digest` that it had.
     """
     try:
-        data = _read(path)
+        data = bytes_of(path)
         if digest is not None and hashlib.sha256(data).hexdigest() != digest:
             raise PhotoError("the file was changed after it was checked", hint="Start again, so that the new one is checked.")
         return flatten(decode(data).pixels, background)
@@ -85,19 +86,12 @@ def read_photo(path: Path) -> tuple[Photo, DecodedPicture]:
 
     Raises PhotoError, with the problem without the file's name and the advice as its hint.
     """
-    data = _read(path)
+    data = bytes_of(path)
     picture = decode(data)
     height, width = picture.pixels.shape[:2]
     if min(height, width) < MIN_SIDE:
         raise PhotoError(f"is only {width} x {height} pixels", hint="Use a larger original, or remove it.")
     return Photo(path, hashlib.sha256(data).hexdigest(), width, height, caption=None), picture
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise PhotoError(f"cannot be read: {error.strerror}", hint="Make it readable, or remove it.") from error
 
 
 def scan_photos(

@@ -18,6 +18,10 @@ __all__ = [
 ]
 
 
+_CLIP = TextShape(vocabulary=49408, num_positions=77, width=768, inner_width=3072, num_layers=12)
+_VAE = VaeShape(pixel_channels=3, latent_channels=4, widths=(128, 256, 512, 512), num_layers=2)
+
+
 def full_size_stable_diffusion_1() -> StableDiffusion1:
     """Stable Diffusion 1 as published: 1.07 billion parameters, images of 512 pixels."""
     return StableDiffusion1(
@@ -31,8 +35,8 @@ def full_size_stable_diffusion_1() -> StableDiffusion1:
             context_width=768,
             has_linear_projections=False,
         ),
-        vae=VaeShape(pixel_channels=3, latent_channels=4, widths=(128, 256, 512, 512), num_layers=2),
-        text=TextShape(vocabulary=49408, num_positions=77, width=768, inner_width=3072, num_layers=12),
+        vae=_VAE,
+        text=_CLIP,
     )
 
 
@@ -49,7 +53,7 @@ def full_size_stable_diffusion_2() -> StableDiffusion2:
             context_width=1024,
             has_linear_projections=True,
         ),
-        vae=VaeShape(pixel_channels=3, latent_channels=4, widths=(128, 256, 512, 512), num_layers=2),
+        vae=_VAE,
         text=TextShape(vocabulary=49408, num_positions=77, width=1024, inner_width=4096, num_layers=23),
         resolution=768,
         prediction="velocity",
@@ -70,8 +74,8 @@ def full_size_stable_diffusion_xl() -> StableDiffusionXL:
             has_linear_projections=True,
             vector_width=2816,
         ),
-        vae=VaeShape(pixel_channels=3, latent_channels=4, widths=(128, 256, 512, 512), num_layers=2),
-        text=TextShape(vocabulary=49408, num_positions=77, width=768, inner_width=3072, num_layers=12),
+        vae=_VAE,
+        text=_CLIP,
         text_2=TextShape(
             vocabulary=49408, num_positions=77, width=1280, inner_width=5120, num_layers=32, projection_width=1280
         ),

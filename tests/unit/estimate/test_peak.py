@@ -23,10 +23,9 @@ from dreambooth.estimate.traces import (
 )
 from dreambooth.estimate.workload import Workload
 from dreambooth.families.family import Family
-from dreambooth.families.full_size import full_size_stable_diffusion_xl
+from dreambooth.families.full_size import full_size_stable_diffusion_1, full_size_stable_diffusion_xl
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.sdxl import StableDiffusionXL
-from dreambooth.families.shapes import TextShape, UNetShape, VaeShape
 from dreambooth.families.unet_blocks import unet_blocks
 from dreambooth.families.untrained import without_memory
 from dreambooth.memory.plan import PRESETS, MemoryPlan, plan_of
@@ -40,20 +39,7 @@ from dreambooth.training.settings import OptimizerSettings
 from dreambooth.training.tensor_updates import AdafactorUpdate, AdamWUpdate, Moment
 from dreambooth.weights.lora_keys import num_lora_parameters
 
-FULL_SIZE = StableDiffusion1(
-    unet=UNetShape(
-        in_channels=4,
-        out_channels=4,
-        widths=(320, 640, 1280, 1280),
-        num_layers=2,
-        depths=(1, 1, 1, 0),
-        middle_depth=1,
-        context_width=768,
-        has_linear_projections=False,
-    ),
-    vae=VaeShape(pixel_channels=3, latent_channels=4, widths=(128, 256, 512, 512), num_layers=2),
-    text=TextShape(vocabulary=49408, num_positions=77, width=768, inner_width=3072, num_layers=12),
-)
+FULL_SIZE = full_size_stable_diffusion_1()
 UNET_ALONE = TraineeSettings(train_text_encoder=False)
 UNET_NUMBERS, TEXT_NUMBERS, VAE_NUMBERS = 859_520_964, 123_060_480, 83_653_863
 WORK = Workload(
