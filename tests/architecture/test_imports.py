@@ -59,7 +59,6 @@ FENCES = {
     "starlette": ["web/*"],
     "tokenizers": ["families/*"],
     "torch": ["*"],
-    "torchao": ["training/state_formats.py"],
     "transformers": ["families/*", "sampling/*", "measures/encoders.py"],
     "uvicorn": ["web/*"],
     "yaml": ["yaml_reading.py", "config.py"],

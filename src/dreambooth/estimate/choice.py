@@ -17,7 +17,6 @@ from dreambooth.memory.plan import GPU_PRESETS, MemoryPlan, plan_of
 from dreambooth.memory.settings import MemoryPreset, MemorySettings
 from dreambooth.runtime.precision import PrecisionPolicy, choose_precision, has_bfloat16
 from dreambooth.trainees.settings import TraineeSettings
-from dreambooth.training.state_formats import check_state_format
 
 __all__ = ["USABLE", "ChosenPlan", "choose_plan", "first_that_fits", "possible_plan"]
 
@@ -110,7 +109,7 @@ def first_that_fits(
 
 
 def possible_plan(preset: MemoryPreset, memory: MemorySettings, workload: Workload, *, has_bfloat16: bool) -> MemoryPlan:
-    """A preset with the settings' overrides. Raises SettingsError for contradictions and a missing library."""
+    """A preset with the settings' overrides. Raises SettingsError for contradictions."""
     plan = plan_of(preset, memory, has_bfloat16=has_bfloat16)
     if plan.step_in_backward and workload.num_passes(plan) > 1:
         raise SettingsError(
@@ -120,8 +119,6 @@ def possible_plan(preset: MemoryPreset, memory: MemorySettings, workload: Worklo
             + ("--crop center, " if workload.has_buckets else "")
             + "--no-step-in-backward, or another --memory-preset.",
         )
-    if workload.optimizer == "adamw":
-        check_state_format(plan.optimizer_states)
     return plan
 
 

@@ -1,30 +1,27 @@
 """Storage formats of optimizer states: float32, or blocks of 8-bit or 4-bit codes with one scale per block.
 
-The codes are those of Dettmers et al., arXiv 2110.02861, section 2, as implemented in torchao.
+The codes are those of Dettmers et al., arXiv 2110.02861, section 2: a few bits of a number's exponent, the others of its
+fraction. Unsigned 4-bit codes are evenly spaced (Li et al., arXiv 2309.01507). torchao has both; its numbers are the same.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import logging
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from types import ModuleType
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from dreambooth.errors import SettingsError
 from dreambooth.memory.settings import StateFormat
 
-__all__ = ["BlockFormat", "Float32Format", "KeptFormat", "check_state_format", "format_for"]
+__all__ = ["BlockFormat", "Float32Format", "KeptFormat", "code_values", "format_for"]
 
 _BLOCK_SIZES = {8: 256, 4: 128}  # as in torchao
 _SMALLEST_CODED = 4096  # smaller tensors, such as those of a norm, save too little to justify the loss of precision
+_SMALLEST_SCALE = 1e-12  # as in torchao; a block of zeros has it
+_MOST_ROUNDINGS = 64  # float32 numbers that may lie between a computed half and the true one
 
 
 class KeptFormat(Protocol):
@@ -83,14 +80,15 @@ class BlockFormat:
         scale = kept["scale"][start // self.block_size : stop // self.block_size].to(device, non_blocking=True)
         if self.bits == 4:
             codes = torch.stack([codes >> 4, codes & 0b1111], dim=-1).reshape(-1)
-        return _torchao().dequant_with_qmap(codes, _code_values(self.bits, is_signed, device), scale)  # type: ignore[no-any-return]
+        values_MB = _code_values(self.bits, is_signed, device)[codes.int()].view(-1, self.block_size)
+        return values_MB.mul_(scale.unsqueeze(1)).view(-1)
 
     def encode(self, kept: Mapping[str, Tensor], start: int, stop: int, x_N: Tensor, *, is_signed: bool) -> None:
         """Store the nearest codes, with one scale per block."""
-        values = _code_values(self.bits, is_signed, x_N.device)
-        scaled_N, scale = _torchao().scale_tensor(x_N, self.block_size)
-        quantize = _torchao().quantize_8bit_with_qmap if self.bits == 8 else _torchao().quantize_4bit_with_qmap
-        codes = quantize(scaled_N, values)
+        blocks_MB = x_N.view(-1, self.block_size)
+        scale = blocks_MB.abs().amax(1).clamp(min=_SMALLEST_SCALE)
+        first_of_each = _first_of_each(self.bits, is_signed, x_N.device)
+        codes = torch.bucketize(blocks_MB / scale.unsqueeze(1), first_of_each, out_int32=True, right=True).view(-1)
         if self.bits == 4:
             codes = (codes[::2] << 4) | codes[1::2]
         kept["codes"][start * self.bits // 8 : stop * self.bits // 8].copy_(codes)
@@ -105,33 +103,36 @@ def format_for(name: StateFormat, count: int) -> KeptFormat:
     return coded if count >= _SMALLEST_CODED and count % coded.block_size == 0 else Float32Format()
 
 
-def check_state_format(name: StateFormat) -> None:
-    """Raise SettingsError if the format needs torchao and it is not installed."""
-    if name != "float32" and importlib.util.find_spec("torchao") is None:
-        raise SettingsError(
-            f"optimizer_states is {name}, which needs torchao, and it is not installed",
-            hint='Type: pip install "torchao>=0.18", or use --optimizer-states float32.',
-        )
+def code_values(bits: int, *, is_signed: bool) -> Tensor:
+    """The value of each code, ascending, float32 in [-1, 1]; there are 2^bits. Unsigned 4-bit values begin above zero.
 
-
-@cache
-def _torchao() -> ModuleType:
-    """The quantizer of torchao; importing it prints messages about kernels that are not available."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return importlib.import_module("torchao.optim.quant_utils")
-    finally:
-        logging.disable(before)
+    Each power of ten from 1 down has half as many values as the one above it, evenly spaced; 0 and 1 are values too.
+    """
+    if bits == 4 and not is_signed:
+        return torch.linspace(0, 1, 17)[1:]
+    num_powers = 7 if bits == 8 else 3
+    values = [0.0, 1.0]
+    for power in range(num_powers):
+        edges = torch.linspace(0.1, 1, (1 if is_signed else 2) * 2**power + 1)
+        between = (10.0 ** (power - num_powers + 1) * ((edges[:-1] + edges[1:]) / 2)).tolist()
+        values += [*between, *(-value for value in between)] if is_signed else between
+    return torch.tensor(sorted(values), dtype=torch.float32)
 
 
 @cache
 def _code_values(bits: int, is_signed: bool, device: torch.device) -> Tensor:
-    """The value of each code, ascending, in [-1, 1]; unsigned 4-bit values begin above zero, as in torchao."""
-    if bits == 8:
-        values = _torchao().create_dynamic_map(is_signed)
-    else:
-        values = _torchao().create_dynamic_map(True, 3, 4) if is_signed else torch.linspace(0, 1, 17)[1:].tolist()
-    return torch.tensor(values, dtype=torch.float32, device=device)
+    return code_values(bits, is_signed=is_signed).to(device)
+
+
+@cache
+def _first_of_each(bits: int, is_signed: bool, device: torch.device) -> Tensor:
+    """The smallest number that each code but the first stands for: halfway from the value below it, as float32 rounds that."""
+    values = code_values(bits, is_signed=is_signed)
+    down, half = values[:-1], (values[1:] - values[:-1]) * 0.5
+    first = down + half
+    for towards in (-torch.inf, torch.inf):  # to where the rounded difference to the value below reaches half of the gap
+        for _ in range(_MOST_ROUNDINGS):
+            neighbor = torch.nextafter(first, torch.full_like(first, towards))
+            is_right = neighbor - down >= half if towards < 0 else first - down < half
+            first = torch.where(is_right, neighbor, first)
+    return first.to(device)

@@ -1,0 +1,74 @@
+"""The 8-bit and 4-bit codes of optimizer states: those of torchao, number for number."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from dreambooth.families.quiet_import import quiet_import
+from dreambooth.training.state_formats import BlockFormat, code_values
+
+with quiet_import():
+    from torchao.optim import quant_utils
+
+CPU = torch.device("cpu")
+KINDS = [(8, True), (8, False), (4, True), (4, False)]
+
+
+def torchaos_values(bits: int, is_signed: bool) -> Tensor:
+    if bits == 8:
+        return torch.tensor(quant_utils.create_dynamic_map(is_signed))
+    return torch.tensor(quant_utils.create_dynamic_map(True, 3, 4)) if is_signed else torch.linspace(0, 1, 17)[1:]
+
+
+@pytest.mark.parametrize(("bits", "is_signed"), KINDS)
+def test_the_values_are_torchaos(bits: int, is_signed: bool) -> None:
+    assert torch.equal(code_values(bits, is_signed=is_signed), torchaos_values(bits, is_signed))
+
+
+@pytest.mark.parametrize(("bits", "is_signed"), KINDS)
+def test_the_codes_are_torchaos_also_where_two_values_are_equally_near(bits: int, is_signed: bool) -> None:
+    values = torchaos_values(bits, is_signed)
+    middle = values[:-1] + (values[1:] - values[:-1]) * 0.5
+    near = [middle]
+    for towards in (-2.0, 2.0):
+        around = middle
+        for _ in range(40):
+            around = torch.nextafter(around, torch.full_like(around, towards))
+            near.append(around)
+    lowest = -1.0 if is_signed else 0.0
+    x_N = torch.cat([*near, values, torch.linspace(lowest, 1, 50_000)]).clamp(lowest, 1)
+    block = BlockFormat(bits).block_size
+    x_N = torch.cat([x_N, x_N.new_zeros(-len(x_N) % block)])
+    x_N[::block] = 1.0  # so that every scale is 1
+    assert codes_of(bits, is_signed, x_N).equal(torchaos_codes(bits, is_signed, x_N))
+
+
+@pytest.mark.parametrize(("bits", "is_signed"), KINDS)
+def test_scales_and_what_is_read_back_are_torchaos(bits: int, is_signed: bool) -> None:
+    coded, block = BlockFormat(bits), BlockFormat(bits).block_size
+    x_N = torch.randn(32 * block, generator=torch.Generator().manual_seed(0)) * 1e-4
+    x_N = x_N if is_signed else x_N.square()
+    x_N[:block] = 0
+    kept = coded.zeros(len(x_N), is_signed=is_signed, device=CPU)
+    coded.encode(kept, 0, len(x_N), x_N, is_signed=is_signed)
+    read_N = coded.decode(kept, 0, len(x_N), is_signed=is_signed, device=CPU)
+    scale = quant_utils.scale_tensor(x_N, block)[1]
+    codes = torchaos_codes(bits, is_signed, x_N)
+    assert kept["scale"].equal(scale)
+    assert read_N.equal(quant_utils.dequant_with_qmap(codes, torchaos_values(bits, is_signed), scale))
+
+
+def codes_of(bits: int, is_signed: bool, x_N: Tensor) -> Tensor:
+    coded = BlockFormat(bits)
+    kept = coded.zeros(len(x_N), is_signed=is_signed, device=CPU)
+    coded.encode(kept, 0, len(x_N), x_N, is_signed=is_signed)
+    codes = kept["codes"]
+    return codes if bits == 8 else torch.stack([codes >> 4, codes & 0b1111], dim=1).view(-1)
+
+
+def torchaos_codes(bits: int, is_signed: bool, x_N: Tensor) -> Tensor:
+    quantize = quant_utils.quantize_8bit_with_qmap if bits == 8 else quant_utils.quantize_4bit_with_qmap
+    codes: Tensor = quantize(quant_utils.scale_tensor(x_N, BlockFormat(bits).block_size)[0], torchaos_values(bits, is_signed))
+    return codes
