@@ -188,12 +188,21 @@ def _compare(found: dict[str, str], expected: dict[str, str], how: str) -> None:
 
 def prepare(folder: Path, model: Path) -> Inputs:
     """Write the inputs below `folder`; the run is trained in a child."""
-    inputs = Inputs(model, PHOTOS, folder / "inputs" / "known" / "run", folder / "inputs" / "dataset")
+    inputs = Inputs(
+        model, PHOTOS, folder / "inputs" / "known" / "run", folder / "inputs" / "dataset", folder / "inputs" / "cutouts"
+    )
     (inputs.dataset / "dog").mkdir(parents=True)
     shutil.copy(DATASET, inputs.dataset / "prompts_and_classes.txt")
     for number, photo in enumerate(sorted(PHOTOS.glob("*.jpg"))):
         with Image.open(photo) as image:
             image.resize((64, 64)).save(inputs.dataset / "dog" / f"{number}.png")
+    inputs.cutouts.mkdir()
+    for number, size in enumerate([(80, 64), (64, 96), (120, 80)]):
+        with Image.open(inputs.dataset / "dog" / f"{number}.png") as image:
+            cutout = image.convert("RGBA").resize(size)
+        cutout.putalpha(Image.linear_gradient("L").rotate(90 * number).resize(size))
+        cutout.save(inputs.cutouts / f"{number}.png")
+        (inputs.cutouts / f"{number}.txt").write_text(f"a sks backpack, number {number}\n")
     (inputs.dataset / "classes.txt").write_text("a {class_word}\na {class_word} outdoors\n")
     (inputs.dataset / "few.txt").write_text("a {token} {class_word}\na {token} {class_word} outdoors\n")
     (inputs.dataset / "benchmark.yaml").write_text(

@@ -22,14 +22,17 @@ from tests.coarse_encoder import CoarseEncoder
 __all__ = ["WORKS", "Inputs", "Work", "left_behind", "use_quick_parts"]
 
 _MAKING = "--num-prior-images 4 --prior-sampling-steps 2 --prior-batch-size 2"
-_STEPS = f"--class-word backpack {_MAKING} --resolution 64 --learning-rate 1e-4 --model-dtype float32"
+_COMMON = "--class-word backpack --resolution 64 --learning-rate 1e-4 --model-dtype float32"
+_STEPS = f"{_COMMON} {_MAKING}"
 _FEW_IMAGES = "--sampling-steps 1 --num-images 1 --num-class-images 2"
 TRAIN = (
     f"{_STEPS} --prior-target prediction --prior-examples both --warmup-steps 3 --max-gradient-norm 1 --steps 6 "
     "--ema-decay 0.9 --checkpoint-steps 2 --keep-checkpoints 2 --validation-steps 3 --preview-steps 9 --preview-prompts sks "
     "--evaluate-every 3 --evaluation-images 1 --evaluation-sampling-steps 1 --select best"
 )
-SHORT = f"{_STEPS} --steps 4 --checkpoint-steps 2 --preview-steps 0 --validation-steps 2"
+_LENGTH = "--steps 4 --checkpoint-steps 2 --preview-steps 0 --validation-steps 2"
+SHORT = f"{_STEPS} {_LENGTH}"
+_WITHOUT_CLASS_IMAGES = f"{_COMMON} {_LENGTH}"
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Inputs:
     """A finished run on the photos."""
     dataset: Path
     """One subject in the layout of the DreamBooth dataset, and benchmark.yaml."""
+    cutouts: Path
+    """Photos of several shapes with transparent backgrounds, which are masks, and captions."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,36 @@ WORKS: Mapping[str, Work] = {
             f"train --model {inputs.model} --photos {inputs.photos} --output {place}/runs/c {SHORT} --trainee lora --rank 2"
         ),
         run="runs/c",
+    ),
+    "embedding": Work(
+        lambda inputs, place: (
+            f"train --model {inputs.model} --photos {inputs.photos} --output {place}/runs/d {_WITHOUT_CLASS_IMAGES} "
+            "--trainee embedding --embedding-vectors 2"
+        ),
+        run="runs/d",
+    ),
+    "masks": Work(
+        lambda inputs, place: (
+            f"train --model {inputs.model} --photos {inputs.cutouts} --output {place}/runs/e {SHORT} --crop subject "
+            "--mask-weight 0.2 --caption-dropout 0.3 --gradient-accumulation 2 --optimizer-states 8bit --model-steps 2"
+        ),
+        run="runs/e",
+    ),
+    "buckets": Work(
+        lambda inputs, place: (
+            f"train --model {inputs.model} --photos {inputs.cutouts} --output {place}/runs/f {SHORT} --crop bucket --no-masks"
+        ),
+        run="runs/f",
+    ),
+    "photos": Work(
+        lambda inputs, place: (
+            f"photos {inputs.cutouts} --class-word backpack --resolution 64 --crop random --output {place}/check"
+        )
+    ),
+    "toybox photos": Work(lambda inputs, place: f"toybox photos --num-photos 3 --output {place}/rendered"),
+    "lora extract": Work(
+        lambda inputs, place: f"lora extract {inputs.model} {inputs.run} {place}/extracted.safetensors --rank 2",
+        result="extracted.safetensors",
     ),
     "prior": Work(
         lambda inputs, place: (

@@ -36,6 +36,7 @@ def test_a_full_disk_and_a_read_only_one_lose_nothing(small_model: Path, fault: 
 def test_each_command_goes_on_after_kills(small_model: Path) -> None:
     command = [sys.executable, "-m", "tests.recipes.kill_and_resume", "--model", str(small_model), "--kills", "2"]
     works = ["replay", "lora", "prior", "generate", "evaluate", "benchmark", "convert", "convert to a folder"]
+    works += ["photos", "toybox photos", "lora extract"]
     done = subprocess.run([*command, "--works", *works], capture_output=True, text=True, timeout=280, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line.partition(":")[0] for line in done.stdout.splitlines()] == works

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from dreambooth.display import Display
 from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.families.untrained import untrained_clip
+from dreambooth.files import partial_of
 from dreambooth.recipes.convert import convert
 from dreambooth.recipes.toybox import render_sheet, write_photos
 from dreambooth.runs.remembered import check_remembered
@@ -245,6 +246,13 @@ def test_photos_of_two_subjects_do_not_mix(tmp_path: Path) -> None:
     write_photos("zigzag-mug", tmp_path, num=1)
     with pytest.raises(SettingsError, match=r"it already holds zigzag-mug-01\.png"):
         write_photos("1234", tmp_path, num=1)
+
+
+def test_what_a_killed_program_left_of_a_photo_is_removed(tmp_path: Path) -> None:
+    partial = partial_of(tmp_path / "banded-container-01.png", "a448d557a2a9")
+    partial.write_bytes(b"half a photo")
+    (path,) = write_photos("banded-container", tmp_path, num=1, side=16)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_an_output_of_the_wrong_kind_is_told_before_anything_is_made(tmp_path: Path, display: Display) -> None:

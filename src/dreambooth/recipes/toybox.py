@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dreambooth.display import Display, counted, quoted
 from dreambooth.errors import SettingsError
+from dreambooth.files import remove_partials_of
 from dreambooth.pages.images import save_picture, write_contact_sheet
 from dreambooth.schema.verbs import PhotosSettings, SheetSettings
 from dreambooth.toybox.render import render
@@ -53,6 +54,8 @@ def write_photos(
     _check_is_folder(folder)
     scenes = subject_scenes(look, num=num, seed=seed)
     paths = tuple(folder / f"{subject}-{number + 1:02d}.png" for number in range(num))
+    for path in paths:
+        remove_partials_of(path)  # of a killed program
     others = sorted(entry.name for entry in folder.iterdir() if entry not in paths) if folder.is_dir() else []
     if others:
         raise SettingsError(f"output is {folder}: it already holds {others[0]}, which training would use as well")

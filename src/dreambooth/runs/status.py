@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from dreambooth.errors import DreamboothError, Interrupted
-from dreambooth.files import write_json
+from dreambooth.files import is_leftover, write_json
 from dreambooth.reading import read_json
 from dreambooth.runs.alive import is_alive, start_time
 from dreambooth.runs.folder import RunFolder
@@ -97,8 +97,22 @@ def read_status(run: RunFolder) -> RunStatus | None:
         return None
     is_here = status.host == socket.gethostname()
     if status.state == "running" and is_here and not is_alive(status.process, status.process_started):
+        if _has_only_its_model(run):
+            ended = run.final_model.stat().st_mtime
+            return replace(
+                status, state="finished", ended=ended, reason="its process was killed after it wrote the final model"
+            )
         return replace(status, state="killed", reason="its process is gone and did not say why")
     return status
+
+
+def _has_only_its_model(run: RunFolder) -> bool:
+    """Whether the model of the last step was written, and no checkpoint: such a run cannot be resumed and need not be.
+
+    The model is written before the checkpoint of its step. Where an earlier checkpoint exists, a resume repeats the last steps.
+    """
+    has_checkpoint = run.checkpoints.is_dir() and any(not is_leftover(entry) for entry in run.checkpoints.iterdir())
+    return run.newest_model is None and run.final_model.is_file() and not has_checkpoint
 
 
 def _reason(error: BaseException) -> str:

@@ -21,6 +21,7 @@ from dreambooth.errors import RunError, SettingsError
 from dreambooth.estimate.choice import ChosenPlan, choose_plan
 from dreambooth.families.family import Family
 from dreambooth.families.tokens import describe_token
+from dreambooth.files import is_leftover
 from dreambooth.memory.plan import MemoryPlan
 from dreambooth.runs.events import check_tensorboard
 from dreambooth.runs.folder import RunFolder
@@ -311,7 +312,8 @@ def _rate_warnings(settings: TrainSettings) -> list[str]:
 
 
 def _check_output_is_free(folder: Path) -> None:
-    if folder.is_dir() and any(entry.name != LOCK_NAME for entry in folder.iterdir()) and not is_untrained(RunFolder(folder)):
+    others = [one for one in folder.iterdir() if one.name != LOCK_NAME and not is_leftover(one)] if folder.is_dir() else []
+    if others and not is_untrained(RunFolder(folder)):
         is_run = RunFolder(folder).config.exists()
         raise RunError(
             f"{folder}: already holds {'a run' if is_run else 'other files'}",

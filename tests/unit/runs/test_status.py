@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from dreambooth.errors import Interrupted, TrainingError
+from dreambooth.files import partial_of
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.status import read_status, recorded_status
 
@@ -76,6 +77,20 @@ def test_a_killed_run_is_told_from_a_running_one(run: RunFolder) -> None:
     status = read_status(run)
     assert status is not None
     assert status.state == "killed"
+
+
+def test_a_run_killed_between_its_model_and_its_only_checkpoint_is_finished(run: RunFolder) -> None:
+    with recorded_status(run):
+        values = json.loads(run.status.read_text(encoding="utf-8"))
+        values["process_started"] -= 3600
+    run.status.write_text(json.dumps(values), encoding="utf-8")
+    run.final_model.write_bytes(b"model")
+    partial_of(run.checkpoint_at(4), "ab").mkdir(parents=True)
+    status = read_status(run)
+    assert status is not None and (status.state, "final model" in status.reason) == ("finished", True)
+    run.checkpoint_at(2).mkdir()
+    status = read_status(run)
+    assert status is not None and status.state == "killed", "a resume repeats the last steps"
 
 
 def test_another_process_with_its_number_is_not_it(run: RunFolder) -> None:
