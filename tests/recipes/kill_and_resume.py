@@ -10,9 +10,7 @@ threads do not survive them.
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
-import itertools
 import os
 import random
 import shutil
@@ -32,28 +30,11 @@ from PIL import Image
 
 from dreambooth.cli.main import main as dreambooth
 from dreambooth.recipes import convert, generate, prior, train  # noqa: F401 - so that no child loads them
+from tests.disk_changes import FAULTS, at_changes, failer, killer
 from tests.recipes.killed_works import SHORT, WORKS, Inputs, Work, left_behind, use_quick_parts
 
 PHOTOS = Path(__file__).parents[1] / "photos" / "backpack_dog"
 DATASET = Path(__file__).parents[1] / "data" / "prompts_and_classes.txt"
-FAULTS = {"full": (errno.ENOSPC, {"open", "os.mkdir", "os.link"}), "read-only": (errno.EROFS, set[str]())}
-"""The error of each fault, and the calls that it ends; all that change the disk where none is named."""
-
-_CHANGES = frozenset({"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.truncate"})
-_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-
-
-def at_changes(place: Path, then: Callable[[str, int], None]) -> None:
-    """Call `then` with the kind and the number, from 1 on, of each call that is about to change something below `place`."""
-    numbers, inside = itertools.count(1), str(place)
-
-    def hook(event: str, arguments: tuple[object, ...]) -> None:
-        if event not in _CHANGES or not str(arguments[0]).startswith(inside):
-            return
-        if event != "open" or (isinstance(arguments[2], int) and arguments[2] & _WRITES):
-            then(event, next(numbers))
-
-    sys.addaudithook(hook)
 
 
 @dataclass
@@ -137,7 +118,7 @@ def kill(attempts: Attempts, *, num_kills: int, seed: str) -> None:
             if chance.random() < 0.5:
                 number, moment = chance.randint(1, num_changes), None
                 trail.append(f"change {number}")
-                code = attempts.attempt(lambda: at_changes(attempts.place, _killer(number)))  # noqa: B023 - called at once
+                code = attempts.attempt(lambda: at_changes(attempts.place, killer(number)))  # noqa: B023 - called at once
             else:
                 moment = chance.uniform(0, seconds)
                 trail.append(f"{moment:.3f} s")
@@ -150,29 +131,15 @@ def kill(attempts: Attempts, *, num_kills: int, seed: str) -> None:
         print(f"{attempts.kills.total()} of {num_kills} kills", file=sys.stderr, flush=True)
 
 
-def _killer(number: int) -> Callable[[str, int], None]:
-    def die(event: str, current: int) -> None:
-        if current == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return die
-
-
 def disturb(attempts: Attempts, fault: str, *, stride: int) -> int:
     """Give every `stride`-th change to the disk, one after the other, an error that lasts; then go on.
 
     Returns how many commands ended with an error.
     """
-    number_of_error, kinds = FAULTS[fault]
     expected, num_changes, _ = attempts.undisturbed()
     num_errors = 0
     for number in range(1, num_changes + 1, stride):
-
-        def fail(event: str, current: int, first: int = number) -> None:
-            if current >= first and (not kinds or event in kinds):
-                raise OSError(number_of_error, os.strerror(number_of_error), "injected")
-
-        code = attempts.attempt(lambda: at_changes(attempts.place, fail))
+        code = attempts.attempt(lambda: at_changes(attempts.place, failer(fault, number)))  # noqa: B023 - called at once
         num_errors += code != 0
         assert code in (0, 1, 2) and "Traceback" not in attempts.said, f"change {number}: exit code {code}\n{attempts.said}"
         assert code == 0 or "error" in attempts.said, f"change {number}: no message\n{attempts.said}"

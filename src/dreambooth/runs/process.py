@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,10 +62,14 @@ def command_environment() -> dict[str, str]:
     return {**kept, "COLUMNS": _COLUMNS, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:replace"}
 
 
-def started_command(command: Sequence[str], *, output: int) -> subprocess.Popen[bytes]:
+def started_command(
+    command: Sequence[str], *, output: int, before: Callable[[], None] | None = None
+) -> subprocess.Popen[bytes]:
     """A process with a group of its own that writes everything it says to `output`, a file descriptor or subprocess.PIPE.
 
     Of its own, because an interrupt goes to a whole group, and a command that hears two of them quits without saving.
+    `before` is called in the new process before the command begins (not on Windows; only where there is no second thread);
+    if it raises, subprocess.SubprocessError is raised here and the command does not begin.
     """
     return subprocess.Popen(
         command,
@@ -74,6 +78,7 @@ def started_command(command: Sequence[str], *, output: int) -> subprocess.Popen[
         stderr=subprocess.STDOUT,
         env=command_environment(),
         start_new_session=True,
+        preexec_fn=before,  # noqa: PLW1509 - whoever passes it has no second thread
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )
 

@@ -112,7 +112,8 @@ def _endpoint(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
 
 async def _look_after(desk: Desk) -> None:
     while True:
-        await run_in_threadpool(desk.queue.tick)
+        with suppress(OSError):  # such as a full disk: the next look may do better
+            await run_in_threadpool(desk.queue.tick)
         await asyncio.sleep(_SECONDS_BETWEEN_TICKS)
 
 

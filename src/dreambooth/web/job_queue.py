@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 from dreambooth.errors import RunError
@@ -30,25 +31,26 @@ class JobQueue:
         """Put a command into the queue and start it if its device is free."""
         record = JobRecord(0, kind, title, project.name, command.arguments, command.typed, queue, 0.0, place=place)
         added = self.store.add(record)
-        self.tick()
+        with suppress(OSError):  # it is in the queue, and the next look starts it
+            self.tick()
         return added
 
     def tick(self) -> None:
         """Look at every job once; call it about twice a second."""
         with self.store.lock:
-            for number, process in list(self._supervisors.items()):
-                if process.poll() is not None:
-                    del self._supervisors[number]
-            jobs = self.store.all()
+            gone = {number for number, process in self._supervisors.items() if process.poll() is not None}
             busy = set()
-            for job in (one for one in jobs if one.state == "running"):
-                now = self._looked_after(job)
+            for job in (one for one in self.store.all() if one.state == "running"):
+                now = self._looked_after(job, is_supervisor_gone=job.number in gone)
                 if now.state == "running":
                     busy.add(now.queue)
             for job in self.store.all():
                 if job.state == "waiting" and job.queue not in busy:
                     busy.add(job.queue)
                     self._start(job)
+            for number in gone & self._supervisors.keys():
+                if self._supervisors[number].poll() is not None:  # and not one that was started just now
+                    del self._supervisors[number]
 
     def stop(self, number: int, *, goes_on: bool = False) -> JobRecord:
         """Ask a job to end: one that waits is forgotten, one that runs finishes its step and saves.
@@ -78,26 +80,36 @@ class JobQueue:
         """The run that a job trains."""
         return RunFolder(self._projects.folder / job.project / job.place) if job.kind == "train" and job.place else None
 
-    def _looked_after(self, job: JobRecord) -> JobRecord:
-        now = self.store.looked_up(job, self.run_of(job))
+    def _looked_after(self, job: JobRecord, *, is_supervisor_gone: bool) -> JobRecord:
+        now = self.store.looked_up(job, self.run_of(job), is_supervisor_gone=is_supervisor_gone)
         if now.state == "running" and now.is_asked_to_stop and not now.is_stop_sent:
             process = self.store.files(job.number).read_process()
             if process is not None and process.is_alive:
-                signal_stop(process.process)
+                # Written first: a server killed in between must not send it twice, since a second one quits without saving.
                 now = replace(now, is_stop_sent=True)
+                self.store.write(now)
+                signal_stop(process.process)
+                return now
+        if now.state == "stopped" and now.goes_on:
+            self._add_resume(now)  # before the end is written, which a killed server would not see again
         if now != job:
             self.store.write(now)
-        if now.state == "stopped" and now.goes_on and (run := self.run_of(now)) is not None:
-            command = resume_command(run.path)
-            again = JobRecord(0, "train", "Go on training", now.project, command.arguments, command.typed, now.queue, 0.0)
-            self.store.add(replace(again, place=now.place))
         return now
+
+    def _add_resume(self, job: JobRecord) -> None:
+        """Put the resume of a paused training at the end of the queue, once."""
+        run = self.run_of(job)
+        later = [one for one in self.store.of(job.project, ("train",)) if one.number > job.number and one.place == job.place]
+        if run is not None and not later:
+            command = resume_command(run.path)
+            again = JobRecord(0, "train", "Go on training", job.project, command.arguments, command.typed, job.queue, 0.0)
+            self.store.add(replace(again, place=job.place))
 
     def _start(self, job: JobRecord) -> None:
         files = self.store.files(job.number)
         for path in (files.process, files.end):
             path.unlink(missing_ok=True)
-        self.store.write(replace(job, state="running", started=time.time()))
+        self.store.write(replace(job, state="running", started=time.time(), num_starts=job.num_starts + 1))
         self._supervisors[job.number] = subprocess.Popen(
             supervisor_command(files.stem, list(job.command)),
             stdin=subprocess.DEVNULL,

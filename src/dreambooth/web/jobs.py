@@ -28,6 +28,8 @@ ACTIVE: tuple[JobState, ...] = ("waiting", "running")
 
 _MOST_LINES = 60
 _SECONDS_TO_START = 30.0
+_SECONDS_TO_BEGIN = 5.0
+_MOST_STARTS = 3
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class JobRecord:
     """Why it ended as it did."""
     is_asked_to_stop: bool = False
     is_stop_sent: bool = False
+    num_starts: int = 0
+    """How often it was started: again if its process vanished before its command began."""
     goes_on: bool = False
     """Whether it was only paused for another job: once it has stopped, its resume takes a place at the end of the queue."""
 
@@ -103,8 +107,8 @@ class JobStore:
         """Write a new job with the next free number; returns it with that number."""
         with self.lock:
             self.folder.mkdir(parents=True, exist_ok=True)
-            jobs = self.all()
-            numbered = replace(record, number=jobs[-1].number + 1 if jobs else 1, created=time.time())
+            numbers = [int(path.stem) for path in self.folder.glob("[0-9]*.json") if path.stem.isdecimal()]  # damaged ones too
+            numbered = replace(record, number=max(numbers, default=0) + 1, created=time.time())
             self.write(numbered)
             return numbered
 
@@ -122,27 +126,29 @@ class JobStore:
             return self.files(record.number).log.read_text(encoding="utf-8", errors="replace").splitlines()[-_MOST_LINES:]
         return []
 
-    def looked_up(self, record: JobRecord, run: RunFolder | None) -> JobRecord:
-        """A running job as it is now: still running, or ended and why. `run` is the run that it trains."""
+    def looked_up(self, record: JobRecord, run: RunFolder | None, *, is_supervisor_gone: bool = False) -> JobRecord:
+        """A running job as it is now: still running, ended and why, or waiting again if its command never began.
+
+        `run` is the run that it trains; `is_supervisor_gone` says that the supervisor of this start has ended.
+        """
         files = self.files(record.number)
         if (end := files.read_end()) is not None:
-            state, reason = self._judged(record, end[0])
-            return replace(record, state=state, ended=end[1], reason=reason)
-        process = files.read_process()
-        if process is None and time.time() - (record.started or 0) < _SECONDS_TO_START:
+            return self._ended(record, end)
+        process, seconds = files.read_process(), files.seconds_since_taken()
+        if seconds is None and not is_supervisor_gone and time.time() - (record.started or 0) < _SECONDS_TO_START:
             return record
-        supervisor = files.read_supervisor()
-        if any(one is not None and one.is_alive for one in (process, supervisor)):
+        if any(one is not None and one.is_alive for one in (process, files.read_supervisor())):
             return record
         if (end := files.read_end()) is not None:  # written while the processes were looked up
-            state, reason = self._judged(record, end[0])
-            return replace(record, state=state, ended=end[1], reason=reason)
-        # Its supervisor was killed, so nobody saw the end. A run says of itself how it ended.
-        status = None if run is None else read_status(run)
-        if status is not None and status.started >= (record.started or 0) and status.state in ("finished", "stopped", "failed"):
-            return replace(record, state=status.state, ended=status.ended, reason=status.reason)
-        reason = "its process is gone, and nobody saw why: it was killed, or the machine was restarted"
-        return replace(record, state="failed", ended=time.time(), reason=reason)
+            return self._ended(record, end)
+        if process is None:
+            # Killed between taking the job and starting its command, whose process may still be about to name itself.
+            return record if seconds is not None and seconds < _SECONDS_TO_BEGIN else _never_begun(record)
+        return _vanished(record, run)
+
+    def _ended(self, record: JobRecord, end: tuple[int, float]) -> JobRecord:
+        state, reason = self._judged(record, end[0])
+        return replace(record, state=state, ended=end[1], reason=reason)
 
     def _judged(self, record: JobRecord, code: int) -> tuple[JobState, str]:
         """State and reason for an exit code; negative for a signal."""
@@ -168,3 +174,22 @@ class JobStore:
             self._known[path] = (written, JobRecord(**{**known, "command": tuple(known["command"])}))
             return self._known[path][1]
         return None
+
+
+def _vanished(record: JobRecord, run: RunFolder | None) -> JobRecord:
+    """Ended by itself or killed; its supervisor was killed, so nobody saw it. A run says of itself how it ended."""
+    status = None if run is None else read_status(run)
+    if status is not None and status.started >= (record.started or 0) and status.state in ("finished", "stopped", "failed"):
+        return replace(record, state=status.state, ended=status.ended, reason=status.reason)
+    reason = "its process is gone, and nobody saw why: it was killed, or the machine was restarted"
+    return replace(record, state="failed", ended=time.time(), reason=reason)
+
+
+def _never_begun(record: JobRecord) -> JobRecord:
+    """Waiting for another start, unless it was asked to stop or has had enough of them."""
+    if record.is_asked_to_stop:
+        return replace(record, state="stopped", ended=time.time(), reason="stopped before anything was done")
+    if record.num_starts < _MOST_STARTS:
+        return replace(record, state="waiting", started=None)
+    reason = f"its process could not be started in {_MOST_STARTS} attempts: the disk may be full, or the machine out of memory"
+    return replace(record, state="failed", ended=time.time(), reason=reason)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth.errors import RunError
-from dreambooth.files import write_json
+from dreambooth.files import atomic_directory, write_json
 from dreambooth.reading import read_json
 from dreambooth.runs.folder import RunFolder
 
@@ -155,11 +155,11 @@ class Projects:
             while path.exists():
                 number += 1
                 path = self.folder / f"{stem}-{number}"
-            project = Project(path)
-            project.photos.mkdir(parents=True)
             notes = ProjectNotes(title, time.time(), preset, dict(settings or {}))
-            write_json(path / _NOTES, asdict(notes))
-        return project
+            with atomic_directory(path) as partial:
+                Project(partial).photos.mkdir()
+                write_json(partial / _NOTES, asdict(notes))
+        return Project(path)
 
     def change(self, project: Project, change: Callable[[ProjectNotes], Mapping[str, Any]]) -> None:
         """Replace fields of the notes by what `change` makes of the present ones; one change at a time."""

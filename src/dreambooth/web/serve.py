@@ -42,7 +42,9 @@ def _serve(settings: WebSettings, display: Display, listening: socket.socket) ->
     folder = settings.folder.expanduser().absolute()
     token = access_token(folder / ".web" / "token")
     hosts = {settings.host, socket.gethostname(), *settings.allow_host, *_proxy_names(settings.port, os.environ)}
-    app = application(Desk.at(folder, settings.models), token=token, hosts=hosts, port=settings.port)
+    desk = Desk.at(folder, settings.models)
+    desk.tidy()
+    app = application(desk, token=token, hosts=hosts, port=settings.port)
     display.say(f"Open this link; keep it to yourself, it is the key:\n  {link(settings.host, settings.port, token)}")
     for line in tunnels(settings.port, token, os.environ):
         display.say(line)

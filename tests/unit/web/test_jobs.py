@@ -5,17 +5,24 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dreambooth.errors import RunError
+from dreambooth.files import write_json
+from dreambooth.runs.alive import start_time
+from dreambooth.web import job_queue, jobs
 from dreambooth.web.commands import Command
 from dreambooth.web.desk import Desk
-from dreambooth.web.jobs import JobRecord, queue_of
+from dreambooth.web.job_queue import JobQueue
+from dreambooth.web.jobs import JobRecord, JobStore, queue_of
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the signals of these tests are POSIX's")
 
@@ -122,6 +129,109 @@ def test_a_paused_training_goes_on_behind_what_waited(real: Desk) -> None:
     real.queue.stop(again.number)
     real.queue.stop(pictures.number)
     _until(real, pictures.number, _has_ended)
+
+
+def _running(desk: Desk, code: str, **values: object) -> JobRecord:
+    """A job that a server, killed since, had started a minute ago."""
+    job = desk.queue.store.add(
+        JobRecord(0, "train", "Train", "rex", _command(code).arguments, "typed", "", 0.0, place="runs/1")
+    )
+    job = replace(job, state="running", started=time.time() - 60, **{"num_starts": 1, **values})  # type: ignore[arg-type]
+    desk.queue.store.write(job)
+    return job
+
+
+def test_a_job_whose_server_was_killed_before_it_began_is_started_again_but_not_for_ever(real: Desk) -> None:
+    job = _running(real, "print('well')")
+    assert _until(real, job.number, _has_ended).state == "finished"
+    ended = _until(real, _running(real, SLEEPS, num_starts=3).number, _has_ended)
+    assert (ended.state, ended.num_starts, "could not be started" in ended.reason) == ("failed", 3, True)
+    ended = _until(real, _running(real, SLEEPS, is_asked_to_stop=True).number, _has_ended)
+    assert (ended.state, ended.reason) == ("stopped", "stopped before anything was done")
+
+
+@pytest.mark.slow
+def test_a_command_begins_once_or_not_at_all_wherever_its_supervisor_is_killed(
+    real: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_SECONDS_TO_BEGIN", 0.5)
+    ends = []
+    for number in itertools.count(1):
+        job = _running(real, f"open({str(tmp_path / 'begun.txt')!r}, 'a').write('begun {number}\\n')")
+        stem = real.queue.store.files(job.number).stem
+        script = (
+            "import sys\nfrom pathlib import Path\nfrom dreambooth.runs.supervisor import supervise\n"
+            "from tests.disk_changes import at_changes, killer\n"
+            "at_changes(Path(sys.argv[1]).parent, killer(int(sys.argv[2])))\nsupervise(Path(sys.argv[1]), sys.argv[3:])"
+        )
+        arguments = [sys.executable, "-c", script, str(stem), str(number), *job.command]
+        code = subprocess.run(arguments, check=False, cwd=Path(__file__).parents[3]).returncode
+        ends.append(_until(real, job.number, _has_ended))
+        if code == 0:
+            break
+    begun = Counter((tmp_path / "begun.txt").read_text(encoding="utf-8").split("begun ")[1:])
+    assert len(ends) > 4 and max(begun.values()) == 1
+    for number, end in enumerate(ends, 1):
+        is_begun = f"{number}\n" in begun
+        assert end.state == "finished" or (end.state == "failed" and (is_begun or end.reason.startswith("killed:"))), end
+        assert is_begun or end.state == "failed", end
+
+
+def test_a_second_supervisor_of_a_job_runs_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dreambooth.runs.supervisor", str(tmp_path / "1"), sys.executable, "-c", "print('ran')"]
+    for _ in range(2):
+        subprocess.run(command, check=True)
+    (tmp_path / "1.log").unlink()
+    subprocess.run(command, check=True)
+    assert not (tmp_path / "1.log").exists()
+
+
+def test_a_server_killed_between_two_words_about_a_paused_training_resumes_it_once(
+    real: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = _running(real, SLEEPS, is_asked_to_stop=True, is_stop_sent=True, goes_on=True)
+    write_json(real.queue.store.files(job.number).end, {"code": 130, "ended": 1.0})
+    with monkeypatch.context() as patched:
+        write = JobStore.write
+        patched.setattr(JobStore, "write", lambda self, one: write(self, one) if one.number != job.number else _die())
+        with pytest.raises(KeyboardInterrupt):
+            real.queue.tick()
+    monkeypatch.setattr(JobQueue, "_start", lambda self, job: None)
+    new = Desk.at(tmp_path / "projects")
+    for _ in range(2):
+        new.queue.tick()
+    assert [(one.state, one.title) for one in new.queue.store.all()] == [("stopped", "Train"), ("waiting", "Go on training")]
+
+
+def test_a_server_killed_while_it_sends_a_stop_does_not_send_a_second_one(
+    real: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = _running(real, SLEEPS, is_asked_to_stop=True)
+    own = {"process": os.getpid(), "started": start_time(os.getpid())}
+    write_json(real.queue.store.files(job.number).process, own)
+    monkeypatch.setattr(job_queue, "signal_stop", lambda number: _die())
+    with pytest.raises(KeyboardInterrupt):
+        real.queue.tick()
+    Desk.at(tmp_path / "projects").queue.tick()
+    write_json(real.queue.store.files(job.number).end, {"code": 130, "ended": 1.0})
+
+
+def test_the_number_of_a_damaged_job_is_not_given_to_another_one(real: Desk) -> None:
+    damaged = real.queue.store.folder / "00007.json"
+    damaged.parent.mkdir()
+    damaged.write_text("{", encoding="utf-8")
+    assert _running(real, SLEEPS).number == 8 and damaged.read_text(encoding="utf-8") == "{"
+
+
+def _die() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_servers_and_jobs_that_are_killed_lose_no_job_and_run_none_twice(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.unit.web.killed_server", "--kills", "10"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, cwd=Path(__file__).parents[3])
+    assert done.returncode == 0 and done.stdout.startswith("web: "), done.stderr
 
 
 @pytest.mark.parametrize(
