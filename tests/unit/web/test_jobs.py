@@ -29,6 +29,10 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="the signals of these
 SLEEPS = "import time; print('ready', flush=True); time.sleep(60)"
 
 
+class Killed(Exception):  # noqa: N818 - it stands for a kill
+    """What ends a server here and now."""
+
+
 def _command(code: str) -> Command:
     return Command((sys.executable, "-c", code), "dreambooth something")
 
@@ -186,15 +190,23 @@ def test_a_second_supervisor_of_a_job_runs_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "1.log").exists()
 
 
-def test_a_server_killed_between_two_words_about_a_paused_training_resumes_it_once(
-    real: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_written", [False, True])
+def test_a_server_killed_beside_the_end_of_a_paused_training_resumes_it_once(
+    real: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_written: bool
 ) -> None:
     job = _running(real, SLEEPS, is_asked_to_stop=True, is_stop_sent=True, goes_on=True)
     write_json(real.queue.store.files(job.number).end, {"code": 130, "ended": 1.0})
+    write = JobStore.write
+
+    def die_at_its_end(store: JobStore, record: JobRecord) -> None:
+        if record.number != job.number or is_written:
+            write(store, record)
+        if record.number == job.number:
+            raise Killed
+
     with monkeypatch.context() as patched:
-        write = JobStore.write
-        patched.setattr(JobStore, "write", lambda self, one: write(self, one) if one.number != job.number else _die())
-        with pytest.raises(KeyboardInterrupt):
+        patched.setattr(JobStore, "write", die_at_its_end)
+        with pytest.raises(Killed):
             real.queue.tick()
     monkeypatch.setattr(JobQueue, "_start", lambda self, job: None)
     new = Desk.at(tmp_path / "projects")
@@ -209,8 +221,12 @@ def test_a_server_killed_while_it_sends_a_stop_does_not_send_a_second_one(
     job = _running(real, SLEEPS, is_asked_to_stop=True)
     own = {"process": os.getpid(), "started": start_time(os.getpid())}
     write_json(real.queue.store.files(job.number).process, own)
-    monkeypatch.setattr(job_queue, "signal_stop", lambda number: _die())
-    with pytest.raises(KeyboardInterrupt):
+
+    def die(number: int) -> None:
+        raise Killed
+
+    monkeypatch.setattr(job_queue, "signal_stop", die)
+    with pytest.raises(Killed):
         real.queue.tick()
     Desk.at(tmp_path / "projects").queue.tick()
     write_json(real.queue.store.files(job.number).end, {"code": 130, "ended": 1.0})
@@ -221,10 +237,6 @@ def test_the_number_of_a_damaged_job_is_not_given_to_another_one(real: Desk) -> 
     damaged.parent.mkdir()
     damaged.write_text("{", encoding="utf-8")
     assert _running(real, SLEEPS).number == 8 and damaged.read_text(encoding="utf-8") == "{"
-
-
-def _die() -> None:
-    raise KeyboardInterrupt
 
 
 @pytest.mark.slow
