@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["FAULTS", "at_changes", "failer", "killer"]
+__all__ = ["FAULTS", "at_changes", "changes_of", "failer", "killer"]
 
 FAULTS = {"full": (errno.ENOSPC, {"open", "os.mkdir", "os.link"}), "read-only": (errno.EROFS, set[str]())}
 """The error of each fault, and the calls that it ends; all that change the disk where none is named."""
@@ -19,17 +19,22 @@ _CHANGES = frozenset({"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
+def changes_of(event: str, arguments: tuple[object, ...], place: Path) -> bool:
+    """Whether an audit event of the interpreter is about to change something below `place`."""
+    if event not in _CHANGES or not str(arguments[0]).startswith(str(place)):
+        return False
+    return event != "open" or (isinstance(arguments[2], int) and bool(arguments[2] & _WRITES))
+
+
 def at_changes(place: Path, then: Callable[[str, int], None]) -> None:
     """Call `then` with the kind and the number, from 1 on, of each call that is about to change something below `place`.
 
     It cannot be undone: for a process of its own.
     """
-    numbers, inside = itertools.count(1), str(place)
+    numbers = itertools.count(1)
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
-        if event not in _CHANGES or not str(arguments[0]).startswith(inside):
-            return
-        if event != "open" or (isinstance(arguments[2], int) and arguments[2] & _WRITES):
+        if changes_of(event, arguments, place):
             then(event, next(numbers))
 
     sys.addaudithook(hook)

@@ -112,8 +112,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
             _flush(partial)
             partial.replace(path)
             _flush_directory(path.parent)
-        finally:
-            partial.unlink(missing_ok=True)
+        except BaseException:
+            with suppress(OSError):  # of a disk that is read-only by now; the first error says more
+                partial.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from dreambooth.errors import DreamboothError, RunError
+from dreambooth.files import is_no_room
 from dreambooth.pages.templates import Markup, render
 from dreambooth.web.desk import Desk
 from dreambooth.web.guard import API, TooLargeError
@@ -22,6 +23,7 @@ __all__ = ["Answer", "Call", "Handler", "Moved", "Page", "answered"]
 _PACKAGE = "dreambooth.web"
 _MOST_FILES = 220
 _MOST_FIELDS = 2000
+_NO_ROOM_STATUS = 507
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ async def answered(handler: Handler, request: Request) -> Response:
         is_absent = isinstance(error, RunError) and str(error.problems[0]).startswith("no ")
         status = 404 if is_absent and request.method == "GET" else 422
         answer = Page("problem.html", {"problems": list(error.problems), "hint": error.hint or ""}, status)
+    except OSError as error:  # a full disk, a read-only folder, a file that vanished
+        answer = _disk_problem(error)
     finally:
         await request.close()  # and with it the files that were uploaded
     if isinstance(answer, Response):
@@ -85,6 +89,15 @@ async def answered(handler: Handler, request: Request) -> Response:
     if isinstance(answer, Moved):
         return RedirectResponse(answer.to, 303)
     return HTMLResponse(render(answer.template, package=_PACKAGE, **answer.values, **answer.drawn), answer.status)
+
+
+def _disk_problem(error: OSError) -> Page:
+    place = "" if error.filename is None else f"{error.filename}: "
+    what = error.strerror or str(error)
+    if is_no_room(error):
+        problem, hint = f"{place}there is no room left on the disk ({what})", "Make room, and try again. Nothing was changed."
+        return Page("problem.html", {"problems": [problem], "hint": hint}, _NO_ROOM_STATUS)
+    return Page("problem.html", {"problems": [f"{place}{what}"], "hint": ""}, 500)
 
 
 def _as_json(answer: Page | Moved) -> Response:

@@ -35,7 +35,9 @@ class Desk:
     def tidy(self) -> None:
         """Remove what a killed server left half-written; call it before the first request, where no other server is."""
         busy = {job.project for job in self.queue.store.all() if job.is_active}  # its job may be writing there
-        projects = [place for one in self.projects.all() if one.name not in busy for place in (one.path, one.photos)]
+        projects = [
+            place for one in self.projects.all() if one.name not in busy for place in (one.path, one.photos, one.pictures)
+        ]
         for place in (self.projects.folder, self.queue.store.folder, *projects):
             with suppress(OSError):  # a read-only folder keeps it
                 remove_leftovers(place)

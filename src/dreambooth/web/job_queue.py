@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -15,7 +16,12 @@ from dreambooth.web.commands import Command, resume_command
 from dreambooth.web.jobs import JobRecord, JobStore
 from dreambooth.web.projects import Project, Projects
 
-__all__ = ["JobQueue"]
+__all__ = ["JobQueue", "job_of"]
+
+
+def job_of(project: Project, kind: str, command: Command, *, title: str, queue: str = "", place: str = "") -> JobRecord:
+    """A job for the queue."""
+    return JobRecord(0, kind, title, project.name, command.arguments, command.typed, queue, 0.0, place=place)
 
 
 class JobQueue:
@@ -29,9 +35,12 @@ class JobQueue:
 
     def add(self, project: Project, kind: str, command: Command, *, title: str, queue: str = "", place: str = "") -> JobRecord:
         """Put a command into the queue and start it if its device is free."""
-        record = JobRecord(0, kind, title, project.name, command.arguments, command.typed, queue, 0.0, place=place)
-        added = self.store.add(record)
-        with suppress(OSError):  # it is in the queue, and the next look starts it
+        return self.add_all([job_of(project, kind, command, title=title, queue=queue, place=place)])[0]
+
+    def add_all(self, records: Sequence[JobRecord]) -> list[JobRecord]:
+        """Put jobs into the queue, all or none, and start the first if its device is free. Raises OSError on a full disk."""
+        added = self.store.add_all(records)
+        with suppress(OSError):  # they are in the queue, and the next look starts them
             self.tick()
         return added
 

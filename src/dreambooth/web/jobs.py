@@ -105,12 +105,24 @@ class JobStore:
 
     def add(self, record: JobRecord) -> JobRecord:
         """Write a new job with the next free number; returns it with that number."""
+        return self.add_all([record])[0]
+
+    def add_all(self, records: Sequence[JobRecord]) -> list[JobRecord]:
+        """Write new jobs with the next free numbers, all of them or none; returns them with their numbers."""
         with self.lock:
             self.folder.mkdir(parents=True, exist_ok=True)
             numbers = [int(path.stem) for path in self.folder.glob("[0-9]*.json") if path.stem.isdecimal()]  # damaged ones too
-            numbered = replace(record, number=max(numbers, default=0) + 1, created=time.time())
-            self.write(numbered)
-            return numbered
+            first = max(numbers, default=0) + 1
+            added = [replace(one, number=number, created=time.time()) for number, one in enumerate(records, first)]
+            try:
+                for one in added:
+                    self.write(one)
+            except OSError:
+                with suppress(OSError):
+                    for one in added:
+                        self.remove(one)
+                raise
+            return added
 
     def write(self, record: JobRecord) -> None:
         """Replace a job's file."""

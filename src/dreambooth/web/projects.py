@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth.errors import RunError
-from dreambooth.files import atomic_directory, write_json
+from dreambooth.files import atomic_directory, remove_directory, write_json
 from dreambooth.reading import read_json
 from dreambooth.runs.folder import RunFolder
 
@@ -160,6 +160,10 @@ class Projects:
                 Project(partial).photos.mkdir()
                 write_json(partial / _NOTES, asdict(notes))
         return Project(path)
+
+    def remove(self, project: Project) -> None:
+        """Remove a project with everything in it."""
+        remove_directory(project.path)
 
     def change(self, project: Project, change: Callable[[ProjectNotes], Mapping[str, Any]]) -> None:
         """Replace fields of the notes by what `change` makes of the present ones; one change at a time."""

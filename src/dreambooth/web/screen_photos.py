@@ -49,10 +49,11 @@ def set_caption(call: Call) -> Answer:
     caption = " ".join(call.value("caption").split())
     if len(caption) > _LONGEST_CAPTION:
         raise RunError(f"the caption has more than {_LONGEST_CAPTION} letters")
-    for suffix in CAPTION_SUFFIXES:
+    suffixes = list(CAPTION_SUFFIXES)
+    if caption:  # written before others are removed, so that a full disk takes none away
+        write_text(path.with_suffix(suffixes.pop(0)), caption + "\n")
+    for suffix in suffixes:
         path.with_suffix(suffix).unlink(missing_ok=True)
-    if caption:
-        write_text(path.with_suffix(CAPTION_SUFFIXES[0]), caption + "\n")
     return Moved(f"/projects/{project.name}/photos#photo-{call.names['photo']}")
 
 

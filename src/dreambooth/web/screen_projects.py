@@ -8,6 +8,7 @@ from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.progress import asked_steps, preview_pictures, read_progress
 from dreambooth.web.answers import Answer, Call, Moved, Page
 from dreambooth.web.commands import train_command, verb_command
+from dreambooth.web.job_queue import job_of
 from dreambooth.web.projects import Project
 from dreambooth.web.screens import job_values
 
@@ -40,11 +41,15 @@ def create(call: Call) -> Answer:
 def demo(call: Call) -> Answer:
     """A project of the bundled model: its photos are rendered, then the training starts by itself."""
     project = call.desk.projects.create("Demo", preset="toybox", settings=_DEMO_SETTINGS)
-    queue = call.desk.queue
-    photos = verb_command("toybox", "photos", subject=_DEMO_SUBJECT, output=project.photos)
-    queue.add(project, "photos", photos, title="Render photos")
+    rendering = verb_command("toybox", "photos", subject=_DEMO_SUBJECT, output=project.photos)
     run = project.next_run()
-    queue.add(project, "train", train_command(project, run, None), title="Train", place=f"runs/{run.name}")
+    photos = job_of(project, "photos", rendering, title="Render photos")
+    training = job_of(project, "train", train_command(project, run, None), title="Train", place=f"runs/{run.name}")
+    try:
+        call.desk.queue.add_all([photos, training])
+    except OSError:
+        call.desk.projects.remove(project)  # there is nothing in it
+        raise
     return Moved(f"/projects/{project.name}/train", {"project": project.name})
 
 

@@ -10,13 +10,14 @@ from starlette.responses import FileResponse
 from dreambooth.cli.verbs import VERBS
 from dreambooth.config import parse_settings, read_yaml
 from dreambooth.errors import RunError
-from dreambooth.files import write_json
+from dreambooth.files import atomic_directory, remove_directory, write_json
 from dreambooth.pages.thumbnails import picture_settings
 from dreambooth.reading import read_json
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.schema.leaves import leaves
 from dreambooth.web.answers import Answer, Call, Moved, Page
 from dreambooth.web.commands import Command, verb_command
+from dreambooth.web.job_queue import job_of
 from dreambooth.web.jobs import JobRecord, queue_of
 from dreambooth.web.projects import Project
 from dreambooth.web.screen_results import Chosen, chosen_model
@@ -60,15 +61,20 @@ def make(call: Call) -> Answer:
         raise RunError("no prompt was given", hint="Write what the images should show.")
     values = {**given, "prompt": prompts}
     parse_settings(SampleSettings, values, where="the form", names={leaf.path: leaf.flag for leaf in leaves(SampleSettings)})
-    folder = _next_set(project)
     wants_base = call.value("with_base") == "true"
-    write_json(folder / "request.json", {**given, "prompt": "\n".join(prompts), "with_base": wants_base})
-    queue = queue_of(device_of(project))
+    folder = _next_set(project, {**given, "prompt": "\n".join(prompts), "with_base": wants_base})
+    jobs = []
     for name in ("subject", "base") if wants_base else ("subject",):
         place = folder / _PLACES[name]
         command = _command(project, chosen, values, place, is_base=name == "base")
         relative = place.relative_to(project.path).as_posix()
-        call.desk.queue.add(project, "pictures", command, title="Make pictures", queue=queue, place=relative)
+        queue = queue_of(device_of(project))
+        jobs.append(job_of(project, "pictures", command, title="Make pictures", queue=queue, place=relative))
+    try:
+        call.desk.queue.add_all(jobs)
+    except OSError:
+        remove_directory(folder)
+        raise
     return Moved(f"/projects/{project.name}/try", {"set": folder.name})
 
 
@@ -128,10 +134,12 @@ def _sets(project: Project) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name), reverse=True)
 
 
-def _next_set(project: Project) -> Path:
+def _next_set(project: Project, request: dict[str, Any]) -> Path:
+    """A new folder for images, with what was asked for in it."""
     sets = _sets(project)
     folder = project.pictures / str(int(sets[0].name) + 1 if sets else 1)
-    folder.mkdir(parents=True)
+    with atomic_directory(folder) as partial:
+        write_json(partial / "request.json", request)
     return folder
 
 

@@ -20,7 +20,7 @@ from starlette.datastructures import UploadFile
 from dreambooth.data.decoding import decode
 from dreambooth.data.listing import CAPTION_SUFFIXES
 from dreambooth.errors import PhotoError
-from dreambooth.files import atomic_file, free_disk_bytes
+from dreambooth.files import atomic_file, free_disk_bytes, is_no_room
 
 __all__ = ["MOST_PHOTOS", "MOST_PHOTO_BYTES", "Received", "receive", "safe_name"]
 
@@ -30,6 +30,7 @@ _MOST_CAPTION_BYTES = 1 << 16
 _MOST_UNPACKED_BYTES = 2 << 30
 _LEAST_FREE_BYTES = 500 << 20
 _LONGEST_STEM = 80
+_NO_ROOM = "there is no room left on the disk"
 
 
 @dataclass
@@ -86,8 +87,13 @@ def _keep(name: str, content: bytes | None, folder: Path, received: Received) ->
             return
         number += 1
         path = folder / f"{Path(safe_name(name)).stem}-{number}{Path(safe_name(name)).suffix}"
-    with atomic_file(path) as partial:
-        partial.write_bytes(content)
+    try:
+        with atomic_file(path) as partial:
+            partial.write_bytes(content)
+    except OSError as error:
+        problem = _NO_ROOM if is_no_room(error) else f"cannot be written ({error.strerror or error})"
+        received.refused.append(f"{Path(name).name[:80]}: {problem}")
+        return
     received.kept.append(path.name)
 
 
@@ -97,7 +103,7 @@ def _problem(name: str, content: bytes | None, folder: Path) -> str:
     if content is None or (is_caption and len(content) > _MOST_CAPTION_BYTES):
         return "is larger than a photo or a caption may be" if is_caption else f"is larger than {MOST_PHOTO_BYTES >> 20} MB"
     if free_disk_bytes(folder) < _LEAST_FREE_BYTES + len(content):
-        return "there is no room left on the disk"
+        return _NO_ROOM
     if is_caption:
         return "" if _is_utf8(content) else "is not UTF-8 text. Save the caption as UTF-8."
     if folder.is_dir() and sum(1 for _ in folder.iterdir()) >= 2 * MOST_PHOTOS:
