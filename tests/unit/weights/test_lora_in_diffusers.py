@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from dreambooth.diffusion.randomness import normal
 from dreambooth.families.sd1 import StableDiffusion1
-from dreambooth.trainees.settings import LoraForm
+from dreambooth.trainees.choice import make_trainee
+from dreambooth.trainees.settings import LoraForm, TraineeSettings
 from dreambooth.weights.lora_apply import ScaledLora, with_loras
 from dreambooth.weights.lora_file import read_lora_file
 from dreambooth.weights.lora_write import Adapter, write_lora
 from dreambooth.weights.model_weights import ModelWeights
+from dreambooth.weights.products import WholeModel
 from tests.lora_changes import random_changes
 from tests.random_weights import random_model
 
@@ -29,13 +32,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 @pytest.fixture(scope="module")
 def loader() -> Iterator[Any]:
-    """The loader of diffusers; it needs peft, which prints while it is imported."""
+    """The loaders of diffusers; they need peft, which prints while it is imported."""
     logging.disable(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from diffusers.loaders.lora_pipeline import StableDiffusionLoraLoaderMixin
+        from diffusers.loaders import lora_pipeline
 
-        yield StableDiffusionLoraLoaderMixin
+        yield lora_pipeline
     logging.disable(logging.NOTSET)
 
 
@@ -49,7 +52,18 @@ def _predictions(parts: dict[str, Any], model: ModelWeights) -> Tensor:
     ids = family.tokenize(family.load_tokenizer(), ["a sks dog", "a dog"])
     x_BCHW = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        return family.predict(parts["unet"], x_BCHW, torch.tensor([50, 700]), family.encode_text(parts, ids))
+        text = family.encode_text(parts, ids)
+        text = text.with_sizes(torch.tensor([[64.0, 64, 0, 0, 64, 64]] * 2)) if family.takes_sizes else text
+        return family.predict(parts["unet"], x_BCHW, torch.tensor([50, 700]), text)
+
+
+def _load(path: Path, parts: dict[str, Any], loader: Any, encoders: Iterable[str]) -> None:
+    """As diffusers' own pipelines load a file."""
+    state, alphas, metadata = loader.lora_state_dict(str(path), unet_config=parts["unet"].config, return_lora_metadata=True)
+    options = {"network_alphas": alphas, "adapter_name": "rex", "metadata": metadata}
+    loader.load_lora_into_unet(state, unet=parts["unet"], **options)
+    for encoder in encoders:
+        loader.load_lora_into_text_encoder(state, text_encoder=parts[encoder], prefix=encoder, **options)
 
 
 @pytest.mark.parametrize(
@@ -65,11 +79,31 @@ def test_diffusers_predicts_the_same(form: LoraForm, targets: Any, loader: Any, 
     expected = _predictions(dict(with_loras(model, [ScaledLora(read_lora_file(path))]).build(dtype=torch.float32).parts), model)
     parts = dict(model.build(dtype=torch.float32).parts)
     before = _predictions(parts, model)
-    state, alphas, metadata = loader.lora_state_dict(str(path), unet_config=parts["unet"].config, return_lora_metadata=True)
-    options = {"network_alphas": alphas, "adapter_name": "rex", "metadata": metadata}
-    loader.load_lora_into_unet(state, unet=parts["unet"], **options)
-    if "text_encoder" in changes:
-        loader.load_lora_into_text_encoder(state, text_encoder=parts["text_encoder"], **options)
+    _load(path, parts, loader.StableDiffusionLoraLoaderMixin, changes.keys() - {"unet"})
     found = _predictions(parts, model)
     assert (expected - before).norm() > 0.1 * before.norm()
     assert (found - expected).norm() < 1e-5 * expected.norm()
+
+
+@pytest.mark.parametrize("form", ["kohya", "peft"])
+@pytest.mark.parametrize("name", ["miniature", "miniature_xl"])
+def test_diffusers_predicts_what_a_trained_model_does(
+    name: str, form: LoraForm, loader: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The trainee as it stands after training, its file, and a fresh model with the file in diffusers."""
+    model, path = random_model(request.getfixturevalue(name), seed=0), tmp_path / "rex.safetensors"
+    trained = model.build(dtype=torch.float32)
+    settings = TraineeSettings(trainee="lora", rank=3, alpha=2.0, targets="all", lora_form=form)
+    trainee = make_trainee(trained, settings, learning_rate=1e-4, dtype=torch.float32, seed=0)
+    before = _predictions(dict(trained.parts), model)
+    with torch.no_grad():
+        for key, parameter in trainee.parameters.items():
+            if key.endswith(".up"):
+                parameter.copy_(0.2 * normal(parameter.shape, 1, key))
+    expected = _predictions(dict(trained.parts), model)
+    assert (expected - before).norm() > 0.1 * before.norm()
+    trainee.product(WholeModel(model), gather=dict).write(path, dtype=torch.float32, metadata={})
+    parts = dict(model.build(dtype=torch.float32).parts)
+    mixin = loader.StableDiffusionXLLoraLoaderMixin if name == "miniature_xl" else loader.StableDiffusionLoraLoaderMixin
+    _load(path, parts, mixin, model.family.text_encoders)
+    assert (_predictions(parts, model) - expected).norm() < 1e-5 * expected.norm()
