@@ -64,20 +64,34 @@ class SampleCache:
         return pixels_CHW if pixels_CHW is not None and pixels_CHW.shape == (3, size.height, size.width) else None
 
     def make(self, pictures: Sequence[Picture], display: Display) -> list[Tensor]:
-        """The pixels of all images, in [0, 1], (3, H, W), from their files; the model is built only if one is missing.
-
-        Each image is written as soon as it is generated, so stopping loses one batch at most.
-        """
+        """The pixels of all images, in [0, 1], (3, H, W), from their files; the model is built only if one is missing."""
         kept = {picture: self._kept(picture) for picture in dict.fromkeys(pictures)}
-        if missing := [picture for picture, pixels_CHW in kept.items() if pixels_CHW is None]:
-            remove_stale(self.folder)
-            made_now = made_pictures(self.sample, self.model, missing, display, name=self.name, device=self.device)
-            with closing(made_now) as made:
-                for one in made:
-                    save_picture(self.path(one.picture), one.pixels_CHW, one.text)
-            release_memory(self.device)
+        self._fill(list(kept), {picture for picture, pixels_CHW in kept.items() if pixels_CHW is None}, display)
         whole = {picture: _pixels(self.path(picture)) if found is None else found for picture, found in kept.items()}
         return [whole[picture] for picture in pictures]
+
+    def fill(self, pictures: Sequence[Picture], display: Display) -> None:
+        """Write the files of those that are missing; see `make`."""
+        self._fill(list(dict.fromkeys(pictures)), set(self.missing(pictures)), display)
+
+    def _fill(self, pictures: Sequence[Picture], missing: set[Picture], display: Display) -> None:
+        """Each image is written as soon as it is generated, so stopping loses one batch at most.
+
+        A batch with a missing image is generated whole: another batch size would round differently, and what is resumed must be
+        the same to the last bit.
+        """
+        size = self.sample.batch_size
+        batches = [pictures[start : start + size] for start in range(0, len(pictures), size)]
+        again = [picture for batch in batches if not missing.isdisjoint(batch) for picture in batch]
+        if not again:
+            return
+        remove_stale(self.folder)
+        made_now = made_pictures(self.sample, self.model, again, display, name=self.name, device=self.device)
+        with closing(made_now) as made:
+            for one in made:
+                if one.picture in missing:
+                    save_picture(self.path(one.picture), one.pixels_CHW, one.text)
+        release_memory(self.device)
 
 
 def sample_settings(asked: EvaluationSettings, *, device: str | None) -> SampleSettings:

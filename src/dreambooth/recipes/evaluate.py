@@ -148,8 +148,7 @@ def _make_pictures(
 ) -> None:
     """Generate everything that is missing, model by model: building one is slow, so it generates for all subjects."""
     for sample_cache, pictures in model_samples.wanted(prompt_sets, num_other_images=num_other_images):
-        if missing := sample_cache.missing(pictures):
-            sample_cache.make(missing, display)
+        sample_cache.fill(pictures, display)
 
 
 def _measure(evaluator: Evaluator, model_samples: ModelSamples, num_other_images: int, display: Display) -> ModelScores:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 
+from dreambooth.display import Display
 from dreambooth.pages.images import save_picture
+from dreambooth.pictures.maker import FinishedPicture
 from dreambooth.pictures.sample_cache import SampleCache
 from dreambooth.sampling.records import Picture
 from dreambooth.sampling.settings import SampleSettings
@@ -56,3 +60,27 @@ def test_a_picture_of_another_size_or_of_none_is_made_anew(tmp_path: Path) -> No
     assert sample_cache.missing([PICTURE]) == [PICTURE]
     sample_cache.path(PICTURE).write_bytes(b"no picture")
     assert sample_cache.missing([PICTURE]) == [PICTURE]
+
+
+def test_a_batch_with_a_missing_picture_is_made_whole_since_another_size_rounds_differently(
+    tmp_path: Path, display: Display, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Picture] = []
+
+    def made_pictures(
+        _: object, __: object, pictures: list[Picture], *___: object, **____: object
+    ) -> Iterator[FinishedPicture]:
+        for picture in pictures:
+            made.append(picture)
+            yield FinishedPicture(picture, torch.ones(3, 64, 64), {})
+
+    monkeypatch.setattr("dreambooth.pictures.sample_cache.made_pictures", made_pictures)
+    sample_cache = replace(ALBUM, folder=tmp_path, sample=SAMPLE.model_copy(update={"batch_size": 2}))
+    pictures = [Picture("a dog", index) for index in range(5)]
+    for index in (0, 1, 3):
+        save_picture(sample_cache.path(pictures[index]), torch.zeros(3, 64, 64), {})
+    pixels = sample_cache.make(pictures, display)
+    assert made == pictures[2:]
+    assert [int(one.max()) for one in pixels] == [0, 0, 1, 0, 1], "what there is stays"
+    sample_cache.fill(pictures, display)
+    assert made == pictures[2:]
