@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -24,6 +25,14 @@ _PACKAGE = "dreambooth.web"
 _MOST_FILES = 220
 _MOST_FIELDS = 2000
 _NO_ROOM_STATUS = 507
+_ODD_BYTE = re.compile("[\ud800-\udfff]")  # of a file's name that is not UTF-8
+
+
+class _AsciiJson(JSONResponse):
+    """JSON that holds names which are not UTF-8 as well, as Python's own does."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,8 @@ async def answered(handler: Handler, request: Request) -> Response:
         return _as_json(answer)
     if isinstance(answer, Moved):
         return RedirectResponse(answer.to, 303)
-    return HTMLResponse(render(answer.template, package=_PACKAGE, **answer.values, **answer.drawn), answer.status)
+    html = render(answer.template, package=_PACKAGE, **answer.values, **answer.drawn)
+    return HTMLResponse(_ODD_BYTE.sub("\N{REPLACEMENT CHARACTER}", html), answer.status)
 
 
 def _disk_problem(error: OSError) -> Page:
@@ -102,8 +112,8 @@ def _disk_problem(error: OSError) -> Page:
 
 def _as_json(answer: Page | Moved) -> Response:
     if isinstance(answer, Moved):
-        return JSONResponse({"next": API + answer.to, **answer.values})
-    return JSONResponse(dict(answer.values), answer.status)
+        return _AsciiJson({"next": API + answer.to, **answer.values})
+    return _AsciiJson(dict(answer.values), answer.status)
 
 
 async def _read(request: Request) -> Call:

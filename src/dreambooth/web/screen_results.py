@@ -123,7 +123,7 @@ def download(call: Call) -> Answer:
     for path, _ in _files(project, chosen_model(project)):
         if _file_id(project, path) == call.names["file"]:
             name = f"{project.name}-{'-'.join(path.relative_to(project.path).parts[-2:])}"
-            return FileResponse(path, filename=name, media_type="application/octet-stream")
+            return FileResponse(path, filename=name.encode("utf-8", "replace").decode(), media_type="application/octet-stream")
     raise RunError("no such file")
 
 
@@ -167,7 +167,7 @@ def _file_values(project: Project, path: Path, title: str) -> dict[str, Any]:
 
 
 def _file_id(project: Project, path: Path) -> str:
-    return hashlib.sha256(path.relative_to(project.path).as_posix().encode()).hexdigest()[:16]
+    return hashlib.sha256(path.relative_to(project.path).as_posix().encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _convert_command(project: Project, chosen: Chosen, form: str, precision: str) -> Any:
