@@ -198,7 +198,7 @@ def test_settings_that_are_refused_add_nothing_but_their_problem(site: Site, kin
 
 def test_names_that_are_not_utf8_are_shown(site: Site) -> None:
     site.tell("x", setting="dog", name="a\udcff")
-    assert all("<h1" in page for _, page in site.pages())
+    assert all("<h1" in page for path, page in site.pages() if path.startswith("/"))
     files = site.client.get("/api/v1/projects/rex/take").json()["files"]
     answer = site.client.get(next(one["url"] for one in files if one["name"] == "a\udcff.safetensors"))
     assert answer.content == b"model" and "attachment" in answer.headers["content-disposition"]
