@@ -112,10 +112,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
             _flush(partial)
             partial.replace(path)
             _flush_directory(path.parent)
-        except BaseException:
-            with suppress(OSError):  # of a disk that is read-only by now; the first error says more
+        finally:
+            # There even after a rename if both are hard links to one file. On a disk that is read-only by now it stays, and
+            # an error of the work itself says more.
+            with suppress(OSError):
                 partial.unlink(missing_ok=True)
-            raise
 
 
 @contextmanager

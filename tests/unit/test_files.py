@@ -177,3 +177,11 @@ def test_a_name_for_libraries_that_take_only_utf8(tmp_path: Path) -> None:
             name.encode()
             assert Path(name).read_bytes() == b"content"
             assert (name == str(path)) == (path == plain)
+
+
+def test_a_link_made_twice_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    """Renaming one hard link of a file to another does nothing."""
+    (tmp_path / "a").write_text("a", encoding="utf-8")
+    for _ in range(2):
+        link_or_copy(tmp_path / "a", tmp_path / "b")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
