@@ -7,6 +7,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from dreambooth.cli.verbs import DREAMBOOTH, LORA, TOYBOX, Verb
+from dreambooth.data.settings import NamedSubject
 from dreambooth.schema.leaves import Leaf, leaves
 from dreambooth.schema.presets import preset_names
 
@@ -72,6 +73,8 @@ def _values(annotation: Any) -> str:
         return ", ".join(f"`{choice}`" for choice in get_args(annotation))
     if origin in (Union, UnionType):
         return " or ".join(_values(part) for part in get_args(annotation) if part is not type(None))
+    if origin is tuple and get_args(annotation)[0] is NamedSubject:
+        return "YAML file"
     if origin is tuple:
         return f"{_values(get_args(annotation)[0])}, several"
     return {bool: "on, off", int: "whole number", float: "number", str: "text", Path: "path"}[annotation]

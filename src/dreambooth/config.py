@@ -245,10 +245,11 @@ def _with_sections(settings: type[Settings], values: Mapping[str, Any]) -> dict[
 
 def _describe(problem: Any, settings: type[Settings], where: str, names: Mapping[str, str] | None) -> str:
     path = ".".join(part for part in problem["loc"] if isinstance(part, str))
-    name = (names or {}).get(path, f"{where}: '{path}'")
+    places = "".join(f" of number {part + 1}" for part in problem["loc"][:-1] if isinstance(part, int))  # in a list of records
+    name = (names or {}).get(path, f"{where}: '{path}'") + places
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"{where}: unknown setting '{path}'" + _did_you_mean(path, settings)
+        return f"{where}: unknown setting '{path}'{places}" + _did_you_mean(path, settings)
     if kind == "missing":
         return f"{name} is missing: {_sentence_at(path, settings)}"
     if kind == "value_error":  # our own rules; those between fields name the fields themselves, which may have several sources

@@ -7,6 +7,7 @@ anything: escape sequences that control a terminal, whole numbers of a thousand 
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,17 @@ from typing import Any
 
 from dreambooth.errors import DreamboothError
 
-__all__ = ["parse_json", "printable", "read_json", "read_text", "reading", "reason_of", "shown_value", "without_controls"]
+__all__ = [
+    "check_template",
+    "parse_json",
+    "printable",
+    "read_json",
+    "read_text",
+    "reading",
+    "reason_of",
+    "shown_value",
+    "without_controls",
+]
 
 _LONGEST_SHOWN = 200  # characters of a text from a file that are shown
 _LARGEST = 2**64  # whole numbers beyond it fit into no tensor and no library
@@ -125,3 +136,21 @@ def _check_depth(value: Any) -> None:
 
 def _inside(value: Any) -> Any:
     return value.values() if isinstance(value, dict) else value
+
+
+def check_template(template: str, allowed: frozenset[str]) -> str:
+    """Return `template` if every {placeholder} in it is allowed. Raises ValueError naming the first that is not.
+
+    Literal braces are doubled, as in every Python format string.
+    """
+    try:
+        fields = [field for field in string.Formatter().parse(template) if field[1] is not None]
+    except ValueError as error:
+        raise ValueError(f"{shown_value(template)} is not a valid template: {error}; double a literal brace") from error
+    for _, name, format_spec, conversion in fields:
+        if name not in allowed:
+            known = " and ".join(f"{{{word}}}" for word in sorted(allowed))
+            raise ValueError(f"{shown_value(template)} has the unknown placeholder {{{name}}}; expected {known}")
+        if format_spec or conversion:
+            raise ValueError(f"{shown_value(template)} has more than a name in {{{name}}}; write {{{name}}} alone")
+    return template

@@ -101,7 +101,7 @@ _ALL = (
     Verb(
         name="photos",
         sentence="Check photos as training does, and show every view that it would see.",
-        settings="dreambooth.data.settings:PhotoCheckSettings",
+        settings="dreambooth.pages.settings:PhotoCheckSettings",
         recipe="dreambooth.recipes.photos:check_photos",
         usage=("FOLDER --class-word WORD",),
         examples=("dreambooth photos photos/rex --class-word dog --crop random",),

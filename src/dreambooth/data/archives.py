@@ -44,8 +44,13 @@ def is_archive(path: Path) -> bool:
 
 
 def with_unpacked_photos(subject: SubjectSettings, into: Path) -> SubjectSettings:
-    """The settings with the folder of unpacked photos in the place of an archive of them."""
-    return subject.model_copy(update={"photos": unpack(subject.photos, into)}) if is_archive(subject.photos) else subject
+    """The settings with the folders of unpacked photos in the place of archives of them."""
+    subjects = tuple(one.model_copy(update={"photos": _unpacked(one.photos, into)}) for one in subject.subjects)
+    return subject.model_copy(update={"photos": _unpacked(subject.photos, into), "subjects": subjects})
+
+
+def _unpacked(photos: Path, into: Path) -> Path:
+    return unpack(photos, into) if is_archive(photos) else photos
 
 
 def unpack(archive: Path, into: Path) -> Path:

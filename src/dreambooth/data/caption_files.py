@@ -13,9 +13,8 @@ from typing import Any
 
 from dreambooth.data.reading import text_of
 from dreambooth.data.records import Role
-from dreambooth.data.settings import check_template
 from dreambooth.errors import PhotoError
-from dreambooth.reading import parse_json, shown_value
+from dreambooth.reading import check_template, parse_json, shown_value
 
 __all__ = ["MOST_ALTERNATIVES", "captions_in", "read_captions"]
 

@@ -33,10 +33,12 @@ __all__ = [
     "fixed",
     "instance_caption",
     "instance_captions",
+    "named_settings",
     "named_subjects",
     "names_not_utf8",
     "place_in",
     "prior_caption",
+    "settings_of",
     "without_gaps",
     "words_for",
 ]
@@ -74,14 +76,31 @@ def default_prior_caption(prior: PriorSettings, subject: SubjectSettings) -> str
 
 
 def named_subjects(photos: Iterable[Photo], subject: SubjectSettings) -> tuple[Words, ...]:
-    """What the subjects of the photos are called: several where names of folders say so, else the one of the settings."""
-    if subject.captions == "prompt":
-        return (Words(subject.token, subject.class_word),)
-    return tuple(dict.fromkeys(words_for(photo, subject) for photo in photos))
+    """What the subjects of the photos are called: several where the settings or names of folders say so."""
+    return tuple(Words(one.token, one.class_word) for one in named_settings(photos, subject))
+
+
+def named_settings(photos: Iterable[Photo], subject: SubjectSettings) -> tuple[SubjectSettings, ...]:
+    """The settings of each subject of the photos, with its own words, in the order of the photos."""
+    if subject.captions == "prompt" and not subject.subjects:
+        return (subject,)
+    named: dict[Words, SubjectSettings] = {}
+    for photo in photos:
+        named.setdefault(words_for(photo, subject), settings_of(photo, subject))
+    updates = ({"token": words.token, "class_word": words.class_word} for words in named)
+    return tuple(one.model_copy(update=update) for one, update in zip(named.values(), updates, strict=True))
+
+
+def settings_of(photo: Photo, subject: SubjectSettings) -> SubjectSettings:
+    """The settings of the subject whose folder holds a photo: these themselves, unless they list several subjects."""
+    if not subject.subjects:
+        return subject
+    return next(one for one in subject.each() if photo.path.absolute().is_relative_to(one.photos.absolute()))
 
 
 def words_for(photo: Photo, subject: SubjectSettings) -> Words:
-    """What the subject of a photo is called: by its folders where captions come from names, else by the settings."""
+    """What the subject of a photo is called: by its folders where captions come from names, else by its settings."""
+    subject = settings_of(photo, subject)
     words = Words(subject.token, subject.class_word)
     return words if subject.captions == "prompt" else words_of_photo(place_in(subject.photos, photo), words)
 
@@ -93,6 +112,7 @@ def place_in(folder: Path, photo: Photo) -> Path:
 
 def instance_caption(photo: Photo, subject: SubjectSettings) -> str:
     """The caption of a photo of the subject: its own where it has one, else its name or the instance prompt."""
+    subject = settings_of(photo, subject)
     words = Words(subject.token, subject.class_word)
     if subject.captions == "filename":
         place = place_in(subject.photos, photo)

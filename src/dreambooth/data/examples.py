@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dreambooth.data.buckets import Buckets
-from dreambooth.data.drawing import Drawing, PerRole, drawing
+from dreambooth.data.drawing import Drawing, PerRole, Share, drawing
 from dreambooth.data.records import CaptionedPhoto, Photo, Role
 from dreambooth.data.settings import ViewSettings
 from dreambooth.data.size import Size
@@ -48,6 +48,8 @@ class ExampleSource:
     repeats: PerRole | None = None
     caption_dropout: float = 0.0
     """Probability that a photo is shown with the empty caption."""
+    shares: tuple[Share, ...] = ()
+    """Of the subjects, in the order of `instances`; empty: all photos are shown equally often."""
 
     def examples_at(self, step: int) -> tuple[Example, ...]:
         """The examples of a step (the first step is 1): photos in slots 0, 1, ..., then as many class images."""
@@ -92,7 +94,7 @@ class ExampleSource:
     @property
     def _drawing(self) -> Drawing:
         assert self.repeats is None or self.priors, "pairs need class images"
-        return drawing(PerRole(len(self.instances), len(self.priors)), self.repeats, seed=self.seed)
+        return drawing(PerRole(len(self.instances), len(self.priors)), self.repeats, seed=self.seed, shares=self.shares)
 
     def _pictures(self, role: Role) -> Sequence[CaptionedPhoto]:
         return self.instances if role == "instance" else self.priors

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from dreambooth.data.captions import place_in
+from dreambooth.data.captions import place_in, settings_of
 from dreambooth.data.pictures import Pictures
 from dreambooth.data.records import Photo
 from dreambooth.data.repeat_folders import RepeatFolder, repeat_folder, without_parents
@@ -36,13 +37,19 @@ def crop_warnings(pictures: Pictures, views: ViewSettings) -> list[str]:
 
 def layout_warnings(pictures: Pictures, subject: SubjectSettings, prior: PriorSettings) -> list[str]:
     """Sentences about folders that hardly mean what they would be taken for."""
-    given = [folder for folder in (prior.prior_images, *prior.also_prior) if folder is not None]
-    return [
-        *_repeats(pictures, subject, given),
-        *_class_images_among_photos(pictures, subject, given),
-        *_masks_among_photos(pictures, subject),
-        *_several_subjects(pictures, subject, given),
-    ]
+    own = (one.prior_images for one in subject.subjects)
+    given = [folder for folder in (prior.prior_images, *prior.also_prior, *own) if folder is not None]
+    warnings = list[str]()
+    for one in subject.each():
+        photos = tuple(photo for photo in pictures.photos if settings_of(photo.photo, subject).photos == one.photos)
+        shown = replace(pictures, photos=photos)
+        warnings += [
+            *_repeats(shown, one, given),
+            *_class_images_among_photos(shown, one, given),
+            *_masks_among_photos(shown, one),
+            *_several_subjects(shown, one, given),
+        ]
+    return list(dict.fromkeys(warnings))
 
 
 def _repeats(pictures: Pictures, subject: SubjectSettings, given: list[Path]) -> Iterator[str]:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreambooth.data.captions import empty_captions, instance_captions, names_not_utf8
-from dreambooth.data.drawing import PerRole, drawing, repeats_of
-from dreambooth.data.photos import MaskSource, scan_photos
+from dreambooth.data.captions import empty_captions, instance_captions, names_not_utf8, settings_of
+from dreambooth.data.drawing import PerRole, Share, drawing, repeats_of
+from dreambooth.data.photos import MaskSource, PhotoReport, scan_photos
 from dreambooth.data.prior_folders import PriorImages, also_prior_images, prior_images_from_folder
 from dreambooth.data.problems import PhotoProblem
-from dreambooth.data.records import CaptionedPhoto
+from dreambooth.data.records import CaptionedPhoto, Photo
 from dreambooth.data.settings import Captions, PriorSettings, SubjectSettings, ViewSettings
 from dreambooth.errors import SettingsError
 
-__all__ = ["Pictures", "check_apart", "find_pictures", "same_picture_warnings", "unseen_warnings"]
+__all__ = [
+    "Pictures",
+    "check_apart",
+    "find_pictures",
+    "same_picture_warnings",
+    "scan_subjects",
+    "shares_of",
+    "unseen_warnings",
+]
 
 _ADVICE: dict[Captions, str] = {
     "prompt": "Give an --instance-prompt that is not empty.",
@@ -35,16 +44,9 @@ class Pictures:
 def find_pictures(
     subject: SubjectSettings, prior: PriorSettings, *, resolution: int, views: ViewSettings | None = None
 ) -> Pictures:
-    """Look at every file; nothing is raised for what is found."""
+    """Look at every file; nothing is raised for what is found. The photos of a subject follow one another."""
     masks = MaskSource(subject.mask_folder) if subject.masks else None
-    report = scan_photos(
-        subject.photos,
-        role="instance",
-        resolution=resolution,
-        masks=masks,
-        widest=1 if views is None else views.widest,
-        smallest_side=None if views is None else views.smallest_side,
-    )
+    report = scan_subjects(subject, resolution=resolution, masks=masks, views=views)
     photos = tuple(instance_captions(photo, subject) for photo in report.photos)
     given = _given_priors(subject, prior, resolution)
     return Pictures(
@@ -52,11 +54,56 @@ def find_pictures(
         given_priors=tuple(image for images in given for image in images.images),
         problems=(
             *report.problems,
-            *empty_captions(photos, _ADVICE[subject.captions]),
-            *(names_not_utf8(photos, subject.photos) if subject.captions == "filename" else ()),
+            *(problem for one in subject.each() for problem in _caption_problems(photos, one, subject)),
             *(problem for images in given for problem in images.problems),
         ),
     )
+
+
+def scan_subjects(
+    subject: SubjectSettings, *, resolution: int, masks: MaskSource | None = None, views: ViewSettings | None = None
+) -> PhotoReport:
+    """The photos of all subjects in their order, and every problem; nothing is raised for what is found."""
+    reports = [
+        scan_photos(
+            one.photos,
+            role="instance",
+            resolution=resolution,
+            masks=masks,
+            widest=1 if views is None else views.widest,
+            smallest_side=None if views is None else views.smallest_side,
+        )
+        for one in subject.each()
+    ]
+    photos = tuple(photo for report in reports for photo in report.photos)
+    problems = (problem for report in reports for problem in report.problems)
+    return PhotoReport(photos, (*problems, *(_of_two_subjects(photos, subject) if subject.subjects else ())))
+
+
+def _of_two_subjects(photos: Sequence[Photo], subject: SubjectSettings) -> Iterator[PhotoProblem]:
+    """A warning for each photo that two subjects have; copies within one folder are reported with the folder."""
+    first: dict[str, Photo] = {}
+    for photo in photos:
+        other = first.setdefault(photo.digest, photo)
+        if settings_of(other, subject).token != settings_of(photo, subject).token:
+            what = f"is also a photo of {settings_of(other, subject).token}: {other.path}"
+            yield PhotoProblem(photo.path, "warning", what, "Remove one of them, or crop each to its subject.")
+
+
+def _caption_problems(
+    photos: Sequence[CaptionedPhoto], one: SubjectSettings, subject: SubjectSettings
+) -> Iterator[PhotoProblem]:
+    """The problems of the captions of one of the subjects."""
+    own = [photo for photo in photos if settings_of(photo.photo, subject).photos == one.photos]
+    yield from empty_captions(own, _ADVICE[one.captions])
+    if one.captions == "filename":
+        yield from names_not_utf8(own, one.photos)
+
+
+def shares_of(photos: Sequence[Photo], subject: SubjectSettings) -> tuple[Share, ...]:
+    """How often each of the listed subjects is shown, in the order of their photos; empty without such a list."""
+    tokens = [settings_of(photo, subject).token for photo in photos]
+    return tuple(Share(tokens.count(one.token), one.weight) for one in subject.subjects)
 
 
 def _given_priors(subject: SubjectSettings, prior: PriorSettings, resolution: int) -> list[PriorImages]:
@@ -64,6 +111,10 @@ def _given_priors(subject: SubjectSettings, prior: PriorSettings, resolution: in
     given = [also_prior_images(folder, resolution=resolution) for folder in prior.also_prior]
     if (folder := prior.prior_images) is not None:
         given.insert(0, prior_images_from_folder(folder, prior=prior, subject=subject, resolution=resolution))
+    folders = {one.prior_images.absolute(): one.class_word for one in subject.subjects if one.prior_images is not None}
+    for folder, class_word in folders.items() if prior.prior_weight > 0 else ():
+        named = subject.model_copy(update={"class_word": class_word, "captions": "prompt"})
+        given.append(prior_images_from_folder(folder, prior=prior, subject=named, resolution=resolution))
     return given
 
 

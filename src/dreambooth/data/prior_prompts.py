@@ -11,10 +11,10 @@ from pathlib import Path
 
 from dreambooth.data.captions import fill, words_for
 from dreambooth.data.records import CaptionedPhoto
-from dreambooth.data.settings import PriorSettings, SubjectSettings, check_template
+from dreambooth.data.settings import PriorSettings, SubjectSettings
 from dreambooth.errors import SettingsError
 from dreambooth.files import expanded
-from dreambooth.reading import read_text, reason_of
+from dreambooth.reading import check_template, read_text, reason_of
 
 __all__ = ["class_prompts", "photos_as_class_examples", "subject_prompts"]
 

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import string
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from dreambooth.config import Settings, Text, nearest
-from dreambooth.reading import shown_value
+from dreambooth.config import Settings, Text, nearest, read_yaml
+from dreambooth.errors import SettingsError
+from dreambooth.reading import check_template, shown_value
 from dreambooth.sampling.settings import Sampler
 
 __all__ = [
     "ONLY_TRAINED_ON",
     "Captions",
     "Crop",
-    "PhotoCheckSettings",
+    "NamedSubject",
     "PriorSettings",
     "PriorTarget",
     "SubjectSettings",
     "ViewSettings",
     "Word",
     "check_background",
-    "check_template",
 ]
 
 Captions = Literal["prompt", "filename"]
@@ -33,12 +33,8 @@ Crop = Literal["center", "random", "squash", "bucket", "subject"]
 
 _PAIRING = ("original_pairing", "photo_repeats", "prior_repeats")
 _MAKING = (
-    "num_prior_images",
-    "prior_sampler",
-    "prior_sampling_steps",
-    "prior_guidance_scale",
-    "prior_batch_size",
-    "prior_folder",
+    *("num_prior_images", "prior_sampler", "prior_sampling_steps"),
+    *("prior_guidance_scale", "prior_batch_size", "prior_folder"),
 )
 
 
@@ -52,24 +48,6 @@ def _check_one_line(word: str) -> str:
 
 Word = Annotated[Text, AfterValidator(_check_one_line)]
 """A word that is put into prompts, or several: in one line, without control characters."""
-
-
-def check_template(template: str, allowed: frozenset[str]) -> str:
-    """Return `template` if every {placeholder} in it is allowed. Raises ValueError naming the first that is not.
-
-    Literal braces are doubled, as in every Python format string.
-    """
-    try:
-        fields = [field for field in string.Formatter().parse(template) if field[1] is not None]
-    except ValueError as error:
-        raise ValueError(f"{shown_value(template)} is not a valid template: {error}; double a literal brace") from error
-    for _, name, format_spec, conversion in fields:
-        if name not in allowed:
-            known = " and ".join(f"{{{word}}}" for word in sorted(allowed))
-            raise ValueError(f"{shown_value(template)} has the unknown placeholder {{{name}}}; expected {known}")
-        if format_spec or conversion:
-            raise ValueError(f"{shown_value(template)} has more than a name in {{{name}}}; write {{{name}}} alone")
-    return template
 
 
 def check_background(background: str) -> str:
@@ -89,10 +67,51 @@ def check_background(background: str) -> str:
     return background
 
 
+class NamedSubject(Settings):
+    """One of several subjects, in the file of `subjects`."""
+
+    photos: Path
+    """Folder of photos of this subject, or an archive."""
+
+    token: Annotated[Word, Field(min_length=1)]
+    """Rare word that will name it."""
+
+    class_word: Annotated[Word, Field(min_length=1)]
+    """What kind of thing it is."""
+
+    captions: Captions = "prompt"
+    """Source of its captions, as --captions."""
+
+    instance_prompt: Text | None = None
+    """Caption of its photos that have no caption file; default: the --instance-prompt of the run."""
+
+    prior_images: Path | None = None
+    """Folder of images of its class; default: the base model generates them, once for all subjects of this class."""
+
+    weight: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    """How often it is shown, relative to the other subjects."""
+
+    @field_validator("instance_prompt")
+    @classmethod
+    def _instance_prompt(cls, template: str | None) -> str | None:
+        return None if template is None else check_template(template, _IN_CAPTIONS)
+
+    @model_validator(mode="after")
+    def _options_have_effect(self) -> NamedSubject:
+        if self.captions == "filename" and self.instance_prompt is not None:
+            raise ValueError("captions is filename, so instance_prompt would have no effect; use only one of them")
+        return self
+
+
+_IN_CAPTIONS = frozenset({"token", "class_word"})
+_FROM_THE_FIRST = ("photos", "class_word", "token", "captions")
+
+
 class SubjectSettings(Settings):
     """Subject to learn."""
 
     off_switches = {"masks=False": ("mask_folder", "mask_weight")}
+    replaces = {"subjects": _FROM_THE_FIRST}
 
     photos: Path
     """Folder of photos of the subject, searched recursively, or an archive (.zip, .tar.gz); a .txt file with the same name is
@@ -106,6 +125,9 @@ class SubjectSettings(Settings):
 
     instance_prompt: Text = "photo of a {token} {class_word}"
     """Caption of photos that have no caption file."""
+
+    subjects: tuple[NamedSubject, ...] = ()
+    """YAML file with several subjects, each with its photos, token, class_word and more; in place of --photos and the words."""
 
     captions: Captions = "prompt"
     """Source of captions: prompt, or filename for file and folder names, in which S is the token and C the class word."""
@@ -139,10 +161,48 @@ class SubjectSettings(Settings):
         """Whether there is a class word."""
         return bool(self.class_word.strip())
 
+    def each(self) -> tuple[SubjectSettings, ...]:
+        """A record for each of `subjects`, with its own photos and words; without them, this record alone."""
+        return tuple(self._of(one) for one in self.subjects) or (self,)
+
+    def _of(self, one: NamedSubject) -> SubjectSettings:
+        words = {name: getattr(one, name) for name in _FROM_THE_FIRST}
+        prompt = self.instance_prompt if one.instance_prompt is None else one.instance_prompt
+        return self.model_copy(update={**words, "instance_prompt": prompt, "subjects": ()})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _several_stand_for_one(cls, values: Any) -> Any:
+        """Reads the file of `subjects`; the first of them fills in the photos and words of this record."""
+        if not isinstance(values, Mapping) or not values.get("subjects"):
+            return values
+        subjects = list(_subjects_of(values["subjects"]))
+        first = next((one for one in subjects if isinstance(one, Mapping)), {})
+        filled = {name: first.get(name, "prompt" if name == "captions" else ".") for name in _FROM_THE_FIRST}
+        if useless := [name for name in _FROM_THE_FIRST if name in values and str(values[name]) != str(filled[name])]:
+            raise ValueError(
+                f"subjects gives the photos and the words of each subject, so {', '.join(useless)} would have no effect; "
+                "use only one of them"
+            )
+        return {**values, **filled, "subjects": subjects}
+
+    @model_validator(mode="after")
+    def _subjects_are_apart(self) -> SubjectSettings:
+        folders = [(one.token, one.photos.absolute()) for one in self.subjects]
+        for place, (token, folder) in enumerate(folders):
+            for other, below in (*folders[:place], *folders[place + 1 :]):
+                if below.is_relative_to(folder):
+                    raise ValueError(f"subjects: the photos of {other} ({below}) lie in the folder of {token}; separate them")
+                if other == token:
+                    raise ValueError(f"subjects: two subjects have the token {token}; give each its own")
+        if self.subjects and self.mask_folder is not None:
+            raise ValueError("mask_folder is for one subject; with subjects, name the masks NAME-mask.png beside the photos")
+        return self
+
     @field_validator("instance_prompt")
     @classmethod
     def _instance_prompt(cls, template: str) -> str:
-        return check_template(template, frozenset({"token", "class_word"}))
+        return check_template(template, _IN_CAPTIONS)
 
     @model_validator(mode="after")
     def _options_have_effect(self) -> SubjectSettings:
@@ -160,6 +220,21 @@ class SubjectSettings(Settings):
                 "move it out of that folder, or name the masks NAME-mask.png beside the photos"
             )
         return self
+
+
+def _subjects_of(given: Any) -> Iterator[Any]:
+    """The subjects in a list, or in the YAML files that are named in their place. Raises ValueError for other files."""
+    for one in (given,) if isinstance(given, str | Path) else given:
+        if not isinstance(one, str | Path):
+            yield one.model_dump() if isinstance(one, NamedSubject) else one
+            continue
+        try:
+            values = read_yaml(Path(one))
+        except SettingsError as error:
+            raise ValueError(f"subjects: {'; '.join(error.problems)}") from error
+        if not isinstance(values.get("subjects"), list) or len(values) > 1:
+            raise ValueError(f"subjects: {one}: expected a list under 'subjects', and nothing else")
+        yield from values["subjects"]
 
 
 class ViewSettings(Settings):
@@ -201,28 +276,6 @@ ONLY_TRAINED_ON = (
     *_PAIRING,
 )
 """Settings of class examples that have no effect where class images are only generated."""
-
-
-class PhotoCheckSettings(Settings):
-    """Check photos as training does, and show every view that it would see."""
-
-    subject: SubjectSettings
-    """Subject to check."""
-
-    views: ViewSettings = Field(default_factory=ViewSettings)
-    """How photos become training images; without a model, the default resolution is 512."""
-
-    prior_images: Path | None = None
-    """Folder of class images to check as well."""
-
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 23
-    """Random seed of the run, which decides where random crops lie."""
-
-    most_photos: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """Number of photos whose views are shown; all are checked."""
-
-    output: Path = Path("photo-check")
-    """Folder for the page and the sheets."""
 
 
 class PriorSettings(Settings):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dreambooth.data.captions import fill, without_gaps
-from dreambooth.data.settings import SubjectSettings, check_template
+from dreambooth.data.settings import SubjectSettings
 from dreambooth.errors import SettingsError
-from dreambooth.reading import read_text, shown_value
+from dreambooth.reading import check_template, read_text, shown_value
 from dreambooth.sampling.prompts import read_prompts
 
 __all__ = ["SubjectPrompt", "read_subject_prompts", "subject_prompt"]

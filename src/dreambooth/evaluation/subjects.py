@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dreambooth.data.captions import named_subjects
+from dreambooth.data.captions import named_settings
 from dreambooth.data.file_name_captions import Words
-from dreambooth.data.photos import scan_photos
+from dreambooth.data.pictures import scan_subjects
 from dreambooth.data.problems import PhotoProblem
 from dreambooth.data.records import Photo
 from dreambooth.data.settings import SubjectSettings
@@ -51,18 +51,17 @@ def chosen_subjects(request: EvaluationRequest, run: RememberedRun | None) -> Ch
     given = {name: value for name in _WORDS if (value := getattr(request, name)) is not None}
     if run is None:
         return ChosenSubjects((_given_alone(request, given),), None)
-    if run.subject.captions == "prompt" or len(given) == len(_WORDS):
-        return ChosenSubjects((run.subject.model_copy(update=given),), None)
-    report = scan_photos(run.subject.photos, role="instance", resolution=1)
-    learned = {name_of(words): words for words in named_subjects(report.photos, run.subject)}
-    if len(learned) > 1:
-        report.raise_if_errors()
-        meant = _meant(request, given, learned)
-    else:
-        meant = [{**_as_settings(words), **given} for words in learned.values()] or [given]
-    has_own_photos = len(learned) > 1 and "photos" not in given
-    subjects = tuple(run.subject.model_copy(update=one) for one in meant)
-    return ChosenSubjects(subjects, report.photos, report.warnings) if has_own_photos else ChosenSubjects(subjects, None)
+    is_alone = run.subject.captions == "prompt" and not run.subject.subjects
+    if is_alone or len(given) == len(_WORDS):
+        return ChosenSubjects((run.subject.model_copy(update={**given, "subjects": ()}),), None)
+    report = scan_subjects(run.subject, resolution=1)
+    named = {name_of(one): one for one in named_settings(report.photos, run.subject)}
+    if len(named) < 2:
+        return ChosenSubjects((next(iter(named.values()), run.subject).model_copy(update={**given, "subjects": ()}),), None)
+    report.raise_if_errors()
+    meant = _meant(request, given, {name: Words(one.token, one.class_word) for name, one in named.items()})
+    subjects = tuple(named[f"{one['token']} {one['class_word']}".strip()].model_copy(update=one) for one in meant)
+    return ChosenSubjects(subjects, None) if "photos" in given else ChosenSubjects(subjects, report.photos, report.warnings)
 
 
 def _given_alone(request: EvaluationRequest, given: Mapping[str, Any]) -> SubjectSettings:

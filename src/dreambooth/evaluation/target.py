@@ -12,7 +12,7 @@ from torch import Tensor
 from dreambooth.data.captions import named_subjects
 from dreambooth.data.drawing import PerRole, drawing, repeats_of
 from dreambooth.data.photos import PhotoReport, scan_photos
-from dreambooth.data.pictures import find_pictures
+from dreambooth.data.pictures import find_pictures, shares_of
 from dreambooth.data.problems import PhotoProblem
 from dreambooth.data.records import Photo
 from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
@@ -101,7 +101,8 @@ class EvaluationTarget:
             0 if repeats is None else len(find_pictures(self.run.subject, self.run.prior, resolution=resolution).given_priors)
         )
         seen = self.photos if self.among is None else self.among
-        order = drawing(PerRole(len(seen), prior.num_made + given), repeats, seed=loop.seed)
+        shares = shares_of(seen, self.run.subject)
+        order = drawing(PerRole(len(seen), prior.num_made + given), repeats, seed=loop.seed, shares=shares)
         counts = order.exposures("instance", steps * loop.examples_per_step)
         own = {photo.path for photo in self.photos}
         return [(photo.path.name, count) for photo, count in zip(seen, counts, strict=True) if photo.path in own]

@@ -18,12 +18,13 @@ from dreambooth.data.photos import read_pixels
 from dreambooth.data.pictures import Pictures, check_apart, find_pictures, same_picture_warnings
 from dreambooth.data.problems import PROBLEM_COLUMNS, problem_rows, raise_if_errors
 from dreambooth.data.records import CaptionedPhoto, Photo
-from dreambooth.data.settings import PhotoCheckSettings, PriorSettings
+from dreambooth.data.settings import PriorSettings
 from dreambooth.data.size import Size
 from dreambooth.data.views import View, all_training_views, render_view
 from dreambooth.display import Display, counted
 from dreambooth.families.clip_tokenizer import load_clip_tokenizer
 from dreambooth.pages.photo_check import CheckedPhoto, write_photo_page, write_photo_sheet
+from dreambooth.pages.settings import PhotoCheckSettings
 from dreambooth.trainer.caption_checks import caption_warnings, check_token_is_said
 from dreambooth.trainer.preflight_tables import show_captions, show_problems
 from dreambooth.trainer.problems import Problems
@@ -54,7 +55,8 @@ def check_photos(settings: PhotoCheckSettings, display: Display) -> PhotoCheck:
     """
     subject = with_unpacked_photos(settings.subject, settings.output / "photo-archives")
     settings = settings.model_copy(update={"subject": subject})
-    check_apart(settings.output, settings.subject.photos)
+    for one in settings.subject.each():
+        check_apart(settings.output, one.photos)
     prior = (
         PriorSettings(prior_weight=0) if settings.prior_images is None else PriorSettings(prior_images=settings.prior_images)
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from dreambooth.config import read_yaml, write_yaml
 from dreambooth.data.archives import with_unpacked_photos
+from dreambooth.data.pictures import shares_of
 from dreambooth.data.records import Role
 from dreambooth.display import Display, quoted
 from dreambooth.display_silent import SilentDisplay
@@ -228,16 +230,26 @@ def deadline_of(max_train_hours: float | None, *, now: float) -> float:
     return math.inf if max_train_hours is None else now + 3600 * max_train_hours
 
 
+def _by_subject(ready: Ready, exposures: Sequence[int]) -> Iterator[tuple[str, Sequence[int]]]:
+    """How often each photo was seen, by subject if the settings list several, with words that name it."""
+    if not (subjects := ready.learned.subject.subjects):
+        yield "", exposures
+    left = iter(exposures)
+    for one, share in zip(subjects, shares_of([one.photo for one in ready.learned.photos], ready.learned.subject), strict=True):
+        yield f" of {one.token} {one.class_word}", list(itertools.islice(left, share.num_photos))
+
+
 def _finish(session: Session, display: Display, *, is_done: bool) -> TrainResult:
     """Report what was written and how to use it."""
     ready, run, step = session.ready, session.ready.run, session.state.step
     has_photos = ready.learned.prior.prior_examples != "images"
     whats: dict[Role, str] = {"instance": "photo", "prior": "class example" if has_photos else "class image"}
     for role, what in whats.items():
-        if counts := session.material.source.exposures(role, step):
-            fewest, most = min(counts), max(counts)
-            times = times_text(most) if fewest == most else f"{fewest} to {times_text(most)}"
-            display.say(f"Each of the {len(counts)} {what}s was seen {times}")
+        counts = session.material.source.exposures(role, step)
+        for name, own in _by_subject(ready, counts) if role == "instance" else [("", counts)]:
+            if own:
+                times = times_text(max(own)) if min(own) == max(own) else f"{min(own)} to {times_text(max(own))}"
+                display.say(f"Each of the {len(own)} {what}s{name} was seen {times}")
     predictions = session.material.predictions
     if predictions is not None and is_done and ready.processes.is_main and not ready.learned.prior.keep_predictions:
         predictions.remove()

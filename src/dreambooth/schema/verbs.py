@@ -11,6 +11,7 @@ from dreambooth.config import NamedModel, Settings, Text
 from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings, Word
 from dreambooth.measures.settings import BenchmarkSettings, EvaluationSettings, SelectionSettings
 from dreambooth.memory.settings import MemorySettings
+from dreambooth.pictures.settings import PriorRecipeSettings
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.toybox.settings import PhotosSettings, SheetSettings
 from dreambooth.trainees.settings import TraineeSettings
@@ -95,6 +96,18 @@ class TrainSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _several_subjects_have_their_own(self) -> TrainSettings:
+        if not self.subject.subjects:
+            return self
+        if self.prior.prior_images is not None:
+            raise ValueError("with subjects, prior_images belongs to a subject: write it into the list, or use --also-prior")
+        if self.prior.original_pairing:
+            raise ValueError("original_pairing draws all photos alike, but subjects have shares; use only one of them")
+        if self.prior.prior_weight == 0 and any(one.prior_images is not None for one in self.subject.subjects):
+            raise ValueError("prior_weight is 0, so prior_images of subjects would have no effect; use only one of them")
+        return self
+
+    @model_validator(mode="after")
     def _class_prompt_has_effect(self) -> TrainSettings:
         subject, prior = self.subject, self.prior
         if subject.captions == "filename" and prior.prior_images is not None and prior.is_changed("class_prompt"):
@@ -116,28 +129,6 @@ class TrainSettings(Settings):
     def _sections_agree(self) -> TrainSettings:
         _check_training_sections(self)
         return self
-
-
-class PriorRecipeSettings(Settings):
-    """Generate a set of class images without training."""
-
-    base: TrainedFromSettings
-    """Base model to generate them with."""
-
-    class_word: Annotated[Word, Field(min_length=1)]
-    """What kind of thing the images show: dog, man, container."""
-
-    prior: PriorSettings = Field(default_factory=lambda: PriorSettings(prior_folder=Path("class-images")))
-    """How to generate the images and where to write them."""
-
-    resolution: Annotated[int, Field(ge=64, le=2048, multiple_of=8)] | None = None
-    """Width and height of the images in pixels; default: the model's native size."""
-
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 23
-    """Random seed."""
-
-    device: str | None = None
-    """Device: cpu, cuda, cuda:1, mps; default: the first GPU, or the CPU if there is none."""
 
 
 class GenerateSettings(Settings):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dreambooth.data.captions import fill, named_subjects, words_for
+from dreambooth.data.captions import fill, named_subjects, settings_of, words_for
 from dreambooth.data.file_name_captions import Words
 from dreambooth.data.pictures import Pictures
 from dreambooth.data.prior_prompts import class_prompts
@@ -18,6 +18,7 @@ from dreambooth.errors import PhotoError, SettingsError
 from dreambooth.families.tokens import describe_token, is_rare, says
 from dreambooth.sampling.prompts import cut_warnings
 from dreambooth.trainees.settings import TraineeSettings
+from dreambooth.trainer.class_examples import classes_without_images
 
 __all__ = ["caption_warnings", "check_new_word", "check_token_is_said", "class_prompt_warnings", "is_silent"]
 
@@ -61,7 +62,7 @@ def check_token_is_said(pictures: Pictures, subject: SubjectSettings) -> None:
         if one.silent and one.silent == one.photos:
             num = counted(len(one.photos), "caption")
             problems.append(f"none of the {num} says the token '{one.words.token}', so it would not be learned; {one.where}")
-            hints.update(dict.fromkeys(_hints(one, subject)))
+            hints.update(dict.fromkeys(_hints(one, settings_of(one.photos[0].photo, subject))))
     if problems:
         raise PhotoError(problems, hint="\n".join([*hints, "To train with these captions anyway: --allow-silent-token"]))
 
@@ -130,8 +131,9 @@ def caption_warnings(pictures: Pictures, subject: SubjectSettings, prior: PriorS
     warnings += _cut(tokenizer, [one.caption for one in _apart((*pictures.photos, *pictures.given_priors))])
     warnings += _tag_warnings(pictures.photos, subject)
     if prior.prior_weight > 0 and prior.prior_images is None:
-        prompts = [fill(template, token="", class_word=subject.class_word) for template in class_prompts(prior)]
-        warnings += class_prompt_warnings(prompts, subject.class_word, tokenizer)
+        for word in classes_without_images(subject):
+            prompts = [fill(template, token="", class_word=word) for template in class_prompts(prior)]
+            warnings += class_prompt_warnings(prompts, word, tokenizer)
     return warnings
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from dreambooth.data.captions import fill, named_subjects
+from dreambooth.data.captions import fill, named_settings
 from dreambooth.data.pictures import Pictures
 from dreambooth.data.prior_prompts import photos_as_class_examples
 from dreambooth.data.records import CaptionedPhoto
@@ -18,7 +18,10 @@ from dreambooth.weights.subjects import LearnedSubject, learned_subjects
 
 __all__ = [
     "balanced",
+    "classes_without_images",
     "earlier_subjects",
+    "given_by_class",
+    "made_classes",
     "num_class_examples",
     "own_subjects",
     "prior_target",
@@ -30,12 +33,39 @@ __all__ = [
 
 def own_subjects(photos: Sequence[CaptionedPhoto], subject: SubjectSettings) -> tuple[LearnedSubject, ...]:
     """The subjects that a run learns."""
-    words = named_subjects((one.photo for one in photos), subject)
     usual = SubjectSettings.model_fields["instance_prompt"].default
-    template = subject.instance_prompt if subject.captions == "prompt" else usual
+    named = [
+        (one, one.instance_prompt if one.captions == "prompt" else usual)
+        for one in named_settings((photo.photo for photo in photos), subject)
+    ]
     return tuple(
-        LearnedSubject(one.token, one.class_word, fill(template, token=one.token, class_word=one.class_word)) for one in words
+        LearnedSubject(one.token, one.class_word, fill(template, token=one.token, class_word=one.class_word))
+        for one, template in named
     )
+
+
+def classes_without_images(subject: SubjectSettings) -> tuple[str, ...]:
+    """The class words of all subjects, each once, without those for which a list of subjects names a folder of images."""
+    given = {one.class_word for one in subject.subjects if one.prior_images is not None}
+    return tuple(dict.fromkeys(one.class_word for one in subject.each() if one.class_word not in given))
+
+
+def made_classes(subject: SubjectSettings, prior: PriorSettings) -> tuple[str, ...]:
+    """The class words of which the base model generates images: a class that two subjects share is generated once."""
+    return classes_without_images(subject) if prior.num_made else ()
+
+
+def given_by_class(images: Sequence[CaptionedPhoto], subject: SubjectSettings) -> dict[str, tuple[CaptionedPhoto, ...]]:
+    """The given class images by class word, for every class; with a list of subjects, those of other folders come last."""
+    if not subject.subjects:
+        return {subject.class_word: tuple(images)}
+    folders = [(one.class_word, one.prior_images.absolute()) for one in subject.subjects if one.prior_images is not None]
+    by_class: dict[str, list[CaptionedPhoto]] = {one.class_word: [] for one in subject.subjects}
+    for image in images:
+        place = image.photo.path.absolute()
+        word = next((word for word, folder in folders if place.is_relative_to(folder)), "")
+        by_class.setdefault(word, []).append(image)
+    return {word: tuple(own) for word, own in by_class.items()}
 
 
 def earlier_subjects(base: ModelWeights, pictures: Pictures, subject: SubjectSettings) -> tuple[LearnedSubject, ...]:
@@ -69,7 +99,10 @@ def num_class_examples(pictures: Pictures, prior: PriorSettings, subject: Subjec
     """How many `balanced` will return, with images still to be generated."""
     has_photos = prior.prior_weight > 0 and prior.prior_examples != "images"
     photos = len(photos_as_class_examples(pictures.photos, prior, subject)) if has_photos else 0
-    counts = [prior.num_made + len(pictures.given_priors), photos, *[prior.replay_images] * num_replayed]
+    made = made_classes(subject, prior)
+    given = given_by_class(pictures.given_priors, subject)
+    of_classes = [len(images) + (prior.num_made if word in made else 0) for word, images in given.items()]
+    counts = [*of_classes, photos, *[prior.replay_images] * num_replayed]
     there = [count for count in counts if count]
     return sum(there) if prior.original_pairing else len(there) * max(there, default=0)
 

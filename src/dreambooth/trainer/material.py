@@ -24,6 +24,7 @@ from dreambooth.data.latent_cache import LatentCache
 from dreambooth.data.mask_cache import MaskCache
 from dreambooth.data.masks import mask_weights
 from dreambooth.data.picture_sizes import PictureSizes
+from dreambooth.data.pictures import shares_of
 from dreambooth.data.prior_prompts import photos_as_class_examples, subject_prompts
 from dreambooth.data.prior_sets import MadeLatent
 from dreambooth.data.records import CaptionedPhoto, Photo, Role
@@ -36,7 +37,7 @@ from dreambooth.files import remove_stale
 from dreambooth.pictures.class_images import make_prior_set, prompts_and_numbers, shared_out
 from dreambooth.runtime.device import release_memory
 from dreambooth.trainer.assembly import Placed, place_for_training
-from dreambooth.trainer.class_examples import balanced, replayed
+from dreambooth.trainer.class_examples import balanced, given_by_class, made_classes, replayed
 from dreambooth.trainer.encode import ViewEncoder, encode_captions
 from dreambooth.trainer.ready import Learned, Ready
 from dreambooth.training.base_predictions import BasePredictions, Questions
@@ -82,6 +83,7 @@ def gather_material(ready: Ready, display: Display) -> Material:
         seed=loop.seed,
         repeats=repeats_of(learned.prior),
         caption_dropout=learned.subject.caption_dropout,
+        shares=shares_of([one.photo for one in learned.photos], learned.subject),
     )
     held_out = _held_out(ready, source)
     for folder in (_cache_folder(ready), _predictions_folder(ready)):
@@ -154,14 +156,16 @@ def _class_examples(
     learned, prior = ready.learned, ready.learned.prior
     if prior.prior_weight == 0:
         return (), {}
-    requests = [(learned.subject.class_word, prompts_and_numbers(prior, learned.subject.class_word) if prior.num_made else {})]
+    given, made = given_by_class(learned.given_priors, learned.subject), made_classes(learned.subject, prior)
+    requests = [(word, prompts_and_numbers(prior, word) if word in made else {}) for word in given]
     requests += [
         (one.name, shared_out(prior.replay_images, subject_prompts(one.prompt, one.name)))
         for one in replayed(learned.earlier, prior)
     ]
-    (images, *replays), latents = _made_images(ready, components, requests, display)
+    images, latents = _made_images(ready, components, requests, display)
+    of_classes = [(*own, *folder) for own, folder in zip(images, given.values(), strict=False)]
     photos = photos_as_class_examples(learned.photos, prior, learned.subject) if prior.prior_examples != "images" else ()
-    return balanced([(*images, *learned.given_priors), photos, *replays], prior), latents
+    return balanced([*of_classes, photos, *images[len(given) :]], prior), latents
 
 
 def _made_images(

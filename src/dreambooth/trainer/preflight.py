@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -162,10 +163,12 @@ def _read_base(settings: TrainSettings) -> ModelWeights:
 
 
 def _check_folders(settings: TrainSettings, problems: Problems) -> None:
-    photos, output, made = settings.subject.photos, settings.output.output, settings.prior.prior_folder
+    output, made = settings.output.output, settings.prior.prior_folder
     problems.attempt(lambda: _check_output_is_free(output))
-    problems.attempt(lambda: check_apart(output, photos))
-    problems.attempt(lambda: None if made is None else check_apart(made, photos, name="prior_folder"))
+    for photos in (one.photos for one in settings.subject.each()):
+        problems.attempt(partial(check_apart, output, photos))
+        if made is not None:
+            problems.attempt(partial(check_apart, made, photos, name="prior_folder"))
 
 
 def _check_pictures(pictures: Pictures, settings: TrainSettings, problems: Problems, *, is_resume: bool) -> None:
@@ -368,7 +371,7 @@ def _filled_in(
                     "lora": tuple(map(absolute_lora, base.lora)),
                 }
             ),
-            "subject": settings.subject.model_copy(update={"photos": settings.subject.photos.absolute()}),
+            "subject": _with_absolute_photos(settings.subject),
             "views": settings.views.model_copy(update={"resolution": resolution}),
             "prior": prior.model_copy(update=folders),
             "trainee": _with_first_words(settings.trainee, settings.subject),
@@ -376,6 +379,16 @@ def _filled_in(
             "memory": settings.memory.model_copy(update={"memory_preset": chosen.preset, "precision": chosen.policy.name}),
         }
     )
+
+
+def _with_absolute_photos(subject: SubjectSettings) -> SubjectSettings:
+    subjects = tuple(
+        one.model_copy(
+            update={"photos": one.photos.absolute(), "prior_images": one.prior_images and one.prior_images.absolute()}
+        )
+        for one in subject.subjects
+    )
+    return subject.model_copy(update={"photos": subject.photos.absolute(), "subjects": subjects})
 
 
 def _with_first_words(trainee: TraineeSettings, subject: SubjectSettings) -> TraineeSettings:

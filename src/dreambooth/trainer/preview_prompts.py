@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dreambooth.data.captions import default_caption, default_prior_caption, named_subjects, without_gaps
+from dreambooth.data.captions import default_caption, default_prior_caption, named_settings, without_gaps
 from dreambooth.trainer.ready import Learned
 from dreambooth.training.settings import OutputSettings
 
@@ -21,8 +21,7 @@ def preview_prompts(output: OutputSettings, learned: Learned) -> tuple[str, ...]
         )  # the default prompt for a class makes no sense without one
     prompts = []
     for prompt in asked:
-        for words in named_subjects(photos, subject)[:_MOST_PREVIEWED]:
-            one = subject.model_copy(update={"token": words.token, "class_word": words.class_word})
+        for one in named_settings(photos, subject)[:_MOST_PREVIEWED]:
             filled = prompt.format(
                 token=one.token,
                 class_word=one.class_word,

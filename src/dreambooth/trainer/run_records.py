@@ -8,7 +8,7 @@ import torch
 
 from dreambooth.data.buckets import Buckets, bucket_sizes
 from dreambooth.data.captions import named_subjects
-from dreambooth.data.pictures import Pictures
+from dreambooth.data.pictures import Pictures, shares_of
 from dreambooth.data.size import Size
 from dreambooth.display import counted
 from dreambooth.estimate.choice import ChosenPlan
@@ -138,7 +138,6 @@ def _announcement(settings: TrainSettings, found: Found, learned: Learned) -> tu
     titles = " and ".join(family.parts[name].title for name in trained_parts(settings.trainee, family))
     trained = what_learns(settings.trainee, titles)
     num_processes = found.processes.count
-    each = loop.steps * loop.examples_per_step / len(learned.photos)
     lines = [
         f"{found.base.report.title} from {settings.base.model}: training {trained} on {describe_device(found.device)} "
         f"in {found.chosen.policy.name} at {learned.size} px"
@@ -158,9 +157,22 @@ def _announcement(settings: TrainSettings, found: Found, learned: Learned) -> tu
         lines.append(found.chosen.predicted)
     if found.earlier:
         lines.append(replay_text(found.earlier, settings.prior))
-    seen = "less than once" if each < 1 else f"about {times_text(round(each))}"
-    photos = f"{counted(len(learned.photos), 'photo')} of {_subjects(learned)}"
-    return (*lines, f"{photos}, {counted(loop.steps, 'step')}: each photo is seen {seen}")
+    photos = f"{counted(len(learned.photos), 'photo')} of {_subjects(learned)}, {counted(loop.steps, 'step')}"
+    num_draws = loop.steps * loop.examples_per_step
+    shares = shares_of([one.photo for one in learned.photos], learned.subject)
+    if not shares:
+        return (*lines, f"{photos}: each photo is seen {_seen(num_draws / len(learned.photos))}")
+    of_all = num_draws / sum(share.weight for share in shares)
+    each = (
+        f"{one.token} {one.class_word} ({counted(share.num_photos, 'photo')}): each photo is seen "
+        + _seen(of_all * share.weight / share.num_photos)
+        for one, share in zip(learned.subject.subjects, shares, strict=True)
+    )
+    return (*lines, photos, *each)
+
+
+def _seen(times: float) -> str:
+    return "less than once" if times < 1 else f"about {times_text(round(times))}"
 
 
 def _subjects(learned: Learned) -> str:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dreambooth.data.captions import named_subjects
+from dreambooth.data.captions import named_settings
 from dreambooth.data.records import Photo
 from dreambooth.data.settings import SubjectSettings
 from dreambooth.display import Display, counted, format_duration
@@ -157,8 +157,8 @@ class Scorer:
 
 def _subject_of(subject: SubjectSettings, photos: Sequence[Photo]) -> SubjectSettings:
     """The subject with the words from the photos' folders; preflight has checked that they show one subject."""
-    (words,) = named_subjects(photos, subject)
-    return subject.model_copy(update={"token": words.token, "class_word": words.class_word})
+    (one,) = named_settings(photos, subject)
+    return one
 
 
 def _record(found: Balance) -> dict[str, float | None]:

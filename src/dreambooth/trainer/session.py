@@ -116,8 +116,9 @@ class Session:
             return self.previewer.latents()
 
     def _metadata(self) -> dict[str, str]:
-        learned, subject = self.ready.learned, self.ready.learned.subject
-        phrase = fill("{token} {class_word}", token=subject.token, class_word=subject.class_word)
+        learned, photos = self.ready.learned, self.ready.learned.photos
+        said = [one for one in learned.subject.each() if not is_silent(photos, one.token)]
+        phrases = [fill("{token} {class_word}", token=one.token, class_word=one.class_word) for one in said]
         return {
             "global_step": str(self.state.step),
             "epoch": str(epoch_of(self.state.step, self.ready.run.names.steps_per_epoch)[0]),
@@ -129,7 +130,7 @@ class Session:
             SUBJECTS: subjects_text(replayed(learned.earlier, learned.prior), own_subjects(learned.photos, learned.subject)),
             **(lora_metadata(self.ready, self.state.step) if self.ready.setup.trainee.trainee == "lora" else {}),
             **({} if learned.new_word is None else {WORD: learned.new_word}),
-            **({} if is_silent(self.ready.learned.photos, subject.token) else {"modelspec.trigger_phrase": phrase}),
+            **({"modelspec.trigger_phrase": ", ".join(phrases)} if phrases else {}),
         }
 
 

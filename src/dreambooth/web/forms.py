@@ -19,7 +19,7 @@ from dreambooth.web.projects import Project, ProjectNotes, Setting
 
 __all__ = ["HIDDEN", "Field", "FormValues", "all_fields", "checked_settings", "fields_of", "posted_changes"]
 
-HIDDEN = frozenset({"subject.photos", "output.output", "output.file_layout", "prior.prior_folder"})
+HIDDEN = frozenset({"subject.photos", "subject.subjects", "output.output", "output.file_layout", "prior.prior_folder"})
 """Leaves that the project sets by itself."""
 
 FormValues = Mapping[str, Sequence[str]]

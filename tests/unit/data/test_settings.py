@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from dreambooth.config import parse_settings
-from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings, check_template
+from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
 from dreambooth.errors import SettingsError
+from dreambooth.reading import check_template
 
 ALLOWED = frozenset({"token", "class_word"})
 

@@ -122,3 +122,23 @@ def test_folders_say_nothing_where_captions_are_prompts(run_settings: Make, fold
     run = remembered_run(run_settings(subject={"photos": str(folder)}))
     chosen = chosen_subjects(EvaluationRequest(model="run", token="mwf"), run)
     assert (names(chosen), chosen.among) == (["mwf backpack"], None)
+
+
+def test_subjects_of_a_list_are_measured_with_their_own_photos_and_prompts(run_settings: Make, folder: Path) -> None:
+    subjects = [
+        {"photos": str(folder / "rex"), "token": "rex", "class_word": "dog"},
+        {"photos": str(folder / "tom"), "token": "tom", "class_word": "cat", "instance_prompt": "{token}!"},
+    ]
+    settings = run_settings()
+    several = type(settings.subject).model_validate({"subjects": subjects})
+    run = remembered_run(settings.model_copy(update={"subject": several}))
+    chosen = chosen_subjects(EvaluationRequest(model="run"), run)
+    assert [(name_of(one), one.photos, one.instance_prompt) for one in chosen.subjects] == [
+        ("rex dog", folder / "rex", "photo of a {token} {class_word}"),
+        ("tom cat", folder / "tom", "{token}!"),
+    ]
+    assert chosen.among is not None and len(chosen.among) == 2
+    (tom,) = chosen_subjects(EvaluationRequest(model="run", token="tom"), run).subjects
+    assert tom.photos == folder / "tom"
+    (tom,) = chosen_subjects(EvaluationRequest(model="run", token="tom", class_word="cat", photos=folder), run).subjects
+    assert (tom.photos, tom.subjects) == (folder, ())

@@ -13,9 +13,9 @@ from PIL import Image
 from rich.console import Console
 
 from dreambooth.config import parse_settings
-from dreambooth.data.settings import PhotoCheckSettings
 from dreambooth.display_console import ConsoleDisplay
 from dreambooth.errors import PhotoError, SettingsError
+from dreambooth.pages.settings import PhotoCheckSettings
 from dreambooth.recipes.photos import PhotoCheck, check_photos
 
 

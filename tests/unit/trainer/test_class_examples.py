@@ -14,7 +14,10 @@ from dreambooth.data.records import CaptionedPhoto, Photo
 from dreambooth.data.settings import PriorSettings, SubjectSettings
 from dreambooth.trainer.class_examples import (
     balanced,
+    classes_without_images,
     earlier_subjects,
+    given_by_class,
+    made_classes,
     num_class_examples,
     own_subjects,
     prior_target,
@@ -107,3 +110,40 @@ def test_one_word_for_two_subjects_is_warned_of() -> None:
     other = LearnedSubject("sks", "cat", "photo of a sks cat")
     (said,) = same_token_warnings((REX,), (other, ADA))
     assert said == "'sks' already names a subject of the base model ('sks dog'): choose another --token, or both mix"
+
+
+PETS = SubjectSettings.model_validate(
+    {
+        "subjects": [
+            {"photos": "rex", "token": "rex", "class_word": "dog"},
+            {"photos": "mwf", "token": "mwf", "class_word": "dog", "instance_prompt": "{token}, a {class_word}"},
+            {"photos": "ada", "token": "ada", "class_word": "cat", "prior_images": "cats"},
+        ]
+    }
+)
+
+
+def in_folder(folder: str, name: str = "1") -> CaptionedPhoto:
+    return CaptionedPhoto(Photo(Path(folder) / name, f"{folder} {name}", 64, 64, None), "x")
+
+
+def test_a_class_that_two_subjects_share_is_generated_once() -> None:
+    assert classes_without_images(PETS) == made_classes(PETS, PriorSettings()) == ("dog",)
+    assert made_classes(PETS, PriorSettings(prior_weight=0)) == ()
+    assert classes_without_images(CAT) == ("cat",)
+
+
+def test_given_images_belong_to_the_class_of_their_folder() -> None:
+    cat, other = in_folder("cats"), in_folder("others")
+    assert given_by_class((cat, other), PETS) == {"dog": (), "cat": (cat,), "": (other,)}
+    assert given_by_class((cat, other), CAT) == {"cat": (cat, other)}
+
+
+def test_every_class_counts_alike() -> None:
+    pictures = Pictures((photo("1"),), (in_folder("cats"), in_folder("cats", "2"), in_folder("others")), ())
+    assert num_class_examples(pictures, PriorSettings(num_prior_images=5), PETS, num_replayed=0) == 3 * 5
+
+
+def test_each_listed_subject_is_learned_with_its_own_prompt() -> None:
+    photos = tuple(in_folder(folder) for folder in ("rex", "mwf", "ada"))
+    assert [one.prompt for one in own_subjects(photos, PETS)] == ["photo of a rex dog", "mwf, a dog", "photo of a ada cat"]
