@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -21,6 +22,9 @@ _TYPED = r"(dreambooth|dreambooth lora|dreambooth toybox|python -m experiments\.
 
 VERBS = [verb for program in (DREAMBOOTH, LORA, TOYBOX, PROGRAM) for verb in program.verbs.values()]
 
+SUBJECTS = ROOT / "docs" / "how-to" / "several-subjects.md"
+"""Begins with a list of subjects."""
+
 
 def _commands() -> list[str]:
     pages = [README, *sorted((ROOT / "docs").rglob("*.md"))]
@@ -34,6 +38,9 @@ def test_every_command_can_be_typed(command: str, tmp_path: Path, monkeypatch: p
     run = tmp_path / "runs" / "rex"
     run.mkdir(parents=True)
     (run / "config.yaml").write_text("base: {model: a}\nsubject: {photos: b, class_word: dog}\n", encoding="utf-8")
+    listed = re.search(r"(?m)(?:^    .*\n)+", SUBJECTS.read_text(encoding="utf-8"))
+    assert listed is not None
+    (tmp_path / "subjects.yaml").write_text(dedent(listed[0]), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     verb = next(verb for verb in VERBS if f"{command} ".startswith(f"{verb.command} "))
     arguments = shlex.split(command.removeprefix(verb.command))

@@ -45,6 +45,8 @@ def is_archive(path: Path) -> bool:
 
 def with_unpacked_photos(subject: SubjectSettings, into: Path) -> SubjectSettings:
     """The settings with the folders of unpacked photos in the place of archives of them."""
+    if not any(is_archive(one.photos) for one in subject.each()):
+        return subject
     subjects = tuple(one.model_copy(update={"photos": _unpacked(one.photos, into)}) for one in subject.subjects)
     return subject.model_copy(update={"photos": _unpacked(subject.photos, into), "subjects": subjects})
 
