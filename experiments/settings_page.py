@@ -44,7 +44,7 @@ def _verb(verb: Verb) -> str:
         lines = (
             f"- `--{name}`: {sentence.format(presets=', '.join(preset_names()))}\n" for name, sentence in verb.extra.items()
         )
-        text += "\nWhere settings come from:\n\n" + "".join(lines)
+        text += "\nNot settings:\n\n" + "".join(lines)
     return text
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
 from cyclopts import App, Group, Parameter
 
 from dreambooth.cli.help_groups import LAST, SHORT
 from dreambooth.cli.help_layout import help_layout
 from dreambooth.cli.verbs import Verb
+from dreambooth.data.settings import NamedSubject
 from dreambooth.schema.leaves import Leaf
 from dreambooth.schema.presets import preset_names
 
@@ -33,7 +35,7 @@ def _headings(verb: Verb, flags: Sequence[Leaf], *, is_short: bool) -> dict[str,
     last = {name: heading for heading, names in LAST.items() for name in names} if len(flags) > _SCREENFUL else {}
     common = "Most important options" if is_short else ""
     headings = {leaf.name: common or last.get(leaf.name) or leaf.section.rstrip(".") or "Settings" for leaf in flags}
-    headings |= dict.fromkeys(verb.extra, "Where settings come from")
+    headings |= {name: "When the command ends" if name == "notify" else "Where settings come from" for name in verb.extra}
     ordered = [heading for heading in dict.fromkeys(headings.values()) if heading not in LAST]
     groups = {heading: Group.create_ordered(heading) for heading in (*ordered, *LAST)}
     return {name: groups[heading] for name, heading in headings.items()}
@@ -45,9 +47,10 @@ def _app(verb: Verb, flags: Sequence[Leaf], groups: Mapping[str, Group], *, is_s
     def collect(**values: Any) -> None:
         """Never called; only its signature is used."""
 
+    extra = {name: sentence for name, sentence in verb.extra.items() if not is_short or name in SHORT[verb.name]}
     collect.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [_parameter(leaf, groups[leaf.name], verb) for leaf in sorted(flags, key=lambda leaf: leaf.name not in verb.positional)]
-        + [_extra_parameter(name, sentence, groups[name]) for name, sentence in verb.extra.items()]
+        + [_extra_parameter(name, sentence, groups[name]) for name, sentence in extra.items()]
     )
     ways = [f"{verb.command} {way}" for way in verb.usage]
     examples = ["Example:" if len(verb.examples) == 1 else "Examples:", *(f"  {line}" for line in verb.examples)]
@@ -76,7 +79,9 @@ def _parameter(leaf: Leaf, group: Group, verb: Verb) -> inspect.Parameter:
     )
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if leaf.name in verb.positional else inspect.Parameter.KEYWORD_ONLY
     default = None if leaf.is_required else leaf.default
-    return inspect.Parameter(leaf.name, kind, annotation=Annotated[leaf.annotation, details], default=default)
+    is_file = leaf.is_list and get_args(leaf.annotation)[0] is NamedSubject
+    annotation = Path if is_file else leaf.annotation
+    return inspect.Parameter(leaf.name, kind, annotation=Annotated[annotation, details], default=default)
 
 
 def _extra_parameter(name: str, sentence: str, group: Group) -> inspect.Parameter:

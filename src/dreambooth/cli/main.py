@@ -41,23 +41,40 @@ def _run(program: Program, arguments: list[str]) -> None:
 def _run_verb(verb: Verb, arguments: list[str]) -> None:
     from dreambooth.cli.flags import read_arguments
     from dreambooth.cli.layers import changes_to_run, settings_from
+    from dreambooth.cli.notices import check_target
 
     record = verb.record()
     given = read_arguments(verb, record, arguments)
     if given.is_answered:
         return
+    if (target := given.extra.get("notify")) is not None:
+        check_target(target)
     if (run := given.extra.get("resume")) is not None:
         changes = changes_to_run(verb, record, given)
-        _call("dreambooth.recipes.train:resume", Path(run), changes)
+        _call(verb, target, "dreambooth.recipes.train:resume", Path(run), changes)
     else:
-        _call(verb.recipe, settings_from(verb, record, given))
+        settings = settings_from(verb, record, given)
+        _call(verb, target, verb.recipe, settings)
 
 
-def _call(place: str, *arguments: Any) -> None:
-    """Import the recipe (and with it torch) and run it."""
+def _call(verb: Verb, target: str | None, place: str, *arguments: Any) -> None:
+    """Import the recipe (and with it torch) and run it; `target` is told how it ended."""
     import importlib
 
+    from dreambooth.cli.notices import with_notice
     from dreambooth.display_console import ConsoleDisplay
 
     module, _, function = place.partition(":")
-    getattr(importlib.import_module(module), function)(*arguments, ConsoleDisplay())
+    display = ConsoleDisplay()
+
+    def work() -> Any:
+        return getattr(importlib.import_module(module), function)(*arguments, display)
+
+    with_notice(target, verb.command, _run_of(arguments[0]), work, display)
+
+
+def _run_of(first: Any) -> str | None:
+    """The folder that a command writes to: the run that is resumed, or what its settings say."""
+    folder = first if isinstance(first, Path) else getattr(first, "output", None)
+    folder = getattr(folder, "output", folder)
+    return str(folder) if isinstance(folder, Path) else None

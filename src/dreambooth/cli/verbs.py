@@ -56,6 +56,10 @@ class Program:
     """Names of programs with verbs of their own."""
 
 
+_NOTIFY = (
+    "What is told how the command ended: the address of a webhook (JSON by POST), or a program with its arguments, in quotes, "
+    "which reads the JSON; not stored in the run."
+)
 _WITHOUT_EFFECT_ON_MEMORY = (
     "lora",
     *("crop", "smallest_side", "flip_probability", "prior_flip_probability", "background"),
@@ -94,6 +98,7 @@ _ALL = (
             "dreambooth train --resume runs/rex --steps 1200",
         ),
         extra={
+            "notify": _NOTIFY,
             "preset": "Settings to start from: a built-in preset ({presets}) or a YAML file such as a run's config.yaml.",
             "resume": "Run folder to resume, with its own settings.",
         },
@@ -139,6 +144,7 @@ _ALL = (
             "dreambooth benchmark --dataset toybox --quick",
         ),
         without=("prompts", "num_checkpoint_images"),
+        extra={"notify": _NOTIFY},
     ),
     Verb(
         name="prior",

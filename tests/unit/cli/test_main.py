@@ -195,3 +195,20 @@ def test_waiting_threads_are_told_to_go_to_sleep_unless_somebody_said_otherwise(
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     main(["--version"])
     assert os.environ["GOMP_SPINCOUNT"] == "7"
+
+
+def test_what_is_told_at_the_end_is_no_setting(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[Any, ...]] = []
+
+    def with_notice(*arguments: Any) -> None:
+        told.append(arguments[:3])
+        arguments[3]()
+
+    monkeypatch.setattr("dreambooth.cli.notices.with_notice", with_notice)
+    address = "https://example.org/secret"
+    typed = ["train", "--model", "toybox", "--photos", str(tmp_path), "--class-word", "dog", "--output", str(tmp_path / "run")]
+    assert main([*typed, "--notify", address]) == 0
+    assert told == [(address, "dreambooth train", str(tmp_path / "run"))]
+    assert address not in str(recipe.calls)
+    assert main([*typed, "--notify", "no-such-program"]) == 2
+    assert len(recipe.calls) == 1
