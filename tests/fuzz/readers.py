@@ -46,6 +46,7 @@ from dreambooth.weights.embedding_file import WORD, read_embedding_file
 from dreambooth.weights.folder_configuration import read_json
 from dreambooth.weights.original_config import config_beside
 from dreambooth.weights.read import read_model
+from tests.fuzz.web_readers import web_files
 
 DATASET = Path(__file__).parents[1] / "data" / "prompts_and_classes.txt"
 MINI_YAML = Path(__file__).parents[1] / "golden" / "v1-mini.yaml"
@@ -88,6 +89,7 @@ def make_readers(folder: Path) -> dict[str, Reader]:
         **_models(folder / "models"),
         **_caches(folder / "caches"),
         **_texts(folder / "texts"),
+        **{name: Reader(path, read) for name, (path, read) in web_files(folder / "web").items()},
     }
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dreambooth.config import read_yaml
+from dreambooth.errors import SettingsError
 from dreambooth.runs.events import read_events
 from dreambooth.runs.folder import RunFolder
 
@@ -89,11 +91,14 @@ def _seconds_per_step(events: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def asked_steps(run: RunFolder) -> int | None:
-    """The last step of the run by its settings; None while there are none."""
+    """The last step of the run by its settings; None while there are none, or none that can be read."""
     if not run.config.is_file():
         return None
-    steps: int = read_yaml(run.config)["loop"]["steps"]
-    return steps
+    with suppress(SettingsError):
+        loop = read_yaml(run.config).get("loop")
+        steps = loop.get("steps") if isinstance(loop, dict) else None
+        return steps if type(steps) is int else None
+    return None
 
 
 def preview_pictures(run: RunFolder, step: int) -> list[Path]:

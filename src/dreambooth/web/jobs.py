@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from dreambooth.errors import RunError
 from dreambooth.files import write_json
@@ -61,6 +62,16 @@ class JobRecord:
     goes_on: bool = False
     """Whether it was only paused for another job: once it has stopped, its resume takes a place at the end of the queue."""
 
+    def is_sound(self) -> bool:
+        """Whether all values are of their kinds: they may come from a damaged file."""
+        texts = (self.kind, self.title, self.project, self.typed, self.queue, self.place, self.reason, *self.command)
+        times = (self.created, *(moment for moment in (self.started, self.ended) if moment is not None))
+        switches = (self.is_asked_to_stop, self.is_stop_sent, self.goes_on)
+        has_numbers = type(self.number) is int and type(self.num_starts) is int and self.number > 0
+        has_times = all(type(moment) in (int, float) and math.isfinite(moment) for moment in times)
+        has_words = all(isinstance(text, str) for text in texts) and self.state in get_args(JobState)
+        return has_numbers and has_times and has_words and all(isinstance(switch, bool) for switch in switches)
+
     @property
     def is_active(self) -> bool:
         """Whether it waits or runs."""
@@ -79,8 +90,8 @@ class JobStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.lock = threading.RLock()
-        self._known: dict[Path, tuple[int, JobRecord]] = {}
-        """Files that were read, with the time they were written at: the queue looks at all of them twice a second."""
+        self._known: dict[Path, tuple[tuple[int, int], JobRecord]] = {}
+        """Files that were read, with what tells one from its successor: the queue looks at all of them twice a second."""
 
     def files(self, number: int) -> JobFiles:
         """Where a job's process, end and output are written."""
@@ -126,7 +137,9 @@ class JobStore:
 
     def write(self, record: JobRecord) -> None:
         """Replace a job's file."""
-        write_json(self.folder / f"{record.number:05d}.json", asdict(record))
+        path = self.folder / f"{record.number:05d}.json"
+        write_json(path, asdict(record))
+        self._known.pop(path, None)
 
     def remove(self, record: JobRecord) -> None:
         """Forget a job that never started."""
@@ -178,13 +191,17 @@ class JobStore:
 
     def _read(self, path: Path) -> JobRecord | None:
         with suppress(OSError, ValueError, TypeError, KeyError):
-            written = path.stat().st_mtime_ns
+            state = path.stat()
+            # Many file systems count time in steps of milliseconds, in which a record may be written twice.
+            written = (state.st_mtime_ns, state.st_ino)
             if path in self._known and self._known[path][0] == written:
                 return self._known[path][1]
             values = read_json(path)
             known = {one.name: values[one.name] for one in fields(JobRecord) if one.name in values}
-            self._known[path] = (written, JobRecord(**{**known, "command": tuple(known["command"])}))
-            return self._known[path][1]
+            record = JobRecord(**{**known, "command": tuple(known["command"])})
+            if record.is_sound() and record.number == int(path.stem):
+                self._known[path] = (written, record)
+                return record
         return None
 
 

@@ -93,9 +93,8 @@ def _command(project: Project, chosen: Chosen, values: dict[str, Any], place: Pa
     device = device_of(project) or None
     known = {leaf.name for leaf in leaves(VERBS["generate"].record())}
     sample = {name: value for name, value in values.items() if name in known}
-    config = read_yaml(chosen.run.config)
-    base = str(config["base"]["model"])
-    is_beside = config.get("trainee", {}).get("trainee", "full") != "full"  # a file that is applied to its base model
+    base = str(_recorded(chosen, "base").get("model", ""))
+    is_beside = _recorded(chosen, "trainee").get("trainee", "full") != "full"  # a file that is applied to its base model
     model, lora = chosen.name, None
     if is_base:
         model = base
@@ -106,16 +105,22 @@ def _command(project: Project, chosen: Chosen, values: dict[str, Any], place: Pa
     return verb_command("generate", model=model, lora=lora, prompt=prompt, **sample, device=device, grid=False, output=place)
 
 
+def _recorded(chosen: Chosen, section: str) -> dict[str, Any]:
+    """A section of the settings of the model's run; empty where there is none. Raises SettingsError for a damaged file."""
+    values = read_yaml(chosen.run.config).get(section)
+    return values if isinstance(values, dict) else {}
+
+
 def _words(chosen: Chosen) -> list[str]:
-    subject = read_yaml(chosen.run.config).get("subject", {})
+    subject = _recorded(chosen, "subject")
     return [str(word) for word in (subject.get("token", "sks"), subject.get("class_word", "")) if word]
 
 
 def _sample_fields(before: dict[str, Any], chosen: Chosen) -> list[dict[str, str]]:
     usual = {leaf.name: leaf for leaf in leaves(SampleSettings)}
-    guidance = read_yaml(chosen.run.config).get("output", {}).get("preview_guidance_scale")
+    guidance = _recorded(chosen, "output").get("preview_guidance_scale")
     defaults = {name: "" if usual[name].default is None else str(usual[name].default) for name in _FIELDS}
-    if guidance is not None:
+    if isinstance(guidance, int | float):
         defaults["guidance_scale"] = f"{guidance:g}"
     return [
         {
@@ -148,7 +153,7 @@ def _request(folder: Path) -> dict[str, Any]:
         values = read_json(folder / "request.json")
     except (OSError, ValueError):
         return {}
-    return values if isinstance(values, dict) else {}
+    return {name: str(value) for name, value in values.items()} if isinstance(values, dict) else {}
 
 
 def _files(place: Path) -> list[Path]:
@@ -156,7 +161,7 @@ def _files(place: Path) -> list[Path]:
 
 
 def _set_values(call: Call, project: Project, folder: Path, jobs: dict[str, JobRecord]) -> dict[str, Any]:
-    request = _request(folder)
+    request = {"prompt": "", **_request(folder)}
     shown = []
     for which, place in _PLACES.items():
         job = jobs.get((folder / place).relative_to(project.path).as_posix())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dreambooth.cli.flags import read_arguments
@@ -15,8 +15,6 @@ from dreambooth.cli.verbs import VERBS
 from dreambooth.display_events import EventsDisplay
 
 __all__ = ["told", "told_records"]
-
-_KINDS = frozenset({"say", "warn", "table"})
 
 
 def told(arguments: Sequence[str]) -> int:
@@ -38,11 +36,25 @@ def told_records(lines: Sequence[str]) -> list[dict[str, Any]]:
     for line in lines:
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(record, dict) and record.get("event") in _KINDS:
-            records.append(record)
+        if isinstance(record, dict) and record.get("event") in ("say", "warn", "table"):
+            records.append(_told_record(record))
     return records
+
+
+def _told_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with every value of its kind; a line of a log may hold anything."""
+    if record["event"] != "table":
+        return {"event": record["event"], "text": str(record.get("text", ""))}
+    columns, rows = record.get("columns"), record.get("rows")
+    rows = [row for row in rows if isinstance(row, list)] if isinstance(rows, list) else []
+    return {
+        "event": "table",
+        "title": str(record.get("title", "")),
+        "columns": columns if isinstance(columns, list) else [],
+        "rows": rows,
+    }
 
 
 def _write(record: dict[str, Any]) -> None:

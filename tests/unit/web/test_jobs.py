@@ -232,6 +232,18 @@ def test_a_server_killed_while_it_sends_a_stop_does_not_send_a_second_one(
     write_json(real.queue.store.files(job.number).end, {"code": 130, "ended": 1.0})
 
 
+def test_a_job_that_is_written_twice_in_one_moment_is_read_as_it_was_written_last(real: Desk) -> None:
+    """Seen once: a job that was started in the millisecond in which it was added was started again, beside itself."""
+    store = real.queue.store
+    job = store.add(JobRecord(0, "train", "Train", "rex", ("true",), "true", "", 0.0))
+    path = store.folder / "00001.json"
+    moment = path.stat().st_mtime_ns
+    for state in ("waiting", "running", "stopped"):
+        store.write(replace(job, state=state))  # type: ignore[arg-type]
+        os.utime(path, ns=(moment, moment))
+        assert store.get(job.number).state == state
+
+
 def test_the_number_of_a_damaged_job_is_not_given_to_another_one(real: Desk) -> None:
     damaged = real.queue.store.folder / "00007.json"
     damaged.parent.mkdir()
