@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from dreambooth.display import Display
 from dreambooth.families.sd1 import StableDiffusion1
-from dreambooth.memory.plan import GPU_PRESETS, PRESETS
+from dreambooth.memory.plan import PRESETS
 from dreambooth.recipes.train import resume, train
 from dreambooth.runs.events import read_events
 from dreambooth.runtime.precision import choose_precision
@@ -41,7 +41,7 @@ def weights(run: Path, step: int) -> dict[str, torch.Tensor]:
     return load_file(run / "checkpoints" / f"step-{step:06d}" / "weights.safetensors")
 
 
-@pytest.mark.parametrize("preset", GPU_PRESETS)
+@pytest.mark.parametrize("preset", StableDiffusion1.memory_presets)
 def test_every_preset_trains_previews_and_goes_on(run_settings: MakeSettings, display: Display, preset: str) -> None:
     gpu = {"steps": 6, "device": "cuda"}
     looks = {"preview_steps": 3, "validation_steps": 3}

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from dreambooth.config import parse_settings, write_yaml
 from dreambooth.data.size import Size
 from dreambooth.display import Display
 from dreambooth.errors import SettingsError
+from dreambooth.estimate.choice import USABLE
+from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.sdxl import StableDiffusionXL
 from dreambooth.memory.plan import PRESETS
 from dreambooth.recipes.plan import PlanResult, plan_memory
@@ -57,7 +60,7 @@ def test_a_table_of_components_and_one_of_phases_has_every_preset(
     shown = capsys.readouterr()
     assert shown.err == "" and shown.out.startswith(FIRST_LINE)
     lines = [line.split() for line in shown.out.splitlines()]
-    assert [line[0] for line in lines if line and line[0] in PRESETS] == 2 * list(PRESETS)
+    assert [line[0] for line in lines if line and line[0] in PRESETS] == 2 * [*StableDiffusion1.memory_presets, "cpu"]
     fast = next(line for line in lines if line and line[0] == "fast")
     assert fast[-1] == "yes" and sum(map(float, fast[1:6])) == pytest.approx(float(fast[6]), abs=0.03)
     assert LAST_LINE in shown.out
@@ -65,7 +68,7 @@ def test_a_table_of_components_and_one_of_phases_has_every_preset(
 
 def test_without_a_gpu_the_plan_for_cpus_is_taken(display: Display, said: Callable[[], str]) -> None:
     result = plan(display, loop={"device": "cpu"})
-    assert result.auto == "cpu" and set(result.estimates) == set(PRESETS)
+    assert result.auto == "cpu" and set(result.estimates) == {*StableDiffusion1.memory_presets, "cpu"}
     assert "auto chooses cpu" in said() and "To plan for a GPU in another machine: --gpu-memory GIB" in said()
 
 
@@ -140,6 +143,22 @@ def test_without_a_model_the_plan_may_be_for_another_family(
     assert "Stable Diffusion XL: UNet, 2 images of 64 px" in said() and list(result.estimates) == ["fast"]
     with pytest.raises(SettingsError, match="a model is given, which shows its family, so family would have no effect"):
         typed("--model toybox --family sdxl")
+
+
+@pytest.mark.slow
+def test_a_plan_for_stable_diffusion_xl_has_its_own_presets(
+    display: Display, said: Callable[[], str], monkeypatch: pytest.MonkeyPatch, miniature_xl: StableDiffusionXL
+) -> None:
+    family = replace(miniature_xl.at_resolution(64), unet=replace(miniature_xl.unet, widths=(128, 512)))
+    monkeypatch.setattr("dreambooth.recipes.plan.FULL_SIZE", {"sdxl": lambda: family})
+    line = "--family sdxl --no-train-text-encoder --prior-weight 0 --preview-steps 0 --gpu-memory"
+    result = plan_memory(typed(f"{line} 24"), display)
+    assert tuple(result.estimates) == (*family.memory_presets, "cpu") and result.auto == "fast"
+    enough = result.estimates["sdxl-10gb"].peak / USABLE / 2**30 + 1e-6
+    assert plan_memory(typed(f"{line} {enough}"), display).auto == "sdxl-10gb"
+    assert "On another machine's GPU: auto chooses sdxl-10gb. Predicted peak memory: " in said()
+    assert plan_memory(typed(f"{line} 0.1"), display).auto is None
+    assert said().endswith("\nTo use the least memory: --memory-preset sdxl-6gb\n")
 
 
 def test_a_runs_own_settings_are_planned_for_as_they_are(

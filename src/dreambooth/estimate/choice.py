@@ -13,7 +13,7 @@ from dreambooth.estimate.peak import WORKSPACE, describe_estimate, estimate_memo
 from dreambooth.estimate.traces import part_bytes
 from dreambooth.estimate.workload import Workload
 from dreambooth.families.family import Family
-from dreambooth.memory.plan import GPU_PRESETS, MemoryPlan, plan_of
+from dreambooth.memory.plan import MemoryPlan, plan_of
 from dreambooth.memory.settings import MemoryPreset, MemorySettings
 from dreambooth.runtime.precision import PrecisionPolicy, choose_precision, has_bfloat16
 from dreambooth.trainees.settings import TraineeSettings
@@ -51,7 +51,7 @@ def choose_plan(
     free: int | None,
     is_resume: bool = False,
 ) -> ChosenPlan:
-    """The plan for the settings; "auto" is the fastest preset that fits `free` bytes of a GPU.
+    """The plan for the settings; "auto" is the fastest preset of the family that fits `free` bytes of a GPU.
 
     Without a family (its model could not be read) the settings are checked but nothing is estimated. Raises SettingsError
     when settings contradict each other, the device does not support them, a library is missing, or a GPU has too little
@@ -63,7 +63,7 @@ def choose_plan(
     if preset == "auto" and not is_gpu:
         preset = "cpu"
     if preset == "auto":
-        preset = GPU_PRESETS[0] if family is None else first_that_fits(memory, family, workload, device, free=free)
+        preset = "fast" if family is None else first_that_fits(memory, family, workload, device, free=free)
     plan = possible_plan(preset, memory, workload, has_bfloat16=has_bfloat16(device))
     policy = choose_precision(plan.precision, device)
     if family is None or free is None:
@@ -84,14 +84,14 @@ def choose_plan(
 def first_that_fits(
     memory: MemorySettings, family: Family, workload: Workload, device: torch.device | None, *, free: int | None
 ) -> MemoryPreset:
-    """The fastest preset that fits `free` bytes of a GPU, or the smallest one if none does.
+    """The family's fastest preset that fits `free` bytes of a GPU, or the smallest one if none does.
 
     `device` is None for a GPU in another machine, assumed to support bfloat16. Presets that contradict other settings or that
     the device does not support are skipped; raises SettingsError if none remains.
     """
     peaks: dict[MemoryPreset, int] = {}
     first_error: SettingsError | None = None
-    for preset in GPU_PRESETS:
+    for preset in family.memory_presets:
         try:
             plan = possible_plan(preset, memory, workload, has_bfloat16=device is None or has_bfloat16(device))
             if device is not None:
@@ -119,6 +119,12 @@ def possible_plan(preset: MemoryPreset, memory: MemorySettings, workload: Worklo
             + ("--crop center, " if workload.has_buckets else "")
             + "--no-step-in-backward, or another --memory-preset.",
         )
+    if plan.stream_blocks and (others := workload.needs_blocks_in_place):
+        raise SettingsError(
+            f"memory_preset {preset} with stream_blocks moves the weights during each pass, which does not work with "
+            f"{' and '.join(others)}",
+            hint="Use --no-stream-blocks, or another --memory-preset.",
+        )
     return plan
 
 
@@ -135,7 +141,7 @@ def _does_not_fit(
     plan = possible_plan(preset, memory, workload, has_bfloat16=can_bfloat16)
     estimate = estimate_memory(family, plan, workload)
     savings = {}
-    for words, other_memory, other_workload in _levers(preset, memory, workload):
+    for words, other_memory, other_workload in _levers(preset, family.memory_presets, memory, workload):
         try:
             other = possible_plan(other_memory.memory_preset, other_memory, other_workload, has_bfloat16=can_bfloat16)
             choose_precision(other.precision, device)
@@ -156,10 +162,12 @@ def _does_not_fit(
 _Lever = tuple[str, MemorySettings, Workload]
 
 
-def _levers(preset: MemoryPreset, memory: MemorySettings, workload: Workload) -> Iterator[_Lever]:
+def _levers(
+    preset: MemoryPreset, presets: tuple[MemoryPreset, ...], memory: MemorySettings, workload: Workload
+) -> Iterator[_Lever]:
     """Possible changes: the flags to type, and the resulting settings and workload; some have no effect."""
     named = memory.model_copy(update={"memory_preset": preset})
-    smaller = GPU_PRESETS[GPU_PRESETS.index(preset) + 1 :] if preset in GPU_PRESETS else GPU_PRESETS
+    smaller = presets[presets.index(preset) + 1 :] if preset in presets else presets
     choices: list[Mapping[str, object]] = [
         *({"memory_preset": name} for name in smaller),
         {"precision": "bf16"},

@@ -36,6 +36,14 @@ class Workload:
     """Number of processes over which the plan may shard weights, gradients and optimizer states."""
     has_buckets: bool = False
     """Whether training images have several sizes, so that the examples of a pass may need one pass for each size."""
+    is_compiled: bool = False
+    """Whether the denoiser's blocks, or all of it, are compiled."""
+
+    @property
+    def needs_blocks_in_place(self) -> tuple[str, ...]:
+        """The settings, by name, with which the denoiser's weights cannot leave the device during a pass."""
+        kept = {"ema_decay": self.keeps_average, "compile": self.is_compiled, "dora": self.trainee.dora}
+        return tuple(name for name, is_so in kept.items() if is_so)
 
     def num_passes(self, plan: MemoryPlan) -> int:
         """Forward passes of one step; with buckets, what must be expected of a step."""

@@ -18,6 +18,7 @@ from dreambooth.diffusion.prediction import Prediction
 from dreambooth.diffusion.schedule import NoiseSchedule
 from dreambooth.families.key_pairs import KeyPair
 from dreambooth.families.shapes import Shape, StateDict
+from dreambooth.memory.settings import MemoryPreset
 from dreambooth.trainees.settings import LoraTargets
 
 __all__ = ["Family", "LoraTargets", "PartDescription"]
@@ -119,6 +120,10 @@ class Family(Protocol):
     @property
     def zeroes_empty_prompt(self) -> bool:
         """Whether the original program's guidance takes zeros, not an encoded empty text, where there is no negative prompt."""
+
+    @property
+    def memory_presets(self) -> tuple[MemoryPreset, ...]:
+        """The memory presets for GPUs of different sizes, from the fastest to the smallest."""
 
     @property
     def scaling_factor(self) -> float:

@@ -31,6 +31,7 @@ from dreambooth.families.unet_blocks import inner_unet_blocks, unet_blocks
 from dreambooth.families.unet_keys import UNetLayout, unet_keys
 from dreambooth.families.vae_keys import VaeLayout, vae_keys
 from dreambooth.families.word_tokenizer import WordTokenizer
+from dreambooth.memory.settings import MemoryPreset
 
 __all__ = ["LatentDiffusion"]
 
@@ -55,6 +56,7 @@ class LatentDiffusion:
     takes_sizes: ClassVar[bool] = False
     begins_last: ClassVar[bool] = False
     zeroes_empty_prompt: ClassVar[bool] = False
+    memory_presets: ClassVar[tuple[MemoryPreset, ...]] = ("fast", "24gb", "12gb", "8gb", "6gb")
     scaling_factor: ClassVar[float] = 0.18215
 
     @cached_property

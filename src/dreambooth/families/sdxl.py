@@ -25,6 +25,7 @@ from dreambooth.families.shapes import TextShape
 from dreambooth.families.text_keys import POSITION_IDS, SDXL_OPEN_CLIP_PREFIX, SDXL_TEXT_PREFIX, TEXT_LEVEL, text_keys
 from dreambooth.families.tiles import tiled_if_large
 from dreambooth.families.zero_padding import zero_padded
+from dreambooth.memory.settings import MemoryPreset
 
 __all__ = ["StableDiffusionXL"]
 
@@ -49,6 +50,9 @@ class StableDiffusionXL(LatentDiffusion):
     takes_sizes: ClassVar[bool] = True
     begins_last: ClassVar[bool] = True
     zeroes_empty_prompt: ClassVar[bool] = True
+    memory_presets: ClassVar[tuple[MemoryPreset, ...]] = (
+        *("fast", "sdxl-48gb", "sdxl-40gb", "sdxl-24gb", "sdxl-16gb", "sdxl-10gb", "sdxl-6gb"),
+    )
     scaling_factor: ClassVar[float] = 0.13025
     head_width: ClassVar[int] = 64
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from dreambooth.errors import SettingsError
 from dreambooth.memory.settings import Checkpointing, MemoryPreset, MemorySettings, Precision, StateFormat
 
-__all__ = ["GPU_PRESETS", "PRESETS", "MemoryPlan", "describe_plan", "levers_left", "plan_of"]
+__all__ = ["PRESETS", "MemoryPlan", "describe_plan", "levers_left", "plan_of"]
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,23 @@ class MemoryPlan:
         return 2 if self.precision == "bf16" else 4
 
 
+_SMALL = MemoryPlan("bf16", optimizer_states="8bit", gradient_checkpointing="all", step_in_backward=True)
+
 PRESETS: Mapping[MemoryPreset, MemoryPlan] = {
     "fast": MemoryPlan("bf16-mixed"),
     "24gb": MemoryPlan("bf16-mixed", gradient_checkpointing="all"),
     "12gb": MemoryPlan("bf16-mixed", optimizer_states="8bit"),
     "8gb": MemoryPlan("bf16", optimizer_states="8bit", gradient_checkpointing="outer"),
-    "6gb": MemoryPlan("bf16", optimizer_states="8bit", gradient_checkpointing="all", step_in_backward=True),
+    "6gb": _SMALL,
+    "sdxl-48gb": MemoryPlan("bf16-mixed", gradient_checkpointing="all"),
+    "sdxl-40gb": MemoryPlan("bf16-mixed", optimizer_states="8bit"),
+    "sdxl-24gb": MemoryPlan("bf16", optimizer_states="8bit", gradient_checkpointing="outer"),
+    "sdxl-16gb": _SMALL,
+    "sdxl-10gb": replace(_SMALL, states_on_host=True),
+    "sdxl-6gb": replace(_SMALL, states_on_host=True, stream_blocks=True),
     "cpu": MemoryPlan("fp32"),
 }
-GPU_PRESETS: tuple[MemoryPreset, ...] = ("fast", "24gb", "12gb", "8gb", "6gb")
-"""From the fastest to the smallest."""
+"""Those named sdxl are for the UNet of Stable Diffusion XL, which is three times as large as those of the others."""
 
 
 def plan_of(preset: MemoryPreset, settings: MemorySettings, *, has_bfloat16: bool) -> MemoryPlan:

@@ -10,7 +10,21 @@ from dreambooth.config import Settings
 
 __all__ = ["Checkpointing", "MemoryPreset", "MemorySettings", "Precision", "StateFormat"]
 
-MemoryPreset = Literal["auto", "fast", "24gb", "12gb", "8gb", "6gb", "cpu"]
+MemoryPreset = Literal[
+    "auto",
+    "fast",
+    "24gb",
+    "12gb",
+    "8gb",
+    "6gb",
+    "sdxl-48gb",
+    "sdxl-40gb",
+    "sdxl-24gb",
+    "sdxl-16gb",
+    "sdxl-10gb",
+    "sdxl-6gb",
+    "cpu",
+]
 Precision = Literal["fp32", "bf16-mixed", "fp16-mixed", "bf16"]
 StateFormat = Literal["float32", "8bit", "4bit"]
 Checkpointing = Literal["off", "outer", "all"]
@@ -20,7 +34,8 @@ class MemorySettings(Settings):
     """Memory, speed and precision."""
 
     memory_preset: MemoryPreset = "auto"
-    """Preset for a GPU of this size; auto picks the fastest that fits into free memory. The options below override it."""
+    """Preset for a GPU of this size; auto picks the fastest for the model's family that fits into free memory. The options
+    below override it."""
 
     precision: Precision | None = None
     """Training precision; mixed precision keeps weights in float32, bf16 keeps weights and gradients in bfloat16."""

@@ -79,7 +79,9 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
         raise SettingsError(useless)
     workload = workload_of(settings, Size.square(settings.views.resolution or family.resolution))
     named = settings.memory.memory_preset
-    estimates, problems = _estimates(tuple(PRESETS) if named == "auto" else (named,), settings, family, workload, place)
+    estimates, problems = _estimates(
+        (*family.memory_presets, "cpu") if named == "auto" else (named,), settings, family, workload, place
+    )
     if not estimates:
         raise SettingsError(list(dict.fromkeys(problems.values())))
     titles = " and ".join(family.parts[name].title for name in trained_parts(workload.trainee, family))
@@ -104,7 +106,10 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
         display.say(f"On {place.title}: auto would choose {auto}, but {wrong[auto]}")
         return PlanResult(estimates, None, place.free)
     does_fit = place.fits(auto, found[auto].peak) != "no"
-    _show_choice(auto, found[auto], place, display, does_fit=does_fit, has_states=workload.optimizer == "adamw")
+    _show_choice(auto, found[auto], place, display, does_fit=does_fit)
+    if not does_fit:
+        smallest = family.memory_presets[-1]
+        display.say(f"To use the least memory: --memory-preset {smallest}{_levers_beside(smallest, workload)}")
     return PlanResult(estimates, auto if does_fit else None, place.free)
 
 
@@ -153,12 +158,18 @@ def _show_phases(estimates: Mapping[MemoryPreset, MemoryEstimate], display: Disp
     display.table("Peak of each phase in GiB", ("preset", *names, "largest"), rows)
 
 
-def _show_choice(
-    preset: MemoryPreset, estimate: MemoryEstimate, place: _Place, display: Display, *, does_fit: bool, has_states: bool
-) -> None:
+def _levers_beside(preset: MemoryPreset, workload: Workload) -> str:
+    """The flags that save the most memory beside those of a preset."""
+    plan = PRESETS[preset]
+    flags = {
+        "--states-on-host": not plan.states_on_host and workload.optimizer == "adamw",
+        "--stream-blocks": not plan.stream_blocks and not workload.needs_blocks_in_place,
+    }
+    return "".join(f" {flag}" for flag, saves in flags.items() if saves)
+
+
+def _show_choice(preset: MemoryPreset, estimate: MemoryEstimate, place: _Place, display: Display, *, does_fit: bool) -> None:
     found = f"auto chooses {preset}" if does_fit else f"no preset fits; the smallest is {preset}"
     display.say(f"On {place.title}: {found}. {describe_estimate(estimate, place.free)}")
-    if not does_fit:
-        display.say(f"To use the least memory: --memory-preset 6gb {'--states-on-host ' if has_states else ''}--stream-blocks")
     if not place.is_gpu:
         display.say("To plan for a GPU in another machine: --gpu-memory GIB")

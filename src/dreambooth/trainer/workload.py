@@ -46,6 +46,7 @@ def workload_of(
         previews=Sampling(1, is_scored or output.preview_guidance_scale != 1) if makes_previews or is_scored else None,
         num_processes=num_processes,
         has_buckets=settings.views.crop == "bucket",
+        is_compiled=loop.compile in ("blocks", "full"),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +15,10 @@ from dreambooth.estimate.choice import USABLE, ChosenPlan, choose_plan, first_th
 from dreambooth.estimate.peak import WORKSPACE, estimate_memory
 from dreambooth.estimate.traces import Sampling
 from dreambooth.estimate.workload import Workload
+from dreambooth.families.family import Family
 from dreambooth.families.sd1 import StableDiffusion1
-from dreambooth.memory.plan import GPU_PRESETS
+from dreambooth.families.sdxl import StableDiffusionXL
+from dreambooth.memory.plan import PRESETS
 from dreambooth.memory.settings import MemoryPreset, MemorySettings
 from dreambooth.runtime import precision
 from dreambooth.trainees.settings import TraineeSettings
@@ -52,13 +55,13 @@ def _without_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_plan, "_levers", lambda *_: [])
 
 
-def peak(family: StableDiffusion1, preset: MemoryPreset, work: Workload = WORK, **choices: object) -> int:
+def peak(family: Family, preset: MemoryPreset, work: Workload = WORK, **choices: object) -> int:
     plan = possible_plan(preset, MemorySettings.model_validate(choices), work, has_bfloat16=True)
     return estimate_memory(family, plan, work).peak
 
 
 def choose(
-    family: StableDiffusion1 | None,
+    family: Family | None,
     free: int | None,
     device: torch.device = CUDA,
     work: Workload = WORK,
@@ -70,13 +73,46 @@ def choose(
 
 
 def test_auto_is_the_fastest_that_fits(wide: StableDiffusion1) -> None:
-    peaks = {preset: peak(wide, preset) for preset in GPU_PRESETS}
+    peaks = {preset: peak(wide, preset) for preset in StableDiffusion1.memory_presets}
     assert peaks["fast"] > peaks["12gb"] > peaks["6gb"]
     for free_peak in peaks.values():
         free = int(free_peak / USABLE) + 1
-        fitting = [preset for preset in GPU_PRESETS if peaks[preset] <= free_peak]
+        fitting = [preset for preset in StableDiffusion1.memory_presets if peaks[preset] <= free_peak]
         assert choose(wide, free).preset == fitting[0]
     assert choose(wide, int(peaks["fast"] / USABLE) - 1).preset != "fast"
+
+
+@pytest.fixture
+def wide_xl(miniature_xl: StableDiffusionXL) -> StableDiffusionXL:
+    """A Stable Diffusion XL whose UNet counts more than the optimizer's pieces."""
+    return replace(miniature_xl, unet=replace(miniature_xl.unet, widths=(128, 512)))
+
+
+def test_auto_takes_the_presets_of_the_models_family(wide: StableDiffusion1, wide_xl: StableDiffusionXL) -> None:
+    work = replace(WORK, trainee=UNET_ALONE, class_images=None, previews=None)
+    peaks = {preset: peak(wide_xl, preset, work) for preset in wide_xl.memory_presets}
+    assert peaks["fast"] > peaks["sdxl-40gb"] > peaks["sdxl-24gb"] > peaks["sdxl-16gb"] > peaks["sdxl-10gb"] > peaks["sdxl-6gb"]
+    for free_peak in peaks.values():
+        chosen = choose(wide_xl, int(free_peak / USABLE) + 1, work=work)
+        assert chosen.preset == next(preset for preset in wide_xl.memory_presets if peaks[preset] <= free_peak)
+        assert chosen.plan == PRESETS[chosen.preset]
+    assert {preset for preset in wide.memory_presets if preset in wide_xl.memory_presets} == {"fast"}
+    assert choose(wide, 2**20, work=work, is_resume=True).preset == "6gb"
+    assert choose(wide_xl, 2**20, work=work, is_resume=True).preset == "sdxl-6gb"
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"keeps_average": True}, "ema_decay"),
+        ({"is_compiled": True}, "compile"),
+        ({"trainee": TraineeSettings(trainee="lora", dora=True)}, "dora"),
+    ],
+)
+def test_a_preset_that_streams_blocks_is_not_for_runs_that_need_them_in_place(changes: dict[str, Any], name: str) -> None:
+    with pytest.raises(SettingsError, match=f"memory_preset sdxl-6gb with stream_blocks .* which does not work with {name}"):
+        possible_plan("sdxl-6gb", MemorySettings(), replace(WORK, **changes), has_bfloat16=True)
+    assert possible_plan("sdxl-6gb", MemorySettings(), WORK, has_bfloat16=True).stream_blocks
 
 
 def test_auto_off_a_gpu_is_the_plan_for_cpus(miniature: StableDiffusion1) -> None:
@@ -106,7 +142,7 @@ def test_when_nothing_fits_the_smallest_is_named_with_what_would_help(wide: Stab
     with pytest.raises(SettingsError) as caught:
         choose(wide, 2**27)
     error = caught.value
-    smallest = min(GPU_PRESETS, key=lambda preset: peak(wide, preset))
+    smallest = min(StableDiffusion1.memory_presets, key=lambda preset: peak(wide, preset))
     (problem,) = error.problems
     assert problem.startswith(f"the smallest preset {smallest} does not fit the free memory of cuda. ")
     assert (

@@ -95,6 +95,7 @@ def test_the_unet_of_stable_diffusion_xl_fits_the_cards_of_its_presets(card: int
     _, preset = read_preset(f"sdxl-{card}gb")
     memory, trainee = MemorySettings(**preset["memory"]), TraineeSettings(**preset["trainee"])
     plan = plan_of(memory.memory_preset, memory, has_bfloat16=True)
+    assert plan == PRESETS[memory.memory_preset]
     work = replace(WORK, size=Size.square(1024), trainee=trainee)
     estimate = estimate_memory(full_size_stable_diffusion_xl(), plan, work)
     assert trainee == UNET_ALONE and plan.optimizer_states == "8bit" and len(estimate.phases) == 4

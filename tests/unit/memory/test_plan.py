@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from dreambooth.errors import SettingsError
-from dreambooth.memory.plan import GPU_PRESETS, PRESETS, MemoryPlan, describe_plan, levers_left, plan_of
-from dreambooth.memory.settings import MemorySettings
+from dreambooth.memory.plan import PRESETS, MemoryPlan, describe_plan, levers_left, plan_of
+from dreambooth.memory.settings import MemoryPreset, MemorySettings
 
 
 def chosen(preset: Any, *, has_bfloat16: bool = True, **choices: Any) -> MemoryPlan:
@@ -17,7 +17,7 @@ def chosen(preset: Any, *, has_bfloat16: bool = True, **choices: Any) -> MemoryP
 
 
 def test_every_preset_stands_by_itself() -> None:
-    assert {*GPU_PRESETS, "cpu"} == PRESETS.keys()
+    assert {"auto", *PRESETS} == set(get_args(MemoryPreset))
     for name in PRESETS:
         assert chosen(name) == PRESETS[name]
 
@@ -73,7 +73,7 @@ def test_contradictions_are_named(choices: dict[str, Any], message: str) -> None
 
 
 def test_the_levers_that_are_left_can_all_be_pulled() -> None:
-    for preset in GPU_PRESETS:
+    for preset in PRESETS.keys() - {"cpu"}:
         for flag in levers_left(PRESETS[preset]):
             name, _, value = flag.removeprefix("--").partition(" ")
             pulled = chosen(preset, **{name.replace("-", "_"): value or True})
