@@ -74,8 +74,14 @@ def test_the_run_is_its_base_model_with_the_word(run: Path, small_model: Path, t
     assert main(["inspect", str(run)]) == 0
     assert "the learned word 'sks', 2 vectors" in capsys.readouterr().out
     photos = ["--photos", str(tmp_path), "--class-word", "dog", "--output", str(tmp_path / "run")]
+    for suffix in (".pt", ".bin"):
+        word = tmp_path / f"sks{suffix}"
+        assert main(["convert", str(run), str(word)]) == 0
+        assert main(["generate", "--model", str(small_model), "--embedding", str(word), *flags, str(tmp_path / suffix)]) == 0
+        assert next((tmp_path / suffix).glob("*.png")).read_bytes() == pictures[0]
     refused = {
-        "cannot be part of a model file": ["convert", str(run), str(tmp_path / "whole.safetensors")],
+        "strength would have no effect": ["convert", str(run), str(tmp_path / "sks.safetensors"), "--strength", "0.5"],
+        "a learned word is written as .safetensors, .pt or .bin": ["convert", str(run), str(tmp_path / "folder")],
         "a learned word has no strength": ["generate", "--model", str(run), "--strength", "0.5", "--prompt", "sks"],
         "a training would lose the word": ["train", "--model", str(run), *photos],
     }

@@ -32,6 +32,7 @@ _ADVANCED = (
         "lora_form",
         "embedding_vectors",
         "embedding_words",
+        "embedding_learning_rate",
         "train_token_table",
         "text_encoder_learning_rate",
     ),

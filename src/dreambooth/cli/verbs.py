@@ -73,6 +73,7 @@ _WITHOUT_EFFECT_ON_MEMORY = (
         "lora_dropout",
         "lora_form",
         "embedding_words",
+        "embedding_learning_rate",
         "text_encoder_learning_rate",
         "learning_rate",
         "learning_rate_schedule",

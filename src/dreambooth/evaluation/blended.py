@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from dreambooth.errors import SettingsError
@@ -9,9 +10,10 @@ from dreambooth.evaluation.remembered_run import read_remembered_run
 from dreambooth.files import expanded
 from dreambooth.weights.embedding_apply import NamedEmbedding, read_embeddings, with_embeddings
 from dreambooth.weights.embedding_file import read_bundled_words
-from dreambooth.weights.lora_apply import with_loras
+from dreambooth.weights.lora_apply import ScaledLora, with_loras
 from dreambooth.weights.lora_choice import read_loras
 from dreambooth.weights.model_weights import ModelWeights
+from dreambooth.weights.own_word import own_word
 from dreambooth.weights.read import read_base
 from dreambooth.weights.settings import BaseModelSettings, EmbeddingSettings, LoraSettings, StrengthSettings
 from dreambooth.weights.strength import at_strength
@@ -34,9 +36,13 @@ def model_at_strength(asked: BaseModelSettings, blend: StrengthSettings) -> Mode
 
 
 def model_with_loras(asked: BaseModelSettings, blend: StrengthSettings, loras: LoraSettings) -> ModelWeights:
-    """`model_at_strength` with LoRA files applied. Raises what it does, and what `read_loras` and `with_loras` raise."""
+    """`model_at_strength` with LoRA files applied, and with the words beside them that they were trained together with.
+
+    Raises what it does, and what `read_loras`, `with_loras` and `own_word` raise.
+    """
     files = read_loras(loras.lora)
-    return with_loras(model_at_strength(asked, blend), files)
+    model = with_loras(model_at_strength(asked, blend), files)
+    return with_embeddings(model, _own_words(files, model))
 
 
 def model_with_files(
@@ -47,13 +53,21 @@ def model_with_files(
     Raises what it does, and what `read_embeddings` and `with_embeddings` raise.
     """
     words = read_embeddings(embeddings.embedding)
+    files = read_loras(loras.lora)
     bundled = [
         NamedEmbedding(word, word.word)
-        for lora in read_loras(loras.lora)
+        for lora in files
         if lora.strength != 0
         for word in read_bundled_words(lora.file.path, lora.file.embeddings)
     ]
-    return with_embeddings(with_embeddings(model_with_loras(asked, blend, loras), words), bundled)
+    model = with_embeddings(with_loras(model_at_strength(asked, blend), files), words)
+    return with_embeddings(with_embeddings(model, bundled), _own_words(files, model))
+
+
+def _own_words(files: Sequence[ScaledLora], model: ModelWeights) -> list[NamedEmbedding]:
+    """The words beside LoRA files; a word that the model already has stays as it is, for it was given by name."""
+    own = [own_word(lora.file.path, lora.file.metadata) for lora in files if lora.strength != 0]
+    return [word for word in own if word is not None and all(one.word != word.word for one in model.words)]
 
 
 def _base_of(asked: BaseModelSettings, blend: StrengthSettings) -> BaseModelSettings:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from dreambooth.display import Display
-from dreambooth.errors import ModelFileError
+from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.evaluation.blended import model_at_strength
 from dreambooth.files import expanded, free_disk_bytes, remove_partials_of, without_paths
 from dreambooth.reading import parse_json
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.schema.verbs import ConvertSettings
+from dreambooth.trainees.with_word import word_beside
+from dreambooth.weights.embedding_convert import WORD_SUFFIXES, convert_embedding
+from dreambooth.weights.embedding_file import read_embedding_file
 from dreambooth.weights.model_weights import ModelWeights, ReadingReport
+from dreambooth.weights.own_word import write_word_beside
+from dreambooth.weights.read import embedding_at
 from dreambooth.weights.settings import BaseModelSettings, ModelForm
 from dreambooth.weights.write import SINGLE_FILE_SUFFIXES, write_diffusers_folder, write_single_file
 
@@ -31,7 +36,7 @@ _OF_THE_OLD_BYTES = ("modelspec.hash", "sshs_")  # metadata that holds hashes of
 
 @dataclass(frozen=True)
 class Conversion:
-    """The written model, and how its source was read."""
+    """The written model or learned word, and how its source was read."""
 
     destination: Path
     form: ModelForm
@@ -40,15 +45,17 @@ class Conversion:
 
 
 def convert(settings: ConvertSettings, display: Display) -> Conversion:
-    """Read a model in any form and write it in the requested form; never overwrites anything.
+    """Read a model or a learned word in any form and write it in the requested form; never overwrites anything.
 
-    Raises ModelFileError when the source is not a model, or when the destination exists, has an ambiguous form or is on a full
-    disk.
+    A word that a model was trained together with is written beside it. Raises ModelFileError when the source is neither, or
+    when the destination exists, has an ambiguous form or is on a full disk.
     """
     destination = expanded(settings.destination)
-    form = _form(destination, settings.to)
     if destination.exists():
         raise ModelFileError(f"{destination}: already exists", hint="Choose another name, or remove it first.")
+    if (word := embedding_at(expanded(Path(settings.source)))) is not None:
+        return _convert_word(settings, word, destination, display)
+    form = _form(destination, settings.to)
     source = BaseModelSettings(
         model=settings.source,
         config=settings.config,
@@ -72,11 +79,34 @@ def convert(settings: ConvertSettings, display: Display) -> Conversion:
             f"and train with --resolution {side}."
         )
     write = write_single_file if form == "single-file" else write_diffusers_folder
-    write(destination, read, dtype=dtype, metadata=_metadata(read))
+    metadata = _metadata(read)
+    for learned in read.words:
+        write_word_beside(destination, learned, read.family, dtype=dtype or torch.float32, metadata=metadata)
+        display.say(f"Wrote the learned word '{learned.word}' to {word_beside(destination)}.")
+    write(destination, replace(read, words=()), dtype=dtype, metadata=metadata)
     files = [destination] if destination.is_file() else [entry for entry in destination.rglob("*") if entry.is_file()]
     num_bytes = sum(file.stat().st_size for file in files)
     display.say(f"Wrote {destination} ({form}, {settings.dtype or 'dtypes unchanged'}, {num_bytes / 1e9:.2f} GB).")
     return Conversion(destination, form, num_bytes, read.report)
+
+
+def _convert_word(settings: ConvertSettings, source: Path, destination: Path, display: Display) -> Conversion:
+    """Write a learned word in the form of the destination's suffix. Raises SettingsError for options of models."""
+    if useless := settings.is_changed("to", "blend", "weights", "vae", "config", "prediction", "zero_terminal_snr"):
+        names = ", ".join("strength" if name == "blend" else name for name in useless)
+        raise SettingsError(
+            f"{settings.source} is a learned word, so {names} would have no effect; omit them",
+            hint=f"The suffix says the form: {', '.join(WORD_SUFFIXES)}",
+        )
+    file = read_embedding_file(source)
+    remove_partials_of(destination)
+    convert_embedding(destination, file, dtype=STORAGE_DTYPES[settings.dtype or "float32"])
+    num_bytes = destination.stat().st_size
+    display.say(f"Wrote the learned word '{file.word}' to {destination} ({num_bytes / 1e3:.1f} kB).")
+    kind = "safetensors" if source.suffix == ".safetensors" else "pickle"
+    title = f"a learned word for {file.made_for or 'an unknown model'}"
+    report = ReadingReport(source, "single file", (kind,), title, parts=(), unet_weights="only")
+    return Conversion(destination, "single-file", num_bytes, report)
 
 
 def _form(destination: Path, to: ModelForm | None) -> ModelForm:

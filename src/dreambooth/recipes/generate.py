@@ -24,6 +24,7 @@ from dreambooth.sampling.settings import SampleSettings
 from dreambooth.schema.verbs import GenerateSettings
 from dreambooth.weights.embedding_apply import described_words, silent_words
 from dreambooth.weights.lora_apply import applied_loras
+from dreambooth.weights.own_word import missing_words
 
 __all__ = ["GenerateResult", "check_request", "generate", "pictures_of"]
 
@@ -49,7 +50,7 @@ def generate(settings: GenerateSettings, display: Display) -> GenerateResult:
         base = model_with_files(settings.base, settings.blend, settings.loras, settings.embeddings)
         if not base.report.is_prediction_usual:
             display.say(base.report.prediction)
-        for warning in (*base.report.all_warnings, *silent_words(base, prompts)):
+        for warning in (*base.report.all_warnings, *silent_words(base, prompts), *missing_words(base)):
             display.warn(warning)
         for line in (*applied_loras(base), *described_words(base)):
             display.say(line)

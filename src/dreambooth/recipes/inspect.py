@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -128,7 +128,19 @@ def _show_lora(lora: LoraDescription, display: Display) -> None:
     display.say(f"Words for prompts: {', '.join(lora.triggers) or 'the file names none'}")
     if lora.embeddings:
         display.say(f"Learned words beside the changes, which generate --lora reads in prompts: {', '.join(lora.embeddings)}")
+    _show_own_word(lora.path, lora.metadata, display)
     _show_values("Metadata", lora.metadata.items(), display)
+
+
+def _show_own_word(model: Path, metadata: Mapping[str, str], display: Display) -> None:
+    """The word that a LoRA was trained together with, and whether its file was found."""
+    from dreambooth.weights.embedding_file import WORD  # loads torch, as above
+    from dreambooth.weights.own_word import own_word
+
+    if (named := metadata.get(WORD)) is not None:
+        word = own_word(model, metadata)
+        where = "its file is not beside the LoRA" if word is None else str(word.file.path)
+        display.say(f"Learned word, which belongs to the LoRA: '{printable(named)}': {where}")
 
 
 def _show_model(read: ModelWeights, display: Display) -> None:
@@ -148,6 +160,10 @@ def _show_model(read: ModelWeights, display: Display) -> None:
     for note in report.minor_notes:
         display.say(f"Note: {note}.")
     _show_values("Written by the training program", report.bookkeeping.items(), display)
+    for word in read.words:
+        display.say(
+            f"Learned word, which belongs to the model: '{printable(word.word)}', {counted(word.num_vectors, 'vector')}"
+        )
     _show_values("Metadata", read.metadata.items(), display)
     _show_neutralised(report.neutralised, display)
     if report.leftover:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dreambooth.adapters.tools import (
@@ -18,14 +18,17 @@ from dreambooth.adapters.tools import (
 from dreambooth.display import Display, counted, quoted
 from dreambooth.errors import ModelFileError
 from dreambooth.families.family import Family
+from dreambooth.files import expanded
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.trainees.settings import LoraForm
 from dreambooth.training.settings import StorageDtype
-from dreambooth.weights.lora_apply import APPLIED, changes_of, with_loras
+from dreambooth.weights.embedding_file import WORD
+from dreambooth.weights.lora_apply import APPLIED, ScaledLora, changes_of, with_loras
 from dreambooth.weights.lora_choice import read_loras
 from dreambooth.weights.lora_file import LoraFile
 from dreambooth.weights.lora_write import Adapter, LayerChanges
 from dreambooth.weights.model_weights import ModelWeights
+from dreambooth.weights.own_word import own_word
 from dreambooth.weights.read import read_model
 from dreambooth.weights.settings import (
     LoraConvertSettings,
@@ -38,7 +41,7 @@ from dreambooth.weights.write import SINGLE_FILE_SUFFIXES, write_single_file
 
 __all__ = ["LoraWritten", "convert", "extract", "merge", "resize"]
 
-_OF_ITS_TRAINING = ("global_step", "epoch", "dreambooth.config", "modelspec.trigger_phrase", SUBJECTS)
+_OF_ITS_TRAINING = ("global_step", "epoch", "dreambooth.config", "modelspec.trigger_phrase", SUBJECTS, WORD)
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def extract(settings: LoraExtractSettings, display: Display) -> LoraWritten:
         tensors = counted(found.num_left_out, "changed tensor")
         display.say(f"Left out: {tensors} that a LoRA of these layers does not reach, {found.share_left_out:.1%} of the change")
     _say_written(settings.output, display)
+    _say_words([(expanded(Path(settings.tuned)), tuned.metadata)], display)
     return LoraWritten(settings.output, found.parts)
 
 
@@ -85,17 +89,21 @@ def merge(settings: LoraMergeSettings, display: Display) -> LoraWritten:
         merged = with_loras(model, loras)
         names = ", ".join([model.report.source.name, *(one.file.title for one in loras)])
         said = {**metadata, **_applied(merged), "modelspec.merged_from": names}
-        write_single_file(settings.output, merged, dtype=STORAGE_DTYPES[settings.dtype], metadata=said)
+        without_words = replace(merged, words=())
+        write_single_file(settings.output, without_words, dtype=STORAGE_DTYPES[settings.dtype], metadata=said)
         display.say(f"Wrote {settings.output}: {model.report.source} with {names.partition(', ')[2]}")
+        _say_words([(expanded(Path(str(settings.model))), model.metadata), *_sources(loras)], display)
         return LoraWritten(settings.output)
     files = [one.file for one in loras]
     family = family_of(files)
     changes = merge_loras(loras, family)
     names = ", ".join(f"{one.file.title} at {one.strength:g}" for one in loras)
-    _write(settings, changes, family, {**_common(files), "modelspec.merged_from": names})
+    common = {key: text for key, text in _common(files).items() if key != WORD}  # each file has a word of its own
+    _write(settings, changes, family, {**common, "modelspec.merged_from": names})
     ranks = [pair.difference.rank or 0 for layers in changes.values() for pair in layers.values()]
     display.say(f"{names}: together {counted(len(ranks), 'layer')} of rank {max(ranks)}")
     _say_written(settings.output, display)
+    _say_words(_sources(loras), display)
     return LoraWritten(settings.output)
 
 
@@ -108,6 +116,7 @@ def resize(settings: LoraResizeSettings, display: Display) -> LoraWritten:
     _write(settings, changes, family, kept_metadata(lora.file.metadata))
     _show(parts, display)
     _say_written(settings.output, display)
+    _say_words(_sources([lora]), display)
     return LoraWritten(settings.output, parts)
 
 
@@ -122,6 +131,7 @@ def convert(settings: LoraConvertSettings, display: Display) -> LoraWritten:
     }
     _write(settings, changes, family, kept_metadata(lora.file.metadata))
     _say_written(settings.output, display)
+    _say_words(_sources([lora]), display)
     return LoraWritten(settings.output)
 
 
@@ -158,6 +168,18 @@ def _show(parts: Sequence[PartApproximation], display: Display) -> None:
         (part.title, str(part.num_layers), "-".join(map(str, dict.fromkeys(part.ranks))), f"{part.share:.1%}") for part in parts
     ]
     display.table("Kept of the change", ("part", "layers", "rank", "share"), rows)
+
+
+def _sources(loras: Sequence[ScaledLora]) -> list[tuple[Path, Mapping[str, str]]]:
+    return [(lora.file.path, lora.file.metadata) for lora in loras]
+
+
+def _say_words(sources: Sequence[tuple[Path, Mapping[str, str]]], display: Display) -> None:
+    """Where the words are that these files, with their metadata, were trained together with: a LoRA cannot hold them."""
+    for path, metadata in sources:
+        file = path / "model.safetensors" if path.is_dir() else path
+        if (word := own_word(file, metadata)) is not None:
+            display.say(f"The learned word '{word.word}' stays in its own file: --embedding {quoted(word.file.path)}")
 
 
 def _say_written(path: Path, display: Display) -> None:

@@ -119,10 +119,10 @@ class TrainSettings(Settings):
 
     @model_validator(mode="after")
     def _a_word_is_said(self) -> TrainSettings:
-        if self.trainee.trainee == "embedding" and self.subject.allow_silent_token:
-            raise ValueError(
-                "allow_silent_token is on, but trainee embedding learns nothing but the token; use only one of them"
-            )
+        if self.trainee.learns_word and self.subject.allow_silent_token:
+            is_alone = self.trainee.trainee == "embedding"
+            why = "trainee embedding learns nothing but the token" if is_alone else "embedding_words makes the token a new word"
+            raise ValueError(f"allow_silent_token is on, but {why}; use only one of them")
         return self
 
     @model_validator(mode="after")
@@ -303,6 +303,8 @@ def _check_training_sections(settings: TrainSettings | PlanSettings) -> None:
     _check_memory(settings)
     if settings.trainee.keeps_base:
         _check_kept_base(settings)
+    elif settings.trainee.learns_word:
+        _check_word_beside_model(settings)
     optimizer, steps = settings.optimizer, settings.loop.steps
     if optimizer.warmup_steps >= steps and optimizer.warmup_steps > 0:
         raise ValueError(
@@ -326,6 +328,18 @@ def _check_kept_base(settings: TrainSettings | PlanSettings) -> None:
     if settings.trainee.trainee == "lora" and not settings.prior.keep_predictions:
         raise ValueError(
             "keep_predictions would have no effect with trainee lora, for which the base model is asked in every step; omit it"
+        )
+
+
+def _check_word_beside_model(settings: TrainSettings | PlanSettings) -> None:
+    if settings.output.file_layout != "own":
+        raise ValueError(
+            f"file_layout is {settings.output.file_layout}, whose .ckpt files cannot name the word that embedding_words trains "
+            "beside the model; use only one of them"
+        )
+    if settings.memory.shard:
+        raise ValueError(
+            "shard distributes the weights of a model, and embedding_words trains a word beside them; use only one of them"
         )
 
 

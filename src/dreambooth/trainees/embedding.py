@@ -25,6 +25,8 @@ _GROUP = "word"
 class EmbeddingTrainee:
     """The vectors (N, W) of one word for each text encoder; `parameters` has the order of the text encoders."""
 
+    dropout = None
+
     def __init__(self, parts: Mapping[str, nn.Module], vectors: Mapping[str, Tensor], learning_rate: float) -> None:
         """`vectors` are the first values by text encoder, which a detached trainee has again."""
         self.parts = dict(parts)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dreambooth.trainees.modes import training_mode
-from dreambooth.trainees.parts import Model, ModelFamily, Tensors, learning_rate_of, trained_parts
+from dreambooth.trainees.parts import Model, ModelFamily, Tensors, learning_parts, learning_rate_of
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.trainees.trainee import BaseModel, ParameterGroup, Product
 
@@ -20,6 +20,8 @@ _TOKEN_TABLE = "token_embedding.weight"
 
 class FullTrainee:
     """Parts whose parameters are all trained, except the `frozen` ones; `parameters` has a fixed order without duplicates."""
+
+    dropout = None
 
     def __init__(
         self,
@@ -79,7 +81,7 @@ def _learning(name: str, module: nn.Module) -> dict[str, nn.Parameter]:
 def full_trainee(model: Model, settings: TraineeSettings, *, learning_rate: float) -> FullTrainee:
     """The trainee that the settings describe; text encoders use their own learning rate if one is set."""
     denoiser = model.family.denoiser
-    parts = {name: model.parts[name] for name in trained_parts(settings, model.family)}
+    parts = {name: model.parts[name] for name in learning_parts(settings, model.family)}
     rates = {name: learning_rate_of(name, settings, model.family, learning_rate) for name in parts}
     frozen: list[nn.Parameter] = []
     for part, module in parts.items():

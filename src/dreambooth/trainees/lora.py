@@ -22,7 +22,7 @@ from dreambooth.diffusion.randomness import normal
 from dreambooth.trainees.dropout import RankDropout
 from dreambooth.trainees.layer_changes import LayerChange, change_shapes, new_factors, weight_shape
 from dreambooth.trainees.modes import training_mode
-from dreambooth.trainees.parts import Model, Tensors, learning_rate_of, lora_layers_of, trained_parts
+from dreambooth.trainees.parts import Model, Tensors, learning_parts, learning_rate_of, lora_layers_of
 from dreambooth.trainees.settings import LoraForm, TraineeSettings
 from dreambooth.trainees.trainee import BaseModel, ParameterGroup, Product
 
@@ -148,7 +148,7 @@ def lora_trainee(
     name alone.
     """
     family = model.family
-    parts = {name: model.parts[name] for name in trained_parts(settings, family)}
+    parts = {name: model.parts[name] for name in learning_parts(settings, family)}
     rates = {name: learning_rate_of(name, settings, family, learning_rate) for name in parts}
     pairs = {
         part: {

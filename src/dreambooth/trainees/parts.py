@@ -15,6 +15,7 @@ __all__ = [
     "ModelFamily",
     "PartNames",
     "Tensors",
+    "learning_parts",
     "learning_rate_of",
     "lora_layers_of",
     "trained_parts",
@@ -71,12 +72,14 @@ _CHOSEN: Mapping[TextEncoders, slice] = {"all": slice(None), "first": slice(1), 
 
 
 def trained_parts(settings: TraineeSettings, family: PartNames) -> tuple[str, ...]:
-    """Names of the parts through which gradients flow: the denoiser, and the text encoders that are enabled.
+    """Names of the parts through which gradients flow: those that learn; for a new word the denoiser and all text encoders."""
+    return (family.denoiser, *family.text_encoders) if settings.learns_word else learning_parts(settings, family)
 
-    A word's vectors are learned through all of them.
-    """
+
+def learning_parts(settings: TraineeSettings, family: PartNames) -> tuple[str, ...]:
+    """Names of the parts of which something is trained: the denoiser and the enabled text encoders; none for a word."""
     if settings.trainee == "embedding":
-        return (family.denoiser, *family.text_encoders)
+        return ()
     return (family.denoiser, *(family.text_encoders[_CHOSEN[settings.text_encoders]] if settings.train_text_encoder else ()))
 
 
@@ -90,13 +93,15 @@ def trainee_problems(settings: TraineeSettings, family: PartNames) -> list[str]:
 
 def what_learns(settings: TraineeSettings, parts: str) -> str:
     """What is trained of the parts, given by their titles, as messages name it."""
+    word = f"a new word of {counted(settings.embedding_vectors, 'vector')}"
     if settings.trainee == "embedding":
-        return f"a new word of {counted(settings.embedding_vectors, 'vector')}"
+        return word
+    with_word = f" and {word}" if settings.learns_word else ""
     if not settings.keeps_base:
-        return parts
+        return f"{parts}{with_word}"
     alpha = f", alpha {settings.effective_alpha:g}" if settings.effective_alpha != settings.rank else ""
     kind = "a DoRA" if settings.dora else _KINDS[settings.lora_kind]
-    return f"{kind} of rank {settings.rank}{alpha} for {parts}"
+    return f"{kind} of rank {settings.rank}{alpha} for {parts}{with_word}"
 
 
 def learning_rate_of(part: str, settings: TraineeSettings, family: PartNames, learning_rate: float) -> float:

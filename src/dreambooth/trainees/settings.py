@@ -40,7 +40,7 @@ _OF_A_LORA = (
     *("lora_kind", "rank", "alpha", "targets", "dora", "rank_stabilized"),
     *("lora_plus_ratio", "lora_dropout", "lora_form"),
 )
-_OF_A_WORD = ("embedding_vectors", "embedding_words")
+_OF_A_WORD = ("embedding_vectors", "embedding_learning_rate")
 _OF_TEXT_ENCODERS = (
     *("train_text_encoder", "train_token_table", "text_encoder_learning_rate"),
     *("text_encoders", "text_encoder_2_learning_rate"),
@@ -52,9 +52,9 @@ class TraineeSettings(Settings):
     """Trained parts of the model."""
 
     off_switches = {
-        "trainee=full": (*_OF_A_LORA, *_OF_A_WORD),
-        "trainee=lora": ("train_token_table", *_OF_A_WORD),
-        "trainee=embedding": (*_OF_A_LORA, *_OF_TEXT_ENCODERS),
+        "trainee=full": _OF_A_LORA,
+        "trainee=lora": ("train_token_table",),
+        "trainee=embedding": (*_OF_A_LORA, *_OF_TEXT_ENCODERS, "embedding_learning_rate"),
     }
 
     silences = {
@@ -99,7 +99,11 @@ class TraineeSettings(Settings):
     """Vectors of the new word: more can learn more, and take more of the 75 tokens of a prompt."""
 
     embedding_words: Annotated[Text, Field(min_length=1)] | None = None
-    """Words whose vectors the new word starts from; default: the class word."""
+    """Words whose vectors the new word starts from; default: the class word. With trainee lora or full they ask for a new word,
+    which is then trained together with the LoRA or the model (pivotal tuning)."""
+
+    embedding_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Learning rate of a new word that is trained together with a LoRA or a model; default: 1e-3."""
 
     train_text_encoder: bool = True
     """Train the text encoder together with the UNet, as the original did."""
@@ -129,6 +133,16 @@ class TraineeSettings(Settings):
         return self.trainee != "full"
 
     @property
+    def learns_word(self) -> bool:
+        """Whether the token becomes a new word, whose vectors are learned: alone, or together with the rest."""
+        return self.trainee == "embedding" or self.embedding_words is not None
+
+    @property
+    def word_rate(self) -> float:
+        """The learning rate of a word that is learned together with something else."""
+        return _LEARNING_RATES["embedding"] if self.embedding_learning_rate is None else self.embedding_learning_rate
+
+    @property
     def effective_alpha(self) -> float:
         """The alpha that is written: the scale times the rank, whatever the scale is counted in."""
         alpha = float(self.rank) if self.alpha is None else self.alpha
@@ -149,6 +163,11 @@ class TraineeSettings(Settings):
             raise ValueError(
                 f"{', '.join(useless)}: only for lora_kind lora, since {self.lora_kind} has no pair of two matrices; "
                 "use only one of them"
+            )
+        if not self.learns_word and (useless := self.is_changed(*_OF_A_WORD)):
+            raise ValueError(
+                f"trainee is {self.trainee}, so {', '.join(useless)} would have no effect without embedding_words; to train "
+                "a new word as well, give --embedding-words and the words that it starts from"
             )
         if self.text_encoders == "first" and self.text_encoder_2_learning_rate is not None:
             raise ValueError("text_encoder_2_learning_rate has no effect with text_encoders first; use only one of them")

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from dreambooth.diffusion.low_rank import Change
+from dreambooth.trainees.dropout import RankDropout
 from dreambooth.trainees.parts import Tensors
 from dreambooth.trainees.settings import LoraForm
 
@@ -65,6 +66,10 @@ class Trainee(Protocol):
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:
         """The parameters of all groups, in a fixed order."""
+
+    @property
+    def dropout(self) -> RankDropout | None:
+        """Dropout of the ranks of a LoRA, which needs the examples of each batch; None without."""
 
     def train_mode(self) -> AbstractContextManager[None]:
         """Inside, the parts are in training mode; afterwards each has its previous mode."""

@@ -69,16 +69,19 @@ def check_token_is_said(pictures: Pictures, subject: SubjectSettings) -> None:
 
 def check_new_word(pictures: Pictures, subject: SubjectSettings, trainee: TraineeSettings) -> None:
     """Raise SettingsError if a new word is to be learned for several subjects, or if its name or its first words cannot be."""
-    if trainee.trainee != "embedding":
+    if not trainee.learns_word:
         return
+    is_alone = trainee.trainee == "embedding"
+    asked = "trainee is embedding" if is_alone else f"embedding_words is '{trainee.embedding_words}'"
     named = named_subjects((one.photo for one in pictures.photos), subject)
     problems = []
     if len(named) > 1:
         names = ", ".join(f"'{words.token} {words.class_word}'" for words in named)
-        problems.append(f"trainee is embedding, which learns one word, and the photos show {len(named)} subjects: {names}")
+        problems.append(f"{asked}, which learns one word, and the photos show {len(named)} subjects: {names}")
     for words in named[:1]:
         if not describe_token(words.token).ids:
-            problems.append("the token is empty, and trainee embedding learns it as a word")
+            learner = "trainee embedding" if is_alone else "embedding_words"
+            problems.append(f"the token is empty, and {learner} learns it as a word")
         elif says(words.class_word, words.token):
             problems.append(f"the class word '{words.class_word}' says the token '{words.token}', which is to be a new word")
     first = subject.class_word if trainee.embedding_words is None else trainee.embedding_words

@@ -35,8 +35,9 @@ from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.sampling.prompts import cut_warnings, syntax_warnings
 from dreambooth.sampling.sampler import check_size
 from dreambooth.schema.verbs import TrainSettings
-from dreambooth.trainees.parts import trained_parts, trainee_problems
+from dreambooth.trainees.parts import learning_parts, trainee_problems
 from dreambooth.trainees.settings import TraineeSettings
+from dreambooth.trainer.base_words import check_no_word
 from dreambooth.trainer.caption_checks import caption_warnings, check_new_word, check_token_is_said
 from dreambooth.trainer.class_examples import (
     earlier_subjects,
@@ -151,12 +152,7 @@ def _read_base(settings: TrainSettings) -> ModelWeights:
     check_not_distilled(given.model, base)
     if problems := trainee_problems(settings.trainee, base.family):
         raise SettingsError(problems)
-    if base.words:
-        word = base.words[0].word
-        raise SettingsError(
-            f"model is {given.model}, which is another model with the learned word '{word}'; a training would lose the word",
-            hint="Give the model that the word was learned for.",
-        )
+    check_no_word(given, base)
     if not settings.trainee.keeps_base:
         check_range(base, STORAGE_DTYPES[settings.output.model_dtype])
     return base
@@ -286,7 +282,7 @@ def _token_warnings(token: str, settings: TrainSettings) -> Sequence[str]:
     """The drawback of the default token is in the documentation, and not repeated in every run."""
     subject = settings.subject
     is_default = subject.captions == "prompt" and not subject.is_changed("token") and token == subject.token
-    is_new = settings.trainee.trainee == "embedding"  # then the word has no meaning before, and any number of tokens
+    is_new = settings.trainee.learns_word  # then the word has no meaning before, and any number of tokens
     return () if is_default or is_new else describe_token(token).warnings
 
 
@@ -328,9 +324,10 @@ def _check_output_is_free(folder: Path) -> None:
 
 def _check_disk(settings: TrainSettings, plan: MemoryPlan, base: ModelWeights, run: RunFolder, size: Size) -> None:
     counts = {name: sum(tensor.numel() for tensor in part.values()) for name, part in base.parts.items()}
-    trained, written = sum(counts[name] for name in trained_parts(settings.trainee, base.family)), sum(counts.values())
-    if settings.trainee.keeps_base:
-        trained = written = _num_beside(base.family, settings.trainee)
+    trained = written = _num_beside(base.family, settings.trainee)
+    if not settings.trainee.keeps_base:
+        trained += sum(counts[name] for name in learning_parts(settings.trainee, base.family))
+        written += sum(counts.values())
     stored = stored_of(settings, num_trained=trained, num_parameters=written)
     needed = run_bytes(stored, intervals_of(settings), plan)
     if (
@@ -341,10 +338,9 @@ def _check_disk(settings: TrainSettings, plan: MemoryPlan, base: ModelWeights, r
 
 
 def _num_beside(family: Family, trainee: TraineeSettings) -> int:
-    """Numbers that are learned beside a model."""
-    if trainee.trainee == "embedding":
-        return num_vector_parameters(family, trainee.embedding_vectors)
-    return num_lora_parameters(family, trainee)
+    """Numbers that are learned beside a model: matrices, and the vectors of a word."""
+    vectors = num_vector_parameters(family, trainee.embedding_vectors) if trainee.learns_word else 0
+    return vectors + (num_lora_parameters(family, trainee) if trainee.trainee == "lora" else 0)
 
 
 def _filled_in(

@@ -20,7 +20,7 @@ from dreambooth.runtime.compilation import describe_compilation
 from dreambooth.runtime.device import describe_device
 from dreambooth.runtime.processes import Processes
 from dreambooth.schema.verbs import TrainSettings
-from dreambooth.trainees.parts import trained_parts, what_learns
+from dreambooth.trainees.parts import learning_parts, what_learns
 from dreambooth.trainer.assembly import TrainingSetup
 from dreambooth.trainer.class_examples import replay_text
 from dreambooth.trainer.disk_space import Stored
@@ -99,7 +99,7 @@ def records_of_run(settings: TrainSettings, found: Found) -> Ready:
 
 def _new_word(settings: TrainSettings, found: Found) -> str | None:
     """The token, if it becomes a word; preflight has checked that the photos show one subject."""
-    if settings.trainee.trainee != "embedding":
+    if not settings.trainee.learns_word:
         return None
     (words,) = named_subjects((one.photo for one in found.pictures.photos), settings.subject)
     return words.token
@@ -135,7 +135,7 @@ def _announcement(settings: TrainSettings, found: Found, learned: Learned) -> tu
     """Lines that tell what is trained, on which device, in which precision, on which photos, and for how long."""
     loop, plan = settings.loop, found.chosen.plan
     family = found.base.family
-    titles = " and ".join(family.parts[name].title for name in trained_parts(settings.trainee, family))
+    titles = " and ".join(family.parts[name].title for name in learning_parts(settings.trainee, family))
     trained = what_learns(settings.trainee, titles)
     num_processes = found.processes.count
     lines = [

@@ -16,7 +16,6 @@ from dreambooth.families.components import Components
 from dreambooth.runs.model_names import epoch_of
 from dreambooth.runtime.shards import gather_on_host
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
-from dreambooth.trainees.lora import LoraTrainee
 from dreambooth.trainees.trainee import Trainee
 from dreambooth.trainer.assembly import assemble
 from dreambooth.trainer.caption_checks import is_silent
@@ -75,7 +74,7 @@ class Session:
             prior_targets=None if predictions is None else predictions.at(step),
         )
         targeted = self.teacher.with_targets(batches)
-        dropout = self.trainee.dropout if isinstance(self.trainee, LoraTrainee) else None
+        dropout = self.trainee.dropout
         return targeted if dropout is None else dropout.during(targeted)
 
     def write_model(self, path: Path) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "num_vector_parameters",
     "read_bundled_words",
     "read_embedding_file",
+    "vectors_by_name",
     "write_embedding_file",
 ]
 
@@ -136,8 +137,7 @@ def write_embedding_file(
     if path.suffix != ".safetensors":
         hint = f"Name it {path.with_suffix('.safetensors')}."
         raise ModelFileError(f"{path}: vectors are written as .safetensors, found '{path.suffix}'", hint=hint)
-    names = (_ONE,) if len(family.text_encoders) == 1 else _TWO
-    tensors = {name: vectors[part] for name, part in zip(names, family.text_encoders, strict=True)}
+    tensors = vectors_by_name([vectors[part] for part in family.text_encoders])
     said = {
         **model_specification(family, path.stem),
         "modelspec.architecture": f"{family.architecture}/textual-inversion",
@@ -145,6 +145,11 @@ def write_embedding_file(
         CONTENT_HASH: "",
     }
     write_tensors(path, tensors, dtype=dtype, metadata=said)
+
+
+def vectors_by_name(vectors: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The vectors for each text encoder under the names that they have in .safetensors files."""
+    return dict(zip((_ONE,) if len(vectors) == 1 else _TWO, vectors, strict=True))
 
 
 def _checked(path: Path, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:

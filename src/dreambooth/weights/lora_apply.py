@@ -20,6 +20,7 @@ from dreambooth.errors import ModelFileError
 from dreambooth.families.family import Family
 from dreambooth.families.mapped_pages import MappedPages
 from dreambooth.reading import parse_json
+from dreambooth.weights.embedding_file import WORD
 from dreambooth.weights.lora_describe import trigger_words
 from dreambooth.weights.lora_fields import difference_of
 from dreambooth.weights.lora_file import LoraFile
@@ -68,7 +69,13 @@ def with_loras(model: ModelWeights, loras: Sequence[ScaledLora]) -> ModelWeights
         if misfits:
             raise _not_for_model(lora.file, model.family, misfits)
     applied = [
-        {"name": lora.file.title, "strength": lora.strength, "triggers": trigger_words(lora.file.metadata)} for lora in loras
+        {
+            "name": lora.file.title,
+            "strength": lora.strength,
+            "triggers": trigger_words(lora.file.metadata),
+            **({"word": lora.file.metadata[WORD]} if WORD in lora.file.metadata else {}),
+        }
+        for lora in loras
     ]
     return replace(model, parts=parts, metadata={**model.metadata, APPLIED: json.dumps(applied)}) if loras else model
 
@@ -83,6 +90,14 @@ def applied_loras(model: ModelWeights) -> list[str]:
     except (ValueError, TypeError, KeyError):  # a file of unknown origin, where no such list belongs
         return []
     return lines
+
+
+def applied_words(model: ModelWeights) -> list[str]:
+    """The words that the files which `with_loras` applied were trained together with."""
+    try:
+        return [str(one["word"]) for one in parse_json(model.metadata.get(APPLIED, "[]")) if "word" in one]
+    except (ValueError, TypeError):
+        return []
 
 
 def changes_of(file: LoraFile, family: Family) -> TensorChanges:

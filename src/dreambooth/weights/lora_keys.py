@@ -14,7 +14,7 @@ from functools import cache
 
 from dreambooth.families.family import Family
 from dreambooth.trainees.layer_changes import change_shapes
-from dreambooth.trainees.parts import lora_layers_of, trained_parts
+from dreambooth.trainees.parts import learning_parts, lora_layers_of
 from dreambooth.trainees.settings import LoraForm, TraineeSettings
 
 __all__ = ["LayerName", "layer_names", "names_to_write", "num_lora_parameters"]
@@ -58,7 +58,7 @@ def num_lora_parameters(family: Family, settings: TraineeSettings) -> int:
     """Numbers in all that is trained of a LoRA with these settings."""
     shapes = [
         family.parts[part].blueprint[f"{layer}.weight"]
-        for part in trained_parts(settings, family)
+        for part in learning_parts(settings, family)
         for layer in lora_layers_of(part, settings, family)
     ]
     return sum(math.prod(tensor) for shape in shapes for tensor in change_shapes(settings, shape).values())

@@ -24,6 +24,7 @@ from dreambooth.weights.lora_file import is_lora_file, read_lora_file
 from dreambooth.weights.model_weights import ModelWeights
 from dreambooth.weights.original_config import check_original_config, config_entries
 from dreambooth.weights.other_folders import in_hub_cache, is_training_checkpoint, refuse_other_folder
+from dreambooth.weights.own_word import own_word, with_own_word
 from dreambooth.weights.settings import BaseModelSettings, PredictionChoice, TrainedFromSettings, WeightsChoice
 from dreambooth.weights.single_file import read_single_file
 from dreambooth.weights.vae_file import read_vae
@@ -108,7 +109,7 @@ def read_model(
         signs=() if config is None else prediction_signs(original_config=config_entries(config)),
         asked=AskedPrediction.of(prediction, zero_terminal_snr),
     )
-    read = _read_folder(in_hub_cache(path), how) if path.is_dir() else read_single_file(path, how)
+    read = _read_folder(in_hub_cache(path), how) if path.is_dir() else with_own_word(read_single_file(path, how), path)
     if config is not None:
         check_original_config(config, read.family)
     return read
@@ -118,7 +119,7 @@ def _read_folder(folder: Path, how: Reading) -> ModelWeights:
     is_run = (folder / "config.yaml").is_file()
     models = [folder / name for name in _RUN_MODELS if (folder / name).is_file()]
     if is_run and models:
-        read = read_single_file(models[0], how)
+        read = with_own_word(read_single_file(models[0], how), models[0])
         read = read.made_for(_training_size(folder)) if models[0].suffix == ".ckpt" else read
         return replace(read, report=replace(read.report, source=folder, form="run folder"))
     if is_diffusers_folder(folder) and not is_training_checkpoint(folder):
@@ -190,10 +191,12 @@ def _read_with_adapter(
     beside = read_loras(base.get("lora") or ())
     if is_lora:
         lora = read_lora_file(adapter)
+        word = own_word(adapter, lora.metadata)
         applied, metadata = with_loras(read, [*beside, ScaledLora(lora)]), lora.metadata
+        applied = with_embeddings(applied, [] if word is None else [word])
     else:
-        word = read_embedding_file(adapter)
-        applied, metadata = with_embeddings(with_loras(read, beside), [NamedEmbedding(word, word.word)]), word.metadata
+        file = read_embedding_file(adapter)
+        applied, metadata = with_embeddings(with_loras(read, beside), [NamedEmbedding(file, file.word)]), file.metadata
     said = {key: text for key, text in metadata.items() if key.startswith(_SAID_OF_A_RUN)}
     report = replace(read.report, source=path, form="run folder")
     return replace(applied, metadata={**read.metadata, **said}, report=report).made_for(_training_size(run))

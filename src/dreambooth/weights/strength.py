@@ -19,6 +19,10 @@ from dreambooth.weights.model_weights import ModelWeights, recorded_inputs
 
 __all__ = ["at_strength"]
 
+_WITHOUT_STRENGTH = (
+    "Omit --strength. A LoRA that was trained together with a word has one: --model MODEL --lora FILE:0.5, which finds the word"
+)
+
 
 def at_strength(trained: ModelWeights, base: ModelWeights, strength: float) -> ModelWeights:
     """The model on the line from `base` to `trained`, in the number formats of `trained`; calculated in float32.
@@ -27,7 +31,7 @@ def at_strength(trained: ModelWeights, base: ModelWeights, strength: float) -> M
     `trained` was trained from, as far as its file says so, or has other tensors.
     """
     if trained.words and strength != 1:
-        raise ModelFileError(f"{trained.report.source}: a learned word has no strength", hint="Omit --strength.")
+        raise ModelFileError(f"{trained.report.source}: a learned word has no strength", hint=_WITHOUT_STRENGTH)
     _check_is_base(trained, base)
     if strength == 1:
         return trained

@@ -87,11 +87,14 @@ def write_torch_archive(
     tensors: Mapping[str, Tensor],
     *,
     beside: Mapping[str, Any],
+    under: str | None = "state_dict",
     dtype: torch.dtype | None = None,
     unchanged: Collection[str] = (),
     after: Callable[[Tensor], None] | None = None,
 ) -> None:
-    """Write {**beside, "state_dict": tensors} so that torch.load reads it, atomically; `beside` holds plain values.
+    """Write {**beside, under: tensors} so that torch.load reads it, atomically; `beside` holds plain values.
+
+    Without `under` the tensors stand beside these values.
 
     Floating-point tensors are converted to `dtype` when it is given, except those named in `unchanged`. Each tensor is
     converted and written before the next, so that the peak is one tensor; `after` is called with each when it is written.
@@ -103,7 +106,7 @@ def write_torch_archive(
         storage = _Storage(str(index), tensor.dtype if kept or dtype is None else dtype, tensor.numel())
         descriptions[name] = _Description(storage, tuple(tensor.shape))
     pickled = io.BytesIO()
-    _Pickler(pickled, protocol=2).dump({**beside, "state_dict": descriptions})
+    _Pickler(pickled, protocol=2).dump({**beside, **(descriptions if under is None else {under: descriptions})})
     with atomic_file(path) as partial, partial.open("wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, file, "data.pkl", pickled.getbuffer())
         for name, tensor in tensors.items():

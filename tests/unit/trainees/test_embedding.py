@@ -150,7 +150,10 @@ _RUN: dict[str, Any] = {"base": {"model": "toybox"}, "subject": {"photos": "phot
             {"trainee": {"trainee": "full", "embedding_vectors": 2}},
             "trainee is full, so embedding_vectors would have no effect",
         ),
-        ({"trainee": {"trainee": "lora", "embedding_words": "a"}}, "trainee is lora, so embedding_words would have no effect"),
+        (
+            {"trainee": {"trainee": "lora", "embedding_vectors": 2}},
+            "trainee is lora, so embedding_vectors would have no effect",
+        ),
         (
             {"trainee": {"trainee": "embedding", "rank": 4, "text_encoder_learning_rate": 1}},
             "trainee is embedding, so rank, text_encoder_learning_rate would have no effect",

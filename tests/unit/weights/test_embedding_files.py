@@ -16,6 +16,7 @@ from dreambooth.families.clip_tokenizer import TOKENIZER_FOLDER
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.sdxl import StableDiffusionXL
 from dreambooth.weights.embedding_apply import NamedEmbedding, read_embeddings, with_embeddings
+from dreambooth.weights.embedding_convert import convert_embedding
 from dreambooth.weights.embedding_file import WORD, is_embedding_file, read_embedding_file, write_embedding_file
 from dreambooth.weights.model_weights import ModelWeights
 from tests.random_weights import random_model
@@ -202,3 +203,37 @@ def test_mistakes_in_names_are_told_together(model: ModelWeights, tmp_path: Path
         f"embedding is {path}: : the word is empty",
         "embedding is nothing.pt:dog: no such file",
     )
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".bin"])
+@pytest.mark.parametrize(("name", "num"), [("model", 1), ("model", 3), ("xl_model", 2)])
+def test_a_converted_word_is_the_same_word(
+    name: str, num: int, suffix: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    source = read_embedding_file(_write(tmp_path / "rex.safetensors", request.getfixturevalue(name), num, "<rex>"))
+    path = tmp_path / f"other{suffix}"
+    convert_embedding(path, source, dtype=torch.float32)
+    found = read_embedding_file(path)
+    assert len(found.vectors) == len(source.vectors)
+    assert all(torch.equal(one, other) for one, other in zip(found.vectors, source.vectors, strict=True))
+    assert found.word == ("<rex>" if name == "model" or suffix == ".safetensors" else "other")  # clip_l and clip_g name none
+    if suffix != ".safetensors":
+        saved = torch.load(path, weights_only=True)
+        keys = {"clip_l", "clip_g"} if name == "xl_model" else {"<rex>"} if suffix == ".bin" else {"string_to_param", "name"}
+        assert keys <= saved.keys()
+    with pytest.raises(ModelFileError, match=r"is written as \.safetensors, \.pt or \.bin, found '\.ckpt'"):
+        convert_embedding(tmp_path / "other.ckpt", source, dtype=torch.float32)
+
+
+def test_diffusers_reads_a_converted_word(model: ModelWeights, tmp_path: Path) -> None:
+    source = read_embedding_file(_write(tmp_path / "rex.safetensors", model, 1, "<rex>"))
+    states = []
+    for path in (tmp_path / "rex.pt", tmp_path / "learned_embeds.bin"):
+        convert_embedding(path, source, dtype=torch.float32)
+        components = model.build(dtype=torch.float32)
+        loader = _Loader(components.parts["text_encoder"])
+        loader.load(str(path), "<rex>")
+        with torch.no_grad():
+            states.append(model.family.encode_text(components.parts, loader.ids("a <rex>")).states_BLD.flatten())
+    expected = _states(with_embeddings(model, read_embeddings([str(tmp_path / "rex.safetensors")])), "a <rex>")
+    assert all((found - expected).norm() < 1e-5 * expected.norm() for found in states)
