@@ -13,6 +13,7 @@ from dreambooth.measures.settings import BenchmarkSettings, EvaluationSettings, 
 from dreambooth.memory.settings import MemorySettings
 from dreambooth.pictures.settings import PriorRecipeSettings
 from dreambooth.sampling.settings import SampleSettings
+from dreambooth.schema.small_files import check_small_files
 from dreambooth.toybox.settings import PhotosSettings, SheetSettings
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.training.settings import LoopSettings, OptimizerSettings, OutputSettings, StorageDtype
@@ -301,45 +302,12 @@ def _check_training_sections(settings: TrainSettings | PlanSettings) -> None:
     if settings.prior.prior_weight == 0 and settings.views.is_changed("prior_flip_probability"):
         raise ValueError("prior_weight is 0, so prior_flip_probability would have no effect; use only one of them")
     _check_memory(settings)
-    if settings.trainee.keeps_base:
-        _check_kept_base(settings)
-    elif settings.trainee.learns_word:
-        _check_word_beside_model(settings)
+    check_small_files(settings.trainee, output=settings.output, memory=settings.memory, prior=settings.prior)
     optimizer, steps = settings.optimizer, settings.loop.steps
     if optimizer.warmup_steps >= steps and optimizer.warmup_steps > 0:
         raise ValueError(
             f"warmup_steps is {optimizer.warmup_steps} and steps is {steps}: "
             "warmup must end before the run does; lower warmup_steps or raise steps"
-        )
-
-
-def _check_kept_base(settings: TrainSettings | PlanSettings) -> None:
-    """A LoRA or a word is a small .safetensors file, has little to share among processes, and needs no predictions on disk."""
-    what = "a LoRA" if settings.trainee.trainee == "lora" else "a learned word"
-    if settings.output.file_layout != "own":
-        raise ValueError(
-            f"file_layout is {settings.output.file_layout}, whose models are .ckpt files, and {what} is a .safetensors file; "
-            "use only one of them"
-        )
-    if settings.memory.stream_blocks and settings.trainee.dora:
-        raise ValueError("dora measures the weights of each layer, which stream_blocks moves away; use only one of them")
-    if settings.memory.shard:
-        raise ValueError(f"shard distributes trained weights, and those of {what} are few; use --no-shard or --trainee full")
-    if settings.trainee.trainee == "lora" and not settings.prior.keep_predictions:
-        raise ValueError(
-            "keep_predictions would have no effect with trainee lora, for which the base model is asked in every step; omit it"
-        )
-
-
-def _check_word_beside_model(settings: TrainSettings | PlanSettings) -> None:
-    if settings.output.file_layout != "own":
-        raise ValueError(
-            f"file_layout is {settings.output.file_layout}, whose .ckpt files cannot name the word that embedding_words trains "
-            "beside the model; use only one of them"
-        )
-    if settings.memory.shard:
-        raise ValueError(
-            "shard distributes the weights of a model, and embedding_words trains a word beside them; use only one of them"
         )
 
 
