@@ -221,6 +221,15 @@ _ALL = (
         examples=("dreambooth demo",),
     ),
     Verb(
+        name="push",
+        sentence="Publish the model of a run on the Hugging Face hub, with a model card.",
+        settings="dreambooth.weights.settings:PushSettings",
+        recipe="dreambooth.recipes.push:push",
+        usage=("RUN --repo OWNER/NAME",),
+        examples=("dreambooth push runs/rex --repo me/rex --dry-run", "dreambooth push runs/rex --repo me/rex"),
+        positional=("run",),
+    ),
+    Verb(
         name="web",
         sentence="Open the browser interface: the whole way from photos to a model file.",
         settings="dreambooth.web.settings:WebSettings",

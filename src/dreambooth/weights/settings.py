@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from dreambooth.config import NamedModel, Settings, Text
+from dreambooth.reading import shown_value
 from dreambooth.trainees.settings import LoraForm, LoraTargets
 from dreambooth.training.settings import StorageDtype
 
@@ -22,6 +24,7 @@ __all__ = [
     "ModelForm",
     "PlannedModelSettings",
     "PredictionChoice",
+    "PushSettings",
     "StrengthSettings",
     "TrainedFromSettings",
     "WeightsChoice",
@@ -214,3 +217,38 @@ class LoraConvertSettings(Settings):
 
     dtype: StorageDtype = "float16"
     """Precision of the matrices."""
+
+
+class PushSettings(Settings):
+    """Publish the model of a run on the Hugging Face hub, with a model card."""
+
+    run: Path
+    """Run folder."""
+
+    repo: Text
+    """Repository on the hub: owner/name; made if it does not exist."""
+
+    private: bool = True
+    """Publish only in a private repository."""
+
+    license: Annotated[Text, Field(min_length=1)] | None = None
+    """License, as the hub calls it; default: that of the original weights of the base model's family."""
+
+    dry_run: bool = False
+    """Write what would be published into a folder, without using the network."""
+
+    output: Path | None = None
+    """With --dry-run: a new folder to write to; default: 'push' in the run folder."""
+
+    @field_validator("repo")
+    @classmethod
+    def _repo(cls, repo: str) -> str:
+        if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repo, re.ASCII) is None:
+            raise ValueError(f"{shown_value(repo)} is not the name of a repository: expected owner/name")
+        return repo
+
+    @model_validator(mode="after")
+    def _options_have_effect(self) -> PushSettings:
+        if self.output is not None and not self.dry_run:
+            raise ValueError("output would have no effect without dry_run; add --dry-run or omit it")
+        return self

@@ -1,0 +1,170 @@
+"""`dreambooth push`: the model of a run, its card and its pictures, published in a repository of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dreambooth.config import yaml_text
+from dreambooth.display import Display, counted
+from dreambooth.errors import RunError, SettingsError
+from dreambooth.evaluation.remembered_run import RememberedRun, read_remembered_run
+from dreambooth.files import write_text
+from dreambooth.pages.model_card import ModelCard, ShownPicture, ShownScore, model_card
+from dreambooth.pages.thumbnails import picture_settings
+from dreambooth.reading import parse_json, read_json
+from dreambooth.runs.folder import RunFolder
+from dreambooth.weights.hub_upload import upload
+from dreambooth.weights.read import is_embedded, may_be_hub_id
+from dreambooth.weights.safetensors_file import read_safetensors
+from dreambooth.weights.settings import PushSettings
+from dreambooth.weights.subjects import SUBJECTS
+
+__all__ = ["PushResult", "push"]
+
+_MOST_PICTURES = 12
+_FAMILIES = {
+    "stable-diffusion-v1": ("Stable Diffusion 1", "creativeml-openrail-m"),
+    "stable-diffusion-v2": ("Stable Diffusion 2", "openrail++"),
+    "stable-diffusion-xl": ("Stable Diffusion XL", "openrail++"),
+}
+_KINDS = {"lora": "LoRA for", "textual-inversion": "Learned word for"}
+
+
+@dataclass(frozen=True)
+class PushResult:
+    """What was published, or written in its place."""
+
+    files: tuple[str, ...]
+    place: str
+    """Address of the repository, or the folder of a dry run."""
+
+
+def push(settings: PushSettings, display: Display) -> PushResult:
+    """Publish a run's final model, or write what would be published into a folder (`dry_run`).
+
+    Photos, captions and folders of this machine are not published. Raises RunError when the run has no model to publish or the
+    hub refuses, and SettingsError for a repository that is public against the settings.
+    """
+    run = RunFolder(settings.run)
+    remembered = read_remembered_run(run.path)
+    if remembered is None:
+        raise RunError(f"{run.path}: not a run, {run.config.name} is missing", hint="Give the --output folder of a training.")
+    if not run.final_model.is_file():
+        raise RunError(
+            f"{run.path}: has no {run.final_model.name} to publish",
+            hint="Finish the training; a run in another --file-layout holds a .ckpt file, which is not published.",
+        )
+    files = _files(run, remembered, settings)
+    if settings.dry_run:
+        folder = settings.output or run.path / "push"
+        _write(files, folder)
+        display.say(f"Nothing was published. What would be, {counted(len(files), 'file')}, is in {folder}")
+        return PushResult(tuple(files), str(folder))
+    page = upload(files, settings.repo, private=settings.private, message=f"Add {run.path.absolute().name}")
+    display.say(f"Published {counted(len(files), 'file')}{' privately' if settings.private else ''}: {page}")
+    return PushResult(tuple(files), page)
+
+
+def _files(run: RunFolder, remembered: RememberedRun, settings: PushSettings) -> dict[str, Path | bytes]:
+    pictures = dict(_pictures(run))
+    card = _card(run, remembered, settings, pictures)
+    return {
+        "README.md": model_card(card).encode(),
+        run.final_model.name: run.final_model,
+        "settings.yaml": yaml_text(card.settings).encode(),
+        **pictures,
+    }
+
+
+def _pictures(run: RunFolder) -> Iterator[tuple[str, Path]]:
+    """The newest previews."""
+    steps = sorted(folder for folder in run.previews.glob("step-*") if folder.is_dir())
+    for path in sorted(steps[-1].glob("*.png"))[:_MOST_PICTURES] if steps else ():
+        yield f"pictures/{path.name}", path
+
+
+def _card(run: RunFolder, remembered: RememberedRun, settings: PushSettings, pictures: Mapping[str, Path]) -> ModelCard:
+    metadata = read_safetensors(run.final_model)[1]
+    architecture, _, kind = metadata.get("modelspec.architecture", "").partition("/")
+    family, usual = next((of for name, of in _FAMILIES.items() if architecture.startswith(name)), (None, None))
+    license_name, reason = _license(settings, family, usual, is_toybox=is_embedded(remembered.base.model))
+    subjects = _json(metadata.get(SUBJECTS, "[]"), [])
+    base = remembered.base.model
+    return ModelCard(
+        title=run.path.absolute().name,
+        what=f"{_KINDS.get(kind, 'Fine-tuned')} {family or 'a diffusion model'}",
+        base=base if may_be_hub_id(base) else Path(base).name,
+        base_hub_id=base if may_be_hub_id(base) else None,
+        license=license_name,
+        license_reason=reason,
+        trigger_words=tuple(f"{one['token']} {one['class_word']}".strip() for one in subjects),
+        prompts=tuple(one["prompt"] for one in subjects),
+        file=run.final_model.name,
+        pictures=tuple(ShownPicture(name, str(picture_settings(path).get("prompt", ""))) for name, path in pictures.items()),
+        scores=tuple(_scores(run.path / "evaluation" / "scores.json")),
+        num_steps=remembered.loop.steps,
+        num_photos=sum(key.startswith("photo ") for key in _json(metadata.get("dreambooth.made_of", "{}"), {})),
+        settings=_json(metadata.get("dreambooth.config", "{}"), {}),
+    )
+
+
+def _license(settings: PushSettings, family: str | None, usual: str | None, *, is_toybox: bool) -> tuple[str, str]:
+    """The license, and the reason for it. Raises SettingsError if it is not known."""
+    if settings.license is not None:
+        return settings.license, "Chosen by the publisher; the terms of the base model apply as well."
+    if is_toybox:
+        return "apache-2.0", "The bundled model comes with the program, under its license."
+    if usual is None:
+        raise SettingsError("the license of the base model is not known", hint="Give it: --license NAME, as the hub calls it.")
+    return usual, (
+        f"The original weights of {family} have this license, which covers everything made from them. "
+        "Further terms of the base model apply as well."
+    )
+
+
+def _scores(path: Path) -> Iterator[ShownScore]:
+    """The scores of `dreambooth evaluate`, if the run was evaluated."""
+    try:
+        found = read_json(path)
+    except (OSError, ValueError):
+        return
+    records = found.get("subjects") or {f"{found.get('token', '')} {found.get('class_word', '')}".strip(): found}
+    for subject, record in records.items():
+        scores = record["scores"]
+        base = {one["name"]: _with_interval(one) for one in scores["base"] or ()}
+        for one in scores["model"]:
+            yield ShownScore(subject, one["name"], _with_interval(one), base.get(one["name"], ""))
+
+
+def _with_interval(score: Mapping[str, Any]) -> str:
+    interval = "" if score["low"] is None else f" [{score['low']:.2f}, {score['high']:.2f}]"
+    return f"{score['value']:.3f}{interval}"
+
+
+def _json(text: str, otherwise: Any) -> Any:
+    try:
+        value = parse_json(text)
+    except ValueError:
+        return otherwise
+    return value if isinstance(value, type(otherwise)) else otherwise
+
+
+def _write(files: Mapping[str, Path | bytes], folder: Path) -> None:
+    """Write the files into a new folder; the model is linked where the file system can."""
+    if folder.exists() and any(folder.iterdir()):
+        raise RunError(f"{folder}: is not empty", hint="Remove it, or choose another --output.")
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(data, bytes):
+            write_text(path, data.decode())
+            continue
+        try:
+            os.link(data, path)
+        except OSError:
+            shutil.copyfile(data, path)
