@@ -169,6 +169,7 @@ def test_lora_verbs_extract_merge_resize_and_convert(
         (["resize", "a", "out.safetensors", "--rank", "0"], "expected at least 1"),
         (["convert", "a", "out.safetensors"], "--form is missing"),
         (["convert", "a", "out.ckpt", "--form", "peft"], "expected the suffix .safetensors"),
+        (["inspect", "a.safetensors"], "'inspect' is no verb of dreambooth lora Type: dreambooth inspect"),
     ],
 )
 def test_what_the_lora_verbs_refuse(arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:

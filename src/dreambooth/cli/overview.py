@@ -31,8 +31,11 @@ def show_overview(program: Program) -> None:
 
 def unknown_verb(program: Program, word: str) -> SettingsError:
     """Return the error for an unknown verb."""
+    from dreambooth.cli.verbs import VERBS
     from dreambooth.config import nearest
 
+    if word in VERBS and program.verbs is not VERBS:
+        return SettingsError(f"{word!r} is no verb of {program.name}", hint=f"Type: dreambooth {word} ...")
     known = [*program.verbs, *program.below]
     near = nearest(word, known)
     return SettingsError(

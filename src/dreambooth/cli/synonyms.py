@@ -97,6 +97,11 @@ SYNONYMS: Mapping[str, str] = {
     "init-word": "--embedding-words",
     "num-vectors": "--embedding-vectors",
     "num-vectors-per-token": "--embedding-vectors",
+    "num-new-tokens-per-abstraction": "--embedding-vectors",
+    "initializer-concept": "--embedding-words",
+    "train-text-encoder-ti": "--embedding-words",
+    "embedding-lr": "--embedding-learning-rate",
+    "conv-dim": "--targets",
     "base-model-name": "--model",
     "output-model-destination": "--output",
     "train-dtype": "--precision",
@@ -147,6 +152,7 @@ _ATTENTION = "omit it: attention always saves memory here"
 
 NOT_NEEDED: Mapping[str, str] = {
     "init-lora-weights": _START,
+    "lora-init": _START,
     "pissa": _START,
     "olora": _START,
     "eva": _START,
@@ -158,6 +164,8 @@ NOT_NEEDED: Mapping[str, str] = {
     "sdpa": _ATTENTION,
     "mem-eff-attn": _ATTENTION,
     "enable-xformers-memory-efficient-attention": _ATTENTION,
+    "network-args": "omit it: what kohya's networks read there has its own flags: --lora-kind, --targets, --lora-dropout",
+    "train-text-encoder-ti-frac": "omit it: a new word is trained in every step",
     "cache-latents": "omit it: latents that do not change are always kept",
     "caption-extension": "omit it: .txt, .caption and .json files next to the photos are read",
 }

@@ -26,7 +26,12 @@ product."""
 
 _TURNS = "it turns a layer's outputs, so its file is no difference that could be merged, resized or converted; use lora or loha"
 _PEFT_ALONE = "no program but PEFT reads its files; use lora, loha or lokr"
+_TAKES_APART = (
+    "it takes a part out of the model before training, so its file fits no other copy of the model, or has twice the rank; use "
+    "lora, which starts without effect"
+)
 _NOT_TRAINED = {
+    **dict.fromkeys(("pissa", "olora", "eva"), _TAKES_APART),
     "oft": _TURNS,
     "boft": _TURNS,
     "hra": _PEFT_ALONE,

@@ -311,6 +311,7 @@ def test_settings_of_a_lora_have_no_effect_on_full_training(name: str) -> None:
         ({"lora_kind": "boft"}, "boft is not trained here: it turns a layer's outputs"),
         ({"lora_kind": "hra"}, "hra is not trained here: no program but PEFT reads its files"),
         ({"lora_kind": "vera"}, "vera is not trained here: no program but PEFT reads its files"),
+        *(({"lora_kind": kind}, f"{kind} is not trained here: it takes a part out") for kind in ("pissa", "olora", "eva")),
         ({"lora_kind": "dora"}, "use --dora"),
         ({"lora_kind": "locon"}, "use --targets all"),
         ({"lora_kind": "loha", "dora": True}, "dora: only for lora_kind lora, since loha has no pair of two matrices"),
