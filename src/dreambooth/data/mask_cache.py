@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from dreambooth.data.masks import read_transparency, render_mask
+from dreambooth.data.mask_rendering import render_mask
+from dreambooth.data.masks import read_transparency
 from dreambooth.data.records import Photo
 from dreambooth.data.size import Size
 from dreambooth.data.views import View

@@ -1,10 +1,9 @@
 """Masks say which pixels of a photo are the subject: white is the subject, black is not, gray is in between.
 
 A mask is a file `NAME-mask.png` beside the photo `NAME`, a file of a folder of masks, or the photo's own alpha channel.
-Outside the subject the loss counts less. The weights of a view have mean 1, so a mask changes where a photo is learned from,
-and not how large its step is.
+What training makes of them is in mask_rendering.py. Nothing here loads torch: the browser interface needs it at its start.
 
-Shapes: H and W height and width in pixels, h and w in latents.
+Shapes: H and W height and width in pixels.
 """
 
 from __future__ import annotations
@@ -15,10 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from dreambooth.data.decoding import Pixels, decode
 from dreambooth.data.listing import list_folder, mask_target, stem_of
@@ -26,7 +23,6 @@ from dreambooth.data.problems import PhotoProblem
 from dreambooth.data.reading import bytes_of
 from dreambooth.data.records import Mask, Photo, SubjectBox
 from dreambooth.data.size import Size
-from dreambooth.data.views import View
 from dreambooth.display import counted
 from dreambooth.errors import PhotoError
 
@@ -36,9 +32,7 @@ __all__ = [
     "mask_of_alpha",
     "mask_of_file",
     "mask_problems",
-    "mask_weights",
     "read_transparency",
-    "render_mask",
 ]
 
 Transparency = NDArray[np.uint8]
@@ -123,29 +117,6 @@ def read_transparency(photo: Photo) -> Transparency:
         return _read(path)[0]
     shown: Transparency = decode(bytes_of(photo.path)).pixels[:, :, 3]
     return shown
-
-
-def render_mask(shown: Transparency, photo: Photo, view: View, latent: Size) -> Tensor:
-    """How much of the subject each latent of a view shows, (h, w) float32 in [0, 1]: the mean over its pixels."""
-    height, width = shown.shape
-    down, across = height / photo.height, width / photo.width
-    box = (view.left * across, view.top * down, (view.left + view.width) * across, (view.top + view.height) * down)
-    box = (box[0], box[1], min(box[2], width), min(box[3], height))
-    resized = np.asarray(Image.fromarray(shown).resize((latent.width, latent.height), Image.Resampling.BOX, box=box))
-    if view.flip:
-        resized = resized[:, ::-1]
-    return torch.from_numpy(resized.astype(np.float32) / 255)
-
-
-def mask_weights(mask_hw: Tensor, outside: float) -> Tensor | None:
-    """Loss weight of every latent, (h, w) float32 with mean 1: `outside` where nothing of the subject is.
-
-    None where all of them are equal: then a mask changes nothing, as when a crop shows nothing but the subject, or none of it.
-    """
-    weights_hw = mask_hw + outside * (1 - mask_hw)
-    if bool((weights_hw == weights_hw[0, 0]).all()):
-        return None
-    return weights_hw / weights_hw.mean()
 
 
 def _read(path: Path) -> tuple[Transparency, str]:

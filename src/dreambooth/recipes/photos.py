@@ -13,7 +13,8 @@ from dreambooth.data.archives import with_unpacked_photos
 from dreambooth.data.buckets import Buckets, bucket_sizes
 from dreambooth.data.decoding import Pixels
 from dreambooth.data.folder_layouts import crop_warnings, layout_warnings
-from dreambooth.data.masks import mask_weights, read_transparency, render_mask
+from dreambooth.data.mask_rendering import mask_weights, render_mask
+from dreambooth.data.masks import read_transparency
 from dreambooth.data.photos import read_pixels
 from dreambooth.data.pictures import Pictures, check_apart, find_pictures, same_picture_warnings
 from dreambooth.data.problems import PROBLEM_COLUMNS, problem_rows, raise_if_errors

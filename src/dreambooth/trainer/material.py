@@ -22,7 +22,7 @@ from dreambooth.data.drawing import repeats_of
 from dreambooth.data.examples import ExampleSource
 from dreambooth.data.latent_cache import LatentCache
 from dreambooth.data.mask_cache import MaskCache
-from dreambooth.data.masks import mask_weights
+from dreambooth.data.mask_rendering import mask_weights
 from dreambooth.data.picture_sizes import PictureSizes
 from dreambooth.data.pictures import shares_of
 from dreambooth.data.prior_prompts import photos_as_class_examples, subject_prompts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -44,6 +45,8 @@ class Field:
     limits: Mapping[str, str]
     """min, max and step of a number."""
     value: str
+    is_number: bool
+    """Whether a field for numbers can show it: what was typed by mistake stays."""
     default: str
     """What stands without a choice: the preset's value or the program's; empty for automatic."""
     is_changed: bool
@@ -157,10 +160,18 @@ def _field(leaf: Leaf, notes: ProjectNotes, below: Mapping[str, Any], problems: 
         choices=_choices(leaf),
         limits=_limits(leaf),
         value=value,
+        is_number=_kind(leaf) == "number" and (not value or _is_number(value)),
         default=default,
         is_changed=leaf.path in notes.settings,
         problems=problems,
     )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _kind(leaf: Leaf) -> Literal["switch", "radio", "select", "number", "lines", "text"]:

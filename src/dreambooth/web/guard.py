@@ -11,11 +11,12 @@ import re
 import secrets
 import time
 from collections.abc import Collection, Mapping
+from html import escape
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dreambooth.files import write_text
@@ -47,6 +48,11 @@ _MOST_TRIES = 5
 _ENTER = (
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>dreambooth</title>'
     '<meta http-equiv="refresh" content="0;url=/"></head><body><p><a href="/">Continue</a></p></body></html>'
+)
+_PROBLEM = (
+    '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    '<meta name="color-scheme" content="light dark"><title>dreambooth</title></head>'
+    "<body><main><h1>dreambooth</h1><p>{}</p></main></body></html>"
 )
 _NO_TOKEN = "This page needs the link that `dreambooth web` printed when it started."
 
@@ -155,7 +161,7 @@ class _Counted:
 def _refused(scope: Scope, status: int, text: str) -> Response:
     if scope["path"].startswith(API):
         return JSONResponse({"problems": [text]}, status)
-    return PlainTextResponse(text, status)
+    return HTMLResponse(_PROBLEM.format(escape(text)), status)
 
 
 def _host_name(host: str) -> str:

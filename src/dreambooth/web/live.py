@@ -34,10 +34,10 @@ class LiveParts:
         self._next: dict[str, float] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
-    async def of(self, project: Project) -> dict[str, str]:
-        """The parts of a project."""
+    async def of(self, project: Project, *, is_new: bool = False) -> dict[str, str]:
+        """The parts of a project; as they are now for a page that `is_new`, which would otherwise be older than the page."""
         async with self._locks.setdefault(project.name, asyncio.Lock()):
-            if time.monotonic() >= self._next.get(project.name, 0.0):
+            if is_new or time.monotonic() >= self._next.get(project.name, 0.0):
                 started = time.monotonic()
                 signature = await run_in_threadpool(self._signature, project)
                 if signature != self._signatures.get(project.name):
@@ -64,7 +64,7 @@ def live_stream(request: Request, live: LiveParts, project: Project) -> Streamin
         quiet_since = time.monotonic()
         while not await request.is_disconnected():
             try:
-                parts = await live.of(project)
+                parts = await live.of(project, is_new=not sent)
             except DreamboothError:  # the project was removed
                 return
             for name, html in parts.items():

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from dreambooth.data.mask_cache import MaskCache
-from dreambooth.data.masks import mask_weights, read_transparency, render_mask
+from dreambooth.data.mask_rendering import mask_weights, render_mask
+from dreambooth.data.masks import read_transparency
 from dreambooth.data.photos import MaskSource, PhotoReport, scan_photos
 from dreambooth.data.records import SubjectBox
 from dreambooth.data.size import Size

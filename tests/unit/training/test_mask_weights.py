@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dreambooth.data.examples import ExampleSource
-from dreambooth.data.masks import mask_weights
+from dreambooth.data.mask_rendering import mask_weights
 from dreambooth.data.records import CaptionedPhoto, Mask, Photo
 from dreambooth.data.settings import ViewSettings
 from dreambooth.data.size import Size

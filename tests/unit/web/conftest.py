@@ -44,8 +44,12 @@ def client(stranger: TestClient) -> TestClient:
 def trained(client: TestClient, desk: Desk) -> str:
     """The name of a project with a finished run of 4 steps."""
     client.post("/demo")
-    project = desk.projects.named("demo")
-    run = project.runs / "1"
+    write_run(desk.projects.named("demo").runs / "1")
+    return "demo"
+
+
+def write_run(run: Path) -> None:
+    """The files of a finished run of 4 steps with a preview and a model every 2 steps."""
     for step in (2, 4):
         _picture(run / "previews" / f"step-{step:06d}" / "00-a.png", step)
         path = run / "model.safetensors" if step == 4 else run / "models" / "step-000002.safetensors"
@@ -57,7 +61,6 @@ def trained(client: TestClient, desk: Desk) -> str:
     events += [{"event": "validation", "step": 4, "time": 4.5, "instance_loss": 0.2}]
     events += [{"event": "preview", "step": step, "time": 5.0} for step in (2, 4)]
     (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
-    return "demo"
 
 
 def picture_bytes(width: int = 80, height: int = 64, *, seed: int = 0, form: str = "PNG") -> bytes:

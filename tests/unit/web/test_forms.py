@@ -102,3 +102,10 @@ def test_hidden_settings_cannot_be_posted(client: TestClient, project: Project) 
         answer = client.post("/api/v1/projects/rex/settings", json={"shown": [path], path: "/tmp/elsewhere"})
         assert answer.status_code == 422
     assert set(project.notes.settings) == {"base.model", "subject.class_word"}
+
+
+def test_a_word_where_a_number_belongs_is_not_lost_by_the_browser(client: TestClient, project: Project) -> None:
+    client.post("/api/v1/projects/rex/settings", json={"shown": ["loop.steps"], "loop.steps": "many"})
+    page = client.get("/projects/rex/train").text
+    assert re.search(r'name="loop.steps" value="many" placeholder="[^"]*" type="text" autocomplete', page)
+    assert re.search(r'name="optimizer.learning_rate"[^>]* type="number" step="any"', page)

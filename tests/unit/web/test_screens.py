@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -127,3 +130,8 @@ def test_many_projects_are_listed(client: TestClient, desk: Desk) -> None:
         project = desk.projects.create(f"Subject {number}")
         (project.runs / "1").mkdir(parents=True)
     assert len(client.get("/api/v1/").json()["projects"]) == 60
+
+
+def test_the_server_starts_without_torch() -> None:
+    code = "import dreambooth.web.app, sys; raise SystemExit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

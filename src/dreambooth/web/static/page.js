@@ -65,11 +65,25 @@ for (const form of document.querySelectorAll("form[data-save]")) {
       const answer = await fetch(`/api/v1${new URL(form.action).pathname}`, { method: "POST", body });
       const { problems = [] } = await answer.json();
       status.textContent = answer.ok ? "Saved" : problems.join(" ");
-      if (answer.ok) show(form, problems);
+      if (answer.ok) {
+        show(form, problems);
+        await follow();
+      }
     } catch {
       status.textContent = "Not saved: the server does not answer.";
     }
   });
+}
+
+// What the saved values lead to: sentences, commands, buttons.
+async function follow() {
+  const parts = [...document.querySelectorAll("[data-follows]")];
+  if (parts.length === 0) return;
+  const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
+  for (const part of parts) {
+    const now = page.getElementById(part.id);
+    if (now !== null && !part.contains(document.activeElement)) part.innerHTML = now.innerHTML;
+  }
 }
 
 // The problems of the fields of a form, in the server's words.

@@ -1,0 +1,171 @@
+"""The way from photos to a model file, in a browser, while servers and trainings are killed."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+from safetensors import safe_open
+
+from dreambooth.recipes.toybox import write_photos
+from dreambooth.web.desk import Desk
+from tests.web_browser.conftest import PHONE, PNGS, Server, Visit, faults, picture_of
+
+pytestmark = pytest.mark.slow
+
+STEPS = 400 if PNGS else 100
+DROP = """(form, files) => {
+  const data = new DataTransfer();
+  for (const [name, content] of Object.entries(files))
+    data.items.add(new File([Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0))], name));
+  form.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+}"""
+
+
+def test_from_photos_to_a_file(server: Server, visit: Visit, tmp_path: Path) -> None:
+    visitor = visit(server.base, token="")
+    page = visitor.open(server.link.removeprefix(server.base))
+    expect(page.get_by_role("heading", name="Projects")).to_be_visible()
+    picture_of(page, "projects-empty")
+    _prepare(page, tmp_path)
+    _kill_a_training(page, server)
+    _train_while_pages_and_servers_come_and_go(page, server, visit)
+    _choose_try_and_take(page, tmp_path)
+
+
+def _prepare(page: Page, tmp_path: Path) -> None:
+    page.get_by_label("Name of your subject").fill("Blue vase")
+    page.get_by_role("button", name="New project").click()
+    photos = {path.name: base64.b64encode(path.read_bytes()).decode() for path in write_photos("belted-vase", tmp_path / "ph")}
+    page.locator("form.drop").evaluate(DROP, photos)
+    expect(page.get_by_text("5 usable photos")).to_be_visible()
+    assert "Train first" in page.get_by_text("Take away").inner_text()
+    picture_of(page, "photos")
+    page.get_by_role("link", name="Next: the model").click()
+    _change(page, "Preset", "toybox")
+    page.get_by_role("button", name="Look into the model").click()
+    expect(page.locator("#described")).to_contain_text("parameters")
+    picture_of(page, "model")
+    page.get_by_role("link", name="Next: the words").click()
+    _change(page, "Class word", "vase")
+    page.reload()
+    expect(page.locator(".sentence").first).to_contain_text("photo of a sks vase")
+    picture_of(page, "words")
+    page.get_by_role("link", name="Next: class images").click()
+    if not PNGS:
+        _change(page, "Prior weight", "0")
+    page.get_by_role("link", name="Next: train").click()
+    page.get_by_text("Steps, learning rate").click()
+    page.get_by_role("link", name="All settings").click()
+    page.get_by_label("Find a setting").fill("steps")
+    for name, value in (("Steps", STEPS), ("Preview steps", STEPS // 4), ("Model steps", STEPS // 2)):
+        _change(page, name, str(value))
+    picture_of(page, "settings")
+    page.get_by_role("link", name="To the training").click()
+
+
+def _change(page: Page, name: str, value: str) -> None:
+    """Type or choose a value and wait until it is saved."""
+    field = page.get_by_label(name, exact=True)
+    form = page.locator("form.settings", has=field)
+    if field.evaluate("one => one.tagName") == "SELECT":
+        field.select_option(value)
+    else:
+        field.fill(value)
+        field.blur()
+    expect(form.locator(".saved")).to_have_text("Saved")
+    form.locator(".saved").evaluate("one => { one.textContent = ''; }")
+
+
+def _process(server: Server, number: int) -> int:
+    process = Desk.at(server.folder).queue.store.files(number).read_process()
+    assert process is not None
+    return process.process
+
+
+def _kill_a_training(page: Page, server: Server) -> None:
+    page.get_by_role("button", name="Train", exact=True).click()
+    expect(page.locator(".job")).to_contain_text("Train: running")
+    expect(page.locator("pre.log")).to_be_visible()
+    number = max(job.number for job in Desk.at(server.folder).queue.store.all())
+    os.kill(_process(server, number), signal.SIGKILL)
+    expect(page.locator(".reason")).to_contain_text("killed: the system ended the process")
+    assert faults(page) == []
+    picture_of(page, "train-killed")
+
+
+def _train_while_pages_and_servers_come_and_go(page: Page, server: Server, visit: Visit) -> None:
+    page.get_by_role("button", name="Train", exact=True).click()
+    address = page.url.removeprefix(server.base)
+    number = max(job.number for job in Desk.at(server.folder).queue.store.all())
+    _wait_for_step(page, 2)
+    process = _process(server, number)
+    page.close()
+    cookie = page.context.cookies()[0]["value"]
+    laptop, phone = (visit(server.base, token=cookie, **options) for options in ({}, PHONE))
+    pages = [laptop.open(address), phone.open(address)]
+    for one in pages:
+        expect(one.get_by_role("button", name="Save now")).to_be_visible()
+        step = _step(one)
+        _wait_for_step(one, step + 2)
+    pages[0].get_by_role("button", name="Save now").click()
+    pages[0].wait_for_load_state()
+    _wait_for_step(pages[0], step + 4)
+    server.kill()
+    for one in pages:
+        expect(one.get_by_role("alert")).to_be_visible()
+    server.start()
+    for one in pages:
+        expect(one.get_by_role("alert")).to_be_hidden()
+        step = _step(one)
+        _wait_for_step(one, step + 2)
+    assert _process(server, number) == process
+    picture_of(pages[0], "train")
+    for one in pages:
+        expect(one.get_by_role("link", name="Next: choose a model")).to_be_visible()
+        assert one.locator("progress").get_attribute("value") == str(STEPS)
+    for visitor in (laptop, phone):  # while there was no server
+        assert all("ERR_CONNECTION_REFUSED" in one or "ERR_INCOMPLETE_CHUNKED" in one for one in visitor.errors)
+        visitor.errors.clear()
+
+
+def _step(page: Page) -> int:
+    return int(page.locator("progress").get_attribute("value") or 0)
+
+
+def _wait_for_step(page: Page, step: int) -> None:
+    expect(page.locator("progress")).to_be_visible()
+    while _step(page) < step:  # the content security policy refuses functions that wait in the page
+        page.wait_for_timeout(100)
+
+
+def _choose_try_and_take(closed: Page, tmp_path: Path) -> None:
+    page = closed.context.new_page()
+    page.set_default_timeout(120_000)
+    page.goto(closed.url)
+    picture_of(page, "train-finished")
+    page.get_by_role("link", name="Next: choose a model").click()
+    page.get_by_role("button", name=f"Choose step {STEPS // 2}").click()
+    expect(page.get_by_role("heading", name=f"Step {STEPS // 2}: chosen")).to_be_visible()
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_role("heading", name="Side by side")).to_be_visible()
+    picture_of(page, "choose")
+    page.get_by_role("link", name="Next: try it").click()
+    page.get_by_text("Number, steps, guidance").click()
+    page.get_by_label("Num images").fill("2")
+    page.get_by_label("Sampling steps").fill("25" if PNGS else "4")
+    page.get_by_role("button", name="Make pictures").click()
+    expect(page.locator("#sets img")).to_have_count(2)
+    picture_of(page, "try")
+    page.get_by_role("link", name="Next: take it away").click()
+    with page.expect_download() as started:
+        page.locator(".files a").first.click()
+    file = tmp_path / "taken.safetensors"
+    started.value.save_as(file)
+    with safe_open(file, framework="pt") as model:
+        assert model.metadata()["global_step"] == str(STEPS // 2)
+    picture_of(page, "take")
