@@ -61,6 +61,7 @@ FENCES = {
     "torch": ["*"],
     "transformers": ["families/*", "sampling/*", "measures/encoders.py"],
     "uvicorn": ["web/*"],
+    "wandb": ["runs/boards.py"],
     "yaml": ["yaml_reading.py", "config.py"],
 }
 WITHOUT_TORCH = [

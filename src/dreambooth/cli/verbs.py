@@ -82,7 +82,7 @@ _WITHOUT_EFFECT_ON_MEMORY = (
     *("adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "max_gradient_norm"),
     *("steps", "min_snr_gamma", "noise_offset", "seed", "compile", "max_train_hours", "shard"),
     *("output", "file_layout", "checkpoint_steps", "model_steps", "keep_checkpoints", "model_dtype"),
-    *("image_log_steps", "image_log_pictures", "validation_steps", "tensorboard"),
+    *("image_log_steps", "image_log_pictures", "validation_steps", "tensorboard", "wandb"),
     *("select", "evaluation_images", "evaluation_sampling_steps", "dino", "clip"),
     *("balance_fidelity", "balance_prompt", "balance_prior", "early_stop_margin", "early_stop_patience"),
 )

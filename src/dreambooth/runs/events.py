@@ -1,8 +1,7 @@
-"""What happened in a run, one JSON object a line, and the same numbers for TensorBoard when asked."""
+"""What happened in a run, one JSON object a line."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import time
@@ -11,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dreambooth.errors import RunError, SettingsError
+from dreambooth.errors import RunError
 from dreambooth.files import write_text
 from dreambooth.reading import parse_json
 
-__all__ = ["EventLog", "EventRecords", "NoTensorBoard", "TensorBoard", "check_tensorboard", "read_event_records", "read_events"]
+__all__ = ["EventLog", "EventRecords", "read_event_records", "read_events"]
 
 
 @dataclass(frozen=True)
@@ -114,37 +113,3 @@ class EventLog:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def check_tensorboard() -> None:
-    """Raise SettingsError when TensorBoard's writer is not installed."""
-    if importlib.util.find_spec("tensorboard") is None:
-        raise SettingsError("tensorboard is on, but its package is not installed", hint="Type: pip install tensorboard")
-
-
-class TensorBoard:
-    """Writes numbers through torch's SummaryWriter."""
-
-    def __init__(self, folder: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder))
-
-    def add(self, step: int, values: Mapping[str, float]) -> None:
-        """One point for every name."""
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        """Flush and close."""
-        self._writer.close()
-
-
-class NoTensorBoard:
-    """Stands where no TensorBoard is wanted."""
-
-    def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Nothing to write."""
-
-    def close(self) -> None:
-        """Nothing to close."""

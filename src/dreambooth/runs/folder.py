@@ -54,6 +54,11 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @property
+    def wandb(self) -> Path:
+        """What Weights & Biases keeps, when asked for."""
+        return self.path / "wandb"
+
+    @property
     def final_model(self) -> Path:
         """The model of the last step."""
         return self.path / self.names.final

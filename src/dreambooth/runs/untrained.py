@@ -38,4 +38,4 @@ def clear_untrained(run: RunFolder) -> None:
 
 
 def _written_before_the_first_step(run: RunFolder) -> tuple[Path, ...]:
-    return (run.config, run.events, run.status, run.previews, run.scores, run.tensorboard, run.checkpoints)
+    return (run.config, run.events, run.status, run.previews, run.scores, run.tensorboard, run.wandb, run.checkpoints)

@@ -1,4 +1,4 @@
-"""Reports the progress of a run: on screen, in the run's events and, if enabled, to TensorBoard."""
+"""Reports the progress of a run: on screen, in the run's events and, if enabled, to TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 from dreambooth.display import Display, counted
 from dreambooth.errors import ModelFileError
-from dreambooth.runs.events import EventLog, NoTensorBoard, TensorBoard, read_events
+from dreambooth.runs.boards import Boards, open_boards
+from dreambooth.runs.events import EventLog, read_events
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runtime.device import peak_memory_bytes
 from dreambooth.trainer.due import Due
@@ -40,7 +41,7 @@ class Journal:
     display: Display
     view: LiveView
     log: EventLog
-    board: TensorBoard | NoTensorBoard
+    board: Boards
     scorer: Scorer | None
     pending: list[tuple[float, StepResult]] = field(default_factory=list)
     """Steps whose values are still on the device, with the time at which each was queued."""
@@ -56,7 +57,8 @@ class Journal:
             peak_memory=lambda: peak_memory_bytes(ready.device),
         )
         scorer = Scorer.open(session, display)  # before the files, since it may raise
-        board = TensorBoard(ready.run.tensorboard) if ready.outputs.tensorboard else NoTensorBoard()
+        outputs = ready.outputs
+        board = open_boards(ready.run, tensorboard=outputs.tensorboard, wandb=outputs.wandb, settings=outputs.dump())
         log = EventLog(ready.run.events, resume_step=step or -1)
         if log.num_damaged:
             display.warn(f"{ready.run.events}: {counted(log.num_damaged, 'damaged line')} left out")

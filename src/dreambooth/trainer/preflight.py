@@ -24,7 +24,7 @@ from dreambooth.families.family import Family
 from dreambooth.families.tokens import describe_token
 from dreambooth.files import is_leftover
 from dreambooth.memory.plan import MemoryPlan
-from dreambooth.runs.events import check_tensorboard
+from dreambooth.runs.boards import check_boards
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.lock import LOCK_NAME
 from dreambooth.runs.model_names import ModelNames, model_names
@@ -84,8 +84,7 @@ def check_everything(
     problems.attempt(lambda: _check_can_shard(settings, processes))
     if not is_resume:
         _check_folders(settings, problems)
-    if settings.output.tensorboard:
-        problems.attempt(check_tensorboard)
+    problems.attempt(lambda: check_boards(tensorboard=settings.output.tensorboard, wandb=settings.output.wandb))
     base = problems.attempt(lambda: _read_base(settings))
     resolution = settings.views.resolution or (base.family.resolution if base is not None else 512)
     size = Size.square(resolution)

@@ -83,6 +83,8 @@ class Outputs:
     keep_checkpoints: int | None
     """None keeps all of them."""
     tensorboard: bool
+    wandb: str | None
+    """Project at Weights & Biases."""
     settings: Settings
     """All settings with choices that depend on the machine and the model filled in; only written, never read here."""
 

@@ -90,6 +90,7 @@ def records_of_run(settings: TrainSettings, found: Found) -> Ready:
             model_dtype=output.model_dtype,
             keep_checkpoints=output.keep_checkpoints,
             tensorboard=output.tensorboard,
+            wandb=output.wandb,
             settings=settings,
         ),
         announcement=_announcement(settings, found, learned),

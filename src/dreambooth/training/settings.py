@@ -149,6 +149,9 @@ class OutputSettings(Settings):
     tensorboard: bool = False
     """Also write metrics for TensorBoard into the run folder."""
 
+    wandb: Annotated[Text, Field(min_length=1)] | None = None
+    """Also send metrics and settings to this project of Weights & Biases, which needs its package and a login."""
+
     @property
     def steps_between_models(self) -> int:
         """Steps between written models; 0 if only the last step has one."""

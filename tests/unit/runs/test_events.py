@@ -9,14 +9,10 @@ from typing import Any
 
 import pytest
 
-from dreambooth.errors import RunError, SettingsError
-from dreambooth.runs import events
+from dreambooth.errors import RunError
 from dreambooth.runs.events import (
     EventLog,
     EventRecords,
-    NoTensorBoard,
-    TensorBoard,
-    check_tensorboard,
     read_event_records,
     read_events,
 )
@@ -120,19 +116,3 @@ def test_before_the_first_checkpoint_all_events_are_made_again(tmp_path: Path) -
 def test_a_folder_in_place_of_the_file_is_an_error_of_the_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"cannot be read: (Is a directory|Permission denied)"):
         read_events(tmp_path)
-
-
-def test_missing_tensorboard_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SettingsError, match="package is not installed\nType: pip install tensorboard"):
-        check_tensorboard()
-
-
-def test_tensorboard_writes_its_files_when_installed(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    board = TensorBoard(tmp_path)
-    board.add(1, {"loss/instance": 0.5})
-    board.close()
-    assert list(tmp_path.glob("events.out.tfevents.*"))
-    NoTensorBoard().add(1, {})
-    NoTensorBoard().close()

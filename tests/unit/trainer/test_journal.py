@@ -12,7 +12,8 @@ import torch
 
 from dreambooth.display_events import EventsDisplay
 from dreambooth.errors import ModelFileError, TrainingError
-from dreambooth.runs.events import EventLog, NoTensorBoard, read_events
+from dreambooth.runs.boards import Boards
+from dreambooth.runs.events import EventLog, read_events
 from dreambooth.runs.folder import RunFolder
 from dreambooth.trainer import journal as journal_module
 from dreambooth.trainer.due import Due
@@ -65,7 +66,7 @@ class Stage:
         display = EventsDisplay(self.heard.append)
         view = LiveView(display, first_step=0, last_step=10, peak_memory=lambda: 0)
         scorer: Any = SimpleNamespace(look=lambda: self.take("scores", FOUND))
-        return Journal(self.session, display, view, EventLog(self.run.events), NoTensorBoard(), scorer)
+        return Journal(self.session, display, view, EventLog(self.run.events), Boards(), scorer)
 
 
 @pytest.fixture
