@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from PIL import Image
 from rich.console import Console
 
@@ -21,12 +22,14 @@ from dreambooth.display import quoted
 from dreambooth.display_console import ConsoleDisplay
 from dreambooth.evaluation.report import Confusion, Curve, PictureRow, Pictures, Report, ScoreRow, SubjectPart, report_html
 from dreambooth.pages.images import save_picture, with_caption, write_contact_sheet
+from dreambooth.pages.model_card import ModelCard, ShownPicture, ShownScore, model_card
 from dreambooth.pages.story import Row, write_report
 from dreambooth.reading import parse_json
 from dreambooth.sampling.metadata import picture_text
 from dreambooth.sampling.records import Picture, SamplingOptions
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.weights.subjects import LearnedSubject, subjects_text
+from dreambooth.yaml_reading import parse_yaml
 
 FEW = settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 ATTACKS = (
@@ -143,6 +146,37 @@ def test_sheets_take_any_label(label: str, caption: str) -> None:
         write_contact_sheet(path, [[with_caption(PIXELS, caption, side=16)]], row_labels=[label], column_labels=[caption])
         with Image.open(path) as image:
             assert dict(image.info) == {"dreambooth": "sheet"}
+
+
+def _card(word: str) -> str:
+    picture, score = ShownPicture("pictures/a.png", word), ShownScore(word, word, "0.5", "0.1")
+    card = ModelCard(
+        title=word,
+        what="LoRA for Stable Diffusion 1",
+        base=word,
+        base_hub_id=None,
+        license="apache-2.0",
+        license_reason="It is.",
+        trigger_words=(word,),
+        prompts=(word,),
+        file="model.safetensors",
+        pictures=(picture,),
+        scores=(score,),
+        num_steps=4,
+        num_photos=2,
+        settings={"subject": {"token": word}},
+    )
+    _, head, body = model_card(card).split("---\n", 2)
+    assert set(parse_yaml(head)) == {"license", "pipeline_tag", "tags", "instance_prompt"}
+    return str(MarkdownIt("commonmark").enable("table").render(body))
+
+
+@FEW
+@given(
+    words.filter(str.strip) | st.sampled_from(["1. x", "2) x", "- x", "# x", "> x", "    x", "a | b", "```", "![a](b)", "***"])
+)
+def test_a_model_card_has_the_same_elements_whatever_is_told_in_it(word: str) -> None:
+    assert Elements(_card(word)).found == Elements(_card(SOUND)).found
 
 
 @FEW

@@ -14,6 +14,8 @@ __all__ = ["ModelCard", "ShownPicture", "ShownScore", "model_card"]
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~-])")
 
+_NUMBERED = re.compile(r"^(\d+)\.")  # the item of a list; its other mark, the parenthesis, is escaped with the rest
+
 
 @dataclass(frozen=True)
 class ShownPicture:
@@ -110,7 +112,8 @@ def _scores(scores: Sequence[ShownScore]) -> list[str]:
 
 def _escaped(text: str) -> str:
     """One line of text in which nothing is Markdown or HTML."""
-    return _SPECIAL.sub(r"\\\1", " ".join(printable(text).split()).replace("&", "&amp;"))
+    escaped = _SPECIAL.sub(r"\\\1", " ".join(printable(text).split()).replace("&", "&amp;"))
+    return _NUMBERED.sub(r"\1\\.", escaped)
 
 
 def _fenced(text: str) -> str:

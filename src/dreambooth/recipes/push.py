@@ -16,13 +16,13 @@ from dreambooth.evaluation.remembered_run import RememberedRun, read_remembered_
 from dreambooth.files import write_text
 from dreambooth.pages.model_card import ModelCard, ShownPicture, ShownScore, model_card
 from dreambooth.pages.thumbnails import picture_settings
-from dreambooth.reading import parse_json, read_json
+from dreambooth.reading import parse_json, read_json, reading
 from dreambooth.runs.folder import RunFolder
 from dreambooth.weights.hub_upload import upload
 from dreambooth.weights.read import is_embedded, may_be_hub_id
 from dreambooth.weights.safetensors_file import read_safetensors
 from dreambooth.weights.settings import PushSettings
-from dreambooth.weights.subjects import SUBJECTS
+from dreambooth.weights.subjects import subjects_in
 
 __all__ = ["PushResult", "push"]
 
@@ -93,7 +93,7 @@ def _card(run: RunFolder, remembered: RememberedRun, settings: PushSettings, pic
     architecture, _, kind = metadata.get("modelspec.architecture", "").partition("/")
     family, usual = next((of for name, of in _FAMILIES.items() if architecture.startswith(name)), (None, None))
     license_name, reason = _license(settings, family, usual, is_toybox=is_embedded(remembered.base.model))
-    subjects = _json(metadata.get(SUBJECTS, "[]"), [])
+    subjects = subjects_in(metadata)
     base = remembered.base.model
     return ModelCard(
         title=run.path.absolute().name,
@@ -102,11 +102,11 @@ def _card(run: RunFolder, remembered: RememberedRun, settings: PushSettings, pic
         base_hub_id=base if may_be_hub_id(base) else None,
         license=license_name,
         license_reason=reason,
-        trigger_words=tuple(f"{one['token']} {one['class_word']}".strip() for one in subjects),
-        prompts=tuple(one["prompt"] for one in subjects),
+        trigger_words=tuple(one.name for one in subjects),
+        prompts=tuple(one.prompt for one in subjects),
         file=run.final_model.name,
         pictures=tuple(ShownPicture(name, str(picture_settings(path).get("prompt", ""))) for name, path in pictures.items()),
-        scores=tuple(_scores(run.path / "evaluation" / "scores.json")),
+        scores=_scores(run.path / "evaluation" / "scores.json"),
         num_steps=remembered.loop.steps,
         num_photos=sum(key.startswith("photo ") for key in _json(metadata.get("dreambooth.made_of", "{}"), {})),
         settings=_json(metadata.get("dreambooth.config", "{}"), {}),
@@ -127,12 +127,15 @@ def _license(settings: PushSettings, family: str | None, usual: str | None, *, i
     )
 
 
-def _scores(path: Path) -> Iterator[ShownScore]:
-    """The scores of `dreambooth evaluate`, if the run was evaluated."""
-    try:
-        found = read_json(path)
-    except (OSError, ValueError):
-        return
+def _scores(path: Path) -> tuple[ShownScore, ...]:
+    """The scores of `dreambooth evaluate`, if the run was evaluated. Raises RunError for a damaged file."""
+    if not path.is_file():
+        return ()
+    with reading(path, RunError, hint="Remove the file, or evaluate again."):
+        return tuple(_shown_scores(read_json(path)))
+
+
+def _shown_scores(found: Mapping[str, Any]) -> Iterator[ShownScore]:
     records = found.get("subjects") or {f"{found.get('token', '')} {found.get('class_word', '')}".strip(): found}
     for subject, record in records.items():
         scores = record["scores"]

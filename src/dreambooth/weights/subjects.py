@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from dreambooth.config import is_text
 from dreambooth.reading import parse_json
 from dreambooth.weights.model_weights import ModelWeights
 
-__all__ = ["SUBJECTS", "LearnedSubject", "learned_subjects", "subjects_text"]
+__all__ = ["SUBJECTS", "LearnedSubject", "learned_subjects", "subjects_in", "subjects_text"]
 
 SUBJECTS = "dreambooth.subjects"
 """Metadata key of the list; training on top of a model hands it on."""
@@ -33,8 +33,13 @@ class LearnedSubject:
 
 def learned_subjects(model: ModelWeights) -> tuple[LearnedSubject, ...]:
     """The subjects of a model, in the order of their training; empty if its file names none."""
+    return subjects_in(model.metadata)
+
+
+def subjects_in(metadata: Mapping[str, str]) -> tuple[LearnedSubject, ...]:
+    """The subjects that the metadata of a model file lists; empty if it lists none, or is damaged."""
     try:
-        found = tuple(LearnedSubject(**one) for one in parse_json(model.metadata.get(SUBJECTS, "[]")))
+        found = tuple(LearnedSubject(**one) for one in parse_json(metadata.get(SUBJECTS, "[]")))
     except (ValueError, TypeError):  # damaged, or of another program
         return ()
     texts = [text for one in found for text in (one.token, one.class_word, one.prompt)]

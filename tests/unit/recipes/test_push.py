@@ -129,3 +129,15 @@ def test_repositories_have_an_owner_and_a_name(repo: str) -> None:
         asked(Path("run"), repo=repo)
     with pytest.raises(SettingsError, match="output would have no effect without dry_run"):
         asked(Path("run"), output="out")
+
+
+def test_damaged_scores_and_metadata_are_no_traceback(make_run: Callable[..., Path], display: Display) -> None:
+    run = make_run()
+    scores = run / "evaluation" / "scores.json"
+    for damaged in ("{", "[]", '{"scores": {"model": [1]}}', '{"subjects": {"a": {}}}'):
+        scores.write_text(damaged)
+        with pytest.raises(RunError, match=r"scores\.json"):
+            recipe.push(asked(run, dry_run=True), display)
+    scores.unlink()
+    save_file({"weight": torch.zeros(2)}, run / "model.safetensors", {SUBJECTS: '["a", {"token": 1}]'})
+    assert recipe.push(asked(run, dry_run=True, license="mit"), display).files
