@@ -97,6 +97,13 @@ WORKS: Mapping[str, Work] = {
         ),
         run="runs/d",
     ),
+    "pivotal": Work(
+        lambda inputs, place: (
+            f"train --model {inputs.model} --photos {inputs.photos} --output {place}/runs/p {SHORT} --model-steps 2 "
+            "--trainee lora --rank 2 --embedding-words dog --embedding-vectors 2"
+        ),
+        run="runs/p",
+    ),
     "masks": Work(
         lambda inputs, place: (
             f"train --model {inputs.model} --photos {inputs.cutouts} --output {place}/runs/e {SHORT} --crop subject "

@@ -72,7 +72,6 @@ _WITHOUT_EFFECT_ON_MEMORY = (
         "lora_plus_ratio",
         "lora_dropout",
         "lora_form",
-        "embedding_words",
         "embedding_learning_rate",
         "text_encoder_learning_rate",
         "learning_rate",

@@ -11,6 +11,7 @@ from dreambooth.measures.balance import Balance, best, has_passed_peak, smoothed
 from dreambooth.measures.settings import SelectionSettings
 from dreambooth.runs.events import read_events
 from dreambooth.runs.folder import RunFolder
+from dreambooth.trainees.with_word import word_beside
 from dreambooth.weights.read import read_model
 
 if TYPE_CHECKING:
@@ -62,7 +63,16 @@ def put_chosen_model(session: Session) -> None:
     with session.ready.processes.together():
         if session.ready.processes.is_main:
             check_best_is_there(run, session.ready.measured.selection, last=session.state.step)
-            link_or_copy(run.model_at(_chosen_step(session)), run.final_model)
+            _make_final(run, _chosen_step(session))
+
+
+def _make_final(run: RunFolder, step: int) -> None:
+    """The model of a step, and the word that was learned together with it, become the final ones; the word first, as always."""
+    chosen = run.model_at(step)
+    if (word := word_beside(chosen)).is_file():
+        word_beside(run.final_model).parent.mkdir(exist_ok=True)
+        link_or_copy(word, word_beside(run.final_model))
+    link_or_copy(chosen, run.final_model)
 
 
 def what_was_chosen(session: Session) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dreambooth.errors import RunError
 from dreambooth.measures.settings import SelectionSettings
 from dreambooth.runs.events import EventLog
 from dreambooth.runs.folder import RunFolder
+from dreambooth.trainees.with_word import word_beside
 from dreambooth.trainer.selection import check_best_is_there, peak_has_passed, put_back_model, put_chosen_model, what_was_chosen
 
 PEAK_AT_2 = {0: 0.0, 1: 0.5, 2: 1.0, 3: 0.75, 4: 0.25}
@@ -54,6 +55,16 @@ def test_the_final_model_is_that_of_the_chosen_step(tmp_path: Path, select: str,
     found = what_was_chosen(session)
     assert (found["chosen"], found["best"]) == (step, 2)
     assert found["balances"] == {"1": 0.5, "2": 1.0, "3": 0.75, "4": 0.25}
+
+
+def test_the_word_of_the_chosen_step_becomes_the_final_one(tmp_path: Path) -> None:
+    run = run_of(tmp_path, PEAK_AT_2)
+    for step in (1, 2, 3, 4):
+        word = word_beside(run.model_at(step))
+        word.parent.mkdir(exist_ok=True)
+        word.write_text(f"word of step {step}", encoding="utf-8")
+    put_chosen_model(session_of(run, step=4, select="best"))
+    assert word_beside(run.final_model).read_text(encoding="utf-8") == "word of step 2"
 
 
 def test_scores_of_later_steps_do_not_count(tmp_path: Path) -> None:
