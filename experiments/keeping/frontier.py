@@ -12,7 +12,7 @@ from experiments.results.looking import over_subjects
 __all__ = ["frontier"]
 
 _MARKS = "#8a8a8a"  # visible on white and on black
-_COLORS = ("#3b82c4", "#2f9e6e", "#d97a1e", "#c0487f", "#7a5fc4", "#8a8a3a", "#3aa0a8", "#b0503a")
+_COLORS = ("#3b82c4", "#2f9e6e", "#d97a1e", "#c0487f", "#7a5fc4", "#8a8a3a", "#3aa0a8", "#b0503a", "#5a5a5a")
 _STYLE = f"text{{font:12px system-ui,sans-serif;fill:{_MARKS}}}line,rect{{stroke:{_MARKS};fill:none}}"
 _SIDE, _LEFT, _TOP, _GAP = 300, 50, 30, 70
 _PANELS = (("drift", "drift of the class (less is better)"), ("place by the judge", "share of places shown (more is better)"))

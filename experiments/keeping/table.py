@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.keeping.variants import DIFFUSERS, PRESET
+from experiments.keeping.variants import DIFFUSERS, LORA, PRESET
 from experiments.results.looking import over_subjects
 
 __all__ = ["difference_table", "table"]
@@ -22,11 +22,13 @@ _COLUMNS = {
 _COMPARED = (
     ("photos-varied-w10", "none"),
     ("photos-varied-w10", "noise"),
-    (PRESET, "noise"),
+    ("both-varied-w10", "noise"),
     ("photos-varied-w10", DIFFUSERS),
+    ("both-varied-w10", DIFFUSERS),
+    (PRESET, "noise"),
     (PRESET, DIFFUSERS),
-    (f"{PRESET}-text-5e-5", "noise"),
-    (f"{PRESET}-text-5e-5", DIFFUSERS),
+    (LORA, "noise"),
+    (LORA, DIFFUSERS),
 )
 
 

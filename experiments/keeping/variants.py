@@ -6,13 +6,16 @@ import itertools
 
 from experiments.paper import PAPER_PRIOR, PRESET_RATE, TEXT_RATE
 
-__all__ = ["DIFFUSERS", "PRESET", "VARIANTS"]
+__all__ = ["DIFFUSERS", "LORA", "PRESET", "VARIANTS"]
 
 DIFFUSERS = "diffusers"
 """The variant that our training has no part in."""
 
 PRESET = "both-varied-w10-text-5e-5"
 """The variant that the toybox preset is."""
+
+LORA = f"{PRESET}-lora-16"
+"""The preset as a LoRA of rank 16, at the rate that `experiments.lora` chose for another subject."""
 
 _PREDICTION = ("--prior-target", "prediction")
 _VARIED = ("--prior-prompts", "varied")
@@ -37,6 +40,10 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "both-varied-w10-unet": (*_BOTH, *_VARIED, "--prior-weight", "10", "--no-train-text-encoder"),
     "both-varied-w10-text-5e-5": (*_BOTH, *_VARIED, "--prior-weight", "10", "--text-encoder-learning-rate", "5e-5"),
     "both-varied-w10-text-2e-5": (*_BOTH, *_VARIED, "--prior-weight", "10", "--text-encoder-learning-rate", "2e-5"),
+    LORA: (
+        *(*_BOTH, *_VARIED, "--prior-weight", "10", "--text-encoder-learning-rate", "5e-5"),
+        *("--trainee", "lora", "--rank", "16", "--learning-rate", "5e-4"),
+    ),
     "photos-varied-w10-text-5e-5": (*_PHOTOS, *_VARIED, "--prior-weight", "10", "--text-encoder-learning-rate", "5e-5"),
     "both-varied-w10-min-snr": (*_BOTH, *_VARIED, "--prior-weight", "10", "--min-snr-gamma", "5"),
     "both-varied-w10-ema": (*_BOTH, *_VARIED, "--prior-weight", "10", "--ema-decay", "0.99"),
