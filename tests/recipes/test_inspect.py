@@ -62,6 +62,26 @@ def test_the_other_weights(golden_checkpoint, paper):
     )
 
 
+@pytest.mark.parametrize(
+    ("checkpoint", "title", "expected"),
+    [
+        ("golden_v2_checkpoint", "Stable Diffusion 2", {"UNet", "VAE", "text encoder", "The model predicts the velocity"}),
+        (
+            "golden_xl_checkpoint",
+            "Stable Diffusion XL",
+            {"UNet", "VAE", "first text encoder", "second text encoder", "The model predicts the noise"},
+        ),
+    ],
+)
+def test_other_families(request, paper, checkpoint, title, expected):
+    path = request.getfixturevalue(checkpoint)
+    result = inspect_model(InspectSettings(model=str(path)), paper)
+    assert f"{path}: {title}, single file" in paper.text
+    assert result.report.leftover == () and "not part of the model" not in paper.text
+    lines = [line.strip() for line in paper.text.splitlines()]
+    assert [start for start in expected if not any(line.startswith(start) for line in lines)] == []
+
+
 def without_average(state_dict):
     return {name: tensor.contiguous() for name, tensor in state_dict.items() if not name.startswith("model_ema.")}
 

@@ -161,6 +161,20 @@ def test_a_plan_for_stable_diffusion_xl_has_its_own_presets(
     assert said().endswith("\nTo use the least memory: --memory-preset sdxl-6gb\n")
 
 
+def test_a_plan_for_a_file_of_stable_diffusion_2(display: Display, said: Callable[[], str], golden_v2_checkpoint: Path) -> None:
+    """Of the velocity, with previews and class images; 768 pixels are its own size."""
+    result = plan(
+        display,
+        base={"model": str(golden_v2_checkpoint)},
+        views={"resolution": 64},
+        memory={"memory_preset": "8gb"},
+        gpu_memory=8,
+    )
+    assert said().startswith("Stable Diffusion 2: UNet and text encoder, 2 images of 64 px per forward pass")
+    assert [phase.name for phase in result.estimates["8gb"].phases] == ["class images", "encoding", "training step", "previews"]
+    assert "8gb fits another machine's GPU." in said()
+
+
 def test_a_runs_own_settings_are_planned_for_as_they_are(
     run_settings: Callable[..., TrainSettings], tmp_path: Path, display: Display, said: Callable[[], str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dreambooth.config import parse_settings
 from dreambooth.display_silent import SilentDisplay
+from dreambooth.recipes.evaluate import evaluate
 from dreambooth.recipes.train import resume
+from dreambooth.schema.verbs import EvaluateSettings
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -39,6 +43,16 @@ def test_a_subject_is_learned_from_photos(
     resume(tmp_path / "cut", {"loop.steps": 2}, SilentDisplay())
     again = load_file(tmp_path / "cut" / "model.safetensors")
     assert [name for name in model if not torch.equal(again[name], model[name])] == []
+
+    (tmp_path / "prompts.txt").write_text("photo of a {token} {class_word}", encoding="utf-8")
+    measured = {
+        **{"sampling_steps": 1, "num_images": 1, "num_class_images": 2, "num_checkpoint_images": 0},
+        **{"dino": "toybox", "clip": "toybox", "prompts": tmp_path / "prompts.txt"},
+    }
+    of_run = {"model": str(run), "evaluation": measured, "device": "cpu"}
+    evaluate(parse_settings(EvaluateSettings, of_run, where="test"), SilentDisplay())
+    scores = json.loads((run / "evaluation" / "scores.json").read_text(encoding="utf-8"))["scores"]
+    assert {one["name"] for one in scores["model"]} >= {"DINO", "CLIP-T", "PRES"} and scores["base"]
 
     assert dreambooth("convert", run, tmp_path / "folder").returncode == 0
     assert dreambooth("convert", tmp_path / "folder", tmp_path / "back.safetensors").returncode == 0

@@ -158,6 +158,8 @@ def _refuse_other_families(folder: Path) -> None:
         "text_encoder_3": "a Stable Diffusion 3 model",
         "transformer": "a diffusion transformer (SD 3, Flux or similar)",
         "prior": "a cascade of several models",
+        "image_normalizer": "a Stable Diffusion 2.1 unCLIP model, which varies images",
+        "depth_estimator": "a Stable Diffusion 2 depth model, whose UNet also takes a depth map",
     }
     for part, kind in kinds.items():
         if (folder / part).is_dir():

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from dreambooth.diffusion.schedule import add_noise, signal_to_noise
+from dreambooth.diffusion.schedule import add_noise, scaled_linear_schedule, signal_to_noise, with_zero_terminal_snr
 from dreambooth.training.batches import Batch
 from dreambooth.training.loop import NotFiniteError, training_steps
 
@@ -69,6 +69,26 @@ def test_a_family_that_predicts_velocity_is_trained_on_it(tiny_velocity: MakeTin
     result = next(training_steps(run.state, run.batches_at, last_step=10, min_snr_gamma=gamma))
     assert result.instance_loss == pytest.approx(float(errors[:4].mean()), rel=1e-4)
     assert result.prior_loss == pytest.approx(float(errors[4:].mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize(("gamma", "weight"), [(None, 1.0), (5.0, 0.0)])
+def test_at_a_last_timestep_without_signal_the_velocity_is_the_image_alone(
+    tiny_velocity: MakeTiny, monkeypatch: pytest.MonkeyPatch, gamma: float | None, weight: float
+) -> None:
+    """The UNet sees noise and must answer with the image, negated; min-SNR counts that as nothing, and stays finite."""
+    run = tiny_velocity()
+    monkeypatch.setattr(type(run.family), "schedule", with_zero_terminal_snr(scaled_linear_schedule()))
+
+    def last(step: int) -> Iterator[Batch]:
+        for batch in run.batches_at(step):
+            yield replace(batch, t_B=torch.full_like(batch.t_B, 999))
+
+    [batch] = last(1)
+    with torch.no_grad():
+        errors = (run.state.denoiser(batch.eps, batch.t_B, batch.text) + batch.x_0).square().mean(dim=(1, 2, 3))
+    result = next(training_steps(run.state, last, last_step=10, min_snr_gamma=gamma))
+    assert result.instance_loss == pytest.approx(weight * float(errors[:4].mean()), rel=1e-5)
+    assert result.prior_loss == pytest.approx(weight * float(errors[4:].mean()), rel=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])

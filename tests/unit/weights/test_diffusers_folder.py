@@ -194,6 +194,8 @@ def test_missing_parts_are_told_together(folder: Path) -> None:
     [
         ("text_encoder_3", "a Stable Diffusion 3 model"),
         ("transformer", "a diffusion"),
+        ("image_normalizer", "a Stable Diffusion 2.1 unCLIP model"),
+        ("depth_estimator", "a Stable Diffusion 2 depth model"),
     ],
 )
 def test_other_families_are_named(folder: Path, part: str, kind: str) -> None:
