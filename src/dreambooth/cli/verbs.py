@@ -220,6 +220,15 @@ _ALL = (
         examples=("dreambooth demo",),
     ),
     Verb(
+        name="masks",
+        sentence="Propose masks of the subject by a segmentation model, and show them for correction.",
+        settings="dreambooth.measures.settings:MasksSettings",
+        recipe="dreambooth.recipes.masks:propose_masks",
+        usage=("FOLDER --class-word WORD",),
+        examples=("dreambooth masks photos/rex --class-word dog",),
+        positional=("photos",),
+    ),
+    Verb(
         name="push",
         sentence="Publish the model of a run on the Hugging Face hub, with a model card.",
         settings="dreambooth.weights.settings:PushSettings",

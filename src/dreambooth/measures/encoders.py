@@ -50,9 +50,9 @@ CLIP_B32 = "openai/clip-vit-base-patch32"
 CLIP_L14 = "openai/clip-vit-large-patch14"
 """Hub id of the larger CLIP, whose text encoder is that of Stable Diffusion 1."""
 
-_CLIP_VOCABULARY = 49408
+CLIP_VOCABULARY = 49408
 _WEIGHT_FILES = "model.safetensors (or pytorch_model.bin)"
-_FROM_A_FOLDER: dict[str, Any] = {"local_files_only": True, "dtype": torch.float32, "output_loading_info": True}
+FROM_A_FOLDER: dict[str, Any] = {"local_files_only": True, "dtype": torch.float32, "output_loading_info": True}
 
 
 class ImageEncoder(Protocol):
@@ -138,9 +138,9 @@ def load_vit(folder: Path, *, name: str, device: torch.device) -> VitEncoder:
     with quiet_import():
         from transformers.models.vit.modeling_vit import ViTModel
 
-    config = _config(folder, "vit", example=DINO)
+    config = folder_config(folder, "vit", example=DINO)
     preprocessing = _fitting(read_preprocessing(folder), config.get("image_size", 224), folder)
-    model = _load(lambda: ViTModel.from_pretrained(folder, add_pooling_layer=False, **_FROM_A_FOLDER), folder)
+    model = checked_model(lambda: ViTModel.from_pretrained(folder, add_pooling_layer=False, **FROM_A_FOLDER), folder)
     return VitEncoder(name, model.to(device), preprocessing)
 
 
@@ -153,19 +153,19 @@ def load_clip(folder: Path, *, name: str, device: torch.device) -> ClipEncoder:
     with quiet_import():
         from transformers.models.clip.modeling_clip import CLIPModel
 
-    config = _config(folder, "clip", example=CLIP_B32)
+    config = folder_config(folder, "clip", example=CLIP_B32)
     vision = config.get("vision_config") or {}
     preprocessing = _fitting(read_preprocessing(folder), vision.get("image_size", 224), folder)
-    model = _load(lambda: CLIPModel.from_pretrained(folder, **_FROM_A_FOLDER), folder)
-    if (words := model.config.text_config.vocab_size) != _CLIP_VOCABULARY:
+    model = checked_model(lambda: CLIPModel.from_pretrained(folder, **FROM_A_FOLDER), folder)
+    if (words := model.config.text_config.vocab_size) != CLIP_VOCABULARY:
         raise ModelFileError(
-            f"{folder}: its vocabulary has {words} entries; expected that of OpenAI's CLIP, {_CLIP_VOCABULARY}",
+            f"{folder}: its vocabulary has {words} entries; expected that of OpenAI's CLIP, {CLIP_VOCABULARY}",
             hint=f"Use one of OpenAI's models, for example {CLIP_B32} or {CLIP_L14}.",
         )
     return ClipEncoder(name, model.to(device), preprocessing)
 
 
-def _config(folder: Path, kind: str, *, example: str) -> dict[str, Any]:
+def folder_config(folder: Path, kind: str, *, example: str) -> dict[str, Any]:
     """The folder's config.json. Raises ModelFileError unless it describes a model of `kind`."""
     hint = f"Use a folder with a transformers model, for example from `hf download {example} --local-dir FOLDER`."
     path = folder / "config.json"
@@ -192,7 +192,7 @@ def _fitting(preprocessing: Preprocessing, side: int, folder: Path) -> Preproces
     return preprocessing
 
 
-def _load(load: Any, folder: Path) -> Any:
+def checked_model(load: Any, folder: Path) -> Any:
     """A model from its folder, in evaluation mode.
 
     The library fills missing tensors with random ones; here that is an error.

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from dreambooth.config import Settings
+from dreambooth.data.settings import Word
 from dreambooth.sampling.settings import Sampler
 
-__all__ = ["CLASS_IMAGES_EACH", "BenchmarkSettings", "EvaluationSettings", "SelectionSettings"]
+__all__ = ["CLASS_IMAGES_EACH", "BenchmarkSettings", "EvaluationSettings", "MasksSettings", "SelectionSettings"]
 
 CLASS_IMAGES_EACH = 4
 """Class images generated with another model of a run, for each image of a subject prompt."""
@@ -171,3 +172,28 @@ class BenchmarkSettings(Settings):
                 f"the dataset has its own prompts and one model each, so {', '.join(useless)} would have no effect"
             )
         return self
+
+
+class MasksSettings(Settings):
+    """Propose masks of the subject by a segmentation model, and show them for correction."""
+
+    photos: Path
+    """Folder of photos of the subject; masks are written beside them, as NAME-mask.png."""
+
+    class_word: Annotated[Word, Field(min_length=1)]
+    """What the masks should show, in words: dog, red mug."""
+
+    segmenter: str = "CIDAS/clipseg-rd64-refined"
+    """CLIPSeg model that finds it: a folder in the transformers layout, or a hub id."""
+
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    """How likely a pixel must show the subject to be part of the mask."""
+
+    again: bool = False
+    """Replace masks that were proposed before; masks that were made or corrected by hand are always kept."""
+
+    device: str | None = None
+    """Device: cpu, cuda, cuda:1, mps; default: the first GPU, or the CPU if there is none."""
+
+    output: Path = Path("mask-check")
+    """Folder for the sheet of photos and masks."""

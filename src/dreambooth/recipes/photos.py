@@ -30,7 +30,7 @@ from dreambooth.trainer.caption_checks import caption_warnings, check_token_is_s
 from dreambooth.trainer.preflight_tables import show_captions, show_problems
 from dreambooth.trainer.problems import Problems
 
-__all__ = ["PhotoCheck", "check_photos"]
+__all__ = ["PhotoCheck", "check_photos", "drawn_view"]
 
 _USUAL_RESOLUTION = 512
 _DOWNSAMPLING = 8  # of every real model
@@ -117,13 +117,13 @@ def _checked(
         for one in photos:
             pixels = read_pixels(one.photo.path, background=settings.views.background)
             views = all_training_views(one.photo, settings.views, buckets.of(one.photo), settings.seed, "instance")
-            images = [_drawn(pixels, one.photo, view, settings.subject.mask_weight) for view in views]
+            images = [drawn_view(pixels, one.photo, view, settings.subject.mask_weight) for view in views]
             yield CheckedPhoto(one.photo.path.name, one.captions, tuple(images))
             advance(1)
 
 
-def _drawn(pixels: Pixels, photo: Photo, view: View, outside: float) -> NDArray[np.uint8]:
-    """A view in the sheet's size, (H, W, 3)."""
+def drawn_view(pixels: Pixels, photo: Photo, view: View, outside: float) -> NDArray[np.uint8]:
+    """A view in the sheet's size, (H, W, 3); what a mask leaves out is darker, by its weight `outside`."""
     scale = min(1.0, _SHOWN_SIDE / max(view.size.height, view.size.width))
     size = Size(max(1, round(view.size.height * scale)), max(1, round(view.size.width * scale)))
     small = View(size, view.top, view.left, view.height, view.width, view.flip)
