@@ -53,7 +53,12 @@ def _strict() -> Any:
     import yaml
 
     class Strict(yaml.SafeLoader):
-        """Refuses duplicate keys and endless numbers."""
+        """Refuses duplicate keys and endless numbers, and deep nesting while it is scanned: the library slows down with it."""
+
+        def fetch_flow_collection_start(self, kind: Any) -> None:
+            if self.flow_level >= _DEEPEST:
+                raise RecursionError
+            super().fetch_flow_collection_start(kind)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             seen, twice = set[Any](), list[str]()

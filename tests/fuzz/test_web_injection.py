@@ -31,7 +31,7 @@ from dreambooth.web.projects import ProjectNotes
 from dreambooth.web.screen_train import live_parts
 from tests.fuzz.test_injection import ATTACKS, Elements
 
-FEW = settings(max_examples=3, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=2, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 TOKEN, ADDRESS = "k" * 43, "http://127.0.0.1:7860"
 TEXT_SETTINGS = ("subject.class_word", "subject.token", "subject.instance_prompt", "base.model", "output.preview_prompts")
 OWN_ADDRESSES = {"href", "src", "action", "formaction", "data-live"}

@@ -95,3 +95,10 @@ def test_limits_of_settings_are_told_and_nul_is_in_no_name(tmp_path: Path) -> No
 def test_a_home_of_nobody_is_a_folder_that_is_not_there() -> None:
     assert expanded(Path("~nosuchuser/a")) == Path("~nosuchuser/a")
     assert expanded(Path("~/a")) == Path.home() / "a"
+
+
+def test_deep_nesting_is_refused_while_it_is_scanned() -> None:
+    start = time.process_time()
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_yaml("a: {b: " + "[" * 3000)
+    assert time.process_time() - start < 0.1, "it took 0.7 s when the library went all the way down"

@@ -80,14 +80,14 @@ class JobFiles:
         return None
 
     def _read(self, process: str, started: str) -> ProcessRecord | None:
-        with suppress(OSError, ValueError, TypeError, KeyError):
+        with suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
             values = read_json(self.process)
             return ProcessRecord(int(values[process]), float(values[started]))
         return None
 
     def read_end(self) -> tuple[int, float] | None:
         """The exit code (negative for a signal) and the time of the end; None while it runs, or when nobody saw the end."""
-        with suppress(OSError, ValueError, TypeError, KeyError):
+        with suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
             values = read_json(self.end)
             return int(values["code"]), float(values["ended"])
         return None

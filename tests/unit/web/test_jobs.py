@@ -18,6 +18,7 @@ import pytest
 from dreambooth.errors import RunError
 from dreambooth.files import write_json
 from dreambooth.runs.alive import start_time
+from dreambooth.runs.supervisor import JobFiles
 from dreambooth.web import job_queue, jobs
 from dreambooth.web.commands import Command
 from dreambooth.web.desk import Desk
@@ -35,6 +36,14 @@ class Killed(Exception):  # noqa: N818 - it stands for a kill
 
 def _command(code: str) -> Command:
     return Command((sys.executable, "-c", code), "dreambooth something")
+
+
+@pytest.mark.parametrize("damaged", ["[]", "{", '{"code": 1e999, "ended": 1.0}', '{"code": "x", "ended": null}'])
+def test_a_damaged_end_of_a_job_is_none(tmp_path: Path, damaged: str) -> None:
+    files = JobFiles(tmp_path / "00001")
+    files.end.write_text(damaged, encoding="utf-8")
+    files.process.write_text(damaged.replace("code", "process"), encoding="utf-8")
+    assert files.read_end() is files.read_process() is None
 
 
 def _until(desk: Desk, number: int, is_reached: Callable[[JobRecord], bool]) -> JobRecord:
