@@ -14,13 +14,12 @@ from dreambooth.data.records import CaptionedPhoto
 from dreambooth.data.settings import PriorSettings, SubjectSettings
 from dreambooth.data.tags import num_tags
 from dreambooth.display import counted, quoted
-from dreambooth.errors import PhotoError, SettingsError
-from dreambooth.families.tokens import describe_token, is_rare, says
+from dreambooth.errors import PhotoError
+from dreambooth.families.tokens import is_rare, says
 from dreambooth.sampling.prompts import cut_warnings
-from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.trainer.class_examples import classes_without_images
 
-__all__ = ["caption_warnings", "check_new_word", "check_token_is_said", "class_prompt_warnings", "is_silent"]
+__all__ = ["caption_warnings", "check_token_is_said", "class_prompt_warnings", "is_silent"]
 
 _MOST_CUT = 5
 
@@ -65,30 +64,6 @@ def check_token_is_said(pictures: Pictures, subject: SubjectSettings) -> None:
             hints.update(dict.fromkeys(_hints(one, settings_of(one.photos[0].photo, subject))))
     if problems:
         raise PhotoError(problems, hint="\n".join([*hints, "To train with these captions anyway: --allow-silent-token"]))
-
-
-def check_new_word(pictures: Pictures, subject: SubjectSettings, trainee: TraineeSettings) -> None:
-    """Raise SettingsError if a new word is to be learned for several subjects, or if its name or its first words cannot be."""
-    if not trainee.learns_word:
-        return
-    is_alone = trainee.trainee == "embedding"
-    asked = "trainee is embedding" if is_alone else f"embedding_words is '{trainee.embedding_words}'"
-    named = named_subjects((one.photo for one in pictures.photos), subject)
-    problems = []
-    if len(named) > 1:
-        names = ", ".join(f"'{words.token} {words.class_word}'" for words in named)
-        problems.append(f"{asked}, which learns one word, and the photos show {len(named)} subjects: {names}")
-    for words in named[:1]:
-        if not describe_token(words.token).ids:
-            learner = "trainee embedding" if is_alone else "embedding_words"
-            problems.append(f"the token is empty, and {learner} learns it as a word")
-        elif says(words.class_word, words.token):
-            problems.append(f"the class word '{words.class_word}' says the token '{words.token}', which is to be a new word")
-    first = subject.class_word if trainee.embedding_words is None else trainee.embedding_words
-    if not describe_token(first).ids:
-        problems.append("there is no class word for the new word to start from; give --embedding-words")
-    if problems:
-        raise SettingsError(problems)
 
 
 def _hints(one: _Subject, subject: SubjectSettings) -> Iterator[str]:

@@ -38,7 +38,7 @@ from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainees.parts import learning_parts, trainee_problems
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.trainer.base_words import check_no_word
-from dreambooth.trainer.caption_checks import caption_warnings, check_new_word, check_token_is_said
+from dreambooth.trainer.caption_checks import caption_warnings, check_token_is_said
 from dreambooth.trainer.class_examples import (
     earlier_subjects,
     num_class_examples,
@@ -48,6 +48,7 @@ from dreambooth.trainer.class_examples import (
     same_token_warnings,
 )
 from dreambooth.trainer.disk_space import check_disk_space, run_bytes
+from dreambooth.trainer.new_word import check_earlier_subjects, check_new_word
 from dreambooth.trainer.preflight_tables import show_captions, show_problems
 from dreambooth.trainer.problems import Problems
 from dreambooth.trainer.ready import Ready
@@ -110,6 +111,8 @@ def check_everything(
     assert chosen is not None
     assert base is not None
     earlier = earlier_subjects(base, pictures, settings.subject)
+    own = own_subjects(pictures.photos, settings.subject)
+    check_earlier_subjects(replayed(earlier, settings.prior), own, settings.trainee)
     num_pictures = _num_pictures(settings, pictures, earlier)
     ready = records_of_run(
         _filled_in(settings, chosen, resolution, earlier),
@@ -169,7 +172,7 @@ def _check_folders(settings: TrainSettings, problems: Problems) -> None:
 def _check_pictures(pictures: Pictures, settings: TrainSettings, problems: Problems, *, is_resume: bool) -> None:
     problems.attempt(lambda: raise_if_errors(pictures.problems))
     problems.attempt(lambda: class_prompts(settings.prior))
-    problems.attempt(lambda: check_new_word(pictures, settings.subject, settings.trainee))
+    problems.attempt(lambda: check_new_word(pictures, settings.subject, settings.trainee, settings.prior))
     if not is_resume:
         problems.attempt(lambda: check_token_is_said(pictures, settings.subject))
     problems.attempt(lambda: _check_can_score(settings, pictures))
