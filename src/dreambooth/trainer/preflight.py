@@ -111,8 +111,7 @@ def check_everything(
     assert chosen is not None
     assert base is not None
     earlier = earlier_subjects(base, pictures, settings.subject)
-    own = own_subjects(pictures.photos, settings.subject)
-    check_earlier_subjects(replayed(earlier, settings.prior), own, settings.trainee)
+    check_earlier_subjects(replayed(earlier, settings.prior), own_subjects(pictures.photos, settings.subject), settings.trainee)
     num_pictures = _num_pictures(settings, pictures, earlier)
     ready = records_of_run(
         _filled_in(settings, chosen, resolution, earlier),
