@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from dreambooth.display import Display
+from dreambooth.display import Display, quoted
 from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.evaluation.blended import model_at_strength
 from dreambooth.files import expanded, free_disk_bytes, remove_partials_of, without_paths
@@ -82,7 +82,9 @@ def convert(settings: ConvertSettings, display: Display) -> Conversion:
     metadata = _metadata(read)
     for learned in read.words:
         write_word_beside(destination, learned, read.family, dtype=dtype or torch.float32, metadata=metadata)
-        display.say(f"Wrote the learned word '{learned.word}' to {word_beside(destination)}.")
+        path = word_beside(destination)
+        how = f"give it as --embedding {quoted(path)}" if destination.suffix == ".ckpt" else "--model finds it there"
+        display.say(f"Wrote the learned word '{learned.word}' to {path}; {how}.")
     write(destination, replace(read, words=()), dtype=dtype, metadata=metadata)
     files = [destination] if destination.is_file() else [entry for entry in destination.rglob("*") if entry.is_file()]
     num_bytes = sum(file.stat().st_size for file in files)

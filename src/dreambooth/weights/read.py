@@ -123,7 +123,7 @@ def _read_folder(folder: Path, how: Reading) -> ModelWeights:
         read = read.made_for(_training_size(folder)) if models[0].suffix == ".ckpt" else read
         return replace(read, report=replace(read.report, source=folder, form="run folder"))
     if is_diffusers_folder(folder) and not is_training_checkpoint(folder):
-        return read_diffusers_folder(folder, how)
+        return with_own_word(read_diffusers_folder(folder, how), folder)
     if is_run and ((folder / "checkpoints").is_dir() or (folder / "status.json").is_file()):
         raise ModelFileError(
             f"{folder}: this run has not written its final model yet",

@@ -22,15 +22,16 @@ from dreambooth.trainees.parts import trained_parts, what_learns
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.trainees.trainee import Trainee
 from dreambooth.trainees.with_word import TraineeWithWord, word_beside
-from dreambooth.weights.embedding_file import WORD
+from dreambooth.weights.embedding_file import TOKEN_TABLE, WORD
+from dreambooth.weights.learned_words import LearnedWord
 from dreambooth.weights.lora_apply import ScaledLora, with_loras
 from dreambooth.weights.lora_file import read_lora_file
 from dreambooth.weights.model_weights import ModelWeights
-from dreambooth.weights.own_word import missing_words, own_word
+from dreambooth.weights.own_word import missing_words, own_word, write_word_beside
 from dreambooth.weights.products import WholeModel
 from dreambooth.weights.read import read_model
 from dreambooth.weights.settings import BaseModelSettings, EmbeddingSettings, LoraSettings, StrengthSettings
-from dreambooth.weights.write import write_single_file
+from dreambooth.weights.write import write_diffusers_folder, write_single_file
 from tests.random_weights import random_model
 from tests.unit.trainees.test_embedding import _prediction
 
@@ -172,3 +173,15 @@ def test_what_is_learned_is_said_and_the_written_settings_are_read_again(miniatu
         assert what_learns(settings.trainee, "UNet") == said
         assert trained_parts(settings.trainee, miniature) == ("unet", "text_encoder")
         assert parse_settings(TrainSettings, effective_values(settings), where="test") == settings
+
+
+def test_a_word_is_found_beside_a_folder_and_is_never_overwritten(model: ModelWeights, tmp_path: Path) -> None:
+    width = model.parts["text_encoder"][TOKEN_TABLE].shape[1]
+    word = LearnedWord("sks", {"text_encoder": torch.randn(2, width)})
+    folder = tmp_path / "rex"
+    write_diffusers_folder(folder, model, dtype=None, metadata=SAID)
+    write_word_beside(folder, word, model.family, dtype=torch.float32, metadata=SAID)
+    (found,) = read_model(str(folder)).words
+    assert found.word == "sks" and torch.equal(found.vectors["text_encoder"], word.vectors["text_encoder"])
+    with pytest.raises(ModelFileError, match="already exists, and is where the learned word would be"):
+        write_word_beside(folder, word, model.family, dtype=torch.float32, metadata=SAID)
