@@ -59,7 +59,7 @@ FENCES = {
     "starlette": ["web/*"],
     "tokenizers": ["families/*"],
     "torch": ["*"],
-    "transformers": ["families/*", "sampling/*", "measures/encoders.py", "measures/segmenter.py"],
+    "transformers": ["families/*", "sampling/*", "measures/encoders.py", "measures/segmenter.py", "measures/captioner.py"],
     "uvicorn": ["web/*"],
     "wandb": ["runs/boards.py"],
     "yaml": ["yaml_reading.py", "config.py"],

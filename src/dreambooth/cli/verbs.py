@@ -229,6 +229,15 @@ _ALL = (
         positional=("photos",),
     ),
     Verb(
+        name="caption",
+        sentence="Write captions that say what is not the subject, by a model that answers questions about photos.",
+        settings="dreambooth.measures.settings:CaptionSettings",
+        recipe="dreambooth.recipes.caption:write_captions",
+        usage=("FOLDER --class-word WORD",),
+        examples=("dreambooth caption photos/rex --class-word dog",),
+        positional=("photos",),
+    ),
+    Verb(
         name="push",
         sentence="Publish the model of a run on the Hugging Face hub, with a model card.",
         settings="dreambooth.weights.settings:PushSettings",

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dreambooth.errors import ModelFileError
@@ -49,7 +51,16 @@ class Preprocessing:
             eight_bits = F.interpolate(eight_bits, size=size, mode="bicubic", antialias=True)
         top, left = ((side - self.crop) // 2 for side in eight_bits.shape[2:])
         cropped = eight_bits[:, :, top : top + self.crop, left : left + self.crop].float() / 255
-        return (cropped - torch.tensor(self.mean).view(3, 1, 1)) / torch.tensor(self.deviation).view(3, 1, 1)
+        return self._normalised(cropped)
+
+    def squashed(self, pixels_HWC: NDArray[np.uint8]) -> Tensor:
+        """A whole photo squashed into the square, (1, 3, crop, crop) float32: what models that answer about photos take."""
+        pixels_1CHW = torch.from_numpy(pixels_HWC.copy()).permute(2, 0, 1).unsqueeze(0)
+        resized = F.interpolate(pixels_1CHW, size=(self.crop, self.crop), mode="bicubic", antialias=True)
+        return self._normalised(resized.float() / 255)
+
+    def _normalised(self, pixels_BCHW: Tensor) -> Tensor:
+        return (pixels_BCHW - torch.tensor(self.mean).view(3, 1, 1)) / torch.tensor(self.deviation).view(3, 1, 1)
 
 
 def read_preprocessing(folder: Path) -> Preprocessing:

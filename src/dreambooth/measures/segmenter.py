@@ -43,26 +43,17 @@ class Segmenter:
 
         The model sees the photo squashed into a square, as it was trained.
         """
-        prepared = self._prepared(torch.from_numpy(pixels_HWC.copy()).permute(2, 0, 1).unsqueeze(0))
         length = self.model.config.text_config.max_position_embeddings
         text = load_clip_tokenizer()([words], padding="max_length", truncation=True, max_length=length, return_tensors="pt")
         device = self.model.device
         logits = self.model(
             input_ids=text.input_ids.to(device),
             attention_mask=text.attention_mask.to(device),
-            pixel_values=prepared.to(device),
+            pixel_values=self.preprocessing.squashed(pixels_HWC).to(device),
         ).logits
         square_11hw = logits.float().cpu().reshape(1, 1, *logits.shape[-2:])
         found_11HW = F.interpolate(square_11hw, size=pixels_HWC.shape[:2], mode="bilinear", align_corners=False)
         return found_11HW[0, 0].sigmoid()
-
-    def _prepared(self, pixels_1CHW: Tensor) -> Tensor:
-        side = self.preprocessing.crop
-        resized = F.interpolate(pixels_1CHW.float(), size=(side, side), mode="bilinear", antialias=True) / 255
-        mean, deviation = (
-            torch.tensor(three).view(3, 1, 1) for three in (self.preprocessing.mean, self.preprocessing.deviation)
-        )
-        return (resized - mean) / deviation
 
 
 def load_segmenter(folder: Path, *, device: torch.device) -> Segmenter:

@@ -5,13 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from dreambooth.config import Settings
+from dreambooth.config import Settings, Text
 from dreambooth.data.settings import Word
+from dreambooth.reading import check_template
 from dreambooth.sampling.settings import Sampler
 
-__all__ = ["CLASS_IMAGES_EACH", "BenchmarkSettings", "EvaluationSettings", "MasksSettings", "SelectionSettings"]
+__all__ = [
+    "CLASS_IMAGES_EACH",
+    "BenchmarkSettings",
+    "CaptionSettings",
+    "EvaluationSettings",
+    "MasksSettings",
+    "SelectionSettings",
+]
 
 CLASS_IMAGES_EACH = 4
 """Class images generated with another model of a run, for each image of a subject prompt."""
@@ -197,3 +205,31 @@ class MasksSettings(Settings):
 
     output: Path = Path("mask-check")
     """Folder for the sheet of photos and masks."""
+
+
+class CaptionSettings(Settings):
+    """Write captions that say what is not the subject, by a model that answers questions about photos."""
+
+    photos: Path
+    """Folder of photos of the subject; captions are written beside them, as NAME.txt."""
+
+    class_word: Annotated[Word, Field(min_length=1)]
+    """What kind of thing the subject is: dog, man, container."""
+
+    questions: Annotated[tuple[Text, ...], Field(min_length=1)] = (
+        "where is the {class_word}?",
+        "what is the {class_word} doing?",
+        "what is the light like?",
+    )
+    """Questions whose answers follow the words of the subject."""
+
+    captioner: str = "Salesforce/blip-vqa-base"
+    """BLIP model that answers questions: a folder in the transformers layout, or a hub id."""
+
+    device: str | None = None
+    """Device: cpu, cuda, cuda:1, mps; default: the first GPU, or the CPU if there is none."""
+
+    @field_validator("questions")
+    @classmethod
+    def _questions(cls, questions: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_template(question, frozenset({"class_word"})) for question in questions)

@@ -15,7 +15,7 @@ from dreambooth.families.recognition import FOLDER_STEMS
 from dreambooth.reading import printable
 from dreambooth.weights.diffusers_files import stems_of
 
-__all__ = ["fetch", "fetch_encoder"]
+__all__ = ["fetch", "fetch_captioner", "fetch_encoder"]
 
 _SECOND_TEXT_ENCODER = "text_encoder_2"
 _FOLDERS = (*FOLDER_STEMS, _SECOND_TEXT_ENCODER, "tokenizer", "tokenizer_2", "scheduler")
@@ -24,6 +24,7 @@ _PREFERENCE = tuple((variant, ending) for variant in ("", "fp32", "fp16", "bf16"
 _OTHER_FAMILIES = ("text_encoder_3/", "transformer/")
 _ENCODER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _ENCODER_TEXTS = ("config.json", "preprocessor_config.json")
+_TOKENIZERS = ("tokenizer.json", "vocab.txt")
 _SINGLE_FILE_ENDINGS = (".safetensors", ".ckpt")
 _SECONDS_TO_ANSWER = 20.0
 _GIVE_A_FILE = "Or download the model another way and give its file or folder instead of the hub id."
@@ -49,6 +50,11 @@ def fetch_encoder(hub_id: str) -> Path:
     Raises ModelFileError as `fetch` does, and for a repository that holds no such model.
     """
     return _fetch(hub_id, _choose_encoder)[0]
+
+
+def fetch_captioner(hub_id: str) -> Path:
+    """The same for a model that reads words by a tokenizer of its own, with the files of that tokenizer."""
+    return _fetch(hub_id, _choose_captioner)[0]
 
 
 def _fetch(hub_id: str, choose: Callable[[str, Sequence[str]], list[str]]) -> tuple[Path, list[str]]:
@@ -109,6 +115,16 @@ def _choose_encoder(hub_id: str, names: Sequence[str]) -> list[str]:
             hint="Give one such as facebook/dino-vits16 or openai/clip-vit-base-patch32.",
         )
     return [*_ENCODER_TEXTS, *weights]
+
+
+def _choose_captioner(hub_id: str, names: Sequence[str]) -> list[str]:
+    tokenizer = [name for name in _TOKENIZERS if name in names]
+    if not tokenizer:
+        raise ModelFileError(
+            f"{hub_id}: not a model that answers questions: it has no {' or '.join(_TOKENIZERS)}",
+            hint="Give one such as Salesforce/blip-vqa-base.",
+        )
+    return [*_choose_encoder(hub_id, names), *tokenizer, *(name for name in ("tokenizer_config.json",) if name in names)]
 
 
 def _choose(hub_id: str, names: Sequence[str]) -> list[str]:
