@@ -33,7 +33,7 @@ DESKTOP = {"viewport": {"width": 1000, "height": 800}, "color_scheme": "light"}
 PHONE = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "is_mobile": True, "has_touch": True}
 PNGS = os.environ.get("DREAMBOOTH_SCREENSHOTS", "")
 """A folder for pictures of the screens, which docs/how-to/web.md shows; empty for none."""
-PATIENCE = 120_000  # milliseconds that a training may take to start on a busy machine
+PATIENCE = 600_000 if PNGS else 120_000  # milliseconds that a training may take to start on a busy machine
 
 
 @dataclass
@@ -126,7 +126,7 @@ def picture_of(page: Page, name: str) -> None:
         height = min(page.evaluate("document.documentElement.scrollHeight"), 1600)
         clip = {"x": 0, "y": 0, "width": options["viewport"]["width"], "height": height}
         image = Image.open(io.BytesIO(page.screenshot(full_page=True, clip=clip)))
-        image.convert("RGB").quantize(96, dither=Image.Dither.NONE).save(Path(PNGS) / f"web-{name}-{form}.png", optimize=True)
+        image.convert("RGB").quantize(160, dither=Image.Dither.NONE).save(Path(PNGS) / f"web-{name}-{form}.png", optimize=True)
     page.emulate_media(color_scheme="light")
     page.set_viewport_size(DESKTOP["viewport"])
 

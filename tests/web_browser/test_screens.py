@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from dreambooth.web.jobs import JobRecord, JobState
 from dreambooth.web.projects import Project
 from dreambooth.web.screens import STEPS
 from tests.unit.web.conftest import picture_bytes, write_run
+from tests.unit.web.test_memory_bars import TABLE
 from tests.web_browser.conftest import DESKTOP, PHONE, Visit, faults
 
 pytestmark = pytest.mark.slow
@@ -29,6 +31,7 @@ TOLD = [
     '{"event": "table", "title": "Parts", "columns": ["part", "size"], "rows": [["unet", "1 GB"], ["vae", "1 GB"]]}',
     '{"event": "warn", "text": "2 tensors were left over."}',
 ]
+PLAN = json.dumps(TABLE)
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +88,8 @@ def _unfinished(desk: Desk, name: str, state: JobState, **changes: Any) -> Proje
 def _full(desk: Desk, name: str) -> Project:
     """Everything that was asked for beside the training: descriptions, pictures, a conversion, class images."""
     project = _unfinished(desk, name, "stopped", reason="stopped as asked, and saved", ended=9.0)
-    for kind in ("describe", "plan", "convert"):
-        _job(desk, project, kind, "finished", lines=TOLD, ended=9.0)
+    for kind, lines in (("describe", TOLD), ("plan", [PLAN]), ("convert", [])):
+        _job(desk, project, kind, "finished", lines=lines, ended=9.0)
     for which, place in (("1", "."), ("1", "base")):
         folder = project.pictures / which / place
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +119,8 @@ def _addresses(states: dict[str, Project], desk: Desk) -> Iterator[str]:
     yield from ("/", "/?token=x", "/projects/none/photos", *(f"/jobs/{job.number}" for job in desk.queue.store.all()))
     yield from (f"/projects/{states[name].name}/{screen}" for name in ("new", "broken", "stopped") for screen in screens)
     yield from (f"/projects/{project.name}/{screen}" for project in states.values() for screen in ("train", "choose"))
-    yield f"/projects/{states['stopped'].name}/choose?left=2&right=4"
+    stopped = f"/projects/{states['stopped'].name}/choose"
+    yield from (f"{stopped}?left=2&right=4", f"{stopped}/blind?seed=a1", f"{stopped}/blind?seed=a1&answers=l")
 
 
 @pytest.mark.parametrize("form", [DESKTOP, PHONE], ids=["light", "phone-dark"])

@@ -13,11 +13,11 @@ from safetensors import safe_open
 
 from dreambooth.recipes.toybox import write_photos
 from dreambooth.web.desk import Desk
-from tests.web_browser.conftest import PHONE, PNGS, Server, Visit, faults, picture_of
+from tests.web_browser.conftest import PATIENCE, PHONE, PNGS, Server, Visit, faults, picture_of
 
 pytestmark = pytest.mark.slow
 
-STEPS = 400 if PNGS else 100
+STEPS = 240 if PNGS else 100
 DROP = """(form, files) => {
   const data = new DataTransfer();
   for (const [name, content] of Object.entries(files))
@@ -30,7 +30,6 @@ def test_from_photos_to_a_file(server: Server, visit: Visit, tmp_path: Path) -> 
     visitor = visit(server.base, token="")
     page = visitor.open(server.link.removeprefix(server.base))
     expect(page.get_by_role("heading", name="Projects")).to_be_visible()
-    picture_of(page, "projects-empty")
     _prepare(page, tmp_path)
     _kill_a_training(page, server)
     _train_while_pages_and_servers_come_and_go(page, server, visit)
@@ -44,10 +43,10 @@ def _prepare(page: Page, tmp_path: Path) -> None:
     page.locator("form.drop").evaluate(DROP, photos)
     expect(page.get_by_text("5 usable photos")).to_be_visible()
     assert "Train first" in page.get_by_text("Take away").inner_text()
-    picture_of(page, "photos")
     page.get_by_role("link", name="Next: the model").click()
     _change(page, "Preset", "toybox")
     page.get_by_role("button", name="Look into the model").click()
+    expect(page.locator("#described")).to_contain_text("finished")
     expect(page.locator("#described")).to_contain_text("parameters")
     picture_of(page, "model")
     page.get_by_role("link", name="Next: the words").click()
@@ -55,9 +54,12 @@ def _prepare(page: Page, tmp_path: Path) -> None:
     page.reload()
     expect(page.locator(".sentence").first).to_contain_text("photo of a sks vase")
     picture_of(page, "words")
+    page.get_by_role("link", name="Photos").click()
+    picture_of(page, "photos")
+    page.get_by_role("link", name="Words").click()
     page.get_by_role("link", name="Next: class images").click()
-    if not PNGS:
-        _change(page, "Prior weight", "0")
+    picture_of(page, "class-images")
+    _change(page, "Prior weight", "0")
     page.get_by_role("link", name="Next: train").click()
     page.get_by_text("Steps, learning rate").click()
     page.get_by_role("link", name="All settings").click()
@@ -95,7 +97,6 @@ def _kill_a_training(page: Page, server: Server) -> None:
     os.kill(_process(server, number), signal.SIGKILL)
     expect(page.locator(".reason")).to_contain_text("killed: the system ended the process")
     assert faults(page) == []
-    picture_of(page, "train-killed")
 
 
 def _train_while_pages_and_servers_come_and_go(page: Page, server: Server, visit: Visit) -> None:
@@ -112,9 +113,11 @@ def _train_while_pages_and_servers_come_and_go(page: Page, server: Server, visit
         expect(one.get_by_role("button", name="Save now")).to_be_visible()
         step = _step(one)
         _wait_for_step(one, step + 2)
-    pages[0].get_by_role("button", name="Save now").click()
-    pages[0].wait_for_load_state()
+    for button in ("Save now", "Preview now"):
+        pages[0].get_by_role("button", name=button).click()
+        pages[0].wait_for_load_state()
     _wait_for_step(pages[0], step + 4)
+    expect(pages[0].locator("#live-previews figcaption").nth(1)).to_be_visible()  # the first one is of step 0
     server.kill()
     for one in pages:
         expect(one.get_by_role("alert")).to_be_visible()
@@ -124,6 +127,8 @@ def _train_while_pages_and_servers_come_and_go(page: Page, server: Server, visit
         step = _step(one)
         _wait_for_step(one, step + 2)
     assert _process(server, number) == process
+    if PNGS:
+        _wait_for_step(pages[0], STEPS * 3 // 5)
     picture_of(pages[0], "train")
     for one in pages:
         expect(one.get_by_role("link", name="Next: choose a model")).to_be_visible()
@@ -145,9 +150,8 @@ def _wait_for_step(page: Page, step: int) -> None:
 
 def _choose_try_and_take(closed: Page, tmp_path: Path) -> None:
     page = closed.context.new_page()
-    page.set_default_timeout(120_000)
+    page.set_default_timeout(PATIENCE)
     page.goto(closed.url)
-    picture_of(page, "train-finished")
     page.get_by_role("link", name="Next: choose a model").click()
     page.get_by_role("button", name=f"Choose step {STEPS // 2}").click()
     expect(page.get_by_role("heading", name=f"Step {STEPS // 2}: chosen")).to_be_visible()
@@ -160,6 +164,7 @@ def _choose_try_and_take(closed: Page, tmp_path: Path) -> None:
     page.get_by_label("Sampling steps").fill("25" if PNGS else "4")
     page.get_by_role("button", name="Make pictures").click()
     expect(page.locator("#sets img")).to_have_count(2)
+    expect(page.locator("#sets .job")).to_have_count(0)
     picture_of(page, "try")
     page.get_by_role("link", name="Next: take it away").click()
     with page.expect_download() as started:
@@ -169,3 +174,6 @@ def _choose_try_and_take(closed: Page, tmp_path: Path) -> None:
     with safe_open(file, framework="pt") as model:
         assert model.metadata()["global_step"] == str(STEPS // 2)
     picture_of(page, "take")
+    page.get_by_role("link", name="dreambooth").click()
+    expect(page.get_by_role("link", name="Blue vase")).to_be_visible()
+    picture_of(page, "projects")

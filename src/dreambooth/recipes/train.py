@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 from dreambooth.config import read_yaml, write_yaml
 from dreambooth.data.archives import with_unpacked_photos
@@ -27,9 +27,11 @@ from dreambooth.runs.place import PlacedFolder
 from dreambooth.runs.status import recorded_status
 from dreambooth.runs.untrained import clear_untrained, is_untrained
 from dreambooth.runtime.distributed import start_processes
-from dreambooth.runtime.interrupts import Interrupts
+from dreambooth.runtime.interrupts import Interrupts, Request
+from dreambooth.runtime.processes import Processes
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainer.caption_checks import is_silent
+from dreambooth.trainer.due import Due
 from dreambooth.trainer.journal import Journal, SilentJournal, note_checkpoint
 from dreambooth.trainer.material import gather_material
 from dreambooth.trainer.messages import (
@@ -206,7 +208,10 @@ def _train(session: Session, display: Display, interrupts: Interrupts, placed: P
                 journal.look(ready.intervals.after(state.step))
                 # All processes meet here in every step: one may have been asked to stop, or be generating previews.
                 stops = processes.any(is_moved or interrupts.requested is not None or time.monotonic() >= deadline)
-                saves = processes.any(interrupts.take_save_request()) or stops
+                asked = _asked(interrupts, processes)
+                saves = "save" in asked or stops
+                if "previews" in asked and not ready.intervals.after(state.step).previews:
+                    journal.look(Due(previews=True))
                 ends = ready.intervals.after(state.step).scores and processes.any(journal.ends_early)
                 due = ready.intervals.after(state.step, ends=ends)
                 save_what_is_due(session, journal, due, saves=saves)
@@ -223,6 +228,15 @@ def _train(session: Session, display: Display, interrupts: Interrupts, placed: P
     if not is_done and processes.any(interrupts.requested is not None):
         raise interrupts.error()
     return is_done
+
+
+def _asked(interrupts: Interrupts, processes: Processes) -> frozenset[Request]:
+    """What any of the processes was asked for; the same answer in all of them."""
+    own = interrupts.take_requests()
+    if not processes.any(bool(own)):
+        return frozenset()
+    requests: tuple[Request, ...] = get_args(Request)
+    return frozenset([request for request in requests if processes.any(request in own)])
 
 
 def deadline_of(max_train_hours: float | None, *, now: float) -> float:

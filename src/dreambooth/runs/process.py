@@ -22,6 +22,7 @@ __all__ = [
     "command_line",
     "error_text",
     "flags",
+    "signal_previews",
     "signal_save",
     "signal_stop",
     "started_command",
@@ -99,6 +100,12 @@ def signal_save(number: int) -> None:
     """Ask a running training to save and go on; only past its first step, and not on Windows, which has no such signal."""
     with suppress(ProcessLookupError):
         os.kill(number, signal.SIGUSR1)
+
+
+def signal_previews(number: int) -> None:
+    """Ask a running training to make preview images and go on; as with `signal_save`, only past its first step."""
+    with suppress(ProcessLookupError):
+        os.kill(number, signal.SIGUSR2)
 
 
 @dataclass(frozen=True)

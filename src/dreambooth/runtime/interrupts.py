@@ -4,7 +4,7 @@ The first SIGINT, SIGTERM or SIGHUP (the terminal was closed, or the connection 
 until the caller looks at `requested`, elsewhere an Interrupted is raised on the spot (files are atomic, so any spot is safe).
 The second signal quits at once; inside `process_survives` it raises KeyboardInterrupt. A SIGHUP is never the second: the system
 and the shell each send one. Signals within a second are one request, which a launcher and its group of processes deliver twice.
-SIGUSR1 asks a training to save and go on.
+SIGUSR1 asks a training to save and go on, SIGUSR2 to make preview images and go on.
 
 A handler comes between any two instructions, perhaps in the middle of a line that is being drawn. So it writes nothing itself:
 a thread, which waits for its turn as every other writer does, says that the signal was heard.
@@ -22,14 +22,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from types import FrameType
+from typing import Literal, TypeAlias
 
 from dreambooth.errors import Interrupted
 
-__all__ = ["Interrupts", "process_survives", "raise_if_interrupted"]
+__all__ = ["Interrupts", "Request", "process_survives", "raise_if_interrupted"]
+
+Request: TypeAlias = Literal["save", "previews"]
+"""What a training can be asked for while it goes on."""
 
 _HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, *(() if _HANGUP is None else (_HANGUP,)))
-_SAVE: signal.Signals | None = getattr(signal, "SIGUSR1", None)
+_REQUEST_NAMES: dict[str, Request] = {"SIGUSR1": "save", "SIGUSR2": "previews"}  # Windows has neither
+_REQUESTS = {int(getattr(signal, name)): request for name, request in _REQUEST_NAMES.items() if hasattr(signal, name)}
 _REPEAT_SECONDS = 1.0
 _survives = False
 _current: Interrupts | None = None
@@ -62,7 +67,7 @@ class Interrupts:
         self._deferring = False
         self._was_raised = False
         self._when = 0.0
-        self._is_save_requested = False
+        self._requests: set[Request] = set()
         self._outer: Interrupts | None = None
         self._heard: SimpleQueue[bool]
         self._previous: dict[signal.Signals, object] = {}
@@ -78,8 +83,8 @@ class Interrupts:
         if threading.current_thread() is threading.main_thread():
             heeded = [number for number in _SIGNALS if number != _HANGUP or signal.getsignal(number) != signal.SIG_IGN]  # nohup
             self._previous = {number: signal.signal(number, self._handle) for number in heeded}
-            if _SAVE is not None:
-                self._previous[_SAVE] = signal.signal(_SAVE, self._ask_to_save)
+            for number in map(signal.Signals, _REQUESTS):
+                self._previous[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -124,13 +129,14 @@ class Interrupts:
             sys.stderr.write(f"{announcement}\n")
             sys.stderr.flush()
 
-    def take_save_request(self) -> bool:
-        """Whether somebody asked to save and go on since the last call."""
-        asked, self._is_save_requested = self._is_save_requested, False
-        return asked
+    def take_requests(self) -> frozenset[Request]:
+        """What somebody asked for since the last call, while the work goes on."""
+        asked, self._requests = self._requests, set()
+        return frozenset(asked)
 
-    def _ask_to_save(self, number: int, frame: FrameType | None) -> None:
-        self._is_save_requested = self._deferring  # outside a training there is nothing to save
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._deferring:  # outside a training there is nothing to save or to show
+            self._requests = {*self._requests, _REQUESTS[number]}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == _HANGUP:

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from dreambooth.pages.templates import template_text
 from dreambooth.web import (
+    screen_blind,
     screen_photos,
     screen_projects,
     screen_results,
@@ -57,15 +58,18 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", _P + "/train", screen_train.start),
     ("POST", _P + "/train/resume", screen_train.resume),
     ("POST", _P + "/train/save", screen_train.save_now),
+    ("POST", _P + "/train/preview", screen_train.preview_now),
     ("GET", _P + "/runs/{run}/previews/{step:int}/{index:int}", screen_train.preview),
     ("GET", _P + "/choose", screen_results.choose),
     ("POST", _P + "/choose", screen_results.set_choice),
+    ("GET", _P + "/choose/blind", screen_blind.blind),
     ("GET", _P + "/try", screen_try.pictures),
     ("POST", _P + "/try", screen_try.make),
     ("GET", _P + "/pictures/{set}/{which}/{index:int}", screen_try.made_picture),
     ("GET", _P + "/take", screen_results.take),
     ("POST", _P + "/take/convert", screen_results.convert),
     ("GET", _P + "/files/{file}", screen_results.download),
+    ("GET", _P + "/files.zip", screen_results.download_all),
 )
 """Method, path and handler of everything that can be asked for, besides the stream and the static files."""
 

@@ -7,10 +7,11 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Literal
 
 from dreambooth.errors import RunError
 from dreambooth.runs.folder import RunFolder
-from dreambooth.runs.process import command_environment, signal_save, signal_stop
+from dreambooth.runs.process import command_environment, signal_previews, signal_save, signal_stop
 from dreambooth.runs.supervisor import supervisor_command
 from dreambooth.web.commands import Command, resume_command
 from dreambooth.web.jobs import JobRecord, JobStore
@@ -78,12 +79,12 @@ class JobQueue:
                 raise RunError(f"the job has ended ({job.state})")
             return job
 
-    def save(self, number: int) -> None:
-        """Ask a training past its first step to save and go on. Raises RunError when it does not run."""
+    def ask(self, number: int, what: Literal["save", "previews"]) -> None:
+        """Ask a training past its first step for a checkpoint or previews; it goes on. Raises RunError when it does not run."""
         job, process = self.store.get(number), self.store.files(number).read_process()
         if job.state != "running" or process is None or not process.is_alive:
             raise RunError("the training is not running")
-        signal_save(process.process)
+        (signal_save if what == "save" else signal_previews)(process.process)
 
     def run_of(self, job: JobRecord) -> RunFolder | None:
         """The run that a job trains."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import threading
 import time
@@ -28,6 +29,7 @@ ACTIVE: tuple[JobState, ...] = ("waiting", "running")
 """States of a job that is still to do something."""
 
 _MOST_LINES = 60
+_INSTALLED = Path(__file__).parents[2]
 _SECONDS_TO_START = 30.0
 _SECONDS_TO_BEGIN = 5.0
 _MOST_STARTS = 3
@@ -146,9 +148,12 @@ class JobStore:
         (self.folder / f"{record.number:05d}.json").unlink(missing_ok=True)
 
     def lines(self, record: JobRecord) -> list[str]:
-        """The last lines that a job said."""
+        """The last lines that a job said, without the place of the folder of projects and of the program on this machine."""
         with suppress(OSError):
-            return self.files(record.number).log.read_text(encoding="utf-8", errors="replace").splitlines()[-_MOST_LINES:]
+            text = self.files(record.number).log.read_text(encoding="utf-8", errors="replace")
+            for place in (self.folder.parent, _INSTALLED):
+                text = text.replace(f"{place}{os.sep}", "")
+            return text.splitlines()[-_MOST_LINES:]
         return []
 
     def looked_up(self, record: JobRecord, run: RunFolder | None, *, is_supervisor_gone: bool = False) -> JobRecord:

@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, StreamingResponse
 
 from dreambooth.errors import RunError, SettingsError
 from dreambooth.pages.thumbnails import picture_settings
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.saved_models import SavedModel, saved_models
 from dreambooth.web.answers import Answer, Call, Moved, Page
+from dreambooth.web.archive import zipped
 from dreambooth.web.commands import verb_command
 from dreambooth.web.projects import Project
 from dreambooth.web.screen_train import training_state
 from dreambooth.web.screens import framed, job_values, project_of
 
-__all__ = ["Chosen", "choose", "chosen_model", "convert", "download", "set_choice", "take"]
+__all__ = ["Chosen", "choose", "chosen_model", "convert", "download", "download_all", "set_choice", "take"]
 
 _FORMATS = {"safetensors": ".safetensors", "ckpt": ".ckpt"}
 _PRECISIONS = ("float16", "float32", "bfloat16")
@@ -125,6 +126,14 @@ def download(call: Call) -> Answer:
             name = f"{project.name}-{'-'.join(path.relative_to(project.path).parts[-2:])}"
             return FileResponse(path, filename=name.encode("utf-8", "replace").decode(), media_type="application/octet-stream")
     raise RunError("no such file")
+
+
+def download_all(call: Call) -> Answer:
+    """All files in one ZIP file."""
+    project = project_of(call)
+    files = [(path.relative_to(project.path).as_posix(), path) for path, _ in _files(project, chosen_model(project))]
+    headers = {"Content-Disposition": f'attachment; filename="{project.name}.zip"'}
+    return StreamingResponse(zipped(files), media_type="application/zip", headers=headers)
 
 
 def _row(project: Project, run: RunFolder, model: SavedModel, scores: dict[str, Any] | None, chosen: Chosen) -> dict[str, Any]:

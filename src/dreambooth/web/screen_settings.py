@@ -19,6 +19,7 @@ from dreambooth.web.answers import Answer, Call, Moved, Page
 from dreambooth.web.commands import Command, verb_command
 from dreambooth.web.forms import all_fields, checked_settings, fields_of, posted_changes
 from dreambooth.web.jobs import queue_of
+from dreambooth.web.memory_bars import memory_bars
 from dreambooth.web.photo_cards import photo_id
 from dreambooth.web.projects import Project
 from dreambooth.web.screens import device_of, framed, job_values, project_of
@@ -44,13 +45,15 @@ def model(call: Call) -> Answer:
     """Which model is trained, what it is, and the memory that it needs."""
     project = project_of(call)
     choices = ["toybox", *call.desk.models()]
+    fields, planned = fields_of(project, _MODEL), _told(call, project, "plan")
     values = {
-        "fields": fields_of(project, _MODEL),
+        "fields": fields,
         "models": choices,
         "preset": project.notes.preset,
         "presets": preset_names(),
         "described": _told(call, project, "describe"),
-        "planned": _told(call, project, "plan"),
+        "planned": planned,
+        "bars": [] if planned is None else memory_bars(planned["records"], chosen=fields[1]["value"]),
         "inspect_command": _inspect(project).typed if _model_of(project) else "",
         "plan_command": _plan(project).typed,
     }
@@ -103,7 +106,7 @@ def settings(call: Call) -> Answer:
     project = project_of(call)
     sections: dict[str, list[dict[str, Any]]] = {}
     for field in all_fields(project):
-        sections.setdefault(field["section"], []).append(field)
+        sections.setdefault(field["section"].removesuffix("."), []).append(field)
     others = [problem for path, problem in checked_settings(project)[1] if not path]
     values = {"sections": [{"title": title, "fields": fields} for title, fields in sections.items()], "problems": others}
     return Page("settings.html", framed(call, project, "settings", **values))

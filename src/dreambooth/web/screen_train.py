@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from starlette.responses import FileResponse
 
@@ -24,7 +24,7 @@ from dreambooth.web.jobs import JobRecord, queue_of
 from dreambooth.web.projects import Project
 from dreambooth.web.screens import device_of, framed, job_values, missing_for_training, project_of
 
-__all__ = ["live_parts", "preview", "resume", "save_now", "start", "train"]
+__all__ = ["live_parts", "preview", "preview_now", "resume", "save_now", "start", "train"]
 
 _FIELDS = ("loop.steps", "optimizer.learning_rate", "output.preview_prompts", "selection.evaluate_every")
 _MOST_STEPS_SHOWN = 8  # of previews: the first, and the newest
@@ -78,11 +78,20 @@ def resume(call: Call) -> Answer:
 
 def save_now(call: Call) -> Answer:
     """Write a checkpoint after the current step and go on."""
+    return _ask(call, "save")
+
+
+def preview_now(call: Call) -> Answer:
+    """Make previews after the current step and go on."""
+    return _ask(call, "previews")
+
+
+def _ask(call: Call, what: Literal["save", "previews"]) -> Answer:
     project = project_of(call)
     job = _newest(call.desk, project)
     if job is None or not training_state(call.desk, project)["can_save"]:
         raise RunError("the training has not made its first step yet")
-    call.desk.queue.save(job.number)
+    call.desk.queue.ask(job.number, what)
     return Moved(f"/projects/{project.name}/train")
 
 

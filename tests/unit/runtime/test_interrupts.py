@@ -178,14 +178,16 @@ def test_a_request_that_arrives_twice_is_one() -> None:
         assert interrupts.requested is signal.SIGINT
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no such signal")
-def test_usr1_asks_to_save_once_and_elsewhere_does_nothing() -> None:
-    before = signal.getsignal(signal.SIGUSR1)
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+@pytest.mark.parametrize(("name", "asked"), [("SIGUSR1", "save"), ("SIGUSR2", "previews")])
+def test_usr1_and_usr2_ask_once_and_elsewhere_do_nothing(name: str, asked: str) -> None:
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
     with Interrupts(lambda: "x") as interrupts:
-        os.kill(os.getpid(), signal.SIGUSR1)
-        assert not interrupts.take_save_request()
+        os.kill(os.getpid(), number)
+        assert interrupts.take_requests() == frozenset()
         with interrupts.deferred():
-            os.kill(os.getpid(), signal.SIGUSR1)
+            os.kill(os.getpid(), number)
             assert interrupts.requested is None
-            assert [interrupts.take_save_request(), interrupts.take_save_request()] == [True, False]
-    assert signal.getsignal(signal.SIGUSR1) is before
+            assert [interrupts.take_requests(), interrupts.take_requests()] == [{asked}, frozenset()]
+    assert signal.getsignal(number) is before

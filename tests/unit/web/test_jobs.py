@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -272,3 +273,30 @@ def test_servers_and_jobs_that_are_killed_lose_no_job_and_run_none_twice(tmp_pat
 )
 def test_each_further_gpu_has_a_queue(device: str, queue: str) -> None:
     assert queue_of(device) == queue
+
+
+@pytest.mark.parametrize(("what", "said"), [("save", "USR1"), ("previews", "USR2")])
+def test_a_running_training_is_asked_for_a_checkpoint_or_previews_and_goes_on(
+    real: Desk, what: Literal["save", "previews"], said: str
+) -> None:
+    code = (
+        "import signal, time\nfor name in ('USR1', 'USR2'):\n"
+        "    signal.signal(getattr(signal, 'SIG' + name), lambda *_, name=name: print(name, flush=True))\n"
+        "print('ready', flush=True)\ntime.sleep(60)"
+    )
+    job = real.queue.add(real.projects.named("rex"), "train", _command(code), title="Train")
+    _until(real, job.number, lambda job: real.queue.store.lines(job) == ["ready"])
+    real.queue.ask(job.number, what)
+    assert _until(real, job.number, lambda job: len(real.queue.store.lines(job)) == 2).state == "running"
+    assert real.queue.store.lines(job)[1] == said
+    process = real.queue.store.files(job.number).read_process()
+    assert process is not None
+    os.kill(process.process, signal.SIGKILL)
+
+
+def test_what_a_job_said_names_files_without_the_place_of_the_projects(real: Desk) -> None:
+    project = real.projects.named("rex")
+    code = f"print('wrote {project.runs}/1/model.safetensors'); print('error: {project.photos} is empty'); raise SystemExit(2)"
+    job = _until(real, real.queue.add(project, "train", _command(code), title="Train").number, _has_ended)
+    assert real.queue.store.lines(job)[0] == "wrote rex/runs/1/model.safetensors"
+    assert job.reason == "error: rex/photos is empty"

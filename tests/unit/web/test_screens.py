@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+import zipfile
 
 import pytest
 from starlette.testclient import TestClient
@@ -135,3 +137,16 @@ def test_many_projects_are_listed(client: TestClient, desk: Desk) -> None:
 def test_the_server_starts_without_torch() -> None:
     code = "import dreambooth.web.app, sys; raise SystemExit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_all_files_come_in_one_zip_that_is_never_on_the_disk(client: TestClient, trained: str, desk: Desk) -> None:
+    project = desk.projects.named(trained)
+    project.exports.mkdir()
+    (project.exports / "half.ckpt").write_bytes(b"?" * 3_000_000)
+    answer = client.get(f"/projects/{trained}/files.zip")
+    assert answer.headers["content-disposition"] == 'attachment; filename="demo.zip"'
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["runs/1/model.safetensors", "exports/half.ckpt", "runs/1/config.yaml"]
+        assert archive.read("exports/half.ckpt") == b"?" * 3_000_000
+    assert not list(project.path.rglob("*.zip"))

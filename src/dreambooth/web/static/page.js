@@ -2,6 +2,15 @@
 
 const banner = document.querySelector(".banner");
 
+// On a phone the screen's own name may be beyond the edge of the list of screens.
+const screens = document.querySelector(".steps");
+const here = screens?.querySelector("[aria-current]");
+function showScreen() {
+  if (here) screens.scrollLeft = here.offsetLeft - screens.offsetLeft - (screens.clientWidth - here.offsetWidth) / 2;
+}
+showScreen();
+addEventListener("resize", showScreen);
+
 // Parts of the page that the server renders anew while a model trains.
 for (const place of document.querySelectorAll("[data-live]")) {
   const wasActive = place.dataset.active === "yes";
