@@ -80,7 +80,7 @@ def application(desk: Desk, *, token: str, hosts: Collection[str] = (), port: in
 
     async def stream(request: Request) -> Response:
         project = await run_in_threadpool(desk.projects.named, request.path_params["project"])
-        return live_stream(request, live, project)
+        return live_stream(live, project)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from dreambooth.errors import DreamboothError
@@ -35,13 +34,19 @@ class LiveParts:
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def of(self, project: Project, *, is_new: bool = False) -> dict[str, str]:
-        """The parts of a project; as they are now for a page that `is_new`, which would otherwise be older than the page."""
+        """The parts of a project, each as the event that tells of it; up to date for a page that `is_new`.
+
+        For others they may be as old as the next look: a page asks often, and there may be many.
+        """
+        if not is_new and time.monotonic() < self._next.get(project.name, 0.0):
+            return self._parts.get(project.name, {})
         async with self._locks.setdefault(project.name, asyncio.Lock()):
             if is_new or time.monotonic() >= self._next.get(project.name, 0.0):
                 started = time.monotonic()
                 signature = await run_in_threadpool(self._signature, project)
                 if signature != self._signatures.get(project.name):
-                    self._parts[project.name] = await run_in_threadpool(live_parts, self._desk, project)
+                    parts = await run_in_threadpool(live_parts, self._desk, project)
+                    self._parts[project.name] = {name: _event({"id": name, "html": html}) for name, html in parts.items()}
                     self._signatures[project.name] = signature
                 took = time.monotonic() - started
                 self._next[project.name] = time.monotonic() + max(_SECONDS, took / _MOST_SHARE)
@@ -56,21 +61,21 @@ class LiveParts:
         return newest, [(str(file), file.stat().st_size) for file in files if file.is_file()]
 
 
-def live_stream(request: Request, live: LiveParts, project: Project) -> StreamingResponse:
+def live_stream(live: LiveParts, project: Project) -> StreamingResponse:
     """A stream for one open page: every part once, then those that changed."""
 
     async def events() -> AsyncIterator[str]:
         sent: dict[str, str] = {}
         quiet_since = time.monotonic()
-        while not await request.is_disconnected():
+        while True:  # until the page is closed: then the response is cancelled
             try:
                 parts = await live.of(project, is_new=not sent)
             except DreamboothError:  # the project was removed
                 return
-            for name, html in parts.items():
-                if sent.get(name) != html:
-                    sent[name], quiet_since = html, time.monotonic()
-                    yield _event({"id": name, "html": html})
+            for name, event in parts.items():
+                if sent.get(name) != event:
+                    sent[name], quiet_since = event, time.monotonic()
+                    yield event
             if time.monotonic() - quiet_since > _SECONDS_OF_SILENCE:
                 quiet_since = time.monotonic()
                 yield ": still here\n\n"
