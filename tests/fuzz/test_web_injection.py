@@ -35,6 +35,7 @@ FEW = settings(max_examples=2, deadline=None, derandomize=True, database=None, s
 TOKEN, ADDRESS = "k" * 43, "http://127.0.0.1:7860"
 TEXT_SETTINGS = ("subject.class_word", "subject.token", "subject.instance_prompt", "base.model", "output.preview_prompts")
 OWN_ADDRESSES = {"href", "src", "action", "formaction", "data-live"}
+NO_PAGES = {"/projects/{project}/files.zip"}
 EVERYTHING = "".join(ATTACKS)
 
 words = st.sampled_from(ATTACKS) | st.text(min_size=1, max_size=40)
@@ -88,9 +89,12 @@ class Site:
 
     def _tell_run(self, word: str) -> None:
         run = self.project.runs / "1"
-        _picture(run / "previews" / "step-000002" / "00-a.png", word)
+        for step in (1, 2):
+            _picture(run / "previews" / f"step-{step:06d}" / "00-a.png", word)
         _picture(run / "previews" / "over-time.png", word)
-        save_file({"a": np.zeros(4, np.float32)}, run / "model.safetensors", metadata={"global_step": "2", word or "x": word})
+        for step, name in ((1, "models/step-000001.safetensors"), (2, "model.safetensors")):
+            (run / name).parent.mkdir(exist_ok=True)
+            save_file({"a": np.zeros(4, np.float32)}, run / name, metadata={"global_step": str(step), word or "x": word})
         values = {"base": {"model": word}, "subject": {"photos": word, "class_word": word, "token": word}, "loop": {"steps": 4}}
         (run / "config.yaml").write_text(json.dumps(values), encoding="utf-8")
         events: list[dict[str, Any]] = [{"event": "step", "step": step, "time": 1.0, "instance_loss": 0.1} for step in (1, 2)]
@@ -117,7 +121,7 @@ class Site:
     def pages(self) -> Iterator[tuple[str, str]]:
         """Each page that is asked for without a number or a name of a file, and that of each job, and one of a mistake."""
         for method, path, _ in ROUTES:
-            if method == "GET" and path.replace("{project}", "").count("{") == 0:
+            if method == "GET" and path.replace("{project}", "").count("{") == 0 and path not in NO_PAGES:
                 yield self._page(path.format(project=self.project.name))
         for job in self.desk.queue.store.all():
             yield self._page(f"/jobs/{job.number}")
