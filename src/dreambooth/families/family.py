@@ -169,8 +169,13 @@ class Family(Protocol):
     def new_module(self, part: str) -> nn.Module:
         """A new module of this part with the library's default initialization."""
 
-    def build(self, parts: Mapping[str, StateDict], *, dtype: torch.dtype) -> dict[str, nn.Module]:
-        """The modules with copies of these tensors in `dtype`, on the CPU, in evaluation mode, without gradients."""
+    def build(
+        self, parts: Mapping[str, StateDict], *, dtype: torch.dtype, dtypes: Mapping[str, torch.dtype] | None = None
+    ) -> dict[str, nn.Module]:
+        """The modules with copies of these tensors in `dtype`, on the CPU, in evaluation mode, without gradients.
+
+        `dtypes` names the parts that are built in another one.
+        """
 
     def state_dicts(self, parts: Mapping[str, nn.Module]) -> dict[str, StateDict]:
         """The modules' tensors under the canonical names that `build` takes; they share memory."""

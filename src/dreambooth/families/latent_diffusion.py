@@ -154,8 +154,13 @@ class LatentDiffusion:
         module: nn.Module = {model.__name__: model for model in modules}[config["_class_name"]].from_config(config)
         return module
 
-    def build(self, parts: Mapping[str, StateDict], *, dtype: torch.dtype) -> dict[str, nn.Module]:
-        """The modules with copies of these tensors in `dtype`, on the CPU, in evaluation mode, without gradients."""
+    def build(
+        self, parts: Mapping[str, StateDict], *, dtype: torch.dtype, dtypes: Mapping[str, torch.dtype] | None = None
+    ) -> dict[str, nn.Module]:
+        """The modules with copies of these tensors in `dtype`, on the CPU, in evaluation mode, without gradients.
+
+        `dtypes` names the parts that are built in another one.
+        """
         built = {}
         for name, part in self.parts.items():
             is_text = name in self.text_encoders
@@ -165,7 +170,7 @@ class LatentDiffusion:
                 lambda name=name: self.new_module(name),  # type: ignore[misc]
                 {key if key in part.without_prefix else f"{level}{key}": tensor for key, tensor in tensors.items()},
                 buffers={f"{level}{POSITION_IDS}": positions} if is_text else {},
-                dtype=dtype,
+                dtype=(dtypes or {}).get(name, dtype),
             )
         return built
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from dreambooth.families.components import Components
+from dreambooth.families.family import Family
 from dreambooth.memory.plan import MemoryPlan
 from dreambooth.memory.recompute import recompute_activations
 from dreambooth.memory.streaming import StreamedBlocks
@@ -27,7 +28,7 @@ from dreambooth.training.settings import LoopSettings, OptimizerSettings
 from dreambooth.training.tensorwise import Tensorwise
 from dreambooth.training.weight_average import NoAverage, WeightAverage
 
-__all__ = ["Placed", "TrainingSetup", "assemble", "place_for_training"]
+__all__ = ["Placed", "TrainingSetup", "assemble", "dtypes_for_training", "place_for_training"]
 
 
 @dataclass(frozen=True)
@@ -52,25 +53,34 @@ class Placed:
     """The denoiser's blocks that are moved to the device one at a time; none in most plans."""
 
 
+def dtypes_for_training(family: Family, setup: TrainingSetup) -> dict[str, torch.dtype]:
+    """The parts that training needs in its own dtype: the denoiser, and all text encoders if one of them learns.
+
+    Built in it, a large denoiser is never in main memory in float32.
+    """
+    learns_text = any(name in trained_parts(setup.trainee, family) for name in family.text_encoders)
+    dtype = setup.policy.dtype_of_parts(keeps_base=setup.trainee.keeps_base)
+    return dict.fromkeys((family.denoiser, *(family.text_encoders if learns_text else ())), dtype)
+
+
 def place_for_training(components: Components, setup: TrainingSetup, device: torch.device) -> Placed:
     """Move the denoiser to the device, with the text encoders if one of them learns; otherwise they stay where they are in
     their dtype, as the VAE does, and only visit the device.
 
     Parts are converted before they are moved, so no part occupies more device memory than it will need.
     """
-    learning = trained_parts(setup.trainee, components.family)
-    denoiser, plan, policy = components.denoiser, setup.plan, setup.policy
-    dtype = policy.dtype_of_parts(keeps_base=setup.trainee.keeps_base)
-    nn.Module.to(denoiser, dtype)  # the method of diffusers' models would log a warning
+    learning, dtypes = trained_parts(setup.trainee, components.family), dtypes_for_training(components.family, setup)
+    denoiser, plan = components.denoiser, setup.plan
+    nn.Module.to(denoiser, dtypes[components.family.denoiser])  # the method of diffusers' models would log a warning
     streamed = StreamedBlocks(components.family.blocks_to_stream(denoiser) if plan.stream_blocks else (), device)
     streamed.attach()
     denoiser.to(device)
     # Faster convolutions on tensor cores; not supported by the tensor-by-tensor optimizer and FSDP.
     if device.type == "cuda" and not works_by_tensor(setup.optimizer.optimizer, plan) and not plan.shard:
         denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    learns_text = any(name in learning for name in components.family.text_encoders)  # then all of them encode in every step
-    for name in components.family.text_encoders if learns_text else ():
-        components.parts[name].to(device, dtype)
+    for name in components.family.text_encoders:
+        if name in dtypes:  # one of them learns, so all encode in every step
+            components.parts[name].to(device, dtypes[name])
     return Placed(components, learning, streamed)
 
 

@@ -36,7 +36,7 @@ from dreambooth.families.components import Components
 from dreambooth.files import remove_stale
 from dreambooth.pictures.class_images import make_prior_set, prompts_and_numbers, shared_out
 from dreambooth.runtime.device import release_memory
-from dreambooth.trainer.assembly import Placed, place_for_training
+from dreambooth.trainer.assembly import Placed, dtypes_for_training, place_for_training
 from dreambooth.trainer.class_examples import balanced, given_by_class, made_classes, replayed
 from dreambooth.trainer.encode import ViewEncoder, encode_captions
 from dreambooth.trainer.ready import Learned, Ready
@@ -70,7 +70,8 @@ class Material:
 def gather_material(ready: Ready, display: Display) -> Material:
     """Generate missing class images, encode everything that training will see, and record the digests of the inputs."""
     learned, loop, device = ready.learned, ready.loop, ready.device
-    built = replace(ready.base.build(dtype=torch.float32), tokenizer=ready.tokenizer)
+    dtypes = dtypes_for_training(ready.base.family, ready.setup)
+    built = replace(ready.base.build(dtype=torch.float32, dtypes=dtypes), tokenizer=ready.tokenizer)
     placed = place_for_training(built, ready.setup, device)
     components = placed.components
     priors, latents = _class_examples(ready, components, display)

@@ -148,14 +148,15 @@ class ModelWeights:
             return self
         return replace(self, family=self.family.at_resolution(side))
 
-    def build(self, *, dtype: torch.dtype) -> Components:
-        """The modules with copies of these tensors in `dtype`, on the CPU.
+    def build(self, *, dtype: torch.dtype, dtypes: Mapping[str, torch.dtype] | None = None) -> Components:
+        """The modules with copies of these tensors in `dtype`, on the CPU. `dtypes` names the parts that are built in another.
 
         Raises ModelFileError when values are not finite, in the file or in `dtype`: such a model gives no picture.
         """
         if problems := self.not_finite():
             raise ModelFileError(problems, hint="The file is damaged: download it again, or use another model.")
-        components = Components(self.family, self.family.build(self.parts, dtype=dtype), self.family.load_tokenizer())
+        built = self.family.build(self.parts, dtype=dtype, dtypes=dtypes)
+        components = Components(self.family, built, self.family.load_tokenizer())
         return with_words(components, self.words)
 
     @property
