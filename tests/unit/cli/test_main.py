@@ -164,6 +164,9 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
             "inspect",
             "tokens",
             "demo",
+            "masks",
+            "caption",
+            "push",
             "web",
             "lora",
             "toybox",
@@ -173,7 +176,8 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
 def test_an_unknown_verb_is_told_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trian"]) == 2
-    known = "train, photos, generate, evaluate, benchmark, prior, plan, convert, inspect, tokens, demo, web, lora, toybox"
+    known = "train, photos, generate, evaluate, benchmark, prior, plan, convert, inspect, tokens, demo, masks, caption, push"
+    known += ", web, lora, toybox"
     first, second = capsys.readouterr().err.splitlines()
     assert first == f"error: unknown verb 'trian': the verbs are {known}; did you mean 'train'?"
     assert second == "See `dreambooth --help`."
