@@ -96,6 +96,8 @@ def _kill_a_training(page: Page, server: Server) -> None:
     number = max(job.number for job in Desk.at(server.folder).queue.store.all())
     os.kill(_process(server, number), signal.SIGKILL)
     expect(page.locator(".reason")).to_contain_text("killed: the system ended the process")
+    expect(page.get_by_role("button", name="Train", exact=True)).to_be_visible()  # the page was loaded anew by itself
+    page.wait_for_load_state()
     assert faults(page) == []
 
 
