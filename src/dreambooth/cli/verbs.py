@@ -221,7 +221,7 @@ _ALL = (
     ),
     Verb(
         name="masks",
-        sentence="Propose masks of the subject by a segmentation model, and show them for correction.",
+        sentence="Propose masks of the subject by a model, and show them for correction.",
         settings="dreambooth.measures.settings:MasksSettings",
         recipe="dreambooth.recipes.masks:propose_masks",
         usage=("FOLDER --class-word WORD",),
@@ -230,7 +230,7 @@ _ALL = (
     ),
     Verb(
         name="caption",
-        sentence="Write captions that say what is not the subject, by a model that answers questions about photos.",
+        sentence="Write captions that say what is not the subject, by a model.",
         settings="dreambooth.measures.settings:CaptionSettings",
         recipe="dreambooth.recipes.caption:write_captions",
         usage=("FOLDER --class-word WORD",),

@@ -183,7 +183,7 @@ class BenchmarkSettings(Settings):
 
 
 class MasksSettings(Settings):
-    """Propose masks of the subject by a segmentation model, and show them for correction."""
+    """Propose masks of the subject by a model, and show them for correction."""
 
     photos: Path
     """Folder of photos of the subject; masks are written beside them, as NAME-mask.png."""
@@ -208,7 +208,7 @@ class MasksSettings(Settings):
 
 
 class CaptionSettings(Settings):
-    """Write captions that say what is not the subject, by a model that answers questions about photos."""
+    """Write captions that say what is not the subject, by a model."""
 
     photos: Path
     """Folder of photos of the subject; captions are written beside them, as NAME.txt."""
