@@ -30,7 +30,7 @@ from dreambooth.schema.verbs import PlanSettings, TrainSettings
 from dreambooth.trainer.workload import workload_of
 
 FIRST_LINE = "Stable Diffusion 1: UNet and text encoder, 2 images of 64 px per forward pass\n"
-LAST_LINE = "On another machine's GPU: auto chooses fast. Predicted peak memory: "
+LAST_LINE = "On a GPU with 24 GiB free: auto chooses fast. Predicted peak memory: "
 
 
 def plan(display: Display, **values: object) -> PlanResult:
@@ -78,7 +78,7 @@ def test_a_named_preset_alone_and_nothing_that_fits(display: Display, said: Call
     assert list(result.estimates) == ["8gb"] and result.auto is None
     assert result.free == 2**29
     assert "Stable Diffusion 1: UNet, 2 images" in said()
-    assert "8gb does not fit another machine's GPU. Predicted peak memory: " in said()
+    assert "8gb does not fit a GPU with 0.5 GiB free. Predicted peak memory: " in said()
     assert "auto" not in said()
     nothing = plan(display, gpu_memory=0.3, trainee={"train_text_encoder": False})
     assert nothing.auto is None
@@ -156,7 +156,7 @@ def test_a_plan_for_stable_diffusion_xl_has_its_own_presets(
     assert tuple(result.estimates) == (*family.memory_presets, "cpu") and result.auto == "fast"
     enough = result.estimates["sdxl-10gb"].peak / USABLE / 2**30 + 1e-6
     assert plan_memory(typed(f"{line} {enough}"), display).auto == "sdxl-10gb"
-    assert "On another machine's GPU: auto chooses sdxl-10gb. Predicted peak memory: " in said()
+    assert f"On a GPU with {enough:g} GiB free: auto chooses sdxl-10gb. Predicted peak memory: " in said()
     assert plan_memory(typed(f"{line} 0.1"), display).auto is None
     assert said().endswith("\nTo use the least memory: --memory-preset sdxl-6gb\n")
 
@@ -172,7 +172,7 @@ def test_a_plan_for_a_file_of_stable_diffusion_2(display: Display, said: Callabl
     )
     assert said().startswith("Stable Diffusion 2: UNet and text encoder, 2 images of 64 px per forward pass")
     assert [phase.name for phase in result.estimates["8gb"].phases] == ["class images", "encoding", "training step", "previews"]
-    assert "8gb fits another machine's GPU." in said()
+    assert "8gb fits a GPU with 8 GiB free." in said()
 
 
 def test_a_runs_own_settings_are_planned_for_as_they_are(

@@ -13,7 +13,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -71,10 +71,14 @@ def unpack(archive: Path, into: Path) -> Path:
     except PhotoError as error:
         raise PhotoError(f"{archive}: {error.problems[0]}", hint=error.hint) from error
     except (*_DAMAGE, lzma.LZMAError) as error:
-        reason = str(error) or type(error).__name__
+        is_no_archive = isinstance(error, tarfile.ReadError | zipfile.BadZipFile)
+        reason = "it is damaged, or a part of it is missing" if is_no_archive else str(error) or type(error).__name__
         raise PhotoError(
             f"{archive}: cannot be unpacked ({printable(reason)})", hint="Copy it again, or unpack it and give the folder."
         ) from error
+    finally:
+        with suppress(OSError):  # empty after an error
+            into.rmdir()
     return folder
 
 

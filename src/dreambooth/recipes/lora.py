@@ -183,4 +183,6 @@ def _say_words(sources: Sequence[tuple[Path, Mapping[str, str]]], display: Displ
 
 
 def _say_written(path: Path, display: Display) -> None:
-    display.say(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB). To use it: generate --model MODEL --lora {quoted(path)}")
+    display.say(
+        f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB). To use it: dreambooth generate --model MODEL --lora {quoted(path)}"
+    )

@@ -123,7 +123,7 @@ def _family(base: PlannedModelSettings, display: Display) -> Family:
 
 def _place(settings: PlanSettings) -> _Place:
     if settings.gpu_memory is not None:
-        return _Place("another machine's GPU", round(settings.gpu_memory * 2**30), None)
+        return _Place(f"a GPU with {settings.gpu_memory:g} GiB free", round(settings.gpu_memory * 2**30), None)
     device = choose_device(settings.loop.device)
     return _Place(describe_device(device), free_memory_bytes(device), device)
 

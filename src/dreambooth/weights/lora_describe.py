@@ -89,7 +89,8 @@ def describe_lora(file: LoraFile) -> LoraDescription:
 
 def trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
     """The words that a file says prompts should contain, the most important first; empty if it says nothing."""
-    found = [metadata["modelspec.trigger_phrase"]] if metadata.get("modelspec.trigger_phrase") else []
+    phrases = metadata.get("modelspec.trigger_phrase", "").split(",")  # of several subjects, one phrase each
+    found = [phrase for given in phrases if (phrase := given.strip())]
     try:
         found += [f"{one['token']} {one['class_word']}".strip() for one in parse_json(metadata.get(SUBJECTS, "[]"))]
         tags = Counter[str]()

@@ -123,7 +123,8 @@ def test_an_encrypted_archive_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
 def test_a_damaged_archive_is_an_error(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
-    assert problem(tmp_path / name, tmp_path / "into").startswith("cannot be unpacked (")
+    assert problem(tmp_path / name, tmp_path / "into") == "cannot be unpacked (it is damaged, or a part of it is missing)"
+    assert not (tmp_path / "into").exists()
 
 
 def test_a_cut_archive_is_an_error(tmp_path: Path) -> None:

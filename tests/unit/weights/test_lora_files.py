@@ -25,6 +25,7 @@ from dreambooth.weights.lora_file import PEFT_CONFIG, is_lora, is_lora_file, rea
 from dreambooth.weights.lora_keys import LayerName, layer_names, names_to_write
 from dreambooth.weights.lora_write import Adapter, LayerChanges, write_lora
 from dreambooth.weights.model_weights import ModelWeights
+from dreambooth.weights.subjects import SUBJECTS
 from tests.conftest import GOLDEN
 from tests.lora_changes import random_changes
 from tests.random_weights import random_model
@@ -349,6 +350,12 @@ def test_a_lora_without_metadata_is_told_by_the_width_of_the_text_it_reads(tmp_p
 @pytest.mark.parametrize("damaged", ["{", "[1]", '{"img": 3}', "null"])
 def test_damaged_tags_are_no_words(damaged: str) -> None:
     assert trigger_words({"ss_tag_frequency": damaged, "modelspec.trigger_phrase": "rex"}) == ("rex",)
+
+
+def test_words_of_several_subjects_are_told_once() -> None:
+    subjects = '[{"token": "sks", "class_word": "mug"}, {"token": "mwf", "class_word": "vase"}]'
+    found = trigger_words({"modelspec.trigger_phrase": "sks mug, mwf vase", SUBJECTS: subjects})
+    assert found == ("sks mug", "mwf vase")
 
 
 def test_tensors_of_whole_models_are_no_lora(model: ModelWeights) -> None:
