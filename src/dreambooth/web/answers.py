@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
@@ -19,7 +20,7 @@ from dreambooth.pages.templates import Markup, render
 from dreambooth.web.desk import Desk
 from dreambooth.web.guard import API, TooLargeError
 
-__all__ = ["Answer", "Call", "Handler", "Moved", "Page", "answered"]
+__all__ = ["Answer", "Call", "Handler", "Moved", "Page", "answered", "refused"]
 
 _PACKAGE = "dreambooth.web"
 _MOST_FILES = 220
@@ -91,6 +92,18 @@ async def answered(handler: Handler, request: Request) -> Response:
         answer = _disk_problem(error)
     finally:
         await request.close()  # and with it the files that were uploaded
+    return _written(answer, is_api=is_api)
+
+
+async def refused(request: Request, error: Exception) -> Response:
+    """The answer to a route or a method that does not exist, in the form that the path asks for."""
+    assert isinstance(error, HTTPException)
+    problem = f"{request.method} {request.url.path}: {error.detail}"
+    answer = Page("problem.html", {"problems": [problem], "hint": ""}, error.status_code)
+    return _written(answer, is_api=request.url.path.startswith(API))
+
+
+def _written(answer: Answer, *, is_api: bool) -> Response:
     if isinstance(answer, Response):
         return answer
     if is_api:

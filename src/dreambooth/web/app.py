@@ -9,6 +9,7 @@ from importlib.resources import files
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -24,7 +25,7 @@ from dreambooth.web import (
     screen_train,
     screen_try,
 )
-from dreambooth.web.answers import Handler, answered
+from dreambooth.web.answers import Handler, answered, refused
 from dreambooth.web.desk import Desk
 from dreambooth.web.guard import API, Guard
 from dreambooth.web.live import LiveParts, live_stream
@@ -102,7 +103,7 @@ def application(desk: Desk, *, token: str, hosts: Collection[str] = (), port: in
         ),
     ]
     guard = Middleware(Guard, token=token, hosts=hosts, port=port)
-    app = Starlette(routes=routes, middleware=[guard], lifespan=lifespan)
+    app = Starlette(routes=routes, middleware=[guard], lifespan=lifespan, exception_handlers={HTTPException: refused})
     app.state.desk = desk
     return app
 

@@ -150,3 +150,11 @@ def test_all_files_come_in_one_zip_that_is_never_on_the_disk(client: TestClient,
         assert archive.namelist() == ["runs/1/model.safetensors", "exports/half.ckpt", "runs/1/config.yaml"]
         assert archive.read("exports/half.ckpt") == b"?" * 3_000_000
     assert not list(project.path.rglob("*.zip"))
+
+
+def test_what_does_not_exist_is_told_in_the_form_of_the_path(client: TestClient) -> None:
+    page, missing, method = client.get("/nowhere"), client.get("/api/v1/nowhere"), client.put("/api/v1/projects")
+    assert (page.status_code, missing.status_code, method.status_code) == (404, 404, 405)
+    assert "<h1>This was not done</h1>" in page.text
+    assert missing.json() == {"problems": ["GET /api/v1/nowhere: Not Found"], "hint": ""}
+    assert method.json() == {"problems": ["PUT /api/v1/projects: Method Not Allowed"], "hint": ""}
