@@ -190,6 +190,7 @@ def test_pages_hold_words_and_no_elements_of_theirs(site: Site, plain: dict[str,
         assert Elements(page).found == plain[path], path
 
 
+@pytest.mark.slow
 @FEW
 @given(words.filter(str.strip))
 @example(EVERYTHING)

@@ -35,12 +35,13 @@ from dreambooth.training.settings import OptimizerSettings
 from dreambooth.training.weight_average import NoAverage
 from tests.parity.originals import Recorded, build, dtype_of, encoded, predicted, relative, under_original_names, write
 
+pytestmark = pytest.mark.slow  # the miniatures of the families are compared in every run
+
 F32, F64 = torch.float32, torch.float64
 CLOSE = {F32: 1e-4, F64: 1e-9}
 AFTER_TRAINING = {F32: 1e-3, F64: 1e-9}
 IN_FLOAT32 = 1e-6  # what is recorded in float32, or by constants in it, whatever it is compared with
 RATES = {("v1b", "unet"): 1e-4, ("v1b", "unet_te"): 1e-5, ("v1b", "unet_rw05"): 1e-4}
-slow = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", params=["v1b", "xl"])
@@ -121,11 +122,11 @@ def test_the_added_vector(recorded: Recorded, model: Components) -> None:
 
 SAMPLINGS = (
     ("v1b", F32, "ddim_20_7.5"),
-    *(pytest.param("v1b", F64, f"ddim_{name}", marks=slow) for name in ("20_7.5", "20_1.0", "50_10.0")),
-    pytest.param("v1b", F32, "ddim_100_10.0", marks=slow),
+    *(("v1b", F64, f"ddim_{name}") for name in ("20_7.5", "20_1.0", "50_10.0")),
+    ("v1b", F32, "ddim_100_10.0"),
     ("xl", F32, "euler_20_7.0_negative"),
-    *(pytest.param("xl", F64, f"euler_20_{name}", marks=slow) for name in ("1.0_none", "5.0_zero", "5.0_empty")),
-    *(pytest.param("xl", F64, f"ddim_20_{name}", marks=slow) for name in ("1.0_none", "5.0_zero")),
+    *(("xl", F64, f"euler_20_{name}") for name in ("1.0_none", "5.0_zero", "5.0_empty")),
+    *(("xl", F64, f"ddim_20_{name}") for name in ("1.0_none", "5.0_zero")),
 )
 
 
@@ -150,10 +151,10 @@ def test_sampling(recorded: Recorded, model: Components, name: str) -> None:
 
 TRAININGS = (
     ("v1b", F64, "unet_te"),
-    *(pytest.param("v1b", F64, case, marks=slow) for case in ("unet", "unet_rw05")),
-    pytest.param("v1b", F32, "unet", marks=slow),
-    *(pytest.param("xl", F64, case, marks=slow) for case in ("unet", "unet_te", "unet_rw05")),
-    pytest.param("xl", F32, "unet_te", marks=slow),
+    *(("v1b", F64, case) for case in ("unet", "unet_rw05")),
+    ("v1b", F32, "unet"),
+    *(("xl", F64, case) for case in ("unet", "unet_te", "unet_rw05")),
+    ("xl", F32, "unet_te"),
 )
 
 

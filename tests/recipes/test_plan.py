@@ -52,6 +52,7 @@ def test_the_installed_command() -> None:
     assert result.stdout.startswith(FIRST_LINE)
 
 
+@pytest.mark.slow
 def test_a_table_of_components_and_one_of_phases_has_every_preset(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -151,6 +151,7 @@ def test_states_shrink_with_their_format_and_leave_for_the_host(miniature: Stabl
     assert step_of(miniature, SMALL, replace(WORK, optimizer="adafactor")).states < states[2] / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "states", "chosen"),
     [

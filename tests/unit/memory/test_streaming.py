@@ -179,7 +179,7 @@ def test_gradients_of_several_passes_are_summed_in_full_size(make: Model, predic
 
 
 @pytest.mark.parametrize("order", ["optimizer first", "optimizer last", "optimizer after a pass"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float32, marks=pytest.mark.slow), torch.bfloat16])
 def test_weights_that_learn_inside_the_backward_pass_come_home(
     make: Model, predict: Loss, dtype: torch.dtype, order: str
 ) -> None:

@@ -123,7 +123,7 @@ def deeper_xl(miniature_xl: StableDiffusionXL) -> StableDiffusionXL:
 
 
 @pytest.mark.parametrize("where", ["off", "all"])
-@pytest.mark.parametrize("name", ["miniature", "deeper_xl"])
+@pytest.mark.parametrize("name", ["miniature", pytest.param("deeper_xl", marks=pytest.mark.slow)])
 def test_the_peak_of_a_unet_is_that_of_torchs_profiler(request: pytest.FixtureRequest, name: str, where: Checkpointing) -> None:
     miniature: Family = request.getfixturevalue(name)
 
