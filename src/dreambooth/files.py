@@ -216,7 +216,8 @@ def free_disk_bytes(path: Path) -> int:
 
 
 def without_paths(value: Any) -> Any:
-    """A tree of plain values whose paths, and texts that are absolute paths of any system, are cut to the last name.
+    """A tree of plain values whose paths are cut to the last name: also texts that are absolute paths of any system, or
+    relative ones of something that exists here, which a hub id of the same form is not.
 
     What is published says nothing about the folders of the machine that made it.
     """
@@ -230,7 +231,15 @@ def without_paths(value: Any) -> Any:
         for path in (PurePosixPath(value), PureWindowsPath(value)):
             if path.is_absolute() or (value.startswith("~") and len(path.parts) > 1):
                 return path.name
+        return Path(value).name if _is_relative_path(value) else value
     return value
+
+
+def _is_relative_path(text: str) -> bool:
+    try:
+        return ("/" in text or os.sep in text) and Path(text).exists()
+    except (OSError, ValueError):  # a text too long for a name, or with a null character
+        return False
 
 
 def write_text(path: Path, text: str) -> None:

@@ -20,6 +20,7 @@ from dreambooth.files import (
     remove_leftovers,
     remove_stale,
     utf8_name,
+    without_paths,
     write_json,
     write_text,
 )
@@ -185,3 +186,16 @@ def test_a_link_made_twice_leaves_nothing_beside_it(tmp_path: Path) -> None:
     for _ in range(2):
         link_or_copy(tmp_path / "a", tmp_path / "b")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_what_is_published_names_no_folder_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clients" / "acme").mkdir(parents=True)
+    told = {
+        "model": "clients/acme",
+        "hub": "owner/name",
+        "prompt": "a dog / a cat\0",
+        "long": "a/" * 5000,
+        "file": Path("x/y.png"),
+    }
+    assert without_paths(told) == {**told, "model": "acme", "file": "y.png"}

@@ -25,7 +25,7 @@ from dreambooth.errors import DreamboothError, Interrupted, SettingsError
 __all__ = ["check_target", "with_notice"]
 
 _SECONDS = {"webhook": 15, "program": 60}
-_LONGEST = 2000  # letters of a reason
+_LONGEST = 2000  # letters, the most that Discord takes
 
 
 def check_target(target: str) -> None:
@@ -68,7 +68,7 @@ def with_notice(target: str | None, command: str, run: str | None, work: Callabl
 
 def _notice(event: str, reason: str, *, command: str, run: str | None, seconds: float) -> dict[str, Any]:
     """What is told; `text` and `content` are what chat programs show."""
-    text = f"{command}{'' if run is None else f' ({run})'} {event}" + (f": {reason}" if reason else "")
+    text = (f"{command}{'' if run is None else f' ({run})'} {event}" + (f": {reason}" if reason else ""))[:_LONGEST]
     return {
         **{"event": event, "command": command, "run": run, "reason": reason, "seconds": seconds},
         **{"host": socket.gethostname(), "text": text, "content": text},
@@ -89,6 +89,11 @@ def _tell(target: str, notice: dict[str, Any], display: Display) -> None:
             _start(target, notice)
     except Exception as error:  # whatever it is: the command itself is done
         to = urlsplit(target).hostname if _is_address(target) else _words(target)[0]
+        if isinstance(error, subprocess.CalledProcessError):
+            display.warn(
+                f"--notify: {to} was told that the command {notice['event']}, and ended with exit code {error.returncode}"
+            )
+            return
         display.warn(f"--notify: {to} was not told that the command {notice['event']}: {_cause(error)}")
 
 
@@ -96,8 +101,6 @@ def _cause(error: Exception) -> str:
     """Why it was not told, without the address or the arguments, which errors of libraries quote."""
     if isinstance(error, urllib.error.HTTPError):
         return f"it answered {error.code}"
-    if isinstance(error, subprocess.CalledProcessError):
-        return f"it ended with exit code {error.returncode}"
     if isinstance(error, TimeoutError | subprocess.TimeoutExpired):
         return "it took too long"
     reason = getattr(error, "reason", error)
@@ -132,4 +135,4 @@ def _words(command: str) -> list[str]:
     try:
         return shlex.split(command, posix=os.name == "posix")
     except ValueError as error:
-        raise SettingsError(f"--notify: {command!r} cannot be split into words: {error}") from error
+        raise SettingsError(f"--notify: {command!r} cannot be split into words: a quote is not closed") from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dreambooth.config import yaml_text
+from dreambooth.display import counted
 from dreambooth.reading import printable
 
 __all__ = ["ModelCard", "ShownPicture", "ShownScore", "model_card"]
@@ -55,7 +56,12 @@ class ModelCard:
     file: str
     pictures: tuple[ShownPicture, ...]
     scores: tuple[ShownScore, ...]
-    num_steps: int
+    word: str | None
+    """A word that was learned, in the model's own file or in `word_file`."""
+    word_file: str | None
+    """The word's file beside the model."""
+    num_steps: int | None
+    """Steps that the model was trained for; None if its file does not say."""
     num_photos: int
     settings: Mapping[str, Any]
     """The settings of the run, without paths."""
@@ -65,26 +71,39 @@ def model_card(card: ModelCard) -> str:
     """The card as text. Words and prompts cannot break out of their place."""
     head: dict[str, Any] = {"license": card.license}
     head |= {} if card.base_hub_id is None else {"base_model": card.base_hub_id}
-    head |= {"pipeline_tag": "text-to-image", "tags": ["text-to-image", "stable-diffusion", "dreambooth", *_lora_tag(card)]}
+    head |= {"pipeline_tag": "text-to-image", "tags": ["text-to-image", "stable-diffusion", "dreambooth", *_kind_tag(card)]}
     head |= {"instance_prompt": printable(card.prompts[0])} if card.prompts else {}
-    photos = f" on {card.num_photos} photos" if card.num_photos else ""
+    steps = "" if card.num_steps is None else f" for {counted(card.num_steps, 'step')}"
+    photos = f" on {counted(card.num_photos, 'photo')}" if card.num_photos else ""
     parts = [
         f"---\n{yaml_text(head)}---",
         f"# {_escaped(card.title)}",
-        f"{card.what}, trained from {_escaped(card.base)} for {card.num_steps} steps{photos}. The weights: `{card.file}`.",
+        f"{card.what}, trained from {_escaped(card.base)}{steps}{photos}. The weights: `{card.file}`.",
+        *_learned_word(card),
         *_words(card),
         *_pictures(card.pictures),
         *_scores(card.scores),
         "## License",
-        f"`{card.license}`. {card.license_reason}",
+        f"{_escaped(card.license)}. {card.license_reason}",
         "## Settings",
         _fenced(yaml_text(card.settings)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _lora_tag(card: ModelCard) -> list[str]:
-    return ["lora"] if card.what.startswith("LoRA") else []
+def _kind_tag(card: ModelCard) -> list[str]:
+    is_word_alone = card.word is not None and card.word_file is None
+    return ["lora"] if card.what.startswith("LoRA") else ["textual_inversion"] if is_word_alone else []
+
+
+def _learned_word(card: ModelCard) -> list[str]:
+    if card.word is None:
+        return []
+    word, file = _escaped(card.word), card.word_file or card.file
+    return [
+        f"Prompts need the learned word {word}, whose vectors are in `{file}`. diffusers is told the word when it loads them "
+        f"(`token`); other programs know it by the file's name, so rename the file to {word}."
+    ]
 
 
 def _words(card: ModelCard) -> list[str]:

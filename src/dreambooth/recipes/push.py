@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ from dreambooth.pages.model_card import ModelCard, ShownPicture, ShownScore, mod
 from dreambooth.pages.thumbnails import picture_settings
 from dreambooth.reading import parse_json, read_json, reading
 from dreambooth.runs.folder import RunFolder
+from dreambooth.weights.embedding_file import WORD
+from dreambooth.weights.hub import was_fetched
 from dreambooth.weights.hub_upload import upload
+from dreambooth.weights.own_word import own_word
 from dreambooth.weights.read import is_embedded, may_be_hub_id
 from dreambooth.weights.safetensors_file import read_safetensors
 from dreambooth.weights.settings import PushSettings
@@ -47,8 +51,10 @@ class PushResult:
 def push(settings: PushSettings, display: Display) -> PushResult:
     """Publish a run's final model, or write what would be published into a folder (`dry_run`).
 
-    Photos, captions and folders of this machine are not published. Raises RunError when the run has no model to publish or the
-    hub refuses, and SettingsError for a repository that is public against the settings.
+    A learned word beside the model is published with it. Photos and folders of this machine are not; the metadata of the model
+    hold the captions and the photos' file names. Raises RunError when the run has no model to publish or the hub refuses,
+    ModelFileError when model and word are of different steps, and SettingsError for a repository that is public against the
+    settings.
     """
     run = RunFolder(settings.run)
     remembered = read_remembered_run(run.path)
@@ -76,6 +82,7 @@ def _files(run: RunFolder, remembered: RememberedRun, settings: PushSettings) ->
     return {
         "README.md": model_card(card).encode(),
         run.final_model.name: run.final_model,
+        **({} if card.word_file is None else {card.word_file: run.path / card.word_file}),
         "settings.yaml": yaml_text(card.settings).encode(),
         **pictures,
     }
@@ -94,23 +101,33 @@ def _card(run: RunFolder, remembered: RememberedRun, settings: PushSettings, pic
     family, usual = next((of for name, of in _FAMILIES.items() if architecture.startswith(name)), (None, None))
     license_name, reason = _license(settings, family, usual, is_toybox=is_embedded(remembered.base.model))
     subjects = subjects_in(metadata)
-    base = remembered.base.model
+    base, step = remembered.base.model, metadata.get("global_step", "")
+    is_of_hub = may_be_hub_id(base) and was_fetched(base)  # else it may be a path of the machine that trained
+    word = own_word(run.final_model, metadata)
     return ModelCard(
         title=run.path.absolute().name,
         what=f"{_KINDS.get(kind, 'Fine-tuned')} {family or 'a diffusion model'}",
-        base=base if may_be_hub_id(base) else Path(base).name,
-        base_hub_id=base if may_be_hub_id(base) else None,
+        base=base if is_of_hub else Path(base).name,
+        base_hub_id=base if is_of_hub else None,
         license=license_name,
         license_reason=reason,
         trigger_words=tuple(one.name for one in subjects),
         prompts=tuple(one.prompt for one in subjects),
         file=run.final_model.name,
+        word=metadata.get(WORD),
+        word_file=None if word is None else word.file.path.relative_to(run.path).as_posix(),
         pictures=tuple(ShownPicture(name, str(picture_settings(path).get("prompt", ""))) for name, path in pictures.items()),
         scores=_scores(run.path / "evaluation" / "scores.json"),
-        num_steps=remembered.loop.steps,
+        num_steps=int(step) if re.fullmatch("[0-9]{1,15}", step) else None,
         num_photos=sum(key.startswith("photo ") for key in _json(metadata.get("dreambooth.made_of", "{}"), {})),
-        settings=_json(metadata.get("dreambooth.config", "{}"), {}),
+        settings=_settings(metadata, base if is_of_hub else Path(base).name),
     )
+
+
+def _settings(metadata: Mapping[str, str], base: str) -> dict[str, Any]:
+    """The settings that the model's metadata hold, with the base model as the card names it."""
+    settings: dict[str, Any] = _json(metadata.get("dreambooth.config", "{}"), {})
+    return {**settings, "base": {**settings["base"], "model": base}} if isinstance(settings.get("base"), dict) else settings
 
 
 def _license(settings: PushSettings, family: str | None, usual: str | None, *, is_toybox: bool) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from dreambooth.families.recognition import FOLDER_STEMS
 from dreambooth.reading import printable
 from dreambooth.weights.diffusers_files import stems_of
 
-__all__ = ["fetch", "fetch_captioner", "fetch_encoder"]
+__all__ = ["fetch", "fetch_captioner", "fetch_encoder", "was_fetched"]
 
 _SECOND_TEXT_ENCODER = "text_encoder_2"
 _FOLDERS = (*FOLDER_STEMS, _SECOND_TEXT_ENCODER, "tokenizer", "tokenizer_2", "scheduler")
@@ -28,6 +28,13 @@ _TOKENIZERS = ("tokenizer.json", "vocab.txt")
 _SINGLE_FILE_ENDINGS = (".safetensors", ".ckpt")
 _SECONDS_TO_ANSWER = 20.0
 _GIVE_A_FILE = "Or download the model another way and give its file or folder instead of the hub id."
+
+
+def was_fetched(hub_id: str) -> bool:
+    """Whether the hub's cache on this machine has anything of owner/name; a relative path of the same form is told by that."""
+    from huggingface_hub import constants
+
+    return (Path(constants.HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}").is_dir()
 
 
 def fetch(hub_id: str) -> Path:

@@ -45,8 +45,9 @@ def is_embedded(model: str) -> bool:
 
 
 def may_be_hub_id(name: str) -> bool:
-    """Whether a name that is no path here has the form of a hub id, and its owner is no folder here."""
-    return _HUB_ID.fullmatch(name) is not None and not expanded(Path(name)).parent.exists()
+    """Whether a name that is no path here has the form of a hub id and not of a file, and its owner is no folder here."""
+    path = expanded(Path(name))
+    return _HUB_ID.fullmatch(name) is not None and path.suffix not in _FILE_SUFFIXES and not path.parent.exists()
 
 
 def model_name(path: Path) -> str:
@@ -91,7 +92,7 @@ def read_model(
     if is_embedded(model) and not path.exists():
         raise ModelFileError(f"{path}: the bundled model (toybox) is missing", hint="Reinstall the package.")
     if not path.exists():
-        if not may_be_hub_id(model) or path.suffix in _FILE_SUFFIXES:
+        if not may_be_hub_id(model):
             hint = (
                 "Give a .ckpt or .safetensors file, a diffusers folder, a run folder, a hub id such as owner/name, or toybox."
             )

@@ -125,7 +125,7 @@ def test_a_program_reads_the_notice_without_a_shell(tmp_path: Path, display: Dis
 
 def test_a_program_that_fails_changes_nothing(display: Display, said: Callable[[], str]) -> None:
     assert tell(shlex.join([sys.executable, "-c", "raise SystemExit(7)"]), lambda: 3, display) == 3
-    assert said().endswith("was not told that the command finished: it ended with exit code 7\n")
+    assert said().endswith("was told that the command finished, and ended with exit code 7\n")
 
 
 def test_one_of_several_processes_tells(hook: Hook, display: Display, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,7 @@ def test_one_of_several_processes_tells(hook: Hook, display: Display, monkeypatc
         ("https://", "the address has no host"),
         ("", "no program '' was found"),
         ("no-such-program --loud", "no program 'no-such-program' was found; give the address of a webhook"),
-        ("echo 'half", "cannot be split into words: No closing quotation"),
+        ("echo 'half", "cannot be split into words: a quote is not closed"),
     ],
 )
 def test_targets_that_could_not_be_told(target: str, message: str) -> None:

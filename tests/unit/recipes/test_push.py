@@ -15,10 +15,13 @@ from safetensors.torch import save_file
 from dreambooth.config import parse_settings, write_yaml
 from dreambooth.display import Display
 from dreambooth.errors import RunError, SettingsError
+from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.files import without_paths
 from dreambooth.pages.images import save_picture
 from dreambooth.recipes import push as recipe
 from dreambooth.schema.verbs import TrainSettings
+from dreambooth.weights.embedding_file import WORD, write_embedding_file
+from dreambooth.weights.safetensors_file import read_safetensors
 from dreambooth.weights.settings import PushSettings
 from dreambooth.weights.subjects import SUBJECTS
 
@@ -37,6 +40,7 @@ def make_run(run_settings: MakeSettings, tmp_path: Path) -> Callable[..., Path]:
         write_yaml(run / "config.yaml", settings, comment="a run")
         metadata = {
             "modelspec.architecture": architecture,
+            "global_step": "3",
             SUBJECTS: json.dumps([{"token": "sks", "class_word": "dog", "prompt": "photo of a sks dog | <b>"}]),
             "dreambooth.config": json.dumps(without_paths(settings.model_dump())),
             "dreambooth.made_of": json.dumps({"base model": "0", "photo 0 (a.jpg)": "1", "photo 1 (b.jpg)": "2"}),
@@ -59,9 +63,10 @@ def asked(run: Path, **more: Any) -> PushSettings:
 
 
 def test_a_dry_run_writes_what_would_be_published(
-    make_run: Callable[..., Path], tmp_path: Path, display: Display, said: Callable[[], str]
+    make_run: Callable[..., Path], tmp_path: Path, display: Display, said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run()
+    monkeypatch.setattr(recipe, "was_fetched", lambda name: name == "owner/base")
     result = recipe.push(asked(run, dry_run=True), display)
     folder = run / "push"
     names = ("README.md", "model.safetensors", "settings.yaml", "pictures/00-a.png")
@@ -77,7 +82,7 @@ def test_a_dry_run_writes_what_would_be_published(
         "instance_prompt": "photo of a sks dog | <b>",
     }
     assert "# dog\n" in card
-    assert "Fine-tuned Stable Diffusion 1, trained from owner/base for 4 steps on 2 photos." in card
+    assert "Fine-tuned Stable Diffusion 1, trained from owner/base for 3 steps on 2 photos." in card
     assert "- sks dog\n" in card and "- photo of a sks dog \\| \\<b\\>\n" in card
     assert "| ![](pictures/00-a.png) | a sks dog at 4 |" in card
     assert "| sks dog | DINO | 0.610 [0.50, 0.70] | 0.200 [0.50, 0.70] |" in card
@@ -117,7 +122,7 @@ def test_what_cannot_be_published(make_run: Callable[..., Path], tmp_path: Path,
     with pytest.raises(SettingsError, match="the license of the base model is not known"):
         recipe.push(asked(run), display)
     card = recipe.push(asked(run, license="mit", dry_run=True, output=str(tmp_path / "out")), display)
-    assert "`mit`. Chosen by the publisher" in (Path(card.place) / "README.md").read_text()
+    assert "mit. Chosen by the publisher" in (Path(card.place) / "README.md").read_text()
     (run / "model.safetensors").unlink()
     with pytest.raises(RunError, match=r"has no model\.safetensors to publish"):
         recipe.push(asked(run), display)
@@ -141,3 +146,27 @@ def test_damaged_scores_and_metadata_are_no_traceback(make_run: Callable[..., Pa
     scores.unlink()
     save_file({"weight": torch.zeros(2)}, run / "model.safetensors", {SUBJECTS: '["a", {"token": 1}]'})
     assert recipe.push(asked(run, dry_run=True, license="mit"), display).files
+
+
+@pytest.mark.parametrize("model", ["acme/secret-base.ckpt", "acme/secret-base"])
+def test_a_path_that_looks_like_a_hub_id_is_none(make_run: Callable[..., Path], display: Display, model: str) -> None:
+    card = Path(recipe.push(asked(make_run(model=model), dry_run=True), display).place, "README.md").read_text()
+    assert "acme" not in card and "base_model" not in card and "trained from secret-base" in card.replace("\\", "")
+
+
+def test_a_word_beside_the_model_is_published_with_it(
+    make_run: Callable[..., Path], miniature: StableDiffusion1, display: Display
+) -> None:
+    run = make_run()
+    _, metadata = read_safetensors(run / "model.safetensors")
+    save_file({"weight": torch.zeros(2)}, run / "model.safetensors", {**metadata, WORD: "rex"})
+    word = run / "embeddings" / "model.safetensors"
+    word.parent.mkdir()
+    write_embedding_file(
+        word, miniature, {"text_encoder": torch.ones(1, 64)}, dtype=torch.float32, metadata={"global_step": "3", WORD: "rex"}
+    )
+    result = recipe.push(asked(run, dry_run=True), display)
+    assert Path(result.place, "embeddings", "model.safetensors").read_bytes() == word.read_bytes()
+    card = Path(result.place, "README.md").read_text()
+    assert "Prompts need the learned word rex, whose vectors are in `embeddings/model.safetensors`." in card
+    assert "textual_inversion" not in card
