@@ -176,6 +176,13 @@ def test_without_scripts_every_step_can_be_taken(still: str, visit: Visit, desk:
         desk.queue.stop(job.number)
 
 
+def _type_and_save(page: Page, field: str, text: str) -> None:
+    _tab_to(page, field)
+    page.keyboard.type(text)
+    page.keyboard.press("Tab")
+    expect(page.locator(".saved")).to_have_text("Saved")
+
+
 def _tab_to(page: Page, name: str, *, tag: str = "") -> None:
     """Press Tab until something of this name has the focus; each stop on the way shows that it has it."""
     page.wait_for_load_state()
@@ -210,17 +217,11 @@ def test_the_keyboard_alone_is_enough(still: str, visit: Visit, desk: Desk, tmp_
     _tab_to(page, "Next: the model")
     page.keyboard.press("Enter")
     page.wait_for_url("**/model")
-    _tab_to(page, "Preset")
-    page.keyboard.type("toybox")
-    page.keyboard.press("Tab")
-    expect(page.locator(".saved")).to_have_text("Saved")
+    _type_and_save(page, "Preset", "toybox")
     _tab_to(page, "Next: the words")
     page.keyboard.press("Enter")
     page.wait_for_url("**/words")
-    _tab_to(page, "Class word")
-    page.keyboard.type("vase")
-    page.keyboard.press("Tab")
-    expect(page.locator(".saved")).to_have_text("Saved")
+    _type_and_save(page, "Class word", "vase")
     for link, url in (("Next: class images", "class-images"), ("Next: train", "train"), ("Train", "train")):
         _tab_to(page, link, tag="BUTTON" if link == "Train" else "A")
         page.keyboard.press("Enter")

@@ -10,7 +10,6 @@ import torch
 
 from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.evaluation.evaluator import Encoders
-from dreambooth.files import expanded
 from dreambooth.measures.embedded import embedded_clip, embedded_distance, embedded_eye
 from dreambooth.measures.encoders import CLIP_B32, DINO, load_clip, load_vit
 from dreambooth.measures.features import FeatureCache
@@ -20,7 +19,8 @@ from dreambooth.toybox.files import EMBEDDED_MODEL
 from dreambooth.toybox.judge import SIDE
 from dreambooth.weights.containers import open_tensor_file
 from dreambooth.weights.hub import fetch_encoder
-from dreambooth.weights.read import is_embedded, may_be_hub_id, read_model
+from dreambooth.weights.read import is_embedded, read_model
+from dreambooth.weights.transformers_folder import transformers_folder
 
 __all__ = ["choose_encoders"]
 
@@ -68,15 +68,7 @@ def _explained_encoder(field: str, scores: str, side: int) -> Iterator[None]:
 
 
 def _folder(name: str) -> Path:
-    """The folder of an encoder; a hub id is downloaded."""
-    path = expanded(Path(name))
-    if path.exists():
-        return path
-    if not may_be_hub_id(name):
-        raise ModelFileError(
-            f"{name}: no such folder", hint=f"Use a folder in the transformers layout, or a hub id such as {DINO}."
-        )
-    return fetch_encoder(name)
+    return transformers_folder(name, example=DINO, fetch=fetch_encoder)
 
 
 def _distance(lpips: Path | None, *, is_toybox: bool, device: torch.device) -> PerceptualDistance | None:

@@ -50,7 +50,7 @@ CLIP_B32 = "openai/clip-vit-base-patch32"
 CLIP_L14 = "openai/clip-vit-large-patch14"
 """Hub id of the larger CLIP, whose text encoder is that of Stable Diffusion 1."""
 
-CLIP_VOCABULARY = 49408
+_CLIP_VOCABULARY = 49408
 _WEIGHT_FILES = "model.safetensors (or pytorch_model.bin)"
 FROM_A_FOLDER: dict[str, Any] = {"local_files_only": True, "dtype": torch.float32, "output_loading_info": True}
 
@@ -157,12 +157,16 @@ def load_clip(folder: Path, *, name: str, device: torch.device) -> ClipEncoder:
     vision = config.get("vision_config") or {}
     preprocessing = _fitting(read_preprocessing(folder), vision.get("image_size", 224), folder)
     model = checked_model(lambda: CLIPModel.from_pretrained(folder, **FROM_A_FOLDER), folder)
-    if (words := model.config.text_config.vocab_size) != CLIP_VOCABULARY:
-        raise ModelFileError(
-            f"{folder}: its vocabulary has {words} entries; expected that of OpenAI's CLIP, {CLIP_VOCABULARY}",
-            hint=f"Use one of OpenAI's models, for example {CLIP_B32} or {CLIP_L14}.",
-        )
+    check_clip_vocabulary(model, folder, hint=f"Use one of OpenAI's models, for example {CLIP_B32} or {CLIP_L14}.")
     return ClipEncoder(name, model.to(device), preprocessing)
+
+
+def check_clip_vocabulary(model: Any, folder: Path, *, hint: str) -> None:
+    """Raise ModelFileError unless the bundled tokenizer, which is that of OpenAI's CLIP, fits the model."""
+    if (words := model.config.text_config.vocab_size) != _CLIP_VOCABULARY:
+        raise ModelFileError(
+            f"{folder}: its vocabulary has {words} entries; expected that of OpenAI's CLIP, {_CLIP_VOCABULARY}", hint=hint
+        )
 
 
 def folder_config(folder: Path, kind: str, *, example: str) -> dict[str, Any]:

@@ -15,10 +15,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dreambooth.errors import ModelFileError
 from dreambooth.families.clip_tokenizer import load_clip_tokenizer
 from dreambooth.families.quiet_import import quiet_import
-from dreambooth.measures.encoders import CLIP_VOCABULARY, FROM_A_FOLDER, checked_model, folder_config
+from dreambooth.measures.encoders import FROM_A_FOLDER, check_clip_vocabulary, checked_model, folder_config
 from dreambooth.measures.preprocessing import Preprocessing, read_preprocessing
 
 if TYPE_CHECKING:
@@ -67,9 +66,5 @@ def load_segmenter(folder: Path, *, device: torch.device) -> Segmenter:
     folder_config(folder, "clipseg", example=CLIPSEG)
     preprocessing = read_preprocessing(folder)
     model = checked_model(lambda: CLIPSegForImageSegmentation.from_pretrained(folder, **FROM_A_FOLDER), folder)
-    if (words := model.config.text_config.vocab_size) != CLIP_VOCABULARY:
-        raise ModelFileError(
-            f"{folder}: its vocabulary has {words} entries; expected that of OpenAI's CLIP, {CLIP_VOCABULARY}",
-            hint=f"Use {CLIPSEG}, or another CLIPSeg made from OpenAI's CLIP.",
-        )
+    check_clip_vocabulary(model, folder, hint=f"Use {CLIPSEG}, or another CLIPSeg made from OpenAI's CLIP.")
     return Segmenter(model.to(device), preprocessing)

@@ -11,13 +11,12 @@ from dreambooth.data.photos import read_pixels, scan_photos
 from dreambooth.data.problems import PROBLEM_COLUMNS
 from dreambooth.data.records import Photo
 from dreambooth.display import Display, counted
-from dreambooth.errors import ModelFileError
-from dreambooth.files import expanded, write_text
+from dreambooth.files import write_text
 from dreambooth.measures.captioner import BLIP, Captioner, load_captioner
 from dreambooth.measures.settings import CaptionSettings
 from dreambooth.runtime.device import choose_device
 from dreambooth.weights.hub import fetch_captioner
-from dreambooth.weights.read import may_be_hub_id
+from dreambooth.weights.transformers_folder import transformers_folder
 
 __all__ = ["WrittenCaptions", "write_captions"]
 
@@ -47,7 +46,8 @@ def write_captions(settings: CaptionSettings, display: Display) -> WrittenCaptio
     kept = [photo.path for photo in report.photos if photo.caption is not None]
     rows, written = list[tuple[str, str]](), list[Path]()
     if without:
-        captioner = load_captioner(_folder(settings.captioner), device=choose_device(settings.device))
+        folder = transformers_folder(settings.captioner, example=BLIP, fetch=fetch_captioner)
+        captioner = load_captioner(folder, device=choose_device(settings.device))
         questions = [question.format(class_word=settings.class_word) for question in settings.questions]
         with display.progress("writing captions", len(without), "photos") as advance:
             for photo in without:
@@ -75,14 +75,3 @@ def _caption(photo: Photo, captioner: Captioner, questions: Sequence[str], class
     answers = dict.fromkeys(captioner.answer(pixels, question).strip(" .,") for question in questions)
     said = [fixed(answer) for answer in answers if answer.lower() not in {*_SAYS_NOTHING, class_word.lower()}]
     return ", ".join([_BEGINNING, *said])
-
-
-def _folder(name: str) -> Path:
-    """The folder of the model; a hub id is downloaded."""
-    path = expanded(Path(name))
-    if path.exists():
-        return path
-    if not may_be_hub_id(name):
-        hint = f"Use a folder in the transformers layout, or a hub id such as {BLIP}."
-        raise ModelFileError(f"{name}: no such folder", hint=hint)
-    return fetch_captioner(name)

@@ -19,6 +19,7 @@ from dreambooth.display import Display, counted, quoted
 from dreambooth.errors import ModelFileError
 from dreambooth.families.family import Family
 from dreambooth.files import expanded
+from dreambooth.runs.folder import RunFolder
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.trainees.settings import LoraForm
 from dreambooth.training.settings import StorageDtype
@@ -177,7 +178,7 @@ def _sources(loras: Sequence[ScaledLora]) -> list[tuple[Path, Mapping[str, str]]
 def _say_words(sources: Sequence[tuple[Path, Mapping[str, str]]], display: Display) -> None:
     """Where the words are that these files, with their metadata, were trained together with: a LoRA cannot hold them."""
     for path, metadata in sources:
-        file = path / "model.safetensors" if path.is_dir() else path
+        file = RunFolder(path).final_model if path.is_dir() else path
         if (word := own_word(file, metadata)) is not None:
             display.say(f"The learned word '{word.word}' stays in its own file: --embedding {quoted(word.file.path)}")
 

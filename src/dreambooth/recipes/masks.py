@@ -19,8 +19,6 @@ from dreambooth.data.records import Photo
 from dreambooth.data.size import Size
 from dreambooth.data.views import View
 from dreambooth.display import Display, counted
-from dreambooth.errors import ModelFileError
-from dreambooth.files import expanded
 from dreambooth.measures.segmenter import CLIPSEG, Segmenter, load_segmenter
 from dreambooth.measures.settings import MasksSettings
 from dreambooth.pages.images import save_picture
@@ -29,7 +27,7 @@ from dreambooth.pages.thumbnails import picture_settings
 from dreambooth.recipes.photos import drawn_view
 from dreambooth.runtime.device import choose_device
 from dreambooth.weights.hub import fetch_encoder
-from dreambooth.weights.read import may_be_hub_id
+from dreambooth.weights.transformers_folder import transformers_folder
 
 __all__ = ["MaskProposals", "propose_masks"]
 
@@ -62,7 +60,8 @@ def propose_masks(settings: MasksSettings, display: Display) -> MaskProposals:
     without = [photo for photo in report.photos if photo.mask is None or (settings.again and _is_proposal(photo.mask.path))]
     written, empty = list[Path](), list[Path]()
     if without:
-        segmenter = load_segmenter(_folder(settings.segmenter), device=choose_device(settings.device))
+        folder = transformers_folder(settings.segmenter, example=CLIPSEG, fetch=fetch_encoder)
+        segmenter = load_segmenter(folder, device=choose_device(settings.device))
         with display.progress("finding the subject", len(without), "photos") as advance:
             for photo in without:
                 mask = _write_mask(photo, segmenter, settings)
@@ -108,17 +107,6 @@ def _is_proposal(path: Path | None) -> bool:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _folder(name: str) -> Path:
-    """The folder of the model; a hub id is downloaded."""
-    path = expanded(Path(name))
-    if path.exists():
-        return path
-    if not may_be_hub_id(name):
-        hint = f"Use a folder in the transformers layout, or a hub id such as {CLIPSEG}."
-        raise ModelFileError(f"{name}: no such folder", hint=hint)
-    return fetch_encoder(name)
 
 
 def _write_sheet(settings: MasksSettings) -> tuple[Path, ...]:
