@@ -164,16 +164,23 @@ def test_without_scripts_every_step_can_be_taken(still: str, visit: Visit, desk:
     expect(page.locator(".job")).to_contain_text("Train: waiting")
     assert page.locator("meta[http-equiv=refresh]").count() == 1
     page.get_by_role("button", name="Remove from the queue").click()
+    _wait_until_nothing_runs(page)
     project = desk.projects.named("plain")
     assert [path.read_text(encoding="utf-8") for path in project.photos.glob("*.txt")] == ["my own words\n"]
     write_run(project.runs / "1")
     for screen, button in (("choose", "Choose step 2"), ("take", "Convert"), ("try", "Make pictures")):
         page.goto(f"{still}/projects/plain/{screen}")
-        page.get_by_role("button", name=button).click()
+        with page.expect_navigation():
+            page.get_by_role("button", name=button).click()
         expect(page.get_by_role("heading", level=1)).not_to_have_text("This was not done")
     assert {job.kind for job in desk.queue.store.of("plain")} == {"convert", "pictures"}
     for job in desk.queue.store.of("plain"):
         desk.queue.stop(job.number)
+
+
+def _wait_until_nothing_runs(page: Page) -> None:
+    """Until the Train screen came anew without a job: going elsewhere before would be ended by its coming."""
+    expect(page.get_by_role("button", name="Train", exact=True)).to_be_visible()
 
 
 def _type_and_save(page: Page, field: str, text: str) -> None:
@@ -230,7 +237,7 @@ def test_the_keyboard_alone_is_enough(still: str, visit: Visit, desk: Desk, tmp_
     expect(page.locator(".job")).to_contain_text("Train: waiting")
     _tab_to(page, "Remove from the queue")
     page.keyboard.press("Enter")
-    page.wait_for_load_state()
+    _wait_until_nothing_runs(page)
     write_run(desk.projects.named("keys").runs / "1")
     page.goto(f"{still}/projects/keys/choose")
     _tab_to(page, "photo of a sks vase")
