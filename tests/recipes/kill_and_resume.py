@@ -144,6 +144,7 @@ def disturb(attempts: Attempts, fault: str, *, stride: int) -> int:
         assert code in (0, 1, 2) and "Traceback" not in attempts.said, f"change {number}: exit code {code}\n{attempts.said}"
         assert code == 0 or "error" in attempts.said, f"change {number}: no message\n{attempts.said}"
         _compare(attempts.finish(), expected, f"{fault} from change {number} on")
+        print(f"{number} of {num_changes} changes to the disk", file=sys.stderr, flush=True)
     return num_errors
 
 
