@@ -28,6 +28,7 @@ _VERBS = {
         "time of a whole run from a model file by phase, scaled to full length",
     ),
     "web": ("web", "add_arguments", "measure", "the browser interface: load of open pages, time of lists, time of the start"),
+    "web-training": ("web_training", "add_arguments", "measure", "a training step with and without 50 open pages, alternating"),
     "smoke": ("smoke", "add_arguments", "measure", "loss of the first step on a device compared with the CPU"),
     "matmul": ("train_step", "add_matmul_arguments", "measure_matmul", "peak speed of matrix products on the device"),
     "gpu-suite": ("gpu_suite", "add_arguments", "measure", "all important GPU benchmarks in one command, under 8 minutes"),

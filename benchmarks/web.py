@@ -30,7 +30,7 @@ from dreambooth.web.desk import Desk
 from dreambooth.web.jobs import JobRecord
 from dreambooth.web.projects import Project
 
-__all__ = ["add_arguments", "measure"]
+__all__ = ["add_arguments", "listening", "measure", "register_run", "serving"]
 
 _CONFIG = "loop: {steps: 1000000}\nsubject: {token: sks, class_word: vase}\n"
 _SECONDS_TO_START = 60.0
@@ -52,7 +52,7 @@ def measure(arguments: argparse.Namespace) -> None:
         desk = Desk.at(Path(folder) / "projects")
         watched = _watched(desk, arguments.history)
         _many(desk, arguments.runs)
-        with _server(desk.projects.folder) as (port, token, start):
+        with serving(desk.projects.folder) as (port, token, start):
             values = {
                 "pages": arguments.pages,
                 "runs": arguments.runs,
@@ -71,12 +71,16 @@ def _watched(desk: Desk, history: int) -> RunFolder:
     run = _run(project, "1")
     with run.events.open("w", encoding="utf-8") as file:
         file.writelines(_step(step) for step in range(1, history + 1))
-    command = verb_command("train", resume=run.path)
-    record = JobRecord(0, "train", "Train", project.name, command.arguments, command.typed, "", 0.0, "runs/1", "running")
-    job = desk.queue.store.add(record)
-    own = {"process": os.getpid(), "started": start_time(os.getpid())}
-    write_json(desk.queue.store.files(job.number).process, own)
+    register_run(desk, project, run, os.getpid())
     return run
+
+
+def register_run(desk: Desk, project: Project, run: RunFolder, process: int) -> None:
+    """Make the queue believe that it started `process` for the run."""
+    command, name = verb_command("train", resume=run.path), f"runs/{run.path.name}"
+    record = JobRecord(0, "train", "Train", project.name, command.arguments, command.typed, "", 0.0, name, "running")
+    job = desk.queue.store.add(record)
+    write_json(desk.queue.store.files(job.number).process, {"process": process, "started": start_time(process)})
 
 
 def _many(desk: Desk, num: int) -> None:
@@ -104,7 +108,7 @@ def _step(step: int) -> str:
 
 
 @contextmanager
-def _server(folder: Path) -> Iterator[tuple[int, str, dict[str, float]]]:
+def serving(folder: Path) -> Iterator[tuple[int, str, dict[str, float]]]:
     """A server of the folder; yields its port, its token, and how long its start and its first page took."""
     with closing(socket.create_server(("127.0.0.1", 0))) as probe:
         port = probe.getsockname()[1]
@@ -158,24 +162,31 @@ def _seconds(port: int, token: str, path: str) -> float:
 def _watch(port: int, token: str, run: RunFolder, arguments: argparse.Namespace) -> dict[str, Any]:
     """Processor time of the server, as a share of one core, while all pages listen and the training goes on."""
     process = next(one for one in psutil.Process().children() if "web" in one.cmdline())
-    ended = threading.Event()
-    received: list[int] = []
-    pages = [threading.Thread(target=_listen, args=(port, token, ended, received)) for _ in range(arguments.pages)]
+    with listening(port, token, arguments.pages) as received:
+        _train(run, arguments.history, arguments.steps_per_second, seconds=3)  # until all of them have their first parts
+        before, started, num_before = process.cpu_times(), time.monotonic(), len(received)
+        _train(run, arguments.history + 100, arguments.steps_per_second, seconds=arguments.seconds)
+        after, seconds = process.cpu_times(), time.monotonic() - started
+        return {
+            "share_of_core": round((after.user + after.system - before.user - before.system) / seconds, 4),
+            "events_per_page": round((len(received) - num_before) / arguments.pages, 1),
+            "server_mb": round(process.memory_info().rss / 1e6, 1),
+        }
+
+
+@contextmanager
+def listening(port: int, token: str, num: int) -> Iterator[list[int]]:
+    """Pages that watch the run of the project "watched"; yields a list that grows by one with each event of each page."""
+    ended, received = threading.Event(), list[int]()
+    pages = [threading.Thread(target=_listen, args=(port, token, ended, received)) for _ in range(num)]
     for page in pages:
         page.start()
-    _train(run, arguments.history, arguments.steps_per_second, seconds=3)  # until all of them have their first parts
-    before, started, num_before = process.cpu_times(), time.monotonic(), len(received)
-    _train(run, arguments.history + 100, arguments.steps_per_second, seconds=arguments.seconds)
-    after, seconds = process.cpu_times(), time.monotonic() - started
-    ended.set()
-    values = {
-        "share_of_core": round((after.user + after.system - before.user - before.system) / seconds, 4),
-        "events_per_page": round((len(received) - num_before) / arguments.pages, 1),
-        "server_mb": round(process.memory_info().rss / 1e6, 1),
-    }
-    for page in pages:
-        page.join()
-    return values
+    try:
+        yield received
+    finally:
+        ended.set()
+        for page in pages:
+            page.join()
 
 
 def _train(run: RunFolder, first: int, steps_per_second: float, *, seconds: float) -> None:
