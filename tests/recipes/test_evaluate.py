@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from dreambooth.cli.main import main
+from dreambooth.measures.balance import best
 from dreambooth.recipes.toybox import write_photos
 from dreambooth.runs.events import EventLog
 
@@ -72,6 +73,10 @@ def test_two_steps_moved_the_class_a_little(numbers: Any) -> None:
     assert by_step[0]["drift"] == pytest.approx(0, abs=1e-6), "the base model is where it is"
     assert 1e-6 < by_step[1]["drift"] < 1
     assert by_step[1]["DINO"] != by_step[2]["DINO"]
+    balances = {int(step): found["balance"]["value"] for step, found in numbers["by_step"].items()}
+    assert numbers["best_step"]["step"] == best({step: balances[step] for step in (1, 2)})
+    assert numbers["best_step"]["text"].startswith("Best step by the balance of subject, prompts and class: ")
+    assert len(numbers["verdict"]) == 3
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from dreambooth.web.projects import Project
 from dreambooth.web.screens import STEPS
 from tests.unit.web.conftest import picture_bytes, write_run
 from tests.unit.web.test_memory_bars import TABLE
+from tests.unit.web.test_scores import add_events, scored, write_scores
 from tests.web_browser.conftest import DESKTOP, PHONE, Visit, faults
 
 pytestmark = pytest.mark.slow
@@ -80,8 +81,15 @@ def _unfinished(desk: Desk, name: str, state: JobState, **changes: Any) -> Proje
     config = project.runs / "1" / "config.yaml"
     config.write_text(config.read_text(encoding="utf-8").replace("steps: 4", "steps: 40"), encoding="utf-8")
     events = (project.runs / "1" / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    score = '{"event": "evaluation", "step": 4, "time": 6.0, "balance": 0.5, "fidelity": 0.6, "prompt": 0.7, "prior": 0.8}'
-    (project.runs / "1" / "events.jsonl").write_text("\n".join([*events, score, ""]), encoding="utf-8")
+    (project.runs / "1" / "events.jsonl").write_text("\n".join([*events, ""]), encoding="utf-8")
+    add_events(project.runs / "1", scored(2, 0.7), scored(4, 0.5))
+    return project
+
+
+def _scored(desk: Desk, name: str) -> Project:
+    project = _trained(desk, name, ended=9.0)
+    write_scores(project.runs / "1")
+    _job(desk, project, "evaluate", "finished", lines=[], place="runs/1/evaluation", ended=9.0)
     return project
 
 
@@ -110,7 +118,7 @@ _MAKERS = {
     "running": lambda desk, name: _unfinished(desk, name, "running"),
     "stopped": _full,
     "failed": lambda desk, name: _trained(desk, name, "failed", reason="error: " + "CUDA out of memory " * 30, ended=9.0),
-    "finished": lambda desk, name: _trained(desk, name, ended=9.0),
+    "finished": _scored,
 }
 
 
@@ -168,12 +176,12 @@ def test_without_scripts_every_step_can_be_taken(still: str, visit: Visit, desk:
     project = desk.projects.named("plain")
     assert [path.read_text(encoding="utf-8") for path in project.photos.glob("*.txt")] == ["my own words\n"]
     write_run(project.runs / "1")
-    for screen, button in (("choose", "Choose step 2"), ("take", "Convert"), ("try", "Make pictures")):
+    for screen, button in (("choose", "Choose step 2"), ("choose", "Score now"), ("take", "Convert"), ("try", "Make pictures")):
         page.goto(f"{still}/projects/plain/{screen}")
         with page.expect_navigation():
             page.get_by_role("button", name=button).click()
         expect(page.get_by_role("heading", level=1)).not_to_have_text("This was not done")
-    assert {job.kind for job in desk.queue.store.of("plain")} == {"convert", "pictures"}
+    assert {job.kind for job in desk.queue.store.of("plain")} == {"convert", "evaluate", "pictures"}
     for job in desk.queue.store.of("plain"):
         desk.queue.stop(job.number)
 

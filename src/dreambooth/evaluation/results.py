@@ -1,24 +1,20 @@
-"""The results of an evaluation by subject, and the record of all its scores."""
+"""The results of an evaluation by subject."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
-from dreambooth import __version__
 from dreambooth.evaluation.evaluator import Encoders, Evaluator, Measured, Samples
 from dreambooth.evaluation.target import EvaluationTarget
 from dreambooth.measures.balance import Balance
-from dreambooth.measures.intervals import CONFIDENCE, Score
-from dreambooth.measures.metrics import Copying
+from dreambooth.measures.intervals import Score
 from dreambooth.measures.settings import EvaluationSettings
 from dreambooth.weights.model_weights import ModelWeights
 
-__all__ = ["ModelScores", "Results", "SubjectResults", "alarm_text", "encoders_text", "scores_record"]
+__all__ = ["ModelScores", "Results", "SubjectResults", "alarm_text", "encoders_text"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +32,8 @@ class ModelScores:
     """Training step of the model; 0 if unknown."""
     by_strength: Mapping[float, Balance] = field(default_factory=dict)
     """Balance by strength of the training, from fewer images; empty unless asked for."""
+    balances: Mapping[int, Balance] = field(default_factory=dict)
+    """Balance by training step, 0 for the base model, from the same images as `by_step`."""
 
 
 @dataclass(frozen=True)
@@ -64,24 +62,6 @@ class Results:
         return tuple(one.asked.name for one in self.subjects)
 
 
-def scores_record(results: Results) -> dict[str, Any]:
-    """All scores and their inputs as plain values for JSON; for several subjects, one such record per name."""
-    records = [_record(one) for one in results.subjects]
-    if results.confusion_KK is None:
-        return records[0]
-    names = results.names
-    return {
-        "subjects": dict(zip(names, records, strict=True)),
-        "confusion": {
-            "encoder": results.subjects[0].evaluator.encoders.dino.name,
-            "shares": {
-                name: dict(zip(names, shares, strict=True))
-                for name, shares in zip(names, results.confusion_KK.tolist(), strict=True)
-            },
-        },
-    }
-
-
 def encoders_text(encoders: Encoders) -> dict[str, str]:
     """The encoder of each score."""
     return {
@@ -105,62 +85,3 @@ def alarm_text(result: SubjectResults) -> str:
             "use an earlier model of the run, train for fewer steps, or add more varied photos."
         )
     return f"{share} (warning above 50%).{'' if is_own else ' Training photos outside this set were not compared.'}"
-
-
-def _record(result: SubjectResults) -> dict[str, Any]:
-    found, asked, prompt_set, encoders = (
-        result.found,
-        result.asked,
-        result.evaluator.prompt_set,
-        result.evaluator.encoders,
-    )
-    models = {"model": (asked.model, result.model)}
-    if result.base is not None and asked.base is not None:
-        models["base"] = (asked.base.model, result.base)
-    return {
-        "scores": {
-            "model": _score_records(found.model),
-            "base": None if found.base is None else _score_records(found.base),
-            "photos": [_score_record(score) for score in found.photos.values()],
-        },
-        "copying": _copying_record(found.model.copying, encoders.distance_name),
-        "by_step": {
-            str(step): {
-                "scores": _score_records(measured),
-                "copying": _copying_record(measured.copying, encoders.distance_name),
-            }
-            for step, measured in found.by_step.items()
-        },
-        "by_strength": {f"{strength:g}": asdict(one) for strength, one in found.by_strength.items()},
-        "confidence": CONFIDENCE,
-        "prompts": list(prompt_set.prompts),
-        "descriptions": list(prompt_set.descriptions),
-        "class_prompt": prompt_set.class_prompt,
-        "token": asked.subject.token,
-        "class_word": asked.subject.class_word,
-        "photos": [{"name": photo.path.name, "sha256": photo.digest} for photo in asked.photos],
-        "models": {role: {"name": name, "digest": model.digest()} for role, (name, model) in models.items()},
-        "step": found.step,
-        "encoders": {
-            "dino": {"name": encoders.dino.name, "digest": encoders.dino.digest},
-            "clip": {"name": encoders.clip.name, "digest": encoders.clip.digest},
-            "distance": {"name": encoders.distance_name},
-        },
-        "settings": result.evaluation.model_dump(mode="json"),
-        "side": result.model.family.resolution,
-        "versions": {"dreambooth": __version__, "torch": torch.__version__},
-    }
-
-
-def _score_records(measured: Measured) -> list[dict[str, Any]]:
-    return [_score_record(score) for score in measured.scores.values()]
-
-
-def _score_record(score: Score) -> dict[str, Any]:
-    return {"name": score.name, "value": score.value, "low": score.low, "high": score.high, "encoder": score.encoder}
-
-
-def _copying_record(found: Copying | None, distance: str) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    return {"share": found.share, "spread": found.spread, "is_alarming": found.is_alarming, "distance": distance}

@@ -15,6 +15,7 @@ from dreambooth.evaluation.evaluator import MEASURES
 from dreambooth.evaluation.report import Confusion, Curve, PictureRow, Pictures, Report, ScoreRow, SubjectPart
 from dreambooth.evaluation.results import ModelScores, Results, SubjectResults, alarm_text, encoders_text
 from dreambooth.evaluation.run_curves import run_curves
+from dreambooth.evaluation.step_balance import best_step_text
 from dreambooth.evaluation.strengths import best_strength_text, strength_rows
 from dreambooth.evaluation.verdict import verdict
 from dreambooth.files import expanded
@@ -68,7 +69,7 @@ def _part(result: SubjectResults) -> SubjectPart:
     base = {} if found.base is None else found.base.scores
     return SubjectPart(
         name=result.asked.name,
-        verdict=verdict(found, is_earlier=result.asked.is_earlier),
+        verdict=[*verdict(found, is_earlier=result.asked.is_earlier), *filter(None, [best_step_text(found.balances)])],
         scores=[
             ScoreRow(
                 name=one.name,

@@ -18,8 +18,10 @@ from dreambooth.evaluation.origins import held_against_origins
 from dreambooth.evaluation.prompt_sets import with_guidance_scale
 from dreambooth.evaluation.report import STRENGTH_COLUMNS, report_html, score_text
 from dreambooth.evaluation.request import EvaluationRequest
-from dreambooth.evaluation.results import ModelScores, Results, SubjectResults, alarm_text, encoders_text, scores_record
+from dreambooth.evaluation.results import ModelScores, Results, SubjectResults, alarm_text, encoders_text
 from dreambooth.evaluation.results_page import report_of
+from dreambooth.evaluation.scores_record import scores_record
+from dreambooth.evaluation.step_balance import balances_by_step, best_step_text
 from dreambooth.evaluation.strengths import (
     balances_by_strength,
     best_strength_text,
@@ -161,7 +163,7 @@ def _measure(evaluator: Evaluator, model_samples: ModelSamples, num_other_images
     after = made(model_samples.measured, evaluator)
     base = None if before is None else evaluator.score(before, before=None)
     model = evaluator.score(after, before=before)
-    by_step = {}
+    by_step, balances = {}, {}
     if model_samples.others:
         few = evaluator.fewer(num_other_images)
         few_before = None if before is None else before.fewer(few.prompt_set)
@@ -169,7 +171,9 @@ def _measure(evaluator: Evaluator, model_samples: ModelSamples, num_other_images
         states |= {step: made(sample_cache, few) for step, sample_cache in model_samples.others.items()}
         states[model_samples.step] = after.fewer(few.prompt_set)
         by_step = {step: few.score(states[step], before=few_before) for step in sorted(states)}
-    return ModelScores(model, base, evaluator.photo_scores(), by_step, after, before, model_samples.step)
+        balances = balances_by_step(few, by_step, few_before)
+    photos, step = evaluator.photo_scores(), model_samples.step
+    return ModelScores(model, base, photos, by_step, after, before, step, balances=balances)
 
 
 def _tell(results: Results, display: Display) -> EvaluateResult:
@@ -210,6 +214,8 @@ def _show_scores(result: SubjectResults, display: Display, *, is_one: bool) -> N
     if found.by_strength:
         display.table("By strength" if is_one else f"{name} by strength", STRENGTH_COLUMNS, strength_rows(found.by_strength))
         display.say(best_strength_text(found.by_strength, quoted(result.asked.model)))
+    if text := best_step_text(found.balances):
+        display.say(text if is_one else f"{name}: {text}")
     tell = display.warn if found.model.is_copying else display.say
     tell(alarm_text(result) if is_one else f"{name}: {alarm_text(result)}")
 

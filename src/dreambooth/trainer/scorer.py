@@ -104,7 +104,8 @@ class Scorer:
             left = format_duration(seconds * self._num_left)
             self.display.say(f"Scoring took {format_duration(seconds)}; the remaining {self._num_left} times will take {left}")
         copies = {} if measured.copying is None else {"copies": measured.copying.share}
-        return {**_record(found), "scores": scores, **copies}
+        intervals = {name: [one.low, one.high] for name, one in measured.scores.items() if one.low is not None}
+        return {**_record(found), "scores": scores, "intervals": intervals, **copies}
 
     @cached_property
     def _before(self) -> Samples:

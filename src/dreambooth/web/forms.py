@@ -18,7 +18,7 @@ from dreambooth.schema.presets import preset_names, read_preset
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.web.projects import Project, ProjectNotes, Setting
 
-__all__ = ["HIDDEN", "Field", "FormValues", "all_fields", "checked_settings", "fields_of", "posted_changes"]
+__all__ = ["HIDDEN", "Field", "FormValues", "all_fields", "checked_settings", "fields_of", "posted_changes", "request_fields"]
 
 HIDDEN = frozenset({"subject.photos", "subject.subjects", "output.output", "output.file_layout", "prior.prior_folder"})
 """Leaves that the project sets by itself."""
@@ -66,6 +66,20 @@ def all_fields(project: Project) -> list[dict[str, Any]]:
         problems.setdefault(path, []).append(problem)
     below = _preset_values(notes.preset)
     return [asdict(_field(leaf, notes, below, tuple(problems.get(leaf.path, ())))) for leaf in _leaves()]
+
+
+def request_fields(record: type[Settings], names: Sequence[str], values: Mapping[str, str]) -> list[dict[str, str]]:
+    """Settings of a single request, such as pictures, as plain fields of text; those without a value hold their default."""
+    by_name = {leaf.name: leaf for leaf in leaves(record)}
+    return [
+        {
+            "name": name,
+            "label": name.replace("_", " ").capitalize(),
+            "sentence": by_name[name].sentence,
+            "value": values.get(name, _as_text(by_name[name].default)),
+        }
+        for name in names
+    ]
 
 
 def checked_settings(project: Project) -> tuple[TrainSettings | None, list[tuple[str, str]]]:

@@ -68,10 +68,11 @@ def stop_job(call: Call) -> Answer:
 def pause_for_pictures(call: Call) -> Answer:
     """Stop a training for the jobs that wait behind it; it goes on by itself after them."""
     record = call.desk.queue.stop(_number(call), goes_on=True)
-    return Moved(f"/projects/{record.project}/try", {"job": record.number})
+    screen = call.value("screen") if call.value("screen") in _SCREENS.values() else "try"
+    return Moved(f"/projects/{record.project}/{screen}", {"job": record.number})
 
 
-_SCREENS = {"pictures": "try", "convert": "take", "describe": "model", "word": "words"}
+_SCREENS = {"pictures": "try", "evaluate": "choose", "convert": "take", "describe": "model", "word": "words"}
 
 
 def _number(call: Call) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from dreambooth.web.answers import Answer, Call, Moved, Page
 from dreambooth.web.archive import zipped
 from dreambooth.web.commands import verb_command
 from dreambooth.web.projects import Project
-from dreambooth.web.screen_train import training_state
+from dreambooth.web.run_scores import scores_of_step
+from dreambooth.web.screen_scores import score_values
 from dreambooth.web.screens import framed, job_values, project_of
 
 __all__ = ["Chosen", "choose", "chosen_model", "convert", "download", "download_all", "set_choice", "take"]
@@ -59,8 +60,8 @@ def choose(call: Call) -> Answer:
     project = project_of(call)
     chosen = chosen_model(project)
     run = project.run_named(call.query["run"]) if call.query.get("run") else chosen.run
-    scores = {one["step"]: one for one in training_state_scores(call, project, run)}
-    rows = [_row(project, run, model, scores.get(model.step), chosen) for model in saved_models(run.path)]
+    scores = score_values(call, project, run)
+    rows = [_row(project, run, model, scores, chosen) for model in saved_models(run.path)]
     wanted = [call.query.get("left", ""), call.query.get("right", "")]
     pair = [row for name in wanted for row in rows if str(row["step"]) == name]
     values = {
@@ -68,14 +69,9 @@ def choose(call: Call) -> Answer:
         "run": run.path.name,
         "runs": [one.path.name for one in project.all_runs() if saved_models(one.path)],
         "pair": pair if len(pair) == 2 else [],
+        **scores,
     }
     return Page("choose.html", framed(call, project, "choose", **values))
-
-
-def training_state_scores(call: Call, project: Project, run: RunFolder) -> list[dict[str, Any]]:
-    """Scores of a run's steps; those of the newest run are what its training shows."""
-    is_newest = project.newest_run is not None and project.newest_run.path == run.path
-    return list(training_state(call.desk, project)["scores"]) if is_newest else []
 
 
 def set_choice(call: Call) -> Answer:
@@ -136,7 +132,7 @@ def download_all(call: Call) -> Answer:
     return StreamingResponse(zipped(files), media_type="application/zip", headers=headers)
 
 
-def _row(project: Project, run: RunFolder, model: SavedModel, scores: dict[str, Any] | None, chosen: Chosen) -> dict[str, Any]:
+def _row(project: Project, run: RunFolder, model: SavedModel, scores: Mapping[str, Any], chosen: Chosen) -> dict[str, Any]:
     base = f"/projects/{project.name}/runs/{run.path.name}/previews/{model.step}"
     return {
         "step": model.step,
@@ -146,7 +142,8 @@ def _row(project: Project, run: RunFolder, model: SavedModel, scores: dict[str, 
             {"url": f"{base}/{index}", "prompt": str(picture_settings(path).get("prompt", ""))}
             for index, path in enumerate(model.pictures)
         ],
-        "scores": scores,
+        "is_best": model.step == scores["best_step"],
+        "scores": scores_of_step(scores["score_tables"], model.step),
     }
 
 
@@ -157,6 +154,7 @@ def _files(project: Project, chosen: Chosen) -> Iterator[tuple[Path, str]]:
             yield path, "Converted model"
     for path, title in (
         (chosen.run.previews / "over-time.png", "All previews over the steps"),
+        (chosen.run.path / "evaluation" / "report.html", "Scores and images of the evaluation, to open in a browser"),
         (chosen.run.config, "Settings of the run, for --preset"),
     ):
         if path.is_file():

@@ -8,12 +8,11 @@ from typing import Any, Literal
 
 from starlette.responses import FileResponse
 
-from dreambooth.display import format_duration, format_score
+from dreambooth.display import format_duration
 from dreambooth.errors import RunError, SettingsError
 from dreambooth.pages.chart import Line, chart
 from dreambooth.pages.templates import Markup, render
 from dreambooth.pages.thumbnails import picture_settings
-from dreambooth.runs.events import read_events
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.progress import Curve, Progress, asked_steps, preview_pictures, read_progress
 from dreambooth.web.answers import Answer, Call, Moved, Page
@@ -22,6 +21,7 @@ from dreambooth.web.desk import Desk
 from dreambooth.web.forms import checked_settings, fields_of
 from dreambooth.web.jobs import JobRecord, queue_of
 from dreambooth.web.projects import Project
+from dreambooth.web.run_scores import score_tables, trained_scores
 from dreambooth.web.screens import device_of, framed, job_values, missing_for_training, project_of
 
 __all__ = ["live_parts", "preview", "preview_now", "resume", "save_now", "start", "train"]
@@ -127,7 +127,9 @@ def training_state(desk: Desk, project: Project) -> dict[str, Any]:
         "losses": {} if progress is None else {name: list(curve) for name, curve in progress.losses.items()},
         "validation": {} if progress is None else {name: list(curve) for name, curve in progress.validation.items()},
         "previews": [] if progress is None or run is None else _previews(project, run, progress),
-        "scores": [] if run is None else _scores(run),
+        "scores": [] if run is None else [row for table in trained_scores(run) for row in table["rows"]],
+        "score_tables": [] if run is None else score_tables(run),
+        "can_score": not is_active and run is not None and run.final_model.is_file(),
         "lines": [] if job is None or job.state == "finished" else desk.queue.store.lines(job)[-_LAST_LINES:],
     }
 
@@ -179,15 +181,6 @@ def _previews(project: Project, run: RunFolder, progress: Progress) -> list[dict
             url = f"/projects/{project.name}/runs/{run.path.name}/previews/{step}/{index}"
             row["pictures"].append({"step": step, "url": url})
     return list(rows.values())
-
-
-def _scores(run: RunFolder) -> list[dict[str, Any]]:
-    scored = [event for event in read_events(run.events) if event["event"] == "evaluation"]
-    names = ("balance", "fidelity", "prompt", "prior")
-    return [
-        {"step": event["step"], **{name: "-" if event.get(name) is None else format_score(event[name]) for name in names}}
-        for event in scored
-    ]
 
 
 def _chart(state: Mapping[str, Any]) -> Markup:

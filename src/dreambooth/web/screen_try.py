@@ -17,11 +17,12 @@ from dreambooth.sampling.settings import SampleSettings
 from dreambooth.schema.leaves import leaves
 from dreambooth.web.answers import Answer, Call, Moved, Page
 from dreambooth.web.commands import Command, verb_command
+from dreambooth.web.forms import request_fields
 from dreambooth.web.job_queue import job_of
 from dreambooth.web.jobs import JobRecord, queue_of
 from dreambooth.web.projects import Project
 from dreambooth.web.screen_results import Chosen, chosen_model
-from dreambooth.web.screens import device_of, framed, job_values, project_of
+from dreambooth.web.screens import device_of, framed, job_values, project_of, training_before
 
 __all__ = ["made_picture", "make", "pictures"]
 
@@ -44,7 +45,7 @@ def pictures(call: Call) -> Answer:
         "prompt": before.get("prompt", f"photo of a {' '.join(words)}"),
         "fields": _sample_fields(before, chosen),
         "sets": [_set_values(call, project, folder, jobs) for folder in _sets(project)[:_MOST_SETS]],
-        "training": _running_training(call, project),
+        "training": training_before(call, project),
         "command": _command(project, chosen, {"prompt": before.get("prompt", "...")}, project.pictures / "1").typed,
     }
     return Page("try.html", framed(call, project, "try", **values))
@@ -117,20 +118,9 @@ def _words(chosen: Chosen) -> list[str]:
 
 
 def _sample_fields(before: dict[str, Any], chosen: Chosen) -> list[dict[str, str]]:
-    usual = {leaf.name: leaf for leaf in leaves(SampleSettings)}
     guidance = _recorded(chosen, "output").get("preview_guidance_scale")
-    defaults = {name: "" if usual[name].default is None else str(usual[name].default) for name in _FIELDS}
-    if isinstance(guidance, int | float):
-        defaults["guidance_scale"] = f"{guidance:g}"
-    return [
-        {
-            "name": name,
-            "label": name.replace("_", " ").capitalize(),
-            "sentence": usual[name].sentence,
-            "value": str(before.get(name, defaults[name])),
-        }
-        for name in _FIELDS
-    ]
+    as_previews = {"guidance_scale": f"{guidance:g}"} if isinstance(guidance, int | float) else {}
+    return request_fields(SampleSettings, _FIELDS, as_previews | before)
 
 
 def _sets(project: Project) -> list[Path]:
@@ -175,11 +165,3 @@ def _set_values(call: Call, project: Project, folder: Path, jobs: dict[str, JobR
         ]
         shown.append({"which": which, "pictures": images, "job": job_values(job, call)})
     return {"name": folder.name, "request": request, "models": shown}
-
-
-def _running_training(call: Call, project: Project) -> dict[str, Any] | None:
-    """The training that pictures would wait for, if there is one in the same queue."""
-    for job in call.desk.queue.store.all():
-        if job.kind == "train" and job.state == "running" and job.queue == queue_of(device_of(project)):
-            return job_values(job, call)
-    return None

@@ -10,10 +10,20 @@ from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.saved_models import saved_models
 from dreambooth.web.answers import Call
 from dreambooth.web.forms import checked_settings
-from dreambooth.web.jobs import JobRecord
+from dreambooth.web.jobs import JobRecord, queue_of
 from dreambooth.web.projects import Project
 
-__all__ = ["STEPS", "device_of", "framed", "job_values", "missing_for_training", "project_of", "run_of", "training_size"]
+__all__ = [
+    "STEPS",
+    "device_of",
+    "framed",
+    "job_values",
+    "missing_for_training",
+    "project_of",
+    "run_of",
+    "training_before",
+    "training_size",
+]
 
 STEPS = (
     ("photos", "Photos"),
@@ -99,6 +109,14 @@ def job_values(job: JobRecord, call: Call) -> dict[str, Any]:
         "took": "" if seconds is None else format_duration(seconds),
         "place": job.place,
     }
+
+
+def training_before(call: Call, project: Project) -> dict[str, Any] | None:
+    """The training that another job of the project would wait for, if one runs in the same queue."""
+    for job in call.desk.queue.store.all():
+        if job.kind == "train" and job.state == "running" and job.queue == queue_of(device_of(project)):
+            return job_values(job, call)
+    return None
 
 
 def run_of(call: Call, project: Project) -> RunFolder:
