@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dreambooth.memory.settings import StateFormat
 
-__all__ = ["BlockFormat", "Float32Format", "KeptFormat", "code_values", "format_for"]
+__all__ = ["BlockFormat", "Float32Format", "KeptFormat", "code_values", "codes_by_cell", "codes_by_search", "format_for"]
 
 _BLOCK_SIZES = {8: 256, 4: 128}  # as in torchao
 _SMALLEST_CODED = 4096  # smaller tensors, such as those of a norm, save too little to justify the loss of precision
@@ -80,15 +80,14 @@ class BlockFormat:
         scale = kept["scale"][start // self.block_size : stop // self.block_size].to(device, non_blocking=True)
         if self.bits == 4:
             codes = torch.stack([codes >> 4, codes & 0b1111], dim=-1).reshape(-1)
-        values_MB = _code_values(self.bits, is_signed, device)[codes.int()].view(-1, self.block_size)
+        values_MB = _code_values(self.bits, is_signed, device).index_select(0, codes.int()).view(-1, self.block_size)
         return values_MB.mul_(scale.unsqueeze(1)).view(-1)
 
     def encode(self, kept: Mapping[str, Tensor], start: int, stop: int, x_N: Tensor, *, is_signed: bool) -> None:
         """Store the nearest codes, with one scale per block."""
         blocks_MB = x_N.view(-1, self.block_size)
         scale = blocks_MB.abs().amax(1).clamp(min=_SMALLEST_SCALE)
-        first_of_each = _first_of_each(self.bits, is_signed, x_N.device)
-        codes = torch.bucketize(blocks_MB / scale.unsqueeze(1), first_of_each, out_int32=True, right=True).view(-1)
+        codes = _nearest_codes((blocks_MB / scale.unsqueeze(1)).view(-1), self.bits, is_signed=is_signed)
         if self.bits == 4:
             codes = (codes[::2] << 4) | codes[1::2]
         kept["codes"][start * self.bits // 8 : stop * self.bits // 8].copy_(codes)
@@ -119,6 +118,26 @@ def code_values(bits: int, *, is_signed: bool) -> Tensor:
     return torch.tensor(sorted(values), dtype=torch.float32)
 
 
+def _nearest_codes(x_N: Tensor, bits: int, *, is_signed: bool) -> Tensor:
+    """The code of the value nearest to each number in [-1, 1], integers in [0, 2^bits), of any integer dtype."""
+    find = codes_by_cell if x_N.device.type == "cpu" else codes_by_search
+    return find(x_N, bits, is_signed=is_signed)
+
+
+def codes_by_search(x_N: Tensor, bits: int, *, is_signed: bool) -> Tensor:
+    """In int32, by binary search: one operation."""
+    return torch.bucketize(x_N, _first_of_each(bits, is_signed, x_N.device), out_int32=True, right=True)
+
+
+def codes_by_cell(x_N: Tensor, bits: int, *, is_signed: bool) -> Tensor:
+    """In uint8, by two table look-ups: six operations, which a CPU does in a tenth of the time of the search."""
+    lowest, first_of_next = _cells(bits, is_signed, x_N.device)
+    cell_N = x_N.view(torch.int32) >> 16
+    if is_signed:  # the sign was shifted into the upper half
+        cell_N &= 0xFFFF
+    return lowest.index_select(0, cell_N).add_(x_N >= first_of_next.index_select(0, cell_N))
+
+
 @cache
 def _code_values(bits: int, is_signed: bool, device: torch.device) -> Tensor:
     return code_values(bits, is_signed=is_signed).to(device)
@@ -136,3 +155,19 @@ def _first_of_each(bits: int, is_signed: bool, device: torch.device) -> Tensor:
             is_right = neighbor - down >= half if towards < 0 else first - down < half
             first = torch.where(is_right, neighbor, first)
     return first.to(device)
+
+
+@cache
+def _cells(bits: int, is_signed: bool, device: torch.device) -> tuple[Tensor, Tensor]:
+    """By the upper 16 bits of a float32: the lowest code of the numbers that have them, and the first number of the next code.
+
+    Infinity where all have the same code. No cell has more than two.
+    """
+    upper = (torch.arange(2**16, dtype=torch.int32) - 2**15) << 16
+    ends = torch.stack([upper.view(torch.float32), (upper | 0xFFFF).view(torch.float32)]).roll(2**15, dims=1)
+    ends = torch.where(ends.isnan(), ends[0], ends)  # the cells of infinity, which no block contains
+    first = _first_of_each(bits, is_signed, torch.device("cpu"))
+    lowest, highest = torch.bucketize(ends, first, right=True).sort(dim=0).values
+    assert int((highest - lowest).max()) <= 1, "more than two codes in one cell"
+    first_of_next = torch.where(highest > lowest, first[lowest.clamp(max=len(first) - 1)], torch.inf)
+    return lowest.to(torch.uint8).to(device), first_of_next.to(device)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dreambooth.families.quiet_import import quiet_import
-from dreambooth.training.state_formats import BlockFormat, code_values
+from dreambooth.training.state_formats import BlockFormat, code_values, codes_by_cell, codes_by_search
 
 with quiet_import():
     from torchao.optim import quant_utils
@@ -58,6 +58,18 @@ def test_scales_and_what_is_read_back_are_torchaos(bits: int, is_signed: bool) -
     codes = torchaos_codes(bits, is_signed, x_N)
     assert kept["scale"].equal(scale)
     assert read_N.equal(quant_utils.dequant_with_qmap(codes, torchaos_values(bits, is_signed), scale))
+
+
+@pytest.mark.parametrize(("bits", "is_signed"), KINDS)
+def test_both_ways_to_the_nearest_code_agree(bits: int, is_signed: bool) -> None:
+    """A CPU looks codes up in tables, other devices search for them: at every value, and far from the tested ones."""
+    values = torchaos_values(bits, is_signed)
+    spread = torch.rand(50_000, generator=torch.Generator().manual_seed(0))
+    x_N = torch.cat([values, values.nextafter(values + 1), values.nextafter(values - 1), spread, spread**9, torch.zeros(1)])
+    x_N = torch.cat([x_N, -x_N]).clamp(-1, 1) if is_signed else x_N.clamp(0, 1)
+    searched = codes_by_search(x_N, bits, is_signed=is_signed)
+    assert codes_by_cell(x_N, bits, is_signed=is_signed).int().equal(searched)
+    assert len(searched.unique()) == 2**bits
 
 
 def codes_of(bits: int, is_signed: bool, x_N: Tensor) -> Tensor:
