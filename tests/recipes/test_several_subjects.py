@@ -21,14 +21,19 @@ from dreambooth.data.pictures import find_pictures
 from dreambooth.data.settings import PriorSettings, SubjectSettings
 from dreambooth.display import Display
 from dreambooth.errors import SettingsError
+from dreambooth.evaluation.evaluator import Encoders
 from dreambooth.evaluation.request import EvaluationRequest
 from dreambooth.evaluation.target import evaluation_targets
+from dreambooth.measures.features import FeatureCache
 from dreambooth.recipes.train import resume, train
+from dreambooth.runs.events import read_events
 from dreambooth.schema.verbs import TrainSettings
+from dreambooth.trainer import scoring_checks
 from dreambooth.trainer.preview_prompts import preview_prompts
 from dreambooth.training.settings import OutputSettings
 from dreambooth.weights.read import read_model
 from dreambooth.weights.subjects import learned_subjects
+from tests.coarse_encoder import CoarseEncoder
 
 
 def typed(*arguments: object) -> TrainSettings:
@@ -52,13 +57,22 @@ def subjects(photos: Path, tmp_path: Path) -> Path:
     return file
 
 
+@pytest.fixture
+def coarse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The encoders of scores are stand-ins."""
+    encoders = Encoders(CoarseEncoder(), CoarseEncoder(), None, FeatureCache(tmp_path / "features"))
+    monkeypatch.setattr(scoring_checks, "choose_encoders", lambda *_, **__: encoders)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("coarse")
 def test_listed_subjects_are_learned_together(
     subjects: Path, small_model: Path, tmp_path: Path, display: Display, said: Callable[[], str]
 ) -> None:
     run, made = tmp_path / "runs" / "three", tmp_path / "made"
     given = ["--model", small_model, "--subjects", subjects, "--num-prior-images", 2, "--prior-sampling-steps", 2]
-    given += ["--prior-folder", made, "--preview-steps", 0, "--validation-steps", 0]
+    given += ["--prior-folder", made, "--preview-steps", 0, "--validation-steps", 0, "--evaluate-every", 4, "--select", "best"]
+    given += ["--evaluation-images", 1, "--evaluation-sampling-steps", 1]
     train(typed(*given, "--steps", 8, "--output", run), display)
     assert sorted(folder.name.rpartition("-")[0] for folder in made.iterdir()) == ["bag", "mug"], "a shared class once"
     text = said()
@@ -73,6 +87,8 @@ def test_listed_subjects_are_learned_together(
         ("mwf bag", 1, 2),
         ("ada mug", 1, 4),
     ]
+    assert [*selections(run)[0]["subjects"]] == ["rex bag", "mwf bag", "ada mug"]
+    assert "Scoring every 4 steps: 32 images of 3 subjects with 1 denoising steps each time" in text
     written = parse_settings(TrainSettings, read_yaml(run / "config.yaml"), where="run").subject.subjects
     assert all(one.photos.is_absolute() for one in written)
     stopped = tmp_path / "runs" / "stopped"
@@ -81,6 +97,11 @@ def test_listed_subjects_are_learned_together(
     assert "Resuming from step 4" in said()
     tensors, again = load_file(run / "model.safetensors"), load_file(stopped / "model.safetensors")
     assert all(torch.equal(tensors[name], again[name]) for name in tensors)
+    assert selections(stopped)[-1]["subjects"] == selections(run)[0]["subjects"]
+
+
+def selections(run: Path) -> list[dict[str, Any]]:
+    return [event for event in read_events(run / "events.jsonl") if event["event"] == "selection"]
 
 
 def test_every_listed_subject_has_its_previews(subjects: Path) -> None:

@@ -19,6 +19,7 @@ _ABOUT_BALANCE = (
     "Scores from fewer images, measured during training, each from 0 to 1, higher is better: fidelity, prompt and prior, and "
     "their balance, which selects the best step."
 )
+_ABOUT_SUBJECTS = "A subject whose balance falls while that of others still rises is shown too often, or has too few photos."
 
 
 def run_curves(run: Path, *, step: int) -> list[Curve]:
@@ -32,7 +33,18 @@ def _balance(events: Sequence[Mapping[str, Any]], step: int) -> list[Curve]:
     lines = {part: {one["step"]: one[part] for one in scored if one[part] is not None} for part in _BALANCE}
     drawn = {part: values for part, values in lines.items() if values}
     sentence = " ".join([_ABOUT_BALANCE, *_choice(events, step)])
-    return [Curve("Balance by step", sentence, drawn)] if drawn else []
+    subjects = dict.fromkeys(name for event in scored for name in event.get("subjects", {}))
+    if not subjects:
+        return [Curve("Balance by step", sentence, drawn)] if drawn else []
+    each = {
+        name: {one["step"]: _balance_of(one, name) for one in scored if name in one.get("subjects", {})} for name in subjects
+    }
+    mean = Curve("Mean balance of the subjects by step", sentence, drawn)
+    return [mean, Curve("Balance of each subject by step", _ABOUT_SUBJECTS, each)]
+
+
+def _balance_of(event: Mapping[str, Any], subject: str) -> float:
+    return float(event["subjects"][subject]["balance"])
 
 
 def _choice(events: Sequence[Mapping[str, Any]], step: int) -> list[str]:

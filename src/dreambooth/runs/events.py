@@ -70,7 +70,14 @@ def _is_step(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_STEPS
 
 
-def _has_balance(event: Mapping[str, Any]) -> bool:
+def _has_balances(event: Mapping[str, Any]) -> bool:
+    subjects = event.get("subjects", {})
+    return _has_balance(event) and isinstance(subjects, dict) and all(map(_has_balance, subjects.values()))
+
+
+def _has_balance(event: Any) -> bool:
+    if not isinstance(event, dict):
+        return False
     parts, scores = ("fidelity", "prompt", "prior"), event.get("scores")
     has_parts = all(name in event and (event[name] is None or _is_number(event[name])) for name in parts)
     is_scored = isinstance(scores, dict) and all(map(_is_number, scores.values()))
@@ -86,7 +93,7 @@ def _has_choice(event: Mapping[str, Any]) -> bool:
 
 _LOSSES = frozenset({"loss", "instance_loss", "prior_loss"})
 _MOST_STEPS = 2**53
-_RULES: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {"evaluation": _has_balance, "selection": _has_choice}
+_RULES: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {"evaluation": _has_balances, "selection": _has_choice}
 """What the readers of an event rely on, by its kind."""
 
 

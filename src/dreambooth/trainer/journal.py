@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ from dreambooth.runtime.device import peak_memory_bytes
 from dreambooth.trainer.due import Due
 from dreambooth.trainer.image_log import image_log_latents, write_image_log
 from dreambooth.trainer.live_view import LiveView
+from dreambooth.trainer.scored_subjects import scores_texts
 from dreambooth.trainer.scorer import Scorer
 from dreambooth.trainer.selection import peak_has_passed, what_was_chosen
 from dreambooth.trainer.session import Session
@@ -151,11 +153,12 @@ class Journal:
             self.view.say(f"step {step}: no scores. {error}")
             return
         self._note("evaluation", step=step, **found)
-        numbers = {**found["scores"], **{name: value for name, value in found.items() if isinstance(value, float)}}
-        self.board.add(step, {f"evaluation/{name}": value for name, value in numbers.items()})
+        self.board.add(step, {f"evaluation/{name}": value for name, value in _numbers(found).items()})
+        for name, one in found.get("subjects", {}).items():
+            self.board.add(step, {f"evaluation/{name}/{score}": value for score, value in _numbers(one).items()})
         self.view.balance(found["balance"])
-        each = ", ".join(f"{name} {value:.3f}" for name, value in found["scores"].items())
-        self.view.say(f"step {step}: balance {found['balance']:.3f} ({each})")
+        for text in scores_texts(found):
+            self.view.say(f"step {step}: {text}")
 
     def _preview(self, step: int) -> None:
         latents = self.session.preview_latents()
@@ -183,6 +186,10 @@ class Journal:
         self._note("validation", step=step, **{f"{role}_loss": loss for role, loss in losses.items()})
         self.board.add(step, {f"validation/{role}_loss": loss for role, loss in losses.items()})
         self.view.validation(losses)
+
+
+def _numbers(scored: Mapping[str, Any]) -> dict[str, float]:
+    return {**scored["scores"], **{name: value for name, value in scored.items() if isinstance(value, float)}}
 
 
 class SilentJournal:

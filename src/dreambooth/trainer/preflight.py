@@ -174,7 +174,8 @@ def _check_pictures(pictures: Pictures, settings: TrainSettings, problems: Probl
     problems.attempt(lambda: check_new_word(pictures, settings.subject, settings.trainee, settings.prior))
     if not is_resume:
         problems.attempt(lambda: check_token_is_said(pictures, settings.subject))
-    problems.attempt(lambda: _check_can_score(settings, pictures))
+    num_steps, is_sharded = settings.loop.steps, bool(settings.memory.shard)
+    problems.attempt(lambda: check_can_score(settings.selection, num_steps=num_steps, is_sharded=is_sharded))
 
 
 def _model_names(settings: TrainSettings, num_pictures: PerRole) -> ModelNames:
@@ -204,16 +205,6 @@ def least_free_memory(settings: TrainSettings, processes: Processes) -> int | No
         return None
     free = free_memory_bytes(processes.device(settings.loop.device))
     return None if free is None else int(processes.gather(torch.tensor([free])).min())
-
-
-def _check_can_score(settings: TrainSettings, pictures: Pictures) -> None:
-    check_can_score(
-        settings.selection,
-        photos=pictures.photos,
-        subject=settings.subject,
-        num_steps=settings.loop.steps,
-        is_sharded=bool(settings.memory.shard),
-    )
 
 
 def _check_can_shard(settings: TrainSettings, processes: Processes) -> None:

@@ -8,20 +8,20 @@ from dreambooth.training.settings import OutputSettings
 
 __all__ = ["preview_prompts"]
 
-_MOST_PREVIEWED = 4
+_MOST_PREVIEWED = 4  # of subjects that folders name, of which there may be hundreds
 
 
 def preview_prompts(output: OutputSettings, learned: Learned) -> tuple[str, ...]:
-    """The preview prompts, filled in for each subject; only for the first few subjects if there are many."""
+    """The preview prompts, filled in for each listed subject, or for the first few of those that folders name."""
     subject, photos = learned.subject, [one.photo for one in learned.photos]
     asked = output.preview_prompts
     if not subject.has_class and not output.is_changed("preview_prompts"):
         asked = tuple(
             prompt for prompt in asked if "{class_prompt}" not in prompt
         )  # the default prompt for a class makes no sense without one
-    prompts = []
+    most, prompts = len(subject.subjects) or _MOST_PREVIEWED, []
     for prompt in asked:
-        for one in named_settings(photos, subject)[:_MOST_PREVIEWED]:
+        for one in named_settings(photos, subject)[:most]:
             filled = prompt.format(
                 token=one.token,
                 class_word=one.class_word,

@@ -7,8 +7,8 @@ run on the CPU: scoring needs no more GPU memory than a preview, with every memo
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,21 +18,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dreambooth.data.captions import named_settings
-from dreambooth.data.records import Photo
-from dreambooth.data.settings import SubjectSettings
 from dreambooth.display import Display, counted, format_duration
 from dreambooth.errors import RunError, SettingsError
-from dreambooth.evaluation.evaluator import Evaluator, Samples
-from dreambooth.evaluation.photo_squares import photo_squares
-from dreambooth.evaluation.prompt_sets import class_prompt_of, subject_prompt_set, usual_guidance_scale
+from dreambooth.evaluation.evaluator import Samples
+from dreambooth.evaluation.prompt_sets import usual_guidance_scale
 from dreambooth.files import utf8_name
-from dreambooth.measures.balance import Balance, Span, Weights, balance
-from dreambooth.measures.settings import EvaluationSettings
+from dreambooth.measures.balance import Span, Weights, balance
 from dreambooth.runtime.tensor_files import write_tensors
 from dreambooth.sampling.placing import visiting
 from dreambooth.sampling.records import Picture, SamplingOptions
 from dreambooth.sampling.sampler import decode, final_latents
+from dreambooth.trainer.scored_subjects import ScoredSubject, SubjectScores, all_pictures, scored_subjects, scores_record
 from dreambooth.weights.bundled import draws_toybox
 
 if TYPE_CHECKING:
@@ -49,7 +45,7 @@ class Scorer:
     """Generates a few images with the current model, and scores them against the base model's images and the photos."""
 
     session: Session
-    evaluator: Evaluator
+    subjects: tuple[ScoredSubject, ...]
     display: Display
     is_toybox: bool
     """Whether the images are of the small rendered world; see `draws_toybox`."""
@@ -60,23 +56,17 @@ class Scorer:
         ready = session.ready
         if ready.measured.encoders is None:
             return None
-        side, photos = ready.size.shorter_side, [one.photo for one in ready.learned.photos]
-        subject = _subject_of(ready.learned.subject, photos)
-        class_prompt = class_prompt_of(subject, ready.learned.prior)
-        is_toybox = draws_toybox(ready.base.made_for(side))
-        all_prompts = subject_prompt_set(subject, EvaluationSettings(), class_prompt=class_prompt, is_toybox=is_toybox)
-        prompt_set = all_prompts.fewer(ready.measured.selection.evaluation_images)
-        squares = photo_squares(photos, background=ready.learned.views.background, side=side)
-        encoders = replace(ready.measured.encoders, say=display.say)
-        evaluator = Evaluator(prompt_set, squares, encoders, _SEED)
-        scorer = cls(session, evaluator, display, is_toybox)
+        is_toybox = draws_toybox(ready.base.made_for(ready.size.shorter_side))
+        subjects = scored_subjects(ready, is_toybox=is_toybox, seed=_SEED, say=display.say)
+        scorer = cls(session, subjects, display, is_toybox)
         if session.state.step > 0:
             _ = scorer._before
-        chosen, images = ready.measured.selection, counted(len(prompt_set.pictures()), "image")
+        chosen, images = ready.measured.selection, counted(len(all_pictures(subjects)), "image")
+        of_all = f" of {len(subjects)} subjects" if len(subjects) > 1 else ""
         times = f"{counted(scorer._num_left, 'time')}{' and once before training' if session.state.step == 0 else ''}"
         display.say(
-            f"Scoring every {chosen.evaluate_every} steps: {images} with {chosen.evaluation_sampling_steps} denoising steps "
-            f"each time, {times}"
+            f"Scoring every {chosen.evaluate_every} steps: {images}{of_all} with {chosen.evaluation_sampling_steps} "
+            f"denoising steps each time, {times}"
         )
         return scorer
 
@@ -87,33 +77,52 @@ class Scorer:
         model's images from the photos.
         """
         start, is_base = time.monotonic(), self.session.state.step == 0
-        samples = self.evaluator.samples(self._make)
+        asked = all_pictures(self.subjects)
+        made = dict(zip(asked, self._make(asked), strict=True))
+        samples = {one.name: one.evaluator.samples(lambda own: [made[picture] for picture in own]) for one in self.subjects}
         if is_base:
-            parts = {"subject": samples.subject_PSCHW, "class": samples.class_NCHW}
-            write_tensors(self._file, {name: _to_bytes(part) for name, part in parts.items()})
-        measured = self.evaluator.score(samples, before=self._before)
-        scores = measured.values
-        found = balance(scores, self._spans, Weights.of(self.session.ready.measured.selection))
-        if found is None:
-            raise SettingsError(
-                "with these encoders no score separates the base model's images from the photos, so no model can be chosen",
-                hint="Use other encoders with --dino and --clip, or --evaluate-every 0.",
-            )
+            write_tensors(self._file, self._stored(samples))
+        found = {one.name: self._scores(one, samples[one.name]) for one in self.subjects}
         if is_base:
             seconds = time.monotonic() - start
             left = format_duration(seconds * self._num_left)
             self.display.say(f"Scoring took {format_duration(seconds)}; the remaining {self._num_left} times will take {left}")
-        copies = {} if measured.copying is None else {"copies": measured.copying.share}
-        intervals = {name: [one.low, one.high] for name, one in measured.scores.items() if one.low is not None}
-        return {**_record(found), "scores": scores, "intervals": intervals, **copies}
+        return scores_record(found)
+
+    def _scores(self, subject: ScoredSubject, samples: Samples) -> SubjectScores:
+        measured = subject.evaluator.score(samples, before=self._before[subject.name])
+        weights = Weights.of(self.session.ready.measured.selection)
+        found = balance(measured.values, self._spans[subject.name], weights)
+        if found is None:
+            raise SettingsError(
+                "with these encoders no score separates the base model's images from the photos"
+                f"{f' of {subject.name}' if len(self.subjects) > 1 else ''}, so no model can be chosen",
+                hint="Use other encoders with --dino and --clip, or --evaluate-every 0.",
+            )
+        return SubjectScores(found, measured)
+
+    def _stored(self, samples: Mapping[str, Samples]) -> dict[str, Tensor]:
+        parts = {"subject": "subject_PSCHW", "class": "class_NCHW"}
+        return {
+            self._key(name, role): _to_bytes(getattr(one, part))
+            for name, one in samples.items()
+            for role, part in parts.items()
+        }
+
+    def _key(self, name: str, role: str) -> str:
+        """The name of a tensor in the file of the base model's images."""
+        return role if len(self.subjects) == 1 else f"{name}/{role}"
 
     @cached_property
-    def _before(self) -> Samples:
-        """The base model's images from before the first step."""
+    def _before(self) -> dict[str, Samples]:
+        """The base model's images from before the first step, by the name of the subject."""
         try:
             with utf8_name(self._file) as name:
                 parts = load_file(name)
-            return Samples(*(parts[role].float() / 255 for role in ("subject", "class")))
+            return {
+                one.name: Samples(*(parts[self._key(one.name, role)].float() / 255 for role in ("subject", "class")))
+                for one in self.subjects
+            }
         except (OSError, SafetensorError, KeyError) as error:
             raise RunError(
                 f"{self._file}: cannot be read ({error}); it holds the base model's images from before the first step",
@@ -121,8 +130,8 @@ class Scorer:
             ) from error
 
     @cached_property
-    def _spans(self) -> dict[str, Span]:
-        return self.evaluator.spans(self._before)
+    def _spans(self) -> dict[str, dict[str, Span]]:
+        return {one.name: one.evaluator.spans(self._before[one.name]) for one in self.subjects}
 
     def _make(self, pictures: Sequence[Picture]) -> Iterator[Tensor]:
         """Pixels rounded to 8 bits, so that stored images equal newly generated ones."""
@@ -154,16 +163,6 @@ class Scorer:
     def _num_left(self) -> int:
         every, steps = self.session.ready.measured.selection.evaluate_every, self.session.ready.loop.steps
         return steps // every - self.session.state.step // every
-
-
-def _subject_of(subject: SubjectSettings, photos: Sequence[Photo]) -> SubjectSettings:
-    """The subject with the words from the photos' folders; preflight has checked that they show one subject."""
-    (one,) = named_settings(photos, subject)
-    return one
-
-
-def _record(found: Balance) -> dict[str, float | None]:
-    return {"balance": found.value, "fidelity": found.fidelity, "prompt": found.prompt, "prior": found.prior}
 
 
 def _to_bytes(pixels: Tensor) -> Tensor:

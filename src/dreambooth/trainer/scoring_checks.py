@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
-from dreambooth.data.captions import named_subjects
-from dreambooth.data.records import CaptionedPhoto
-from dreambooth.data.settings import SubjectSettings
 from dreambooth.errors import SettingsError
 from dreambooth.evaluation.choose_encoders import choose_encoders
 from dreambooth.evaluation.evaluator import Encoders
@@ -20,14 +15,7 @@ from dreambooth.weights.model_weights import ModelWeights
 __all__ = ["check_can_score", "encoders_of_run"]
 
 
-def check_can_score(
-    selection: SelectionSettings,
-    *,
-    photos: Sequence[CaptionedPhoto],
-    subject: SubjectSettings,
-    num_steps: int,
-    is_sharded: bool,
-) -> None:
+def check_can_score(selection: SelectionSettings, *, num_steps: int, is_sharded: bool) -> None:
     """Raise SettingsError with every reason why a run cannot be scored during training."""
     every, problems, hints = selection.evaluate_every, [], []
     if every == 0:
@@ -38,11 +26,6 @@ def check_can_score(
     if is_sharded:
         problems.append("evaluate_every scores in one process, but with shard each process holds only part of the weights")
         hints.append("Use --no-shard, or --evaluate-every 0 and dreambooth evaluate afterwards.")
-    named = named_subjects((one.photo for one in photos), subject)
-    if len(named) > 1:
-        names = ", ".join(f"{words.token} {words.class_word}".strip() for words in named)
-        problems.append(f"evaluate_every scores one subject, but the photos show several: {names}")
-        hints.append("Use --evaluate-every 0 and dreambooth evaluate afterwards, which scores all of them.")
     if problems:
         raise SettingsError(problems, hint="\n".join(hints))
 

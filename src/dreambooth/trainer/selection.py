@@ -81,10 +81,11 @@ def what_was_chosen(session: Session) -> dict[str, Any]:
     history = _history(run, last)
     if not history:
         return {}
-    values = smoothed(_values(history))
+    values, subjects = smoothed(_values(history)), _balances_of_subjects(run, last)
     peak, chosen = best(_values(history)), _chosen_step(session)
+    of_subjects = {name: balances[peak] for name, balances in subjects.items() if peak in balances}
     of_peak = (
-        f"step {peak}, with a balance of {_in_words(history[peak])}; averaged with its neighbors, {values[peak]:.3f}, the "
+        f"step {peak}, with {_in_words(history[peak], of_subjects)}; averaged with its neighbors, {values[peak]:.3f}, the "
         f"highest of {len(history)} scored steps"
     )
     of_last = f" (last step, {last}: {values[last]:.3f})" if last in values and last != peak else ""
@@ -95,11 +96,13 @@ def what_was_chosen(session: Session) -> dict[str, Any]:
     base = _balance_of_base(run)
     if base is not None and values[peak] <= base:
         text += (
-            f". No scored step is above the base model's {base:.3f}: by these scores, what was gained on the subject does not "
-            "outweigh what was lost on prompts and class"
+            f". No scored step is above the base model's {base:.3f}: by these scores, what was gained on the "
+            f"{'subjects' if subjects else 'subject'} does not outweigh what was lost on prompts and class"
         )
-    found: dict[str, Any] = {"chosen": chosen, "best": peak, "text": text}
-    return {**found, "balances": {str(step): one.value for step, one in history.items()}}
+    found: dict[str, Any] = {"chosen": chosen, "best": peak, "text": text, "balances": _by_step_text(_values(history))}
+    if subjects:
+        found["subjects"] = {name: _by_step_text(balances) for name, balances in subjects.items()}
+    return found
 
 
 def _chosen_step(session: Session) -> int:
@@ -117,6 +120,20 @@ def _history(run: RunFolder, last: int) -> dict[int, Balance]:
     return {one["step"]: Balance(one["balance"], one["fidelity"], one["prompt"], one["prior"]) for one in events}
 
 
+def _balances_of_subjects(run: RunFolder, last: int) -> dict[str, dict[int, float]]:
+    """The balances of each of several subjects, by scored step up to `last`; empty for a run with one subject."""
+    found: dict[str, dict[int, float]] = {}
+    for event in read_events(run.events):
+        if event["event"] == "evaluation" and 0 < event["step"] <= last:
+            for name, one in event.get("subjects", {}).items():
+                found.setdefault(name, {})[event["step"]] = one["balance"]
+    return found
+
+
+def _by_step_text(balances: Mapping[int, float]) -> dict[str, float]:
+    return {str(step): value for step, value in balances.items()}
+
+
 def _values(history: Mapping[int, Balance]) -> dict[int, float]:
     return {step: one.value for step, one in history.items()}
 
@@ -127,6 +144,11 @@ def _balance_of_base(run: RunFolder) -> float | None:
     return next((float(event["balance"]) for event in events), None)
 
 
-def _in_words(found: Balance) -> str:
+def _in_words(found: Balance, subjects: Mapping[str, float]) -> str:
     parts = {"fidelity": found.fidelity, "prompt": found.prompt, "prior": found.prior}
-    return f"{found.value:.3f} ({', '.join(f'{name} {value:.2f}' for name, value in parts.items() if value is not None)})"
+    said = (
+        ", ".join(f"{name} {value:.2f}" for name, value in parts.items() if value is not None),
+        ", ".join(f"{name} {value:.3f}" for name, value in subjects.items()),
+    )
+    what = f"a mean balance of {len(subjects)} subjects of" if subjects else "a balance of"
+    return f"{what} {found.value:.3f} ({'; '.join(filter(None, said))})"

@@ -38,6 +38,20 @@ def test_the_balance_and_its_parts_run_over_all_scored_steps(tmp_path: Path) -> 
     assert [one.title for one in losses] == ["Loss on fixed noise and held-out views", "Training loss"]
 
 
+def test_each_of_several_subjects_has_its_own_balance(tmp_path: Path) -> None:
+    def of_two(step: int, rex: float, ada: float) -> tuple[str, int, dict[str, Any]]:
+        name, at, mean = scored(step, (rex + ada) / 2)
+        return name, at, {**mean, "subjects": {"rex bag": scored(step, rex)[2], "ada mug": scored(step, ada)[2]}}
+
+    write_events(tmp_path, of_two(0, 0.5, 0.5), of_two(1, 0.25, 0.75))
+    mean, each, *_ = run_curves(tmp_path, step=1)
+    assert (mean.title, mean.lines["balance"]) == ("Mean balance of the subjects by step", {0: 0.5, 1: 0.5})
+    assert (each.title, each.lines) == (
+        "Balance of each subject by step",
+        {"rex bag": {0: 0.5, 1: 0.25}, "ada mug": {0: 0.5, 1: 0.75}},
+    )
+
+
 def test_a_part_that_nothing_measures_has_no_line(tmp_path: Path) -> None:
     write_events(tmp_path, scored(0, 0.5, None), scored(1, 0.6, None))
     assert [*run_curves(tmp_path, step=1)[0].lines] == ["balance", "fidelity", "prompt"]

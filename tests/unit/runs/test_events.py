@@ -84,6 +84,7 @@ DAMAGED = [
             ),
             {**SCORED, "scores": {"dino": "x"}},
             {**SCORED, "balance": None},
+            *({**SCORED, "subjects": subjects} for subjects in ([], None, {"rex dog": None}, {"rex dog": {"balance": 0.5}})),
             *(without(CHOSEN, name) for name in ("chosen", "best", "balances")),
             {**CHOSEN, "text": 1},
         )

@@ -22,7 +22,7 @@ from dreambooth.trainer.live_view import LiveView
 from dreambooth.training.loop import StepResult
 
 ALL = Due(validates=True, scores=True, previews=True, logs_images=True)
-FOUND = {"balance": 0.75, "fidelity": 1.0, "prompt": 0.5, "prior": None, "scores": {"DINO": 0.5}}
+FOUND: dict[str, Any] = {"balance": 0.75, "fidelity": 1.0, "prompt": 0.5, "prior": None, "scores": {"DINO": 0.5}}
 
 
 def result(step: int, loss: float = 0.5) -> StepResult:
@@ -119,6 +119,17 @@ def test_whoever_listens_hears_the_events_of_the_run(stage: Stage) -> None:
     assert events[1] == {"event": "validation", "step": 3, "instance_loss": 0.25}
     heard = [record for record in stage.heard if record["event"] not in ("say", "training")]
     assert heard == events
+
+
+def test_the_scores_of_each_of_several_subjects_are_said(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FOUND, "subjects", {"rex bag": {**FOUND, "balance": 1.0}, "ada mug": {**FOUND, "balance": 0.5}})
+    with stage.journal() as journal:
+        journal.look(Due(scores=True))
+    assert [record["text"] for record in stage.heard if record["event"] == "say"] == [
+        "step 3: mean balance of 2 subjects 0.750 (DINO 0.500)",
+        "step 3: rex bag: balance 1.000 (DINO 0.500)",
+        "step 3: ada mug: balance 0.500 (DINO 0.500)",
+    ]
 
 
 def test_the_time_of_a_look_is_no_time_of_training(stage: Stage) -> None:

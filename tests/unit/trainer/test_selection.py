@@ -57,6 +57,23 @@ def test_the_final_model_is_that_of_the_chosen_step(tmp_path: Path, select: str,
     assert found["balances"] == {"1": 0.5, "2": 1.0, "3": 0.75, "4": 0.25}
 
 
+def test_the_mean_of_several_subjects_chooses_and_each_is_told(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    log = EventLog(run.events)
+    for step, (rex, ada) in {1: (0.5, 0.5), 2: (0.75, 0.625), 3: (0.25, 0.875)}.items():
+        parts = {"fidelity": None, "prompt": None, "prior": None, "scores": {}}
+        each = {"rex bag": {"balance": rex, **parts}, "ada mug": {"balance": ada, **parts}}
+        log.add("evaluation", step=step, balance=(rex + ada) / 2, **parts, subjects=each)
+    log.close()
+    found = what_was_chosen(session_of(run, step=3))
+    assert (found["best"], found["balances"]) == (2, {"1": 0.5, "2": 0.6875, "3": 0.5625})
+    assert found["subjects"] == {
+        "rex bag": {"1": 0.5, "2": 0.75, "3": 0.25},
+        "ada mug": {"1": 0.5, "2": 0.625, "3": 0.875},
+    }
+    assert "step 2, with a mean balance of 2 subjects of 0.688 (rex bag 0.750, ada mug 0.625); averaged" in found["text"]
+
+
 def test_the_word_of_the_chosen_step_becomes_the_final_one(tmp_path: Path) -> None:
     run = run_of(tmp_path, PEAK_AT_2)
     for step in (1, 2, 3, 4):
