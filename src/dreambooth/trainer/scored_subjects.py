@@ -71,7 +71,7 @@ def all_pictures(subjects: Sequence[ScoredSubject]) -> list[Picture]:
 
 
 def scores_record(found: Mapping[str, SubjectScores]) -> dict[str, Any]:
-    """A step's scores for the run's events: balance, its parts, scores with intervals, and the share of copies if it was measured.
+    """A step's scores for the run's events: balance, its parts, scores with intervals, and the share of copies if measured.
 
     For several subjects these are means over the subjects that have the value, without intervals, and `subjects` holds the
     record of each, by name.
