@@ -12,7 +12,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from dreambooth.config import read_yaml
+from dreambooth.data.size import Size
 from dreambooth.display import Display
+from dreambooth.errors import SettingsError
+from dreambooth.estimate.workload import Workload
 from dreambooth.recipes.train import resume, train
 from dreambooth.schema.verbs import TrainSettings
 
@@ -59,6 +62,28 @@ def test_a_run_in_buckets_goes_on_exactly(run_settings: MakeSettings, display: D
     folder = Path(read_yaml(long.run / "config.yaml")["prior"]["prior_folder"])
     made = [size_of(path) for path in folder.rglob("*.png")]
     assert len(made) == 4 and made.count((80, 48)) == 2 and {(64, 64), (48, 80)} <= set(made)
+
+
+def test_the_memory_plan_is_made_for_the_largest_bucket_that_occurs(
+    run_settings: MakeSettings, display: Display, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[Workload] = []
+
+    def refuse(memory: object, device: object, family: object, workload: Workload, **_: object) -> None:
+        planned.append(workload)
+        raise SettingsError("enough was seen")
+
+    monkeypatch.setattr("dreambooth.trainer.preflight.choose_plan", refuse)
+    wide = write_photos(tmp_path / "photos", dict.fromkeys(("a", "b", "c"), _SHAPES["wide"]))
+    class_images = write_photos(tmp_path / "tall", dict.fromkeys(("a", "b", "c"), _SHAPES["tall"]))
+    for text in class_images.glob("*.txt"):
+        text.write_text("a dog", encoding="utf-8")
+    for prior in ({}, {"also_prior": [str(class_images)]}):
+        settings = run_settings(subject={"photos": str(wide)}, views={"crop": "bucket"}, prior=prior)
+        with pytest.raises(SettingsError, match="enough was seen"):
+            train(settings, display)
+    assert [work.size for work in planned] == 2 * [Size(48, 80)]
+    assert [work.has_buckets for work in planned] == [False, True]
 
 
 @pytest.mark.slow

@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from dreambooth.cli.flags import read_arguments
 from dreambooth.cli.layers import settings_from
@@ -20,7 +22,7 @@ from dreambooth.cli.verbs import VERBS
 from dreambooth.config import parse_settings, write_yaml
 from dreambooth.data.size import Size
 from dreambooth.display import Display
-from dreambooth.errors import SettingsError
+from dreambooth.errors import PhotoError, SettingsError
 from dreambooth.estimate.choice import USABLE
 from dreambooth.families.sd1 import StableDiffusion1
 from dreambooth.families.sdxl import StableDiffusionXL
@@ -191,6 +193,36 @@ def test_a_runs_own_settings_are_planned_for_as_they_are(
     with pytest.raises(SettingsError, match=r"batch_sise'; did you mean 'loop\.batch_size'"):
         (tmp_path / "wrong.yaml").write_text("loop: {batch_sise: 2}\n", encoding="utf-8")
         typed(f"--preset {tmp_path / 'wrong.yaml'}")
+
+
+def test_photos_in_buckets_are_planned_for_at_their_largest_size(
+    tmp_path: Path, display: Display, said: Callable[[], str], run_settings: Callable[..., TrainSettings]
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for seed in range(3):
+        noise = np.random.default_rng(seed).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((300, 200)).save(photos / f"{seed}.png")
+    line = "--model toybox --memory-preset fast --gpu-memory 8 --prior-weight 0 --preview-steps 0 --resolution 256 --crop"
+    settings = typed(f"{line} bucket --photos {photos}")
+    peaks = {"bucket": plan_memory(settings, display).estimates["fast"].peak}
+    activations = [phase.use.activations for phase in plan_memory(settings, display).estimates["fast"].phases]
+    assert "1 image of 192x320 px per forward pass" in said()
+    unknown = plan_memory(typed(f"{line} bucket"), display).estimates["fast"]
+    peaks["unknown"] = unknown.peak
+    assert "1 image of 256 px per forward pass" in said()
+    assert "No --photos given: planning for squares, the largest buckets." in said()
+    assert peaks["bucket"] < peaks["unknown"]
+    assert all(less < phase.use.activations for less, phase in zip(activations, unknown.phases, strict=True))
+    with pytest.raises(SettingsError, match="crop is center, so photos would have no effect"):
+        typed(f"{line} center --photos {photos}")
+    training = run_settings(subject={"photos": str(photos)}, views={"crop": "bucket"})
+    write_yaml(tmp_path / "config.yaml", training, comment="a run")
+    of_run = f"--preset {tmp_path / 'config.yaml'} --gpu-memory 8"
+    assert typed(of_run).photos == (photos,) and typed(f"{of_run} --crop center").photos == ()
+    (photos / "3.jpg").write_bytes(b"no picture")
+    with pytest.raises(PhotoError, match=r"3\.jpg: is not an image"):
+        plan_memory(settings, display)
 
 
 def test_a_shipped_preset_gives_its_model_and_its_sizes() -> None:

@@ -62,7 +62,7 @@ _NOTIFY = (
 )
 _WITHOUT_EFFECT_ON_MEMORY = (
     "lora",
-    *("crop", "smallest_side", "flip_probability", "prior_flip_probability", "background"),
+    *("smallest_side", "flip_probability", "prior_flip_probability", "background"),
     *("num_prior_images", "class_prompt", "also_prior", "prior_sampler", "prior_sampling_steps", "prior_latents"),
     *("prior_prompts", "prior_target", "keep_predictions", "replay", "replay_images"),
     *("prior_folder", "original_pairing", "photo_repeats", "prior_repeats"),
@@ -175,6 +175,7 @@ _ALL = (
         examples=(
             "dreambooth plan",
             "dreambooth plan --model sd-v1-4.ckpt --no-train-text-encoder --gpu-memory 7.5",
+            "dreambooth plan --crop bucket --photos photos/rex --gpu-memory 8",
             "dreambooth plan --preset runs/rex/config.yaml --gpu-memory 24",
         ),
         without=_WITHOUT_EFFECT_ON_MEMORY,

@@ -27,9 +27,13 @@ class Buckets:
 
     def of(self, photo: Photo) -> Size:
         """The size of a photo's views: the one whose proportions are nearest to its own."""
+        return self.nearest(Size(photo.height, photo.width))
+
+    def nearest(self, proportions: Size) -> Size:
+        """The size whose proportions are nearest to the given ones."""
         if not self.others:
             return self.square
-        own = math.log(photo.width / photo.height)
+        own = math.log(proportions.width / proportions.height)
         return min((self.square, *self.others), key=lambda size: abs(math.log(size.width / size.height) - own))
 
     def count(self, photos: Iterable[Photo]) -> dict[Size, int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from dreambooth.data.buckets import bucket_sizes
 from dreambooth.data.size import Size
 from dreambooth.errors import SettingsError
 from dreambooth.estimate.peak import WORKSPACE, describe_estimate, estimate_memory, gib
@@ -141,7 +142,7 @@ def _does_not_fit(
     plan = possible_plan(preset, memory, workload, has_bfloat16=can_bfloat16)
     estimate = estimate_memory(family, plan, workload)
     savings = {}
-    for words, other_memory, other_workload in _levers(preset, family.memory_presets, memory, workload):
+    for words, other_memory, other_workload in _levers(preset, family, memory, workload):
         try:
             other = possible_plan(other_memory.memory_preset, other_memory, other_workload, has_bfloat16=can_bfloat16)
             choose_precision(other.precision, device)
@@ -162,11 +163,9 @@ def _does_not_fit(
 _Lever = tuple[str, MemorySettings, Workload]
 
 
-def _levers(
-    preset: MemoryPreset, presets: tuple[MemoryPreset, ...], memory: MemorySettings, workload: Workload
-) -> Iterator[_Lever]:
+def _levers(preset: MemoryPreset, family: Family, memory: MemorySettings, workload: Workload) -> Iterator[_Lever]:
     """Possible changes: the flags to type, and the resulting settings and workload; some have no effect."""
-    named = memory.model_copy(update={"memory_preset": preset})
+    named, presets = memory.model_copy(update={"memory_preset": preset}), family.memory_presets
     smaller = presets[presets.index(preset) + 1 :] if preset in presets else presets
     choices: list[Mapping[str, object]] = [
         *({"memory_preset": name} for name in smaller),
@@ -185,7 +184,6 @@ def _levers(
         is_for_states = "optimizer_states" in choice or "states_on_host" in choice
         if not (is_for_states and workload.optimizer == "adafactor"):  # it has hardly any states, and refuses these choices
             yield " ".join(_typed(name, value) for name, value in choice.items()), named.model_copy(update=choice), workload
-    side = workload.size.shorter_side * 3 // 4 // 64 * 64
     trainee = workload.trainee
     if not trainee.keeps_base:
         lora = trainee.model_copy(update={"trainee": "lora", "train_token_table": True})
@@ -196,10 +194,18 @@ def _levers(
         frozen = _changed(trainee, **{name: TraineeSettings.model_fields[name].default for name in _OF_TEXT_ENCODERS})
         frozen = _changed(frozen, train_text_encoder=False)
         yield "--no-train-text-encoder", named, replace(workload, trainee=frozen)
-    yield f"--resolution {side}", named, replace(workload, size=Size.square(side)) if side >= 64 else workload
+    side = workload.preview_size.shorter_side * 3 // 4 // 64 * 64
+    yield f"--resolution {side}", named, _at_resolution(workload, side, family) if side >= 64 else workload
     yield "--preview-steps 0", named, replace(workload, previews=None)
     if workload.class_images is not None:
         yield "--prior-batch-size 1", named, replace(workload, class_images=replace(workload.class_images, num_pictures=1))
+
+
+def _at_resolution(workload: Workload, side: int, family: Family) -> Workload:
+    if workload.square is None:
+        return replace(workload, size=Size.square(side))
+    size = bucket_sizes(side, family.downsampling).nearest(workload.size)
+    return replace(workload, size=size, square=Size.square(side))
 
 
 def _changed(trainee: TraineeSettings, **values: object) -> TraineeSettings:

@@ -267,7 +267,7 @@ class _PlannedRun:
             replace(
                 kept,
                 weights=self._weights - self._away_at_rest + self._autoencoder,
-                activations=decoding_bytes(self.family, self.workload.size),
+                activations=decoding_bytes(self.family, self.workload.preview_size),
             ),
         )
         return max(moments, key=lambda use: use.total)
@@ -277,7 +277,7 @@ class _PlannedRun:
         return sampling_bytes(
             self.family,
             sampling,
-            size=self.workload.size,
+            size=self.workload.preview_size if is_learning else self.workload.size,
             weight_dtype=self._part_dtype,
             compute_dtype=policy.compute_dtype,
             is_learning=is_learning and not self.workload.trainee.keeps_base,

@@ -21,7 +21,7 @@ class Workload:
     """The properties of a run that determine its memory."""
 
     size: Size
-    """Size of the training images."""
+    """Size of the training images; with buckets the largest of them that occurs."""
     num_examples: int
     """Photos and class images per forward pass, unless the memory plan splits it further."""
     gradient_accumulation: int
@@ -34,10 +34,17 @@ class Workload:
     """How preview images are sampled; None if there are none."""
     num_processes: int = 1
     """Number of processes over which the plan may shard weights, gradients and optimizer states."""
+    square: Size | None = None
+    """Size of preview images, if the training images are not squares."""
     has_buckets: bool = False
     """Whether training images have several sizes, so that the examples of a pass may need one pass for each size."""
     is_compiled: bool = False
     """Whether the denoiser's blocks, or all of it, are compiled."""
+
+    @property
+    def preview_size(self) -> Size:
+        """Size of preview images."""
+        return self.square or self.size
 
     @property
     def needs_blocks_in_place(self) -> tuple[str, ...]:

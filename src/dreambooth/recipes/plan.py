@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
+from dreambooth.data.archives import is_archive, unpack
+from dreambooth.data.photos import scan_photos
+from dreambooth.data.records import Photo, Role
 from dreambooth.data.size import Size
 from dreambooth.display import Display, counted
 from dreambooth.errors import SettingsError
@@ -22,7 +27,7 @@ from dreambooth.runtime.free_memory import free_memory_bytes
 from dreambooth.runtime.precision import has_bfloat16
 from dreambooth.schema.verbs import PlanSettings
 from dreambooth.trainees.parts import trained_parts, trainee_problems, what_learns
-from dreambooth.trainer.workload import without_idle_prior, workload_of
+from dreambooth.trainer.workload import buckets_of, without_idle_prior, workload_of
 from dreambooth.weights.read import read_base
 from dreambooth.weights.settings import PlannedModelSettings
 
@@ -77,7 +82,8 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
     family = _family(settings.base, display)
     if useless := trainee_problems(settings.trainee, family):
         raise SettingsError(useless)
-    workload = workload_of(settings, Size.square(settings.views.resolution or family.resolution))
+    size = Size.square(settings.views.resolution or family.resolution)
+    workload = workload_of(settings, size, buckets=buckets_of(_pictures(settings), size, settings.views, family.downsampling))
     named = settings.memory.memory_preset
     estimates, problems = _estimates(
         (*family.memory_presets, "cpu") if named == "auto" else (named,), settings, family, workload, place
@@ -87,6 +93,8 @@ def plan_memory(settings: PlanSettings, display: Display) -> PlanResult:
     titles = " and ".join(family.parts[name].title for name in trained_parts(workload.trainee, family))
     trained = what_learns(workload.trainee, titles)
     display.say(f"{family.title}: {trained}, {counted(workload.num_examples, 'image')} of {workload.size} px per forward pass")
+    if settings.views.crop == "bucket" and not settings.photos:
+        display.say("No --photos given: planning for squares, the largest buckets.")
     display.table("Peak memory in GiB", _COMPONENTS, [_row(preset, one, place) for preset, one in estimates.items()])
     _show_phases(estimates, display)
     for preset, problem in problems.items():
@@ -119,6 +127,18 @@ def _family(base: PlannedModelSettings, display: Display) -> Family:
         display.say(f"No --model given: planning for a full-size {family.title}.")
         return family
     return read_base(base).family
+
+
+def _pictures(settings: PlanSettings) -> Iterator[Photo]:
+    """The photos and the given class images. Raises PhotoError with every problem of their files."""
+    prior = settings.prior
+    given = [folder for folder in (prior.prior_images, *prior.also_prior) if folder is not None] if settings.photos else []
+    folders: list[tuple[Path, Role]] = [*((one, "instance") for one in settings.photos), *((one, "prior") for one in given)]
+    for folder, role in folders:
+        with TemporaryDirectory() as unpacked:
+            report = scan_photos(unpack(folder, Path(unpacked)) if is_archive(folder) else folder, role=role, resolution=1)
+        report.raise_if_errors()
+        yield from report.photos
 
 
 def _place(settings: PlanSettings) -> _Place:

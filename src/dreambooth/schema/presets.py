@@ -11,7 +11,7 @@ from dreambooth.config import Settings, nearest, parse_settings, read_yaml
 from dreambooth.data.settings import ONLY_TRAINED_ON
 from dreambooth.errors import SettingsError
 from dreambooth.schema.layers import laid_over
-from dreambooth.schema.verbs import PriorRecipeSettings, TrainSettings
+from dreambooth.schema.verbs import PlanSettings, PriorRecipeSettings, TrainSettings
 
 __all__ = ["preset_names", "read_preset", "toybox_training"]
 
@@ -24,7 +24,8 @@ def preset_names() -> list[str]:
 def read_preset(name: str, record: type[Settings] = TrainSettings, *, argument: str = "--preset") -> tuple[str, dict[str, Any]]:
     """Read a built-in preset or a YAML file. Returns its name for messages, and its values for `record`.
 
-    Sections that only training has are left out for another record; class images take their class, size and seed from them.
+    Sections that only training has are left out for another record; class images take their class, size and seed from them,
+    and a plan takes the photos for their buckets.
 
     Raises SettingsError if no such preset or file exists or it is not a mapping.
     """
@@ -42,6 +43,8 @@ def read_preset(name: str, record: type[Settings] = TrainSettings, *, argument: 
 def _for_record(values: dict[str, Any], record: type[Settings]) -> dict[str, Any]:
     if record is PriorRecipeSettings:
         values = _for_class_images(values)
+    if record is PlanSettings:
+        values = {**values, **_photos_in_buckets(values)}
     only_training = TrainSettings.model_fields.keys() - record.model_fields.keys()
     return {name: value for name, value in values.items() if name not in only_training}
 
@@ -58,6 +61,16 @@ def _for_class_images(values: dict[str, Any]) -> dict[str, Any]:
     if isinstance(prior, dict):
         values = {**values, "prior": {name: value for name, value in prior.items() if name not in ONLY_TRAINED_ON}}
     return {**values, **{name: value for name, value in found.items() if value is not None}}
+
+
+def _photos_in_buckets(values: dict[str, Any]) -> dict[str, Any]:
+    """The folders of photos of a training in buckets, whose sizes its memory depends on."""
+    views, subject = values.get("views"), values.get("subject")
+    if not isinstance(views, dict) or views.get("crop") != "bucket" or not isinstance(subject, dict):
+        return {}
+    listed = subject.get("subjects")
+    each = listed if isinstance(listed, list) and listed else [subject]
+    return {"photos": [one["photos"] for one in each if isinstance(one, dict) and "photos" in one]}
 
 
 def _shipped() -> Path:

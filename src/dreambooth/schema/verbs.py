@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field, model_validator
 
 from dreambooth.config import NamedModel, Settings, Text
-from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings, Word
+from dreambooth.data.settings import Crop, PriorSettings, SubjectSettings, ViewSettings, Word
 from dreambooth.measures.settings import BenchmarkSettings, EvaluationSettings, SelectionSettings
 from dreambooth.memory.settings import MemorySettings
 from dreambooth.pictures.settings import PriorRecipeSettings
@@ -255,6 +255,7 @@ class PlanSettings(Settings):
     """Predict how much memory training needs under each memory preset."""
 
     replaces = {"gpu_memory": ("loop.device",)}  # noqa: RUF012
+    silences = {f"views.crop={crop}": ("photos",) for crop in get_args(Crop) if crop != "bucket"}  # noqa: RUF012
 
     base: PlannedModelSettings = Field(default_factory=PlannedModelSettings)
     """Base model."""
@@ -283,6 +284,9 @@ class PlanSettings(Settings):
     selection: SelectionSettings = Field(default_factory=SelectionSettings)
     """Evaluation during training."""
 
+    photos: tuple[Path, ...] = ()
+    """With --crop bucket: folders or archives of the photos to train on; default: plan for squares, the largest buckets."""
+
     gpu_memory: Annotated[float, Field(gt=0)] | None = None
     """Free memory in GiB of a GPU in another machine, to plan for that GPU; default: the device of this machine."""
 
@@ -292,6 +296,11 @@ class PlanSettings(Settings):
             raise ValueError(
                 f"gpu_memory is for another machine's GPU, so device {self.loop.device} would have no effect; "
                 "use only one of them"
+            )
+        if self.photos and self.views.crop != "bucket":
+            raise ValueError(
+                f"crop is {self.views.crop}, so photos would have no effect: all training images are squares; "
+                "use --crop bucket or omit them"
             )
         _check_training_sections(self)
         return self

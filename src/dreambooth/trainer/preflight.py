@@ -20,6 +20,7 @@ from dreambooth.data.size import Size
 from dreambooth.display import Display, quoted
 from dreambooth.errors import RunError, SettingsError
 from dreambooth.estimate.choice import ChosenPlan, choose_plan
+from dreambooth.estimate.workload import Workload
 from dreambooth.families.family import Family
 from dreambooth.families.tokens import describe_token
 from dreambooth.files import is_leftover
@@ -51,10 +52,11 @@ from dreambooth.trainer.disk_space import check_disk_space, run_bytes
 from dreambooth.trainer.new_word import check_earlier_subjects, check_new_word
 from dreambooth.trainer.preflight_tables import show_captions, show_problems
 from dreambooth.trainer.problems import Problems
+from dreambooth.trainer.process_checks import check_all_have_work, check_can_shard
 from dreambooth.trainer.ready import Ready
 from dreambooth.trainer.run_records import Found, intervals_of, records_of_run, stored_of
 from dreambooth.trainer.scoring_checks import check_can_score, encoders_of_run
-from dreambooth.trainer.workload import without_idle_prior, workload_of
+from dreambooth.trainer.workload import buckets_of, without_idle_prior, workload_of
 from dreambooth.training.base_predictions import prediction_bytes
 from dreambooth.weights.distilled import check_not_distilled
 from dreambooth.weights.embedding_file import num_vector_parameters
@@ -81,16 +83,17 @@ def check_everything(
     settings = _with_useful_prior(settings, display)
     problems, run = Problems(), RunFolder(settings.output.output)
     device = problems.attempt(lambda: processes.device(settings.loop.device))
-    problems.attempt(lambda: _check_all_have_work(settings, processes))
-    problems.attempt(lambda: _check_can_shard(settings, processes))
+    problems.attempt(lambda: check_all_have_work(settings, processes))
+    problems.attempt(lambda: check_can_shard(settings, processes))
     if not is_resume:
         _check_folders(settings, problems)
     problems.attempt(lambda: check_boards(tensorboard=settings.output.tensorboard, wandb=settings.output.wandb))
     base = problems.attempt(lambda: _read_base(settings))
     resolution = settings.views.resolution or (base.family.resolution if base is not None else 512)
     size = Size.square(resolution)
-    knows_subjects = base is not None and bool(learned_subjects(base))
-    workload = workload_of(settings, size, num_processes=processes.count, knows_subjects=knows_subjects)
+    pictures = find_pictures(settings.subject, settings.prior, resolution=resolution, views=settings.views)
+    show_problems(pictures, display)
+    workload = _workload(settings, pictures, size, base, num_processes=processes.count)
 
     def choose() -> ChosenPlan:
         assert device is not None
@@ -100,8 +103,6 @@ def check_everything(
     chosen = None if device is None else problems.attempt(choose)
     if base is not None and chosen is not None:
         problems.attempt(lambda: _check_disk(settings, chosen.plan, base, run, size))
-    pictures = find_pictures(settings.subject, settings.prior, resolution=resolution, views=settings.views)
-    show_problems(pictures, display)
     _check_pictures(pictures, settings, problems, is_resume=is_resume)
     trained = None if base is None or not processes.is_main else base.made_for(resolution)
     encoders = None if trained is None else problems.attempt(lambda: encoders_of_run(settings.selection, run, trained))
@@ -145,6 +146,19 @@ def _show(pictures: Pictures, warnings: Sequence[str], settings: TrainSettings, 
         show_captions(pictures, display)
     for warning in dict.fromkeys(warnings):
         display.warn(warning)
+
+
+def _workload(
+    settings: TrainSettings, pictures: Pictures, size: Size, base: ModelWeights | None, *, num_processes: int
+) -> Workload:
+    learned = [one.photo for one in (*pictures.photos, *pictures.given_priors)]
+    return workload_of(
+        settings,
+        size,
+        buckets=() if base is None else buckets_of(learned, size, settings.views, base.family.downsampling),
+        num_processes=num_processes,
+        knows_subjects=base is not None and bool(learned_subjects(base)),
+    )
 
 
 def _read_base(settings: TrainSettings) -> ModelWeights:
@@ -205,48 +219,6 @@ def least_free_memory(settings: TrainSettings, processes: Processes) -> int | No
         return None
     free = free_memory_bytes(processes.device(settings.loop.device))
     return None if free is None else int(processes.gather(torch.tensor([free])).min())
-
-
-def _check_can_shard(settings: TrainSettings, processes: Processes) -> None:
-    """Sharded weights are gathered in every pass, so all processes must run the same passes."""
-    if not settings.memory.shard:
-        return
-    problems, hints = [], []
-    if processes.count == 1:
-        problems.append("shard distributes the weights over several processes, but there is only one")
-        hints.append("Start several: torchrun --nproc-per-node N -m dreambooth train ..., or use --no-shard.")
-    per_batch = _num_roles(settings) * settings.loop.gradient_accumulation
-    num_examples = per_batch * settings.loop.batch_size
-    if num_examples > processes.count and num_examples % processes.count != 0:
-        unit = processes.count // math.gcd(per_batch, processes.count)
-        batch_size = unit * math.ceil(settings.loop.batch_size / unit)
-        problems.append(
-            f"shard needs the same number of examples in every process, but the {num_examples} examples of a step do not "
-            f"divide evenly over {processes.count} processes"
-        )
-        hints.append(f"Use --batch-size {batch_size} (a step then sees more), another number of processes, or --no-shard.")
-    if settings.optimizer.optimizer == "adafactor":
-        problems.append("optimizer is adafactor, but shard supports only adamw")
-        hints.append("Use --optimizer adamw or --no-shard.")
-    if settings.loop.compile in ("blocks", "full"):
-        problems.append(f"compile is {settings.loop.compile}, which does not work with shard: weights move between the blocks")
-        hints.append("Use --compile off or --no-shard.")
-    if problems:
-        raise SettingsError(problems, hint="\n".join(hints))
-
-
-def _num_roles(settings: TrainSettings) -> int:
-    return 1 if settings.prior.prior_weight == 0 else 2
-
-
-def _check_all_have_work(settings: TrainSettings, processes: Processes) -> None:
-    roles = _num_roles(settings)
-    num_examples = roles * settings.loop.examples_per_step
-    if num_examples < processes.count:
-        raise SettingsError(
-            f"{processes.count} processes for the {num_examples} examples of a step: some would have nothing to do",
-            hint=f"Use --batch-size {math.ceil(processes.count / roles)} or more (a step then sees more), or fewer processes.",
-        )
 
 
 def _warnings(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterable
 from typing import TypeVar
 
 from dreambooth.config import parse_settings
-from dreambooth.data.settings import PriorSettings
+from dreambooth.data.buckets import bucket_sizes
+from dreambooth.data.records import Photo
+from dreambooth.data.settings import PriorSettings, ViewSettings
 from dreambooth.data.size import Size
 from dreambooth.errors import SettingsError
 from dreambooth.estimate.choice import possible_plan
@@ -15,18 +18,24 @@ from dreambooth.estimate.workload import Workload
 from dreambooth.memory.plan import MemoryPlan, levers_left
 from dreambooth.schema.verbs import PlanSettings, TrainSettings
 
-__all__ = ["levers_to_pull", "without_idle_prior", "workload_of"]
+__all__ = ["buckets_of", "levers_to_pull", "without_idle_prior", "workload_of"]
 
 AnySettings = TypeVar("AnySettings", TrainSettings, PlanSettings)
 
 
 def workload_of(
-    settings: TrainSettings | PlanSettings, size: Size, *, num_processes: int = 1, knows_subjects: bool = False
+    settings: TrainSettings | PlanSettings,
+    size: Size,
+    *,
+    buckets: Collection[Size] = (),
+    num_processes: int = 1,
+    knows_subjects: bool = False,
 ) -> Workload:
     """The memory workload of each process of a run.
 
-    `size` is that of the training images, `knows_subjects` says whether the base model learned subjects before, whose images
-    are then generated.
+    `size` is that of the training images if they are squares, and of previews; `buckets` are the sizes of the training images
+    as far as they are known, see `buckets_of`. `knows_subjects` says whether the base model learned subjects before, whose
+    images are then generated.
     """
     prior, loop, output = settings.prior, settings.loop, settings.output
     makes_previews = output.preview_steps > 0 and bool(output.preview_prompts)
@@ -36,7 +45,7 @@ def workload_of(
     share = math.ceil(loop.examples_per_step * num_roles / num_processes)
     num_examples = min(loop.batch_size * num_roles, share)
     return Workload(
-        size=size,
+        size=max(buckets, key=lambda bucket: bucket.height * bucket.width, default=size),
         num_examples=num_examples,
         gradient_accumulation=math.ceil(share / num_examples),
         trainee=settings.trainee,
@@ -45,9 +54,20 @@ def workload_of(
         class_images=Sampling(prior.prior_batch_size, prior.prior_guidance_scale != 1) if generates else None,
         previews=Sampling(1, is_scored or output.preview_guidance_scale != 1) if makes_previews or is_scored else None,
         num_processes=num_processes,
-        has_buckets=settings.views.crop == "bucket",
+        square=size if buckets else None,
+        has_buckets=settings.views.crop == "bucket" and len(buckets) != 1,
         is_compiled=loop.compile in ("blocks", "full"),
     )
+
+
+def buckets_of(pictures: Iterable[Photo], size: Size, views: ViewSettings, downsampling: int) -> tuple[Size, ...]:
+    """The sizes that occur with `--crop bucket`: those of the photos, and of class images from a folder.
+
+    Generated class images have sizes of the photos. Empty for every other crop.
+    """
+    if views.crop != "bucket":
+        return ()
+    return tuple(bucket_sizes(size.shorter_side, downsampling).count(pictures))
 
 
 def without_idle_prior(settings: AnySettings) -> AnySettings:

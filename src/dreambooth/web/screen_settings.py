@@ -149,7 +149,9 @@ def _inspect(project: Project) -> Command:
 def _plan(project: Project) -> Command:
     notes = project.notes
     known = {leaf.path for leaf in leaves(PlanSettings) if leaf.name not in VERBS["plan"].without}
-    given = {path.rpartition(".")[2]: value for path, value in notes.settings.items() if path in known}
+    given: dict[str, object] = {path.rpartition(".")[2]: value for path, value in notes.settings.items() if path in known}
+    if given.get("crop") == "bucket":
+        given["photos"] = project.photos
     return verb_command("plan", preset=notes.preset or None, **given)
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from dreambooth.config import parse_settings
+from dreambooth.data.records import Photo
+from dreambooth.data.settings import ViewSettings
 from dreambooth.data.size import Size
+from dreambooth.estimate import peak
 from dreambooth.estimate.peak import WORKSPACE, MemoryEstimate, MemoryUse, Phase, describe_estimate, estimate_memory
 from dreambooth.estimate.traces import (
     Sampling,
@@ -34,7 +38,7 @@ from dreambooth.schema.presets import read_preset
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainees.full import full_trainee
 from dreambooth.trainees.settings import LoraKind, TraineeSettings
-from dreambooth.trainer.workload import workload_of
+from dreambooth.trainer.workload import buckets_of, workload_of
 from dreambooth.training.settings import OptimizerSettings
 from dreambooth.training.tensor_updates import AdafactorUpdate, AdamWUpdate, Moment
 from dreambooth.weights.lora_keys import num_lora_parameters
@@ -285,6 +289,48 @@ def test_what_settings_ask_for() -> None:
         TrainSettings, {**SETTINGS, "prior": {"prior_batch_size": 7, "prior_guidance_scale": 1}}, where="here"
     )
     assert workload_of(made, Size.square(64)).class_images == Sampling(7, is_guided=False)
+
+
+WIDE, TALL = Size(48, 80), Size(80, 48)
+
+
+def photo(width: int, height: int) -> Photo:
+    return Photo(Path("a.jpg"), "a", width, height, None)
+
+
+def test_buckets_are_those_of_the_photos() -> None:
+    photos = [photo(300, 200), photo(200, 300), photo(310, 200)]
+    assert buckets_of(photos, Size.square(64), ViewSettings(crop="bucket"), 8) == (WIDE, TALL)
+    assert buckets_of(photos, Size.square(64), ViewSettings(crop="random"), 8) == ()
+
+
+def test_the_largest_bucket_that_occurs_is_planned_for() -> None:
+    settings = parse_settings(TrainSettings, {**SETTINGS, "views": {"crop": "bucket"}}, where="here")
+    several = workload_of(settings, Size.square(64), buckets=(Size(40, 80), WIDE))
+    assert (several.size, several.preview_size, several.has_buckets) == (WIDE, Size.square(64), True)
+    same = workload_of(settings, Size.square(64), buckets=(WIDE,))
+    assert (same.size, same.preview_size, same.has_buckets) == (WIDE, Size.square(64), False)
+    unknown = workload_of(settings, Size.square(64))
+    assert (unknown.size, unknown.preview_size, unknown.has_buckets) == (Size.square(64), Size.square(64), True)
+
+
+def test_class_images_and_photos_have_the_size_of_the_bucket_and_previews_are_squares(
+    miniature: StableDiffusion1, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[Size] = []
+
+    def record(family: Family, *given: object, size: Size | None = None, **_: object) -> int:
+        sizes.append(size or next(one for one in given if isinstance(one, Size)))
+        return 0
+
+    for name in ("sampling_bytes", "decoding_bytes", "encoding_bytes"):
+        monkeypatch.setattr(peak, name, record)
+    run = peak._PlannedRun(miniature, PRESETS["fast"], replace(WORK, size=WIDE, square=Size.square(64)))
+    run.class_images(Sampling(4, is_guided=True))
+    run.encoding()
+    assert sizes == 3 * [WIDE]
+    run.previews(Sampling(1, is_guided=True))
+    assert sizes[3:] == 2 * [Size.square(64)]
 
 
 @pytest.mark.parametrize(
