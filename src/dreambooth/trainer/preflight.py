@@ -83,8 +83,9 @@ def check_everything(
     settings = _with_useful_prior(settings, display)
     problems, run = Problems(), RunFolder(settings.output.output)
     device = problems.attempt(lambda: processes.device(settings.loop.device))
-    problems.attempt(lambda: check_all_have_work(settings, processes))
-    problems.attempt(lambda: check_can_shard(settings, processes))
+    memory, loop, optimizer, prior = settings.memory, settings.loop, settings.optimizer, settings.prior
+    problems.attempt(lambda: check_all_have_work(processes, loop=loop, prior=prior))
+    problems.attempt(lambda: check_can_shard(processes, memory=memory, loop=loop, optimizer=optimizer, prior=prior))
     if not is_resume:
         _check_folders(settings, problems)
     problems.attempt(lambda: check_boards(tensorboard=settings.output.tensorboard, wandb=settings.output.wandb))
