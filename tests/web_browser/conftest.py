@@ -26,6 +26,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from dreambooth.web.app import application
 from dreambooth.web.desk import Desk
 from dreambooth.web.job_queue import JobQueue
+from tests.unit.web.conftest import write_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TOKEN = "k" * 43
@@ -180,7 +181,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """A desk whose queue starts nothing."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JobQueue, "tick", lambda self: None)
-        yield Desk.at(tmp_path_factory.mktemp("still") / "projects")
+        folder = tmp_path_factory.mktemp("still")
+        write_run(folder / "runs" / "rex")
+        yield Desk.at(folder / "projects", None, folder / "runs")
 
 
 @pytest.fixture(scope="module")

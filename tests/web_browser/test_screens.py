@@ -124,7 +124,13 @@ _MAKERS = {
 
 def _addresses(states: dict[str, Project], desk: Desk) -> Iterator[str]:
     screens = [name for name, _ in STEPS] + ["settings"]
-    yield from ("/", "/?token=x", "/projects/none/photos", *(f"/jobs/{job.number}" for job in desk.queue.store.all()))
+    yield from (
+        "/",
+        "/?token=x",
+        "/import",
+        "/projects/none/photos",
+        *(f"/jobs/{job.number}" for job in desk.queue.store.all()),
+    )
     yield from (f"/projects/{states[name].name}/{screen}" for name in ("new", "broken", "stopped") for screen in screens)
     yield from (f"/projects/{project.name}/{screen}" for project in states.values() for screen in ("train", "choose"))
     stopped = f"/projects/{states['stopped'].name}/choose"
@@ -184,6 +190,13 @@ def test_without_scripts_every_step_can_be_taken(still: str, visit: Visit, desk:
     assert {job.kind for job in desk.queue.store.of("plain")} == {"convert", "evaluate", "pictures"}
     for job in desk.queue.store.of("plain"):
         desk.queue.stop(job.number)
+    page.goto(f"{still}/import")
+    page.get_by_role("radio", name="rex").check()
+    page.get_by_label("Name of the new project").fill("Brought")
+    page.get_by_role("button", name="Import").click()
+    expect(page.locator(".job")).to_contain_text("Import a run: waiting")
+    (job,) = desk.queue.store.of("brought")
+    desk.queue.stop(job.number)
 
 
 def _wait_until_nothing_runs(page: Page) -> None:

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from dreambooth.pages.templates import template_text
 from dreambooth.web import (
     screen_blind,
+    screen_import,
     screen_photos,
     screen_projects,
     screen_results,
@@ -40,6 +41,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/", screen_projects.projects),
     ("POST", "/projects", screen_projects.create),
     ("POST", "/demo", screen_projects.demo),
+    ("GET", "/import", screen_import.imports),
+    ("POST", "/import", screen_import.import_run),
     ("GET", "/jobs/{number:int}", screen_projects.job),
     ("POST", "/jobs/{number:int}/stop", screen_projects.stop_job),
     ("POST", "/jobs/{number:int}/pause", screen_projects.pause_for_pictures),

@@ -10,7 +10,7 @@ from dreambooth.runs.process import command_line
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.web.projects import Project
 
-__all__ = ["Command", "resume_command", "train_command", "verb_command"]
+__all__ = ["Command", "resume_command", "shown_path", "train_command", "verb_command"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ def train_command(project: Project, run: Path, settings: TrainSettings | None) -
 def resume_command(run: Path) -> Command:
     """Resume a run where it stopped."""
     return verb_command("train", resume=run)
+
+
+def shown_path(path: Path) -> str:
+    """A path as a person would type it: relative to the current folder where it is below it."""
+    return _relative(str(path))
 
 
 def _relative(word: str) -> str:

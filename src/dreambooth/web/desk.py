@@ -25,18 +25,22 @@ class Desk:
     queue: JobQueue
     photos: PhotoReader
     models_folder: Path | None
+    runs_folder: Path | None
 
     @classmethod
-    def at(cls, folder: Path, models_folder: Path | None = None) -> Desk:
+    def at(cls, folder: Path, models_folder: Path | None = None, runs_folder: Path | None = None) -> Desk:
         """The desk of a folder; the folder is made when the first project is."""
         projects = Projects(folder)
-        return cls(projects, JobQueue(JobStore(folder / ".jobs"), projects), PhotoReader(), models_folder)
+        return cls(projects, JobQueue(JobStore(folder / ".jobs"), projects), PhotoReader(), models_folder, runs_folder)
 
     def tidy(self) -> None:
         """Remove what a killed server left half-written; call it before the first request, where no other server is."""
         busy = {job.project for job in self.queue.store.all() if job.is_active}  # its job may be writing there
         projects = [
-            place for one in self.projects.all() if one.name not in busy for place in (one.path, one.photos, one.pictures)
+            place
+            for one in self.projects.all()
+            if one.name not in busy
+            for place in (one.path, one.photos, one.pictures, one.runs)
         ]
         for place in (self.projects.folder, self.queue.store.folder, *projects):
             with suppress(OSError):  # a read-only folder keeps it

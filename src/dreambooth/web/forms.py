@@ -18,7 +18,17 @@ from dreambooth.schema.presets import preset_names, read_preset
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.web.projects import Project, ProjectNotes, Setting
 
-__all__ = ["HIDDEN", "Field", "FormValues", "all_fields", "checked_settings", "fields_of", "posted_changes", "request_fields"]
+__all__ = [
+    "HIDDEN",
+    "Field",
+    "FormValues",
+    "all_fields",
+    "checked_settings",
+    "chosen_values",
+    "fields_of",
+    "posted_changes",
+    "request_fields",
+]
 
 HIDDEN = frozenset({"subject.photos", "subject.subjects", "output.output", "output.file_layout", "prior.prior_folder"})
 """Leaves that the project sets by itself."""
@@ -96,6 +106,22 @@ def checked_settings(project: Project) -> tuple[TrainSettings | None, list[tuple
         by_flag = {leaf.flag: leaf.path for leaf in _leaves()}
         named = ((_FLAG.match(problem), problem) for problem in error.problems)
         return None, [(by_flag.get(match[1], "") if match else "", problem) for match, problem in named]
+
+
+def chosen_values(settings: TrainSettings) -> dict[str, Setting]:
+    """The settings of a run that differ from the program's defaults, as a project notes them."""
+    found: dict[str, Setting] = {}
+    for leaf in _leaves():
+        value: Any = settings
+        for name in leaf.path.split("."):
+            value = getattr(value, name)
+        if leaf.is_required or value != leaf.default:
+            found[leaf.path] = value if isinstance(value, bool) else _lines(value) if leaf.is_list else _as_text(value)
+    return found
+
+
+def _lines(value: Any) -> list[str]:
+    return [str(one) for one in value or ()]
 
 
 def posted_changes(notes: ProjectNotes, form: FormValues) -> dict[str, Any]:

@@ -91,6 +91,7 @@ def _card(project: Project, state: str) -> dict[str, Any]:
     }
     if run is not None:
         progress = read_progress(run)
+        values["state"] = state or "imported"
         values.update(step=progress.step, steps=asked_steps(run), picture=_newest_preview(project, run, progress.preview_steps))
     return values
 

@@ -20,7 +20,7 @@ from dreambooth.web.commands import verb_command
 from dreambooth.web.projects import Project
 from dreambooth.web.run_scores import scores_of_step
 from dreambooth.web.screen_scores import score_values
-from dreambooth.web.screens import framed, job_values, project_of
+from dreambooth.web.screens import framed, job_values, project_of, size_text
 
 __all__ = ["Chosen", "choose", "chosen_model", "convert", "download", "download_all", "set_choice", "take"]
 
@@ -163,12 +163,11 @@ def _files(project: Project, chosen: Chosen) -> Iterator[tuple[Path, str]]:
 
 def _file_values(project: Project, path: Path, title: str) -> dict[str, Any]:
     size = path.stat().st_size
-    shown = f"{size / 1e9:.2f} GB" if size > 1e9 else f"{size / 1e6:.1f} MB" if size > 1e5 else f"{size / 1e3:.0f} KB"
     return {
         "url": f"/projects/{project.name}/files/{_file_id(project, path)}",
         "name": path.name,
         "title": title,
-        "size": shown,
+        "size": size_text(size),
         "bytes": size,
     }
 

@@ -55,6 +55,8 @@ def start(call: Call) -> Answer:
     project = project_of(call)
     if any(job.is_active for job in _jobs(call.desk, project)):
         raise RunError("this project is being trained already", hint="Wait until it ends, or stop it.")
+    if any(job.is_active for job in call.desk.queue.store.of(project.name, ("import",))):
+        raise RunError("a run is being imported into this project", hint="Wait until that ends.")
     if missing := missing_for_training(call, project):
         raise SettingsError(missing)
     settings, _ = checked_settings(project)
@@ -110,6 +112,8 @@ def training_state(desk: Desk, project: Project) -> dict[str, Any]:
     job, run = _newest(desk, project), project.newest_run
     if job is not None and job.place and job.is_active:
         run = RunFolder(project.path / job.place)
+    elif job is not None and run is not None and _number(job) < int(run.path.name):
+        job = None  # the run was imported after this training
     progress = None if run is None else read_progress(run, since=(job.started or 0.0) if job else 0.0)
     steps = None if run is None else asked_steps(run)
     is_active = job is not None and job.is_active
@@ -119,7 +123,7 @@ def training_state(desk: Desk, project: Project) -> dict[str, Any]:
         "job": None if job is None else job_values_of(desk, job),
         "run": "" if run is None else run.path.name,
         "is_active": is_active,
-        "can_resume": not is_active and job is not None and is_unfinished,
+        "can_resume": not is_active and is_unfinished and (job is not None or _has_checkpoint(run)),
         "can_save": job is not None and job.state == "running" and step > 0 and progress is not None and _is_stepping(progress),
         "step": step,
         "steps": steps,
@@ -158,6 +162,16 @@ def _jobs(desk: Desk, project: Project) -> list[JobRecord]:
 def _newest(desk: Desk, project: Project) -> JobRecord | None:
     jobs = _jobs(desk, project)
     return jobs[-1] if jobs else None
+
+
+def _number(job: JobRecord) -> int:
+    """The number of the run that a job trains."""
+    name = job.place.rpartition("/")[2]
+    return int(name) if name.isdecimal() else 0
+
+
+def _has_checkpoint(run: RunFolder | None) -> bool:
+    return run is not None and run.checkpoints.is_dir() and any(run.checkpoints.iterdir())
 
 
 def _is_stepping(progress: Progress) -> bool:

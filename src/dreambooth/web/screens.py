@@ -21,6 +21,7 @@ __all__ = [
     "missing_for_training",
     "project_of",
     "run_of",
+    "size_text",
     "training_before",
     "training_size",
 ]
@@ -109,6 +110,13 @@ def job_values(job: JobRecord, call: Call) -> dict[str, Any]:
         "took": "" if seconds is None else format_duration(seconds),
         "place": job.place,
     }
+
+
+def size_text(num_bytes: int) -> str:
+    """The size of a file or folder for people."""
+    if num_bytes > 1e9:
+        return f"{num_bytes / 1e9:.2f} GB"
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes > 1e5 else f"{num_bytes / 1e3:.0f} KB"
 
 
 def training_before(call: Call, project: Project) -> dict[str, Any] | None:

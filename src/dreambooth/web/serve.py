@@ -42,7 +42,7 @@ def _serve(settings: WebSettings, display: Display, listening: socket.socket) ->
     folder = settings.folder.expanduser().absolute()
     token = access_token(folder / ".web" / "token")
     hosts = {settings.host, socket.gethostname(), *settings.allow_host, *_proxy_names(settings.port, os.environ)}
-    desk = Desk.at(folder, settings.models)
+    desk = Desk.at(folder, settings.models, settings.runs.expanduser().absolute())
     desk.tidy()
     app = application(desk, token=token, hosts=hosts, port=settings.port)
     display.say(f"Open this link; keep it to yourself, it is the key:\n  {link(settings.host, settings.port, token)}")

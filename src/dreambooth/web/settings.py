@@ -27,5 +27,8 @@ class WebSettings(Settings):
     allow_host: tuple[Text, ...] = ()
     """Further names under which browsers reach this server, such as a proxy's; one or more."""
 
+    runs: Path = Path("runs")
+    """Folder of runs of the command line that can be imported in the browser."""
+
     models: Path | None = None
     """Folder of model files to choose from in the browser; default: none, and a model is named by its path or hub id."""
