@@ -16,6 +16,7 @@ from dreambooth.schema.layers import layered_settings
 from dreambooth.schema.leaves import Leaf, leaves
 from dreambooth.schema.presets import preset_names, read_preset
 from dreambooth.schema.verbs import TrainSettings
+from dreambooth.web.labels import LABELS
 from dreambooth.web.projects import Project, ProjectNotes, Setting
 
 __all__ = [
@@ -84,7 +85,8 @@ def request_fields(record: type[Settings], names: Sequence[str], values: Mapping
     return [
         {
             "name": name,
-            "label": name.replace("_", " ").capitalize(),
+            "label": LABELS[name],
+            "flag": by_name[name].flag,
             "sentence": by_name[name].sentence,
             "value": values.get(name, _as_text(by_name[name].default)),
         }
@@ -193,7 +195,7 @@ def _field(leaf: Leaf, notes: ProjectNotes, below: Mapping[str, Any], problems: 
     return Field(
         path=leaf.path,
         flag=leaf.flag,
-        label=leaf.name.replace("_", " ").capitalize(),
+        label=LABELS[leaf.name],
         sentence=leaf.sentence,
         section=leaf.section or "Settings",
         kind=_kind(leaf),
