@@ -20,14 +20,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, Val
 
 from dreambooth.errors import SettingsError
 from dreambooth.files import write_text
-from dreambooth.reading import read_text, shown_value, without_controls
+from dreambooth.reading import WrongFileError, read_text, shown_value, without_controls
 from dreambooth.yaml_reading import MOST_YAML_BYTES, parse_yaml
 
 __all__ = [
     "NamedModel",
     "Settings",
     "Text",
-    "differences",
     "effective_values",
     "field_sentence",
     "flat_fields",
@@ -99,6 +98,9 @@ class Settings(BaseModel):
             raise ValueError("contains a NUL character, which no file name and no text may have")
         return value
 
+    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Maps a field to the fields that leave a lower layer when it is given: `--photos` stands for a preset's `subjects`."""
+
     silences: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Like `off_switches`, also between sections (`section.name`), for what the record's own rules refuse in other words."""
 
@@ -134,7 +136,8 @@ def without_silenced(settings: type[Settings], low: Mapping[str, Any], high: Map
         section = section_of(settings, name) if name in settings.model_fields else None
         if section is not None and isinstance(above, Mapping) and isinstance(kept.get(name), Mapping):
             kept[name] = without_silenced(section, kept[name], above)
-    replaced = [path for field, others in settings.replaces.items() if high.get(field) is not None for path in others]
+    above_all = (*settings.replaces.items(), *settings.displaces.items())
+    replaced = [path for field, others in above_all if high.get(field) is not None for path in others]
     for path in (*_switched_off(settings, high), *replaced):
         place, _, name = path.rpartition(".")
         values, above = (kept.get(place), high.get(place, {})) if place else (kept, high)
@@ -228,19 +231,24 @@ def parse_settings(
         return settings.model_validate(_with_sections(settings, values))
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        told = [_describe(problem, settings, where, names) for problem in problems[:_MOST_PROBLEMS]]
-        if more := len(problems) - len(told):
+        told = [text for problem in problems[:_MOST_PROBLEMS] for text in _told(problem, settings, where, names)]
+        if (more := len(problems) - _MOST_PROBLEMS) > 0:
             told.append(f"{where}: {more} more problems")
         raise SettingsError(told) from error
 
 
-_MOST_PROBLEMS = 100
+_MOST_PROBLEMS, _MOST_NAMED = 100, 8
 
 
 def _with_sections(settings: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
     # Replace a missing required section by an empty one, so that each missing value is reported, not the section.
     required = (name for name, field in settings.model_fields.items() if field.is_required() and section_of(settings, name))
     return {**{name: {} for name in required}, **values}
+
+
+def _told(problem: Any, settings: type[Settings], where: str, names: Mapping[str, str] | None) -> tuple[str, ...]:
+    mistake = problem.get("ctx", {}).get("error")
+    return mistake.problems if isinstance(mistake, WrongFileError) else (_describe(problem, settings, where, names),)
 
 
 def _describe(problem: Any, settings: type[Settings], where: str, names: Mapping[str, str] | None) -> str:
@@ -297,14 +305,16 @@ def _did_you_mean(path: str, settings: type[Settings]) -> str:
     for known in (siblings, anywhere):
         if (near := nearest(name, known)) is not None:
             return f"; did you mean '{known[near]}'?"
-    return ""
+    return f"; expected {', '.join(siblings)}" if len(siblings) <= _MOST_NAMED else ""
 
 
 def _record_at(path: str, settings: type[Settings]) -> type[Settings]:
     for name in path.split(".") if path else ():
         if name not in settings.model_fields:  # a key of the file may itself hold a dot
             break
-        settings = section_of(settings, name) or settings
+        of_list = get_args(settings.model_fields[name].annotation)[:1]
+        records = [one for one in of_list if isinstance(one, type) and issubclass(one, Settings)]
+        settings = section_of(settings, name) or next(iter(records), settings)
     return settings
 
 
@@ -314,8 +324,8 @@ def _sentence_at(path: str, settings: type[Settings]) -> str:
     return f"{sentence[:1].lower()}{sentence[1:]}"
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read the mapping in a YAML file.
+def read_yaml(path: Path, *, expected: str = "a mapping of settings") -> dict[str, Any]:
+    """Read the mapping in a YAML file, which messages call `expected`.
 
     Raises SettingsError if the file is missing, is not YAML (see `parse_yaml`), has a duplicate key or is not a mapping.
     """
@@ -329,7 +339,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: not a YAML file: {error}") from error
     if not isinstance(values, dict):
         found = "an empty file" if values is None else f"a {type(values).__name__}"
-        raise SettingsError(f"{path}: expected a mapping of settings, found {found}")
+        raise SettingsError(f"{path}: expected {expected}, found {found}")
     if odd := [key for key in values if not isinstance(key, str)]:
         raise SettingsError(f"{path}: expected names of settings, found {shown_value(odd[0])}")
     return values
@@ -382,15 +392,3 @@ def effective_values(settings: Settings) -> dict[str, Any]:
         section, _, name = path.rpartition(".")
         (values[section] if section else values).pop(name, None)
     return values
-
-
-def differences(old: Settings, new: Settings, prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """Return {dotted path: (old value, new value)} for every leaf that differs between two records of the same type."""
-    found: dict[str, tuple[Any, Any]] = {}
-    for name in type(old).model_fields:
-        before, after = getattr(old, name), getattr(new, name)
-        if isinstance(before, Settings) and isinstance(after, Settings):
-            found.update(differences(before, after, f"{prefix}{name}."))
-        elif before != after:
-            found[f"{prefix}{name}"] = (before, after)
-    return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from dreambooth.errors import DreamboothError
 
 __all__ = [
+    "WrongFileError",
     "check_template",
     "parse_json",
     "printable",
@@ -32,6 +33,14 @@ _LARGEST = 2**64  # whole numbers beyond it fit into no tensor and no library
 _DEEPEST = 100
 _MOST_BYTES = 64 << 20
 _BIDI = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+class WrongFileError(ValueError):
+    """What is wrong in a file that a value names. Each problem says where it is, so messages add no other place to it."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
 
 
 def without_controls(text: str) -> str:

@@ -32,6 +32,7 @@ WORDS = {
     "display_wrapping",
     "presets",
     "reading",
+    "record_files",
     "seals",
     "yaml_reading",
 }
@@ -72,6 +73,7 @@ WITHOUT_TORCH = [
     "*/settings.py",
     "display*.py",
     "reading.py",
+    "record_files.py",
     "seals.py",
     "yaml_reading.py",
     "schema/*",

@@ -10,7 +10,6 @@ from pydantic import Field, ValidationError, model_validator
 
 from dreambooth.config import (
     Settings,
-    differences,
     field_sentence,
     flat_fields,
     nearest,
@@ -252,13 +251,6 @@ def test_a_key_that_is_given_twice_is_refused(tmp_path: Path) -> None:
 def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         read_yaml(tmp_path)
-
-
-def test_differences_are_told_by_their_paths() -> None:
-    old = Cake(name="a", oven=Oven(degrees=60))
-    new = Cake(name="a", oven=Oven(degrees=70), fruits=("plum",))
-    assert differences(old, new) == {"oven.degrees": (60, 70), "fruits": ((), ("plum",))}
-    assert differences(old, old) == {}
 
 
 @pytest.mark.parametrize("name", ["degrees", "minutes"])

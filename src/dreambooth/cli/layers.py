@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from dreambooth.cli.flags import Given
 from dreambooth.cli.verbs import Verb
 from dreambooth.config import Settings, read_yaml
+from dreambooth.data.settings import SubjectSettings
+from dreambooth.display import quoted
 from dreambooth.errors import SettingsError
 from dreambooth.schema.layers import layered_settings, value_at
 from dreambooth.schema.leaves import Leaf, leaves
@@ -35,8 +37,24 @@ def changes_to_run(verb: Verb, record: type[Settings], given: Given) -> dict[str
     stored = Path(given.extra["resume"]) / "config.yaml"
     if not stored.is_file():
         return dict(given.values)
+    _check_one_subject(verb, record, given, stored)
     settings = _parse(verb, record, given, lambda: (str(stored), read_yaml(stored)))
     return {path: value_at(settings, path) for path in given.values}
+
+
+def _check_one_subject(verb: Verb, record: type[Settings], given: Given, stored: Path) -> None:
+    """Raise SettingsError for flags of one subject if the run has a list of several, which it keeps."""
+    section = read_yaml(stored).get("subject")
+    if not (isinstance(section, dict) and section.get("subjects")):
+        return
+    one = {f"subject.{name}" for name in SubjectSettings.replaces["subjects"]}
+    if useless := [_name(leaf, verb, given) for leaf in leaves(record) if leaf.path in one & given.values.keys()]:
+        flags = " and ".join(useless)
+        raise SettingsError(
+            f"{stored} has subjects, which a resumed run keeps, so {flags} would have no effect",
+            hint=f"Remove {flags}, or start a new run with one subject: dreambooth train --preset {quoted(stored)} "
+            "--photos FOLDER --class-word WORD --token WORD --output NEW_FOLDER",
+        )
 
 
 def _parse(

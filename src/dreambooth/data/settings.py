@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from dreambooth.config import Settings, Text, nearest, read_yaml
-from dreambooth.errors import SettingsError
+from dreambooth.config import Settings, Text, nearest
 from dreambooth.reading import check_template, shown_value
+from dreambooth.record_files import read_records
 from dreambooth.sampling.settings import Sampler
 
 __all__ = [
@@ -112,6 +112,7 @@ class SubjectSettings(Settings):
 
     off_switches = {"masks=False": ("mask_folder", "mask_weight")}
     replaces = {"subjects": _FROM_THE_FIRST}
+    displaces = {"photos": ("subjects",)}
 
     photos: Path
     """Folder of photos of the subject, searched recursively, or an archive (.zip, .tar.gz); a .txt file with the same name is
@@ -223,18 +224,12 @@ class SubjectSettings(Settings):
 
 
 def _subjects_of(given: Any) -> Iterator[Any]:
-    """The subjects in a list, or in the YAML files that are named in their place. Raises ValueError for other files."""
+    """The subjects in a list, or in the YAML files that are named in their place. Raises WrongFileError for other files."""
     for one in (given,) if isinstance(given, str | Path) else given:
-        if not isinstance(one, str | Path):
+        if isinstance(one, str | Path):
+            yield from (read.model_dump() for read in read_records(Path(one), NamedSubject, key="subjects", each="subject"))
+        else:
             yield one.model_dump() if isinstance(one, NamedSubject) else one
-            continue
-        try:
-            values = read_yaml(Path(one))
-        except SettingsError as error:
-            raise ValueError(f"subjects: {'; '.join(error.problems)}") from error
-        if not isinstance(values.get("subjects"), list) or len(values) > 1:
-            raise ValueError(f"subjects: {one}: expected a list under 'subjects', and nothing else")
-        yield from values["subjects"]
 
 
 class ViewSettings(Settings):

@@ -59,10 +59,27 @@ def _off_below(
                 f"{where} has {field} {low[field]}, so {names} would have no effect; add {flag} with another value{choice}, "
                 f"or leave out {names}"
             )
+    own = {name: name_of.get(path + name, name) for name in record.model_fields}
+    yield from _in_place_of_list(record, low, high, where, own)
     for name, above in high.items():
         section = section_of(record, name) if name in record.model_fields else None
         if section is not None and isinstance(above, Mapping) and isinstance(low.get(name), Mapping):
             yield from _off_below(section, low[name], above, where, name_of=name_of, path=f"{path}{name}.")
+
+
+def _in_place_of_list(
+    record: type[Settings], low: Mapping[str, Any], high: Mapping[str, Any], where: str, name_of: Mapping[str, str]
+) -> Iterator[str]:
+    """A message if the lower layer has a list (of subjects) in place of what the upper one sets, and keeps it."""
+    for taker, displaced in record.displaces.items():
+        for field in displaced:
+            given = [name_of[name] for name in record.replaces.get(field, ()) if name in high]
+            if low.get(field) and given and not high.keys() & {taker, field}:
+                flags = " and ".join(given)
+                yield (
+                    f"{where} has {field}, so {flags} would have no effect; give {name_of[taker]} as well, which replaces the "
+                    f"{field}, or leave out {flags}"
+                )
 
 
 def _default(record: type[Settings], name: str) -> Any:

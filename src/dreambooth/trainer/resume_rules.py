@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from dreambooth.config import differences, parse_settings, read_yaml
+from dreambooth.config import Settings, parse_settings, read_yaml
+from dreambooth.display import quoted
 from dreambooth.errors import RunError, SettingsError
 from dreambooth.memory.plan import plan_of
 from dreambooth.memory.settings import MemorySettings
@@ -43,6 +44,8 @@ _MAY_MOVE = frozenset(  # the files at these paths are compared by content, so t
         "base.config",
         "base.vae",
         "subject.photos",
+        "subject.subjects.photos",
+        "subject.subjects.prior_images",
         "subject.mask_folder",
         "prior.prior_images",
         "prior.also_prior",
@@ -76,7 +79,10 @@ def settings_for_resume(run: RunFolder, changes: Mapping[str, Any]) -> TrainSett
     problems = []
     if "output.output" in changes and new.output.output.absolute() != run.path.absolute():
         problems.append(f"output is {new.output.output}, but a resumed run stays in {run.path}")
-    hint = "A resumed run keeps its settings. Remove these options, or start a new run with --output."
+    hint = (
+        f"A resumed run keeps its settings. Remove these options, or start a new run with them:\n  dreambooth train "
+        f"--preset {quoted(run.config)} --output NEW_FOLDER {' '.join(map(_flag, changes))}".rstrip()
+    )
     if not is_untrained(run):
         problems = [*_forbidden(old, new), *problems]
         if edited := [f"{run.config}: {problem}" for problem in _edited(run, old)]:
@@ -105,8 +111,8 @@ def _forbidden(old: TrainSettings, new: TrainSettings) -> list[str]:
     """Every difference between two records of settings that would change what was trained."""
     problems = [
         f"{path} was {before!r} when the run started and is now {after!r}"
-        for path, (before, after) in differences(old, new).items()
-        if path not in _MAY_CHANGE | _MAY_MOVE
+        for path, (before, after) in _differences(old, new).items()
+        if _NUMBER.sub("", path) not in _MAY_CHANGE | _MAY_MOVE
     ]
     if new.loop.steps < old.loop.steps:
         problems.append(f"loop.steps was {old.loop.steps} and is now {new.loop.steps}; it can only increase")
@@ -116,6 +122,34 @@ def _forbidden(old: TrainSettings, new: TrainSettings) -> list[str]:
     if new.loop.steps != old.loop.steps and schedule != "constant":
         problems.append(f"loop.steps cannot increase: the {schedule} learning rate reaches zero at step {old.loop.steps}")
     return problems
+
+
+_NUMBER = re.compile(r" \d+(?=\.)")  # of a record in a list
+
+
+def _differences(old: Settings, new: Settings, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """{dotted path: (old value, new value)} for every leaf that differs between two records of the same type.
+
+    In a list of records the path has the number of the record: `subject.subjects 2.token`.
+    """
+    found: dict[str, tuple[Any, Any]] = {}
+    for name in type(old).model_fields:
+        before, after = getattr(old, name), getattr(new, name)
+        if isinstance(before, Settings) and isinstance(after, Settings):
+            found.update(_differences(before, after, f"{prefix}{name}."))
+        elif before and after and isinstance(before, tuple) and isinstance(before[0], Settings):
+            if len(before) != len(after):
+                found[f"{prefix}{name} (number)"] = (len(before), len(after))
+            for number, (one, other) in enumerate(zip(before, after, strict=False), start=1):
+                found.update(_differences(one, other, f"{prefix}{name} {number}."))
+        elif before != after:
+            found[f"{prefix}{name}"] = (before, after)
+    return found
+
+
+def _flag(path: str) -> str:
+    """The option of a setting, whose value the reader knows."""
+    return f"--{path.rpartition('.')[2].replace('_', '-')} ..."
 
 
 def _other_states(old: MemorySettings, new: MemorySettings) -> list[str]:

@@ -193,6 +193,40 @@ def test_wrong_changes_to_a_run_are_refused_by_their_flags(tmp_path: Path) -> No
         assert list(caught.value.problems) == problems
 
 
+@pytest.fixture
+def listed(tmp_path: Path) -> Path:
+    """A file of settings with a list of two subjects, as a run of them has."""
+    file = tmp_path / "config.yaml"
+    subjects = "[{photos: a, token: rex, class_word: dog}, {photos: b, token: ada, class_word: cat}]"
+    file.write_text(f"base: {{model: m}}\nsubject: {{subjects: {subjects}}}\noutput: {{output: o}}\n")
+    return file
+
+
+def test_photos_stand_for_the_subjects_of_a_preset(listed: Path) -> None:
+    settings = _settings(f"train --preset {listed} --photos c --class-word mug")
+    assert (settings.subject.photos, settings.subject.class_word, settings.subject.subjects) == (Path("c"), "mug", ())
+    assert len(_settings(f"train --preset {listed} --steps 9").subject.subjects) == 2
+
+
+def test_a_word_alone_says_where_the_subjects_come_from(listed: Path) -> None:
+    """The refusal said that subjects were given, which nobody had typed."""
+    assert _problems(f"train --preset {listed} --token mwf --class-word mug") == [
+        f"{listed} has subjects, so --class-word and --token would have no effect; give --photos as well, which replaces the "
+        "subjects, or leave out --class-word and --token"
+    ]
+
+
+def test_a_resumed_run_keeps_its_subjects(listed: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        _changes(f"--resume {listed.parent} --token mwf")
+    assert caught.value.problems == (f"{listed} has subjects, which a resumed run keeps, so --token would have no effect",)
+    assert caught.value.hint == (
+        f"Remove --token, or start a new run with one subject: dreambooth train --preset {listed} --photos FOLDER "
+        "--class-word WORD --token WORD --output NEW_FOLDER"
+    )
+    assert _changes(f"--resume {listed.parent} --steps 900") == {"loop.steps": 900}
+
+
 def test_whether_a_folder_is_a_run_is_for_the_recipe_to_say(tmp_path: Path) -> None:
     assert _changes(f"--resume {tmp_path} --steps 9") == {"loop.steps": "9"}
 

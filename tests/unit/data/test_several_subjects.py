@@ -77,10 +77,9 @@ def test_mistakes_name_the_subject_and_the_file(entries: list[dict[str, Any]], t
     first, second, third = entries
     nameless = {name: value for name, value in second.items() if name != "token"}
     assert problems(subjects=[first, nameless, {**third, "wieght": 1, "weight": 0}]) == (
-        "test: 'subjects.token' of number 2 is missing: rare word that will name the subject in prompts; "
-        "`dreambooth tokens` suggests others.",
+        "test: 'subjects.token' of number 2 is missing: rare word that will name it.",
         "test: 'subjects.weight' of number 3 is 0: expected at least 0.01",
-        "test: unknown setting 'subjects.wieght' of number 3",
+        "test: unknown setting 'subjects.wieght' of number 3; did you mean 'subjects.weight'?",
     )
     assert problems(subjects=entries, token="sks", photos="x") == (
         "test: subjects gives the photos and the words of each subject, so photos, token would have no effect; "
@@ -98,12 +97,49 @@ def test_mistakes_name_the_subject_and_the_file(entries: list[dict[str, Any]], t
     assert problems(subjects=[{**first, "captions": "filename", "instance_prompt": "x"}]) == (
         "test: 'subjects': captions is filename, so instance_prompt would have no effect; use only one of them",
     )
-    assert problems(subjects=str(tmp_path / "none.yaml")) == (
-        f"test: subjects: {tmp_path / 'none.yaml'}: no such settings file",
+
+
+def test_mistakes_in_a_file_are_those_of_the_file(entries: list[dict[str, Any]], tmp_path: Path) -> None:
+    """They were told as mistakes of the preset, "preset toybox: unknown setting 'subject.subjects.wieght'"."""
+    file = tmp_path / "subjects.yaml"
+    first, second, third = entries
+    nameless = {name: value for name, value in second.items() if name != "token"}
+    wrong = [{**first, "wieght": 2, "zoom": 1}, {**nameless, "weight": 0}, "ada", {**third, "captions": "filenam"}]
+    file.write_text(yaml.safe_dump({"subject": 1, "subjects": wrong}))
+    keys = "photos, token, class_word, captions, instance_prompt, prior_images, weight"
+    assert problems(subjects=str(file)) == (
+        f"{file}: unknown setting 'subject'; did you mean 'subjects'?",
+        f"{file}: subject 1: unknown setting 'wieght'; did you mean 'weight'?",
+        f"{file}: subject 1: unknown setting 'zoom'; expected {keys}",
+        f"{file}: subject 2: 'token' is missing: rare word that will name it.",
+        f"{file}: subject 2: 'weight' is 0: expected at least 0.01",
+        f"{file}: subject 3 is 'ada': expected photos, token, class_word",
+        f"{file}: subject 4: 'captions' is 'filenam': expected prompt or filename; did you mean 'filename'?",
     )
-    other = tmp_path / "other.yaml"
-    other.write_text("subjects: []\nloop: {steps: 3}")
-    assert problems(subjects=str(other)) == (f"test: subjects: {other}: expected a list under 'subjects', and nothing else",)
+
+
+SHAPE = "'subjects:' and below it a list, each entry with photos, token, class_word"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("- photos: a\n  token: b", [f"expected {SHAPE}, found a list"]),
+        ("", [f"expected {SHAPE}, found an empty file"]),
+        ("subjects: []", [f"subjects is []: expected {SHAPE}"]),
+        ("subjects:\n  rex: {photos: a}", [f"subjects is {{'rex': {{'photos': 'a'}}}}: expected {SHAPE}"]),
+        ("{}", [f"subjects is missing: expected {SHAPE}"]),
+        ("loop: {steps: 3}", ["unknown setting 'loop'; expected 'subjects' alone", f"subjects is missing: expected {SHAPE}"]),
+    ],
+)
+def test_a_file_of_another_shape_is_told_what_it_should_look_like(tmp_path: Path, text: str, told: list[str]) -> None:
+    file = tmp_path / "subjects.yaml"
+    file.write_text(text)
+    assert problems(subjects=str(file)) == tuple(f"{file}: {one}" for one in told)
+
+
+def test_a_file_of_subjects_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert problems(subjects=str(tmp_path / "none.yaml")) == (f"{tmp_path / 'none.yaml'}: no such settings file",)
 
 
 def test_each_photo_has_the_words_of_its_subject(entries: list[dict[str, Any]]) -> None:
