@@ -11,10 +11,11 @@ import pytest
 from dreambooth.config import parse_settings
 from dreambooth.data.pictures import find_pictures
 from dreambooth.data.settings import PriorSettings, SubjectSettings
+from dreambooth.data.size import Size
 from dreambooth.toybox.render import render, subject_mask
 from dreambooth.toybox.subjects import SUBJECTS as LOOKS
 from dreambooth.toybox.subjects import subject_scenes
-from experiments.photos import arms
+from experiments.photos import arms, crops
 from experiments.photos.__main__ import main
 from experiments.photos.arms import ARMS, PLAIN, SUBJECTS, WIDE, place_of, write_photos
 from experiments.photos.measure import MEASURES
@@ -72,3 +73,12 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path, capsys: pytest.
     (tmp_path / "numbers" / "masks-and-captions-zigzag-mug-200.json").write_text(json.dumps(numbers()), encoding="utf-8")
     assert main(["--output", str(tmp_path), "--arms", "masks and captions", "--subjects", "zigzag-mug"]) == 0
     assert "| masks and captions | 0.50 |" in capsys.readouterr().out
+
+
+def test_crops_are_measured_against_the_true_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crops, "_SIZE", Size(32, 56))
+    found = crops.measured(LOOKS["marked-ball"], 0, "in five places")
+    middle, around = found["in the middle"], found["around what stands out"]
+    assert 0 < middle["filled"] < around["filled"] < 1 and middle["shown"] < around["shown"] <= 1
+    text = crops.table({"here": [found, found]})
+    assert text.splitlines()[-1].startswith(f"| here | around what stands out | {around['shown']:.0%} [")

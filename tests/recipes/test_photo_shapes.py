@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from dreambooth.config import read_yaml
 from dreambooth.data.size import Size
 from dreambooth.display import Display
-from dreambooth.errors import SettingsError
+from dreambooth.errors import RunError, SettingsError
 from dreambooth.estimate.workload import Workload
 from dreambooth.recipes.train import resume, train
 from dreambooth.schema.verbs import TrainSettings
@@ -62,6 +62,26 @@ def test_a_run_in_buckets_goes_on_exactly(run_settings: MakeSettings, display: D
     folder = Path(read_yaml(long.run / "config.yaml")["prior"]["prior_folder"])
     made = [size_of(path) for path in folder.rglob("*.png")]
     assert len(made) == 4 and made.count((80, 48)) == 2 and {(64, 64), (48, 80)} <= set(made)
+
+
+@pytest.mark.slow
+def test_a_run_around_what_stands_out_goes_on_exactly_and_not_around_something_else(
+    run_settings: MakeSettings, display: Display, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = write_photos(tmp_path / "photos", dict.fromkeys("abc", _SHAPES["wide"]))
+    same = {"subject": {"photos": str(photos), "masks": False}, "views": {"crop": "subject"}}
+    middle = train(
+        run_settings(loop={"steps": 1}, output={"output": str(tmp_path / "middle")}, subject=same["subject"]), display
+    )
+    long = train(run_settings(loop={"steps": 2}, output={"output": str(tmp_path / "long")}, **same), display)
+    short = train(run_settings(loop={"steps": 1}, output={"output": str(tmp_path / "short")}, **same), display)
+    assert any(not torch.equal(tensor, trained(middle.run)[name]) for name, tensor in trained(short.run).items())
+    resume(short.run, {"loop.steps": 2}, display)
+    one, other = trained(long.run), trained(short.run)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    monkeypatch.setattr("dreambooth.data.focus.salient_boxes", lambda copies, sizes: [None for _ in copies])
+    with pytest.raises(RunError, match=r"photo a\.png is changed"):
+        resume(short.run, {"loop.steps": 3}, display)
 
 
 def test_the_memory_plan_is_made_for_the_largest_bucket_that_occurs(

@@ -24,14 +24,22 @@ _MOST_NAMED = 4
 
 
 def crop_warnings(pictures: Pictures, views: ViewSettings) -> list[str]:
-    """A sentence when photos are to be cropped around a subject that no mask shows."""
-    unknown = [one for one in pictures.photos if one.photo.mask is None or one.photo.mask.box is None]
-    if views.crop != "subject" or not unknown:
+    """Sentences when photos are to be cropped around a subject that neither a mask nor a marked face shows."""
+    if views.crop != "subject":
         return []
-    num, them = counted(len(pictures.photos), "photo"), "it is" if len(unknown) == 1 else "they are"
+    photos = [one.photo for one in pictures.photos]
+    num = counted(len(photos), "photo")
+    salient = [photo for photo in photos if photo.focus is not None and photo.focus.source == "saliency"]
+    unknown = [photo for photo in photos if photo.subject_box is None]
+    told = (
+        (salient, "cropped around what stands out, which `dreambooth photos` shows"),
+        (unknown, "cropped in the middle"),
+    )
     return [
-        f"crop is subject, but the masks of {len(unknown)} of {num} do not show where it is, such as "
-        f"{unknown[0].photo.path.name}: {them} cropped in the middle"
+        f"crop is subject, but {len(some)} of {num} {'has' if len(some) == 1 else 'have'} no mask and no marked face, such as "
+        f"{some[0].path.name}: {'it is' if len(some) == 1 else 'they are'} {how}"
+        for some, how in told
+        if some
     ]
 
 

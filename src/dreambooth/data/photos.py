@@ -11,11 +11,13 @@ from pathlib import Path
 from dreambooth.data.caption_search import find_captions
 from dreambooth.data.decoding import DecodedPicture, Pixels, decode, flatten
 from dreambooth.data.duplicates import Fingerprint, find_duplicates, fingerprint
+from dreambooth.data.focus import Clue, clue_of
 from dreambooth.data.listing import list_folder, stem_of
 from dreambooth.data.masks import MaskFiles, mask_of_alpha, mask_of_file, mask_problems
 from dreambooth.data.problems import PhotoProblem, problem_rows, raise_if_errors
 from dreambooth.data.reading import bytes_of
 from dreambooth.data.records import Photo, Role
+from dreambooth.data.settings import ViewSettings
 from dreambooth.errors import PhotoError
 
 __all__ = ["MAX_PHOTOS", "MIN_PHOTOS", "MIN_SIDE", "MaskSource", "PhotoReport", "read_photo", "read_pixels", "scan_photos"]
@@ -47,6 +49,8 @@ class PhotoReport:
 
     photos: tuple[Photo, ...]
     problems: tuple[PhotoProblem, ...]
+    clues: tuple[Clue, ...] = ()
+    """Of each picture, if photos are to be cropped around their subject."""
 
     @property
     def errors(self) -> tuple[PhotoProblem, ...]:
@@ -86,7 +90,10 @@ def read_photo(path: Path) -> tuple[Photo, DecodedPicture]:
 
     Raises PhotoError, with the problem without the file's name and the advice as its hint.
     """
-    data = bytes_of(path)
+    return _photo_of(path, bytes_of(path))
+
+
+def _photo_of(path: Path, data: bytes) -> tuple[Photo, DecodedPicture]:
     picture = decode(data)
     height, width = picture.pixels.shape[:2]
     if min(height, width) < MIN_SIDE:
@@ -100,8 +107,7 @@ def scan_photos(
     role: Role,
     resolution: int,
     masks: MaskSource | None = None,
-    widest: int = 1,
-    smallest_side: int | None = None,
+    views: ViewSettings | None = None,
 ) -> PhotoReport:
     """Look at every file below `folder` and report everything at once; nothing is raised for what is found.
 
@@ -109,17 +115,20 @@ def scan_photos(
     in a metadata.jsonl. The number of photos, a shorter side below `resolution` and nearly equal photos are looked at for
     photos of the subject only: class images are many, and may be made small and alike.
     `masks` says where masks are looked for; None: photos have none.
-    `widest` is the longer side of a training image relative to its shorter side; photos below `smallest_side` are an error.
+    `views` says how photos are cropped, for squares by default, and which are too small.
     """
+    views = views or ViewSettings()
     listing = list_folder(folder)
     problems = list(listing.problems)
     mask_files = None if masks is None else MaskFiles.find(folder, listing.masks, masks.folder)
     captions = find_captions(listing, role, problems)
     photos: list[Photo] = []
     fingerprints: list[Fingerprint] = []
+    clues: list[Clue] = []
     for path in listing.pictures:
         try:
-            photo, picture = read_photo(path)
+            data = bytes_of(path)
+            photo, picture = _photo_of(path, data)
         except PhotoError as error:
             problems.append(_as_problem(path, error))
             continue
@@ -134,7 +143,8 @@ def scan_photos(
             what = f"has {picture.num_frames} frames; only the first one is used"
             problems.append(PhotoProblem(path, "warning", what, "Save the frame you want as a separate image."))
         if role == "instance":
-            problems += _about_the_size(photo, resolution, widest, smallest_side)
+            problems += _about_the_size(photo, resolution, views.widest, views.smallest_side)
+            clues += [clue_of(data, picture.pixels)] if views.crop == "subject" else []
     for duplicate in find_duplicates(fingerprints, near=role == "instance"):
         what = f"is {duplicate.kind} {photos[duplicate.original].path}"
         advice = "Remove one of them: a duplicate counts twice."
@@ -142,7 +152,7 @@ def scan_photos(
     if mask_files is not None:
         problems += [*mask_files.problems, *mask_files.unused(), *mask_problems(photos, folder)]
     problems += _about_the_number(folder, len(photos), role, has_errors=any(one.severity == "error" for one in problems))
-    return PhotoReport(tuple(photos), tuple(problems))
+    return PhotoReport(tuple(photos), tuple(problems), tuple(clues))
 
 
 def _masked(photo: Photo, pixels: Pixels, path: Path | None, problems: list[PhotoProblem]) -> Photo:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreambooth.data.captions import empty_captions, instance_captions, names_not_utf8, settings_of
+from dreambooth.data.captions import empty_captions, instance_captions, names_not_utf8, settings_of, words_for
 from dreambooth.data.drawing import PerRole, Share, drawing, repeats_of
+from dreambooth.data.focus import with_focus
 from dreambooth.data.photos import MaskSource, PhotoReport, scan_photos
 from dreambooth.data.prior_folders import PriorImages, also_prior_images, prior_images_from_folder
 from dreambooth.data.problems import PhotoProblem
@@ -70,12 +71,13 @@ def scan_subjects(
             role="instance",
             resolution=resolution,
             masks=masks,
-            widest=1 if views is None else views.widest,
-            smallest_side=None if views is None else views.smallest_side,
+            views=views,
         )
         for one in subject.each()
     ]
     photos = tuple(photo for report in reports for photo in report.photos)
+    if clues := tuple(clue for report in reports for clue in report.clues):
+        photos = with_focus(photos, clues, lambda photo: words_for(photo, subject))
     problems = (problem for report in reports for problem in report.problems)
     return PhotoReport(photos, (*problems, *(_of_two_subjects(photos, subject) if subject.subjects else ())))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["CaptionedPhoto", "Mask", "Photo", "Role", "SubjectBox"]
+__all__ = ["CaptionedPhoto", "Focus", "Mask", "Photo", "Role", "SubjectBox"]
 
 Role = Literal["instance", "prior"]
 """What a picture is for: a photo of the subject, or a class image."""
@@ -40,6 +40,15 @@ class Photo:
     """Where the subject is; only photos of the subject have one."""
     other_captions: tuple[str, ...] = ()
     """More caption templates, of which each step draws one; empty without a caption."""
+    focus: Focus | None = None
+    """Where the subject seems to be, if the photos are cropped around it and no mask shows it."""
+
+    @property
+    def subject_box(self) -> SubjectBox | None:
+        """The box around the subject, by the mask or else the focus."""
+        if self.mask is not None and self.mask.box is not None:
+            return self.mask.box
+        return None if self.focus is None else self.focus.box
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,14 @@ class SubjectBox:
     left: int
     height: int
     width: int
+
+
+@dataclass(frozen=True)
+class Focus:
+    """The box around what is likely to be the subject, and what says so."""
+
+    box: SubjectBox
+    source: Literal["face", "saliency"]
 
 
 @dataclass(frozen=True)

@@ -239,8 +239,8 @@ class ViewSettings(Settings):
     """Width and height of the training images in pixels; default: the model's native size (512 for Stable Diffusion 1)."""
 
     crop: Crop = "center"
-    """Crop a square from the center, at random or around the subject's mask; crop little, in the photo's proportions
-    (bucket); or squash the whole photo into a square as the original did."""
+    """Crop a square from the center, at random or around the subject (its mask, else a marked face, else what stands out); crop
+    little, in the photo's proportions (bucket); or squash the whole photo into a square as the original did."""
 
     smallest_side: Annotated[int, Field(ge=16, le=100_000)] | None = None
     """Refuse photos whose shorter side has fewer pixels; default: smaller ones are enlarged, with a warning."""

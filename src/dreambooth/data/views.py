@@ -39,6 +39,12 @@ NUM_RANDOM_CROPS = 8
 _MARGIN = Fraction(5, 4)
 """Side of the box around the subject, relative to the subject's own."""
 
+_FACE_MARGIN = Fraction(5, 2)
+"""Side of the box around a face relative to the face's own: it shows hair, neck and shoulders."""
+
+_LEAST_OF_SALIENT = Fraction(4, 5)
+"""Side of the box around what stands out, at least, relative to the largest one: it may be only a part of the subject."""
+
 HELD_OUT_SCALE = Fraction(9, 10)
 """Side of the held-out view relative to the picture's shorter side."""
 
@@ -100,8 +106,8 @@ def _flip_probability(settings: ViewSettings, role: Role) -> float:
 def _only_crop(photo: Photo, settings: ViewSettings, size: Size, *, flip: bool) -> View:
     if settings.crop == "squash":
         return View(size, top=0, left=0, height=photo.height, width=photo.width, flip=flip)
-    if settings.crop == "subject" and photo.mask is not None and photo.mask.box is not None:
-        return _around(photo.mask.box, photo, size, flip=flip)
+    if settings.crop == "subject" and photo.subject_box is not None:
+        return _around(photo.subject_box, photo, size, flip=flip)
     return central_view(photo, size, flip=flip)
 
 
@@ -111,8 +117,11 @@ def _around(subject: SubjectBox, photo: Photo, size: Size, *, flip: bool) -> Vie
     It has at least as many pixels as the view, so a small subject is not enlarged, if the photo is large enough.
     """
     largest = _largest_box(photo, size)
+    source = "mask" if photo.focus is None else photo.focus.source
+    margin = float(_FACE_MARGIN if source == "face" else _MARGIN)
+    least = float(_LEAST_OF_SALIENT) if source == "saliency" else 0.0
     share = max(
-        float(_MARGIN) * max(subject.height / largest.height, subject.width / largest.width), size.height / largest.height
+        margin * max(subject.height / largest.height, subject.width / largest.width), size.height / largest.height, least
     )
     height, width = (max(1, round(min(1.0, share) * side)) for side in (largest.height, largest.width))
     top = min(max(0, round(subject.top + (subject.height - height) / 2)), photo.height - height)

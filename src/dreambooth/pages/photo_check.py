@@ -20,11 +20,12 @@ _MOST_CAPTIONS = 6
 
 @dataclass(frozen=True)
 class CheckedPhoto:
-    """The name of a photo, its captions, and all its views, (H, W, 3) each."""
+    """The name of a photo, its captions, all its views, (H, W, 3) each, and what they are cropped around, if anything."""
 
     name: str
     captions: tuple[str, ...]
     views: tuple[NDArray[np.uint8], ...]
+    cropped_around: str | None = None
 
     @property
     def sources(self) -> list[str]:

@@ -118,8 +118,19 @@ def _checked(
             pixels = read_pixels(one.photo.path, background=settings.views.background)
             views = all_training_views(one.photo, settings.views, buckets.of(one.photo), settings.seed, "instance")
             images = [drawn_view(pixels, one.photo, view, settings.subject.mask_weight) for view in views]
-            yield CheckedPhoto(one.photo.path.name, one.captions, tuple(images))
+            around = _cropped_around(one.photo) if settings.views.crop == "subject" else None
+            yield CheckedPhoto(one.photo.path.name, one.captions, tuple(images), around)
             advance(1)
+
+
+def _cropped_around(photo: Photo) -> str:
+    """What says where the subject is."""
+    if photo.focus is not None:
+        return {
+            "face": "around the face that is marked in the file",
+            "saliency": "around what stands out (saliency); a mask shows it exactly",
+        }[photo.focus.source]
+    return "in the middle" if photo.subject_box is None else "around the mask"
 
 
 def drawn_view(pixels: Pixels, photo: Photo, view: View, outside: float) -> NDArray[np.uint8]:

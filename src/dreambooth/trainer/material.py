@@ -286,6 +286,7 @@ def _made_of(ready: Ready, priors: tuple[CaptionedPhoto, ...], latents: Mapping[
 
 
 def _said_of(one: CaptionedPhoto, kind: str) -> str:
-    """What the record of a picture says besides its digest: all captions, and the mask of a photo."""
+    """What the record of a picture says besides its digest: all captions, the mask of a photo, what it is cropped around."""
     mask = one.photo.mask if kind == "photo" else None
-    return "\n".join(one.captions) + ("" if mask is None else f" masked by {mask.digest}")
+    focus = "" if one.photo.focus is None else f" cropped around {one.photo.focus.box}"
+    return "\n".join(one.captions) + ("" if mask is None else f" masked by {mask.digest}") + focus

@@ -102,6 +102,6 @@ def test_a_crop_around_a_subject_that_no_mask_shows(make_photo: MakePhoto, tmp_p
     pictures = find_pictures(subject, PriorSettings(prior_weight=0), resolution=64)
     (told,) = crop_warnings(pictures, ViewSettings(crop="subject"))
     assert told == (
-        "crop is subject, but the masks of 2 of 3 photos do not show where it is, such as 1.png: they are cropped in the middle"
+        "crop is subject, but 2 of 3 photos have no mask and no marked face, such as 1.png: they are cropped in the middle"
     )
     assert crop_warnings(pictures, ViewSettings()) == []

@@ -11,6 +11,7 @@ from PIL import Image
 
 from dreambooth.data import decoding
 from dreambooth.data.photos import MAX_PHOTOS, PhotoReport, read_pixels, scan_photos
+from dreambooth.data.settings import ViewSettings
 from dreambooth.errors import PhotoError
 
 MakePhoto = Callable[..., Path]
@@ -238,14 +239,14 @@ def test_captions_under_the_names_that_other_programs_give(folder: Path) -> None
 
 
 def test_small_photos_are_enlarged_or_refused(folder: Path) -> None:
-    report = scan_photos(folder, role="instance", resolution=100, smallest_side=80)
+    report = scan_photos(folder, role="instance", resolution=100, views=ViewSettings(smallest_side=80))
     assert {one.message for one in report.warnings} == {"is 96 x 80 pixels, smaller than the training size of 100"}
-    report = scan_photos(folder, role="instance", resolution=64, smallest_side=81)
+    report = scan_photos(folder, role="instance", resolution=64, views=ViewSettings(smallest_side=81))
     assert {one.message for one in report.errors} == {"is 96 x 80 pixels, smaller than the smallest side of 81"}
 
 
 def test_more_of_a_panorama_is_seen_in_a_wide_bucket(tmp_path: Path, make_photo: MakePhoto) -> None:
     for index in range(3):
         make_photo(f"{index}.png", width=400, height=80, seed=index)
-    report = scan_photos(tmp_path / "photos", role="instance", resolution=64, widest=2)
+    report = scan_photos(tmp_path / "photos", role="instance", resolution=64, views=ViewSettings(crop="bucket"))
     assert {one.message for one in report.warnings} == {"is 400 x 80 pixels: a training image shows at most 40% of the picture"}

@@ -67,6 +67,34 @@ def test_what_a_mask_leaves_out_is_darker(photos: Path) -> None:
     assert "3 of 4 photos have no mask, such as 0.png" in said
 
 
+def test_the_page_says_what_each_photo_is_cropped_around(photos: Path) -> None:
+    for name in ("0", "1"):
+        pixels = np.asarray(Image.open(photos / f"{name}.png")).copy()
+        pixels[30:50, 60:80] = (255, 0, 0)
+        Image.fromarray(pixels).save(photos / f"{name}.png")
+    Image.fromarray(np.full((80, 96), 255, dtype=np.uint8)).save(photos / "1-mask.png")
+    face = (
+        '<x xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:i="http://ns.microsoft.com/photo/1.2/t/RegionInfo#" '
+        'xmlns:m="http://ns.microsoft.com/photo/1.2/t/Region#"><i:Regions><r:Bag><r:li m:Rectangle="0.1,0.2,0.1,0.1"/></r:Bag>'
+        "</i:Regions></x>"
+    )
+    Image.open(photos / "2.png").convert("RGB").save(photos / "2.jpg", xmp=face.encode())
+    (photos / "2.png").unlink()
+    Image.new("RGB", (96, 80), "blue").save(photos / "3.png")
+    result, said = check(photos, views={"resolution": 64, "crop": "subject"})
+    page = result.page.read_text(encoding="utf-8")
+    told = [line.removeprefix("<p>Crop: ").removesuffix("</p>") for line in page.splitlines() if line.startswith("<p>Crop: ")]
+    assert told == [
+        "around what stands out (saliency); a mask shows it exactly",
+        "around the mask",
+        "around the face that is marked in the file",
+        "in the middle",
+    ]
+    assert "1 of 4 photos has no mask and no marked face, such as 0.png: it is cropped around what stands out" in said
+    assert "1 of 4 photos has no mask and no marked face, such as 3.png: it is cropped in the middle" in said
+    assert "Crop: " not in check(photos)[0].page.read_text(encoding="utf-8")
+
+
 def test_problems_are_those_of_training_and_the_page_is_written_first(photos: Path) -> None:
     (photos / "bad.jpg").write_bytes(b"no picture")
     (photos / "0.txt").write_text("a {subject}", encoding="utf-8")
