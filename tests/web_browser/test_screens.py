@@ -108,6 +108,10 @@ def _full(desk: Desk, name: str) -> Project:
     (project.class_images / "00.png").write_bytes(picture_bytes())
     project.exports.mkdir()
     (project.exports / "small.ckpt").write_bytes(b"?" * 2000)
+    push = verb_command("push", project.runs / "1", repo="me/vase", dry_run=True, output=project.exports / "push-1")
+    _job(desk, project, "push-check", "finished", lines=[], place="exports/push-1", ended=9.0, command=push.arguments)
+    (project.exports / "push-1").mkdir()
+    (project.exports / "push-1" / "README.md").write_text("# vase\n" + "A long line of words. " * 20, encoding="utf-8")
     return project
 
 
@@ -190,6 +194,11 @@ def test_without_scripts_every_step_can_be_taken(still: str, visit: Visit, desk:
     assert {job.kind for job in desk.queue.store.of("plain")} == {"convert", "evaluate", "pictures"}
     for job in desk.queue.store.of("plain"):
         desk.queue.stop(job.number)
+    page.goto(f"{still}/projects/plain/take")
+    page.get_by_label("Repository").fill("me/vase")
+    page.get_by_role("button", name="Show what would be published").click()
+    expect(page.locator("#push .job")).to_contain_text("Prepare: waiting")
+    desk.queue.stop(desk.queue.store.of("plain")[-1].number)
     page.goto(f"{still}/import")
     page.get_by_role("radio", name="rex").check()
     page.get_by_label("Name of the new project").fill("Brought")

@@ -21,6 +21,7 @@ from dreambooth.web import (
     screen_import,
     screen_photos,
     screen_projects,
+    screen_push,
     screen_results,
     screen_scores,
     screen_settings,
@@ -74,6 +75,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", _P + "/pictures/{set}/{which}/{index:int}", screen_try.made_picture),
     ("GET", _P + "/take", screen_results.take),
     ("POST", _P + "/take/convert", screen_results.convert),
+    ("POST", _P + "/take/push", screen_push.check_push),
+    ("POST", _P + "/take/push/publish", screen_push.publish),
     ("GET", _P + "/files/{file}", screen_results.download),
     ("GET", _P + "/files.zip", screen_results.download_all),
 )

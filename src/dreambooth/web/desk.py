@@ -40,7 +40,7 @@ class Desk:
             place
             for one in self.projects.all()
             if one.name not in busy
-            for place in (one.path, one.photos, one.pictures, one.runs)
+            for place in (one.path, one.photos, one.pictures, one.runs, one.exports)
         ]
         for place in (self.projects.folder, self.queue.store.folder, *projects):
             with suppress(OSError):  # a read-only folder keeps it

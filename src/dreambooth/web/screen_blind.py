@@ -14,7 +14,7 @@ from dreambooth.errors import RunError
 from dreambooth.pages.thumbnails import picture_settings
 from dreambooth.runs.saved_models import SavedModel, saved_models
 from dreambooth.web.answers import Answer, Call, Page
-from dreambooth.web.screen_results import chosen_model
+from dreambooth.web.chosen import chosen_model
 from dreambooth.web.screens import framed, project_of
 
 __all__ = ["MOST_QUESTIONS", "Question", "blind", "blind_questions", "preferences"]

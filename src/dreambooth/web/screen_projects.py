@@ -72,7 +72,15 @@ def pause_for_pictures(call: Call) -> Answer:
     return Moved(f"/projects/{record.project}/{screen}", {"job": record.number})
 
 
-_SCREENS = {"pictures": "try", "evaluate": "choose", "convert": "take", "describe": "model", "word": "words"}
+_SCREENS = {
+    "pictures": "try",
+    "evaluate": "choose",
+    "convert": "take",
+    "push-check": "take",
+    "push": "take",
+    "describe": "model",
+    "word": "words",
+}
 
 
 def _number(call: Call) -> int:

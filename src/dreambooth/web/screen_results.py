@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,43 +15,18 @@ from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.saved_models import SavedModel, saved_models
 from dreambooth.web.answers import Answer, Call, Moved, Page
 from dreambooth.web.archive import zipped
+from dreambooth.web.chosen import Chosen, chosen_model
 from dreambooth.web.commands import verb_command
 from dreambooth.web.projects import Project
 from dreambooth.web.run_scores import scores_of_step
+from dreambooth.web.screen_push import push_values
 from dreambooth.web.screen_scores import score_values
 from dreambooth.web.screens import framed, job_values, project_of, size_text
 
-__all__ = ["Chosen", "choose", "chosen_model", "convert", "download", "download_all", "set_choice", "take"]
+__all__ = ["choose", "convert", "download", "download_all", "set_choice", "take"]
 
 _FORMATS = {"safetensors": ".safetensors", "ckpt": ".ckpt"}
 _PRECISIONS = ("float16", "float32", "bfloat16")
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The model that is tried and taken away."""
-
-    run: RunFolder
-    model: SavedModel
-    is_last: bool
-    """Whether it is the run's final model, for which the run folder itself stands."""
-
-    @property
-    def name(self) -> str:
-        """What a command calls it."""
-        return str(self.run.path if self.is_last else self.model.path)
-
-
-def chosen_model(project: Project) -> Chosen:
-    """The chosen model, or the last of the newest run. Raises RunError when there is none."""
-    notes = project.notes
-    runs = [run for run in project.all_runs() if saved_models(run.path)]
-    if not runs:
-        raise RunError("there is no model yet", hint="Train first.")
-    run = next((one for one in runs if one.path.name == notes.chosen_run), runs[-1])
-    models = saved_models(run.path)
-    model = next((one for one in models if one.step == notes.chosen_step and run.path.name == notes.chosen_run), models[-1])
-    return Chosen(run, model, is_last=model.path == run.final_model)
 
 
 def choose(call: Call) -> Answer:
@@ -99,6 +73,7 @@ def take(call: Call) -> Answer:
         "example": shown,
         "convert_command": _convert_command(project, chosen, "safetensors", "float16").typed,
         "job": job_values(jobs[-1], call) if jobs else None,
+        "push": push_values(call, project),
     }
     return Page("take.html", framed(call, project, "take", **values))
 

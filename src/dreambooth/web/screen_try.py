@@ -16,12 +16,12 @@ from dreambooth.reading import read_json
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.schema.leaves import leaves
 from dreambooth.web.answers import Answer, Call, Moved, Page
+from dreambooth.web.chosen import Chosen, chosen_model
 from dreambooth.web.commands import Command, verb_command
 from dreambooth.web.forms import request_fields
 from dreambooth.web.job_queue import job_of
 from dreambooth.web.jobs import JobRecord, queue_of
 from dreambooth.web.projects import Project
-from dreambooth.web.screen_results import Chosen, chosen_model
 from dreambooth.web.screens import device_of, framed, job_values, project_of, training_before
 
 __all__ = ["made_picture", "make", "pictures"]

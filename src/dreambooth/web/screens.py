@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from dreambooth.display import format_duration
@@ -116,7 +117,7 @@ def size_text(num_bytes: int) -> str:
     """The size of a file or folder for people."""
     if num_bytes > 1e9:
         return f"{num_bytes / 1e9:.2f} GB"
-    return f"{num_bytes / 1e6:.1f} MB" if num_bytes > 1e5 else f"{num_bytes / 1e3:.0f} KB"
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes > 1e5 else f"{math.ceil(num_bytes / 1e3)} KB"
 
 
 def training_before(call: Call, project: Project) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Publishes files in a model repository of the Hugging Face hub. The login is the hub library's own, and is never read here."""
+"""Publishes files in a model repository of the Hugging Face hub. The login is the hub library's own, and is never kept here."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from typing import Any
 
 from dreambooth.errors import RunError, SettingsError
 
-__all__ = ["upload"]
+__all__ = ["has_login", "upload"]
 
 _LOG_IN = "Log in with `hf auth login`, with a token that may write, and try again."
+
+
+def has_login() -> bool:
+    """Whether this machine is logged in to the hub; the token itself is not returned."""
+    from huggingface_hub import get_token
+
+    return get_token() is not None
 
 
 def upload(files: Mapping[str, Path | bytes], repo: str, *, private: bool, message: str, api: Any = None) -> str:

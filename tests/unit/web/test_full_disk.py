@@ -64,6 +64,8 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "a choice": ("/projects/demo/choose", {"json": {"run": "1", "step": "2"}}),
     "pictures": ("/projects/demo/try", {"json": {"prompt": "a vase", "with_base": "true"}}),
     "a conversion": ("/projects/demo/take/convert", {"json": {"format": "ckpt", "precision": "float16"}}),
+    "scores": ("/projects/demo/score", {"json": {"run": "1"}}),
+    "a dry run of a push": ("/projects/demo/take/push", {"json": {"repo": "me/vase"}}),
     "a description": ("/projects/demo/model/describe", {}),
     "a resume": ("/projects/demo/train/resume", {}),
     "a stop": ("/jobs/{running}/stop", {}),
