@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from starlette.concurrency import run_in_threadpool
@@ -19,10 +19,12 @@ from dreambooth.files import is_no_room
 from dreambooth.pages.templates import Markup, render
 from dreambooth.web.desk import Desk
 from dreambooth.web.guard import API, TooLargeError
+from dreambooth.web.places import shown_text
 
 __all__ = ["Answer", "Call", "Handler", "Moved", "Page", "answered", "refused"]
 
 _PACKAGE = "dreambooth.web"
+_PROBLEM = "problem.html"
 _MOST_FILES = 220
 _MOST_FIELDS = 2000
 _NO_ROOM_STATUS = 507
@@ -83,15 +85,17 @@ async def answered(handler: Handler, request: Request) -> Response:
         call = await _read(request)
         answer = await run_in_threadpool(handler, call)
     except TooLargeError:
-        answer = Page("problem.html", {"problems": ["The request is too large."], "hint": ""}, 413)
+        answer = Page(_PROBLEM, {"problems": ["The request is too large."], "hint": ""}, 413)
     except DreamboothError as error:
         is_absent = isinstance(error, RunError) and str(error.problems[0]).startswith("no ")
         status = 404 if is_absent and request.method == "GET" else 422
-        answer = Page("problem.html", {"problems": list(error.problems), "hint": error.hint or ""}, status)
+        answer = Page(_PROBLEM, {"problems": list(error.problems), "hint": error.hint or ""}, status)
     except OSError as error:  # a full disk, a read-only folder, a file that vanished
         answer = _disk_problem(error)
     finally:
         await request.close()  # and with it the files that were uploaded
+    if isinstance(answer, Page) and answer.template == _PROBLEM:
+        answer = _without_places(answer, request.app.state.desk)
     return _written(answer, is_api=is_api)
 
 
@@ -99,7 +103,7 @@ async def refused(request: Request, error: Exception) -> Response:
     """The answer to a route or a method that does not exist, in the form that the path asks for."""
     assert isinstance(error, HTTPException)
     problem = f"{request.method} {request.url.path}: {error.detail}"
-    answer = Page("problem.html", {"problems": [problem], "hint": ""}, error.status_code)
+    answer = Page(_PROBLEM, {"problems": [problem], "hint": ""}, error.status_code)
     return _written(answer, is_api=request.url.path.startswith(API))
 
 
@@ -114,13 +118,20 @@ def _written(answer: Answer, *, is_api: bool) -> Response:
     return HTMLResponse(_ODD_BYTE.sub("\N{REPLACEMENT CHARACTER}", html), answer.status)
 
 
+def _without_places(answer: Page, desk: Desk) -> Page:
+    """A problem whose paths are as a page shows them."""
+    projects = desk.projects.folder
+    problems = [shown_text(str(problem), projects=projects) for problem in answer.values["problems"]]
+    return replace(answer, values={"problems": problems, "hint": shown_text(answer.values["hint"], projects=projects)})
+
+
 def _disk_problem(error: OSError) -> Page:
     place = "" if error.filename is None else f"{error.filename}: "
     what = error.strerror or str(error)
     if is_no_room(error):
         problem, hint = f"{place}there is no room left on the disk ({what})", "Make room, and try again. Nothing was changed."
-        return Page("problem.html", {"problems": [problem], "hint": hint}, _NO_ROOM_STATUS)
-    return Page("problem.html", {"problems": [f"{place}{what}"], "hint": ""}, 500)
+        return Page(_PROBLEM, {"problems": [problem], "hint": hint}, _NO_ROOM_STATUS)
+    return Page(_PROBLEM, {"problems": [f"{place}{what}"], "hint": ""}, 500)
 
 
 def _as_json(answer: Page | Moved) -> Response:

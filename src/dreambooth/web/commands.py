@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreambooth.display import quoted
 from dreambooth.runs.process import command_line
 from dreambooth.schema.verbs import TrainSettings
+from dreambooth.web.places import typed_line
 from dreambooth.web.projects import Project
 
-__all__ = ["Command", "resume_command", "shown_path", "train_command", "verb_command"]
+__all__ = ["Command", "resume_command", "train_command", "verb_command"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Command:
     arguments: tuple[str, ...]
     """What is run, with the interpreter."""
     typed: str
-    """What a person would type, with paths relative to the current folder where possible."""
+    """What a person would type, with paths relative to the current folder or from the home folder on where possible."""
 
 
 def verb_command(*words: object, **settings: object) -> Command:
@@ -28,7 +28,7 @@ def verb_command(*words: object, **settings: object) -> Command:
     verb, *places = words
     arguments = command_line(str(verb), *places, **settings)
     shown = arguments[arguments.index("dreambooth") :]
-    return Command(tuple(arguments), " ".join(quoted(_relative(word)) for word in shown))
+    return Command(tuple(arguments), typed_line(shown))
 
 
 def train_command(project: Project, run: Path, settings: TrainSettings | None) -> Command:
@@ -42,13 +42,3 @@ def train_command(project: Project, run: Path, settings: TrainSettings | None) -
 def resume_command(run: Path) -> Command:
     """Resume a run where it stopped."""
     return verb_command("train", resume=run)
-
-
-def shown_path(path: Path) -> str:
-    """A path as a person would type it: relative to the current folder where it is below it."""
-    return _relative(str(path))
-
-
-def _relative(word: str) -> str:
-    flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-    return f"{flag}{equals}{value.removeprefix(f'{Path.cwd()}/')}"

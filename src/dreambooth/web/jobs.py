@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import threading
 import time
@@ -20,6 +19,7 @@ from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.process import STOPPED_CODES, error_text
 from dreambooth.runs.status import read_status
 from dreambooth.runs.supervisor import JobFiles
+from dreambooth.web.places import shown_text
 
 __all__ = ["ACTIVE", "JobRecord", "JobState", "JobStore", "queue_of"]
 
@@ -29,7 +29,6 @@ ACTIVE: tuple[JobState, ...] = ("waiting", "running")
 """States of a job that is still to do something."""
 
 _MOST_LINES = 60
-_INSTALLED = Path(__file__).parents[2]
 _SECONDS_TO_START = 30.0
 _SECONDS_TO_BEGIN = 5.0
 _MOST_STARTS = 3
@@ -148,12 +147,10 @@ class JobStore:
         (self.folder / f"{record.number:05d}.json").unlink(missing_ok=True)
 
     def lines(self, record: JobRecord) -> list[str]:
-        """The last lines that a job said, without the place of the folder of projects and of the program on this machine."""
+        """The last lines that a job said, with paths as a page shows them."""
         with suppress(OSError):
             text = self.files(record.number).log.read_text(encoding="utf-8", errors="replace")
-            for place in (self.folder.parent, _INSTALLED):
-                text = text.replace(f"{place}{os.sep}", "")
-            return text.splitlines()[-_MOST_LINES:]
+            return shown_text(text, projects=self.folder.parent).splitlines()[-_MOST_LINES:]
         return []
 
     def looked_up(self, record: JobRecord, run: RunFolder | None, *, is_supervisor_gone: bool = False) -> JobRecord:
@@ -174,7 +171,7 @@ class JobStore:
         if process is None:
             # Killed between taking the job and starting its command, whose process may still be about to name itself.
             return record if seconds is not None and seconds < _SECONDS_TO_BEGIN else _never_begun(record)
-        return _vanished(record, run)
+        return self._vanished(record, run)
 
     def _ended(self, record: JobRecord, end: tuple[int, float]) -> JobRecord:
         state, reason = self._judged(record, end[0])
@@ -194,6 +191,15 @@ class JobStore:
             return "failed", f"killed by signal {-code}"
         return "failed", error_text(self.lines(record)) or f"ended with exit code {code}"
 
+    def _vanished(self, record: JobRecord, run: RunFolder | None) -> JobRecord:
+        """Ended by itself or killed; its supervisor was killed, so nobody saw it. A run says of itself how it ended."""
+        status = None if run is None else read_status(run)
+        if status is not None and status.started >= (record.started or 0) and status.state in ("finished", "stopped", "failed"):
+            reason = shown_text(status.reason, projects=self.folder.parent)
+            return replace(record, state=status.state, ended=status.ended, reason=reason)
+        reason = "its process is gone, and nobody saw why: it was killed, or the machine was restarted"
+        return replace(record, state="failed", ended=time.time(), reason=reason)
+
     def _read(self, path: Path) -> JobRecord | None:
         with suppress(OSError, ValueError, TypeError, KeyError):
             state = path.stat()
@@ -208,15 +214,6 @@ class JobStore:
                 self._known[path] = (written, record)
                 return record
         return None
-
-
-def _vanished(record: JobRecord, run: RunFolder | None) -> JobRecord:
-    """Ended by itself or killed; its supervisor was killed, so nobody saw it. A run says of itself how it ended."""
-    status = None if run is None else read_status(run)
-    if status is not None and status.started >= (record.started or 0) and status.state in ("finished", "stopped", "failed"):
-        return replace(record, state=status.state, ended=status.ended, reason=status.reason)
-    reason = "its process is gone, and nobody saw why: it was killed, or the machine was restarted"
-    return replace(record, state="failed", ended=time.time(), reason=reason)
 
 
 def _never_begun(record: JobRecord) -> JobRecord:

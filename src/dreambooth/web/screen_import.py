@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth.config import parse_settings, read_yaml
-from dreambooth.display import quoted
 from dreambooth.errors import RunError
 from dreambooth.files import free_disk_bytes
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.status import read_status
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.web.answers import Answer, Call, Moved, Page
-from dreambooth.web.commands import Command, shown_path
+from dreambooth.web.commands import Command
 from dreambooth.web.forms import chosen_values
 from dreambooth.web.job_queue import job_of
+from dreambooth.web.places import shown_path, typed_line
 from dreambooth.web.projects import Project
 from dreambooth.web.run_imports import FoundRun, found_run, found_runs
 from dreambooth.web.screens import job_values, size_text
@@ -69,8 +69,8 @@ def import_run(call: Call) -> Answer:
 def _add(call: Call, project: Project, run: FoundRun, *, may_copy: bool) -> None:
     destination = project.next_run()
     arguments = [str(run.path), str(destination), *(["--copy"] if may_copy else [])]
-    typed = f"cp -r {quoted(shown_path(run.path))} {quoted(shown_path(destination))}"
-    command = Command((sys.executable, "-m", "dreambooth.web.run_imports", *arguments), typed)
+    words = (sys.executable, "-m", "dreambooth.web.run_imports", *arguments)
+    command = Command(words, typed_line(["cp", "-r", run.path, destination]))
     # A queue of its own: it needs no device, so it waits for no training.
     job = job_of(project, "import", command, title="Import a run", queue="files", place=f"runs/{destination.name}")
     call.desk.queue.add_all([job])
