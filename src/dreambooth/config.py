@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, Val
 
 from dreambooth.errors import SettingsError
 from dreambooth.files import write_text
-from dreambooth.reading import WrongFileError, read_text, shown_value, without_controls
+from dreambooth.reading import SeveralProblemsError, WrongFileError, read_text, shown_value, without_controls
 from dreambooth.yaml_reading import MOST_YAML_BYTES, parse_yaml
 
 __all__ = [
@@ -247,8 +247,12 @@ def _with_sections(settings: type[Settings], values: Mapping[str, Any]) -> dict[
 
 
 def _told(problem: Any, settings: type[Settings], where: str, names: Mapping[str, str] | None) -> tuple[str, ...]:
-    mistake = problem.get("ctx", {}).get("error")
-    return mistake.problems if isinstance(mistake, WrongFileError) else (_describe(problem, settings, where, names),)
+    context = problem.get("ctx", {})
+    mistake = context.get("error")
+    if isinstance(mistake, WrongFileError):
+        return mistake.problems
+    each = mistake.problems if isinstance(mistake, SeveralProblemsError) else (mistake,)
+    return tuple(_describe({**problem, "ctx": {**context, "error": one}}, settings, where, names) for one in each)
 
 
 def _describe(problem: Any, settings: type[Settings], where: str, names: Mapping[str, str] | None) -> str:

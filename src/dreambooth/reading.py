@@ -16,6 +16,7 @@ from typing import Any
 from dreambooth.errors import DreamboothError
 
 __all__ = [
+    "SeveralProblemsError",
     "WrongFileError",
     "check_template",
     "parse_json",
@@ -35,12 +36,16 @@ _MOST_BYTES = 64 << 20
 _BIDI = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-class WrongFileError(ValueError):
-    """What is wrong in a file that a value names. Each problem says where it is, so messages add no other place to it."""
+class SeveralProblemsError(ValueError):
+    """Everything that one rule finds wrong with a value."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("; ".join(self.problems))
+
+
+class WrongFileError(SeveralProblemsError):
+    """What is wrong in a file that a value names. Each problem says where it is, so messages add no other place to it."""
 
 
 def without_controls(text: str) -> str:

@@ -121,5 +121,8 @@ def test_what_lists_of_subjects_exclude(subjects: Path, tmp_path: Path) -> None:
         typed(*given, "--prior-images", tmp_path)
     with pytest.raises(SettingsError, match="original_pairing draws all photos alike, but subjects have shares"):
         typed(*given, "--original-pairing")
+    with pytest.raises(SettingsError) as caught:
+        typed(*given, "--prior-images", tmp_path, "--original-pairing")
+    assert [problem.split()[0] for problem in caught.value.problems] == ["with", "original_pairing"], "both at once"
     with pytest.raises(SettingsError, match="so token would have no effect"):
         typed(*given, "--token", "sks")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dreambooth.data.captions import empty_captions, instance_captions, names_not_utf8, settings_of, words_for
@@ -55,7 +55,11 @@ def find_pictures(
         given_priors=tuple(image for images in given for image in images.images),
         problems=(
             *report.problems,
-            *(problem for one in subject.each() for problem in _caption_problems(photos, one, subject)),
+            *(
+                problem
+                for one in subject.each()
+                for problem in _of_subject(_caption_problems(photos, one, subject), one, subject)
+            ),
             *(problem for images in given for problem in images.problems),
         ),
     )
@@ -78,8 +82,18 @@ def scan_subjects(
     photos = tuple(photo for report in reports for photo in report.photos)
     if clues := tuple(clue for report in reports for clue in report.clues):
         photos = with_focus(photos, clues, lambda photo: words_for(photo, subject))
-    problems = (problem for report in reports for problem in report.problems)
+    problems = (
+        problem
+        for one, report in zip(subject.each(), reports, strict=True)
+        for problem in _of_subject(report.problems, one, subject)
+    )
     return PhotoReport(photos, (*problems, *(_of_two_subjects(photos, subject) if subject.subjects else ())))
+
+
+def _of_subject(problems: Iterable[PhotoProblem], one: SubjectSettings, subject: SubjectSettings) -> Iterator[PhotoProblem]:
+    """The problems, with the name of the subject if the settings list several."""
+    name = f"{one.token} {one.class_word}" if subject.subjects else ""
+    return (replace(problem, subject=name) for problem in problems)
 
 
 def _of_two_subjects(photos: Sequence[Photo], subject: SubjectSettings) -> Iterator[PhotoProblem]:

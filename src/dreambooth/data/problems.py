@@ -29,6 +29,13 @@ class PhotoProblem:
     severity: Literal["error", "warning"]
     message: str
     advice: str
+    subject: str = ""
+    """The subject whose photo it is, as a prompt names it, where a run has several."""
+
+    @property
+    def place(self) -> str:
+        """The file, and the subject where there are several."""
+        return f"{self.path} ({self.subject})" if self.subject else str(self.path)
 
 
 def problem_rows(problems: Iterable[PhotoProblem]) -> list[tuple[str, str, str]]:
@@ -40,9 +47,10 @@ def problem_rows(problems: Iterable[PhotoProblem]) -> list[tuple[str, str, str]]
     same = Counter(_same(problem) for problem in ordered)
     rows: dict[PhotoProblem, tuple[str, str, str]] = {}
     for problem in ordered:
-        place, num = str(problem.path), same[_same(problem)]
+        place, num = problem.place, same[_same(problem)]
         if problem.severity == "warning" and num > _MOST_ROWS:
-            place = f"{num} files in {problem.path.parent}, such as {problem.path.name}"
+            folder = replace(problem, path=problem.path.parent).place
+            place = f"{num} files in {folder}, such as {problem.path.name}"
             rows.setdefault(_same(problem), (place, f"warning: {problem.message}", problem.advice))
         else:
             rows[problem] = (place, f"{problem.severity}: {problem.message}", problem.advice)
@@ -59,6 +67,6 @@ def raise_if_errors(problems: Iterable[PhotoProblem]) -> None:
     errors = [problem for problem in problems if problem.severity == "error"]
     if errors:
         raise PhotoError(
-            [f"{problem.path}: {problem.message}. {problem.advice}" for problem in errors],
+            [f"{problem.place}: {problem.message}. {problem.advice}" for problem in errors],
             hint="Nothing was started. Fix or remove the files listed above, then run the same command again.",
         )

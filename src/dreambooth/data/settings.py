@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from dreambooth.config import Settings, Text, nearest
-from dreambooth.reading import check_template, shown_value
+from dreambooth.reading import SeveralProblemsError, check_template, shown_value
 from dreambooth.record_files import read_records
 from dreambooth.sampling.settings import Sampler
 
@@ -180,11 +180,16 @@ class SubjectSettings(Settings):
         subjects = list(_subjects_of(values["subjects"]))
         first = next((one for one in subjects if isinstance(one, Mapping)), {})
         filled = {name: first.get(name, "prompt" if name == "captions" else ".") for name in _FROM_THE_FIRST}
+        problems = []
         if useless := [name for name in _FROM_THE_FIRST if name in values and str(values[name]) != str(filled[name])]:
-            raise ValueError(
+            problems.append(
                 f"subjects gives the photos and the words of each subject, so {', '.join(useless)} would have no effect; "
                 "use only one of them"
             )
+        if values.get("mask_folder") is not None:
+            problems.append("mask_folder is for one subject; with subjects, name the masks NAME-mask.png beside the photos")
+        if problems:
+            raise SeveralProblemsError(problems)
         return {**values, **filled, "subjects": subjects}
 
     @model_validator(mode="after")
@@ -196,8 +201,6 @@ class SubjectSettings(Settings):
                     raise ValueError(f"subjects: the photos of {other} ({below}) lie in the folder of {token}; separate them")
                 if other == token:
                     raise ValueError(f"subjects: two subjects have the token {token}; give each its own")
-        if self.subjects and self.mask_folder is not None:
-            raise ValueError("mask_folder is for one subject; with subjects, name the masks NAME-mask.png beside the photos")
         return self
 
     @field_validator("instance_prompt")

@@ -20,12 +20,16 @@ _MOST_CAPTIONS = 6
 
 @dataclass(frozen=True)
 class CheckedPhoto:
-    """The name of a photo, its captions, all its views, (H, W, 3) each, and what they are cropped around, if anything."""
+    """A photo as the page shows it."""
 
     name: str
     captions: tuple[str, ...]
     views: tuple[NDArray[np.uint8], ...]
+    """All its views, (H, W, 3) each."""
     cropped_around: str | None = None
+    """What its views are cropped around, if anything."""
+    subject: str = ""
+    """Its subject, as a prompt names it."""
 
     @property
     def sources(self) -> list[str]:
@@ -43,9 +47,13 @@ class CheckedPhoto:
 def write_photo_page(
     path: Path, photos: Sequence[CheckedPhoto], *, about: str, problems: Sequence[tuple[str, ...]], warnings: Sequence[str]
 ) -> Path:
-    """Write one HTML page with all views; `problems` are a row of headings and the rows below it. Returns the path."""
+    """Write one HTML page with all views, grouped by subject if there are several. Returns the path.
+
+    `problems` are a row of headings and the rows below it.
+    """
     columns, *rows = problems
-    page = render("photos.html", title="Photos", about=about, photos=photos, columns=columns, problems=rows, warnings=warnings)
+    groups = {name: [one for one in photos if one.subject == name] for name in dict.fromkeys(one.subject for one in photos)}
+    page = render("photos.html", title="Photos", about=about, groups=groups, columns=columns, problems=rows, warnings=warnings)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page)
     return path

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from dreambooth.data.captions import fixed
 from dreambooth.data.photos import read_pixels, scan_photos
-from dreambooth.data.problems import PROBLEM_COLUMNS
 from dreambooth.data.records import Photo
 from dreambooth.display import Display, counted
 from dreambooth.files import write_text
 from dreambooth.measures.captioner import BLIP, Captioner, load_captioner
 from dreambooth.measures.settings import CaptionSettings
 from dreambooth.runtime.device import choose_device
+from dreambooth.trainer.preflight_tables import show_warnings
 from dreambooth.weights.hub import fetch_captioner
 from dreambooth.weights.transformers_folder import transformers_folder
 
@@ -39,8 +39,7 @@ def write_captions(settings: CaptionSettings, display: Display) -> WrittenCaptio
     answers. Raises PhotoError for photos that cannot be used, and ModelFileError for a model that cannot be.
     """
     report = scan_photos(settings.photos, role="instance", resolution=1)
-    if report.problems:
-        display.table("Images", PROBLEM_COLUMNS, report.rows())
+    show_warnings(report.warnings, display)
     report.raise_if_errors()
     without = [photo for photo in report.photos if photo.caption is None]
     kept = [photo.path for photo in report.photos if photo.caption is not None]

@@ -13,7 +13,6 @@ import torch
 from dreambooth.data.decoding import decode
 from dreambooth.data.photos import MaskSource, PhotoReport, read_pixels, scan_photos
 from dreambooth.data.pictures import check_apart
-from dreambooth.data.problems import PROBLEM_COLUMNS
 from dreambooth.data.reading import bytes_of
 from dreambooth.data.records import Photo
 from dreambooth.data.size import Size
@@ -26,6 +25,7 @@ from dreambooth.pages.photo_check import CheckedPhoto, write_photo_sheet
 from dreambooth.pages.thumbnails import picture_settings
 from dreambooth.recipes.photos import drawn_view
 from dreambooth.runtime.device import choose_device
+from dreambooth.trainer.preflight_tables import show_warnings
 from dreambooth.weights.hub import fetch_encoder
 from dreambooth.weights.transformers_folder import transformers_folder
 
@@ -54,8 +54,7 @@ def propose_masks(settings: MasksSettings, display: Display) -> MaskProposals:
     """
     check_apart(settings.output, settings.photos)
     report = _scanned(settings.photos)
-    if report.problems:
-        display.table("Images", PROBLEM_COLUMNS, report.rows())
+    show_warnings(report.warnings, display)
     report.raise_if_errors()
     without = [photo for photo in report.photos if photo.mask is None or (settings.again and _is_proposal(photo.mask.path))]
     written, empty = list[Path](), list[Path]()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dreambooth.data.archives import with_unpacked_photos
 from dreambooth.data.buckets import Buckets, bucket_sizes
+from dreambooth.data.captions import named_settings, words_for
 from dreambooth.data.decoding import Pixels
 from dreambooth.data.folder_layouts import crop_warnings, layout_warnings
 from dreambooth.data.mask_rendering import mask_weights, render_mask
@@ -27,7 +28,7 @@ from dreambooth.families.clip_tokenizer import load_clip_tokenizer
 from dreambooth.pages.photo_check import CheckedPhoto, write_photo_page, write_photo_sheet
 from dreambooth.pages.settings import PhotoCheckSettings
 from dreambooth.trainer.caption_checks import caption_warnings, check_token_is_said
-from dreambooth.trainer.preflight_tables import show_captions, show_problems
+from dreambooth.trainer.preflight_tables import show_captions, show_warnings
 from dreambooth.trainer.problems import Problems
 
 __all__ = ["PhotoCheck", "check_photos", "drawn_view"]
@@ -63,14 +64,14 @@ def check_photos(settings: PhotoCheckSettings, display: Display) -> PhotoCheck:
     )
     size = Size.square(settings.views.resolution or _USUAL_RESOLUTION)
     pictures = find_pictures(settings.subject, prior, resolution=size.shorter_side, views=settings.views)
-    show_problems(pictures, display)
+    show_warnings(pictures.problems, display)
     show_captions(pictures, display)
     warnings = _warnings(pictures, settings, prior)
     for warning in warnings:
         display.warn(warning)
     page, sheets = settings.output / "photos.html", tuple[Path, ...]()
     if pictures.photos:
-        shown = pictures.photos[: settings.most_photos]
+        shown = _shown(pictures.photos, settings)
         checked = list(_checked(shown, settings, size, display))
         page = write_photo_page(
             page,
@@ -90,6 +91,14 @@ def check_photos(settings: PhotoCheckSettings, display: Display) -> PhotoCheck:
     return PhotoCheck(page, sheets, len(pictures.photos), len(pictures.given_priors))
 
 
+def _shown(photos: Sequence[CaptionedPhoto], settings: PhotoCheckSettings) -> list[CaptionedPhoto]:
+    """The photos whose views are shown, in their order; of several subjects equally many of each, as far as there are any."""
+    of_subject = [words_for(one.photo, settings.subject) for one in photos]
+    ranks = [of_subject[:place].count(words) for place, words in enumerate(of_subject)]
+    first = sorted(range(len(photos)), key=lambda place: ranks[place])[: settings.most_photos]
+    return [photos[place] for place in sorted(first)]
+
+
 def _warnings(pictures: Pictures, settings: PhotoCheckSettings, prior: PriorSettings) -> list[str]:
     warnings = [
         *same_picture_warnings(pictures),
@@ -102,7 +111,9 @@ def _warnings(pictures: Pictures, settings: PhotoCheckSettings, prior: PriorSett
 
 def _about(pictures: Pictures, settings: PhotoCheckSettings, size: Size) -> str:
     masked = sum(one.photo.mask is not None for one in pictures.photos)
-    parts = [f"{counted(len(pictures.photos), 'photo')} can be used at {size} px"]
+    num_subjects = len(named_settings((one.photo for one in pictures.photos), settings.subject))
+    of_all = f" of {num_subjects} subjects" if num_subjects > 1 else ""
+    parts = [f"{counted(len(pictures.photos), 'photo')}{of_all} can be used at {size} px"]
     parts += [f"{masked} with a mask"] if masked else []
     parts += [counted(len(pictures.given_priors), "class image")] if settings.prior_images is not None else []
     return ", ".join(parts)
@@ -119,7 +130,9 @@ def _checked(
             views = all_training_views(one.photo, settings.views, buckets.of(one.photo), settings.seed, "instance")
             images = [drawn_view(pixels, one.photo, view, settings.subject.mask_weight) for view in views]
             around = _cropped_around(one.photo) if settings.views.crop == "subject" else None
-            yield CheckedPhoto(one.photo.path.name, one.captions, tuple(images), around)
+            words = words_for(one.photo, settings.subject)
+            subject = f"{words.token} {words.class_word}".strip()
+            yield CheckedPhoto(one.photo.path.name, one.captions, tuple(images), around, subject)
             advance(1)
 
 

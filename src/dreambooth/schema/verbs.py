@@ -12,6 +12,7 @@ from dreambooth.data.settings import Crop, PriorSettings, SubjectSettings, ViewS
 from dreambooth.measures.settings import BenchmarkSettings, EvaluationSettings, SelectionSettings
 from dreambooth.memory.settings import MemorySettings
 from dreambooth.pictures.settings import PriorRecipeSettings
+from dreambooth.reading import SeveralProblemsError
 from dreambooth.sampling.settings import SampleSettings
 from dreambooth.schema.small_files import check_small_files
 from dreambooth.toybox.settings import PhotosSettings, SheetSettings
@@ -100,12 +101,15 @@ class TrainSettings(Settings):
     def _several_subjects_have_their_own(self) -> TrainSettings:
         if not self.subject.subjects:
             return self
+        problems = []
         if self.prior.prior_images is not None:
-            raise ValueError("with subjects, prior_images belongs to a subject: write it into the list, or use --also-prior")
+            problems.append("with subjects, prior_images belongs to a subject: write it into the list, or use --also-prior")
         if self.prior.original_pairing:
-            raise ValueError("original_pairing draws all photos alike, but subjects have shares; use only one of them")
+            problems.append("original_pairing draws all photos alike, but subjects have shares; use only one of them")
         if self.prior.prior_weight == 0 and any(one.prior_images is not None for one in self.subject.subjects):
-            raise ValueError("prior_weight is 0, so prior_images of subjects would have no effect; use only one of them")
+            problems.append("prior_weight is 0, so prior_images of subjects would have no effect; use only one of them")
+        if problems:
+            raise SeveralProblemsError(problems)
         return self
 
     @model_validator(mode="after")

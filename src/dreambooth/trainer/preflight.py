@@ -50,7 +50,7 @@ from dreambooth.trainer.class_examples import (
 )
 from dreambooth.trainer.disk_space import check_disk_space, run_bytes
 from dreambooth.trainer.new_word import check_earlier_subjects, check_new_word
-from dreambooth.trainer.preflight_tables import show_captions, show_problems
+from dreambooth.trainer.preflight_tables import show_captions, show_warnings
 from dreambooth.trainer.problems import Problems
 from dreambooth.trainer.process_checks import check_all_have_work, check_can_shard
 from dreambooth.trainer.ready import Ready
@@ -93,7 +93,7 @@ def check_everything(
     resolution = settings.views.resolution or (base.family.resolution if base is not None else 512)
     size = Size.square(resolution)
     pictures = find_pictures(settings.subject, settings.prior, resolution=resolution, views=settings.views)
-    show_problems(pictures, display)
+    show_warnings(pictures.problems, display)
     workload = _workload(settings, pictures, size, base, num_processes=processes.count)
 
     def choose() -> ChosenPlan:

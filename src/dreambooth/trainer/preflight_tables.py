@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dreambooth.data.pictures import Pictures
-from dreambooth.data.problems import PROBLEM_COLUMNS, problem_rows
+from dreambooth.data.problems import PROBLEM_COLUMNS, PhotoProblem, problem_rows
 from dreambooth.data.records import CaptionedPhoto
 from dreambooth.display import Display
 
-__all__ = ["show_captions", "show_problems"]
+__all__ = ["show_captions", "show_warnings"]
 
 _MOST_ROWS = 12
 
 
-def show_problems(pictures: Pictures, display: Display) -> None:
-    """Show one table of all problems; nothing if there are none."""
-    if pictures.problems:
-        display.table("Images", PROBLEM_COLUMNS, problem_rows(pictures.problems))
+def show_warnings(problems: Iterable[PhotoProblem], display: Display) -> None:
+    """Show one table of the warnings; nothing if there are none. Errors are not among them: they are raised, and told then."""
+    if warnings := [problem for problem in problems if problem.severity == "warning"]:
+        display.table("Images", PROBLEM_COLUMNS, problem_rows(warnings))
 
 
 def show_captions(pictures: Pictures, display: Display) -> None:

@@ -85,6 +85,10 @@ def test_mistakes_name_the_subject_and_the_file(entries: list[dict[str, Any]], t
         "test: subjects gives the photos and the words of each subject, so photos, token would have no effect; "
         "use only one of them",
     )
+    assert problems(subjects=entries, photos="x", mask_folder="masks") == (
+        "test: subjects gives the photos and the words of each subject, so photos would have no effect; use only one of them",
+        "test: mask_folder is for one subject; with subjects, name the masks NAME-mask.png beside the photos",
+    )
     assert problems(subjects=[first, {**second, "token": "rex"}]) == (
         "test: subjects: two subjects have the token rex; give each its own",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,48 @@ def test_problems_are_those_of_training_and_the_page_is_written_first(photos: Pa
     page = (photos.parent / "check" / "photos.html").read_text(encoding="utf-8")
     assert "is not an image, or its header is damaged" in page
     assert "is identical to" in page
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> list[dict[str, str]]:
+    """Four photos of a dog, two of a cat."""
+    for seed, (token, number) in enumerate([*(("rex", number) for number in range(4)), ("ada", 0), ("ada", 1)]):
+        picture(tmp_path / token / f"{token}-{number}.png", seed)
+    return [
+        {"photos": str(tmp_path / token), "token": token, "class_word": word}
+        for token, word in (("rex", "dog"), ("ada", "cat"))
+    ]
+
+
+def check_listed(
+    listed: list[dict[str, str]], folder: Path, *, text: io.StringIO | None = None, **values: Any
+) -> tuple[PhotoCheck, str]:
+    text = text or io.StringIO()
+    given = {"subject": {"subjects": listed}, "output": folder / "check", "views": {"resolution": 64}, **values}
+    settings = parse_settings(PhotoCheckSettings, given, where="test")
+    return check_photos(settings, ConsoleDisplay(Console(file=text, width=300))), text.getvalue()
+
+
+def test_several_subjects_have_a_part_each_of_the_page(listed: list[dict[str, str]], tmp_path: Path) -> None:
+    result, said = check_listed(listed, tmp_path)
+    headings = re.findall(r"<h[23][^>]*>(.*?)</h", result.page.read_text(encoding="utf-8"))
+    photos = {token: [f"{token}-{number}.png" for number in range(num)] for token, num in (("rex", 4), ("ada", 2))}
+    assert headings == ["Problems", "rex dog", *photos["rex"], "ada cat", *photos["ada"]]
+    assert "6 photos of 2 subjects can be used at 64 px" in said
+    result, _ = check_listed(listed, tmp_path, most_photos=3)
+    assert re.findall(r"<h3>(.*?)</h", result.page.read_text(encoding="utf-8")) == ["rex-0.png", "rex-1.png", "ada-0.png"]
+
+
+def test_what_is_wrong_is_told_once_and_with_its_subject(listed: list[dict[str, str]], tmp_path: Path) -> None:
+    """Errors stood in the table and in the message, and neither said whose photo it was."""
+    (tmp_path / "ada" / "bad.jpg").write_bytes(b"no picture")
+    picture(tmp_path / "rex" / "small.png", 9, width=60, height=60)
+    text = io.StringIO()
+    with pytest.raises(PhotoError) as caught:
+        check_listed(listed, tmp_path, text=text)
+    assert [problem.partition(": ")[0] for problem in caught.value.problems] == [f"{tmp_path}/ada/bad.jpg (ada cat)"]
+    assert "bad.jpg" not in text.getvalue()
+    assert f"{tmp_path}/rex/small.png (rex dog)" in text.getvalue()
 
 
 def test_a_token_that_no_caption_says_is_an_error(photos: Path) -> None:
