@@ -18,10 +18,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-__all__ = ["DreamboothError", "Interrupted", "ModelFileError", "PhotoError", "RunError", "SettingsError", "TrainingError"]
+__all__ = [
+    "HINT_BELOW",
+    "DreamboothError",
+    "Interrupted",
+    "ModelFileError",
+    "PhotoError",
+    "RunError",
+    "SettingsError",
+    "TrainingError",
+]
 
 
 _MOST_SHOWN = 100  # problems
+HINT_BELOW = "\n  "
+"""Begins a hint below the problem that it belongs to, where several problems have hints of their own."""
 
 
 class DreamboothError(Exception):

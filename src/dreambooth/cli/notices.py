@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dreambooth.display import Display
-from dreambooth.errors import DreamboothError, Interrupted, SettingsError
+from dreambooth.errors import HINT_BELOW, DreamboothError, Interrupted, SettingsError
 
 __all__ = ["check_target", "with_notice"]
 
@@ -76,6 +76,9 @@ def _notice(event: str, reason: str, *, command: str, run: str | None, seconds: 
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, DreamboothError) and len(error.problems) > 1:  # the hints below them are for the terminal
+        problems = [f"- {problem.partition(HINT_BELOW)[0]}" for problem in error.problems]
+        return "\n".join([f"{len(problems)} problems", *problems])[:_LONGEST]
     if isinstance(error, DreamboothError | Interrupted):
         return error.text[:_LONGEST]
     return (f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)[:_LONGEST]

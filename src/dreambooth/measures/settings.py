@@ -49,8 +49,9 @@ class EvaluationSettings(Settings):
     num_checkpoint_images: Annotated[int, Field(ge=0, le=1_000_000)] = 1
     """Images per prompt (and 4 times as many of the class) for each other model of the run; 0 skips those models."""
 
-    strengths: tuple[Annotated[float, Field(ge=0, le=2)], ...] = ()
-    """Strengths of the training to score as well, from few images, such as 0.4 0.6 0.8 1.2; the best one is named."""
+    strengths: tuple[Annotated[float, Field(gt=0, le=2)], ...] = ()
+    """Strengths of the training to score as well, from few images, such as 0.4 0.6 0.8 1.2; the best one is named. Strength 0
+    would be the base model, which is always scored."""
 
     sampler: Sampler = "ddim"
     """Sampling method."""

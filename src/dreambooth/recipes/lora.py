@@ -22,6 +22,7 @@ from dreambooth.files import expanded
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runtime.tensor_files import STORAGE_DTYPES
 from dreambooth.trainees.settings import LoraForm
+from dreambooth.trainees.with_word import word_beside
 from dreambooth.training.settings import StorageDtype
 from dreambooth.weights.embedding_file import WORD
 from dreambooth.weights.lora_apply import APPLIED, ScaledLora, changes_of, with_loras
@@ -181,6 +182,11 @@ def _say_words(sources: Sequence[tuple[Path, Mapping[str, str]]], display: Displ
         file = RunFolder(path).final_model if path.is_dir() else path
         if (word := own_word(file, metadata)) is not None:
             display.say(f"The learned word '{word.word}' stays in its own file: --embedding {quoted(word.file.path)}")
+        elif WORD in metadata:
+            display.warn(
+                f"{file}: was trained with the learned word '{metadata[WORD]}', whose vectors are not in {word_beside(file)}; "
+                "without them the word means little: give their file as --embedding FILE"
+            )
 
 
 def _say_written(path: Path, display: Display) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import filecmp
+import itertools
 import os
 import re
 import shutil
@@ -67,8 +69,9 @@ def push(settings: PushSettings, display: Display) -> PushResult:
         )
     files = _files(run, remembered, settings)
     if settings.dry_run:
-        folder = settings.output or run.path / "push"
-        _write(files, folder)
+        folder = settings.output or _free_folder(run.path / "push", files)
+        if not _holds(folder, files):
+            _write(files, folder)
         display.say(f"Nothing was published. What would be, {counted(len(files), 'file')}, is in {folder}")
         return PushResult(tuple(files), str(folder))
     page = upload(files, settings.repo, private=settings.private, message=f"Add {run.path.absolute().name}")
@@ -172,6 +175,24 @@ def _json(text: str, otherwise: Any) -> Any:
     except ValueError:
         return otherwise
     return value if isinstance(value, type(otherwise)) else otherwise
+
+
+def _free_folder(wanted: Path, files: Mapping[str, Path | bytes]) -> Path:
+    """The first of `push`, `push-2`, ... that is empty or holds these files: an earlier card may have been edited."""
+    names = (wanted.with_name(wanted.name if number == 1 else f"{wanted.name}-{number}") for number in itertools.count(1))
+    return next(folder for folder in names if not folder.exists() or not any(folder.iterdir()) or _holds(folder, files))
+
+
+def _holds(folder: Path, files: Mapping[str, Path | bytes]) -> bool:
+    """Whether the folder holds exactly these files."""
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return found.keys() == files.keys() and all(_is_same(found[name], data) for name, data in files.items())
+
+
+def _is_same(path: Path, data: Path | bytes) -> bool:
+    if isinstance(data, bytes):
+        return path.read_bytes() == data
+    return path.samefile(data) or filecmp.cmp(path, data, shallow=False)
 
 
 def _write(files: Mapping[str, Path | bytes], folder: Path) -> None:

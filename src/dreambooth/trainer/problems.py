@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from dreambooth.errors import DreamboothError
+from dreambooth.errors import HINT_BELOW, DreamboothError
 
 __all__ = ["Problems"]
 
@@ -46,4 +46,4 @@ def _with_hint(error: DreamboothError) -> list[str]:
     if error.hint is None:
         return list(error.problems)
     *others, last = error.problems
-    return [*others, last + "".join(f"\n  {line}" for line in error.hint.splitlines())]
+    return [*others, last + "".join(f"{HINT_BELOW}{line}" for line in error.hint.splitlines())]

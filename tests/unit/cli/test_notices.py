@@ -83,6 +83,11 @@ def test_a_webhook_hears_that_a_run_is_finished(hook: Hook, display: Display, sa
         (raises(Interrupted("Stopped at step 3.", exit_code=130)), "stopped", "Stopped at step 3."),
         (raises(KeyboardInterrupt()), "stopped", "KeyboardInterrupt"),
         (raises(TrainingError("the loss is not finite", hint="Lower it.")), "failed", "the loss is not finite\nLower it."),
+        (
+            raises(SettingsError(["steps is 0", "photos is missing\n  Give a folder."], hint="See `dreambooth train --help`.")),
+            "failed",
+            "2 problems\n- steps is 0\n- photos is missing",
+        ),
         (raises(OSError(28, "No space left")), "failed", "OSError: [Errno 28] No space left"),
     ],
 )

@@ -91,8 +91,19 @@ def test_a_dry_run_writes_what_would_be_published(
     texts = card + (folder / "settings.yaml").read_text()
     assert str(tmp_path) not in texts and "a.jpg" not in texts
     assert "Nothing was published. What would be, 4 files, is in" in said()
+
+
+def test_a_second_dry_run_needs_no_other_folder_and_loses_nothing(make_run: Callable[..., Path], display: Display) -> None:
+    """It was refused: the folder that the first one had chosen itself was not empty."""
+    run = make_run()
+    again = [recipe.push(asked(run, dry_run=True, license="mit"), display).place for _ in range(2)]
+    assert again == [str(run / "push")] * 2
+    (run / "push" / "README.md").write_text("a card of one's own")
+    edited = [recipe.push(asked(run, dry_run=True, license="mit"), display).place for _ in range(2)]
+    assert edited == [str(run / "push-2")] * 2
+    assert (run / "push" / "README.md").read_text() == "a card of one's own"
     with pytest.raises(RunError, match="push: is not empty"):
-        recipe.push(asked(run, dry_run=True), display)
+        recipe.push(asked(run, dry_run=True, license="mit", output=str(run / "push")), display)
 
 
 def test_a_run_is_published_as_the_dry_run_says(
