@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from functools import partial
 
 __all__ = [
-    "HINT_BELOW",
     "DreamboothError",
     "Interrupted",
     "ModelFileError",
@@ -31,8 +30,6 @@ __all__ = [
 
 
 _MOST_SHOWN = 100  # problems
-HINT_BELOW = "\n  "
-"""Begins a hint below the problem that it belongs to, where several problems have hints of their own."""
 
 
 class DreamboothError(Exception):

@@ -20,7 +20,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dreambooth.display import Display
-from dreambooth.errors import HINT_BELOW, DreamboothError, Interrupted, SettingsError
+from dreambooth.errors import DreamboothError, Interrupted, SettingsError
+from dreambooth.trainer.problems import HINT_BELOW
 
 __all__ = ["check_target", "with_notice"]
 

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from dreambooth.errors import HINT_BELOW, DreamboothError
+from dreambooth.errors import DreamboothError
 
-__all__ = ["Problems"]
+__all__ = ["HINT_BELOW", "Problems"]
+
+HINT_BELOW = "\n  "
+"""Begins a hint below the problem that it belongs to, where several problems have hints of their own."""
 
 Value = TypeVar("Value")
 

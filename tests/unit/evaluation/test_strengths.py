@@ -34,5 +34,5 @@ def test_a_part_that_nothing_measures_is_a_dash() -> None:
 @pytest.mark.parametrize("strength", [0, -1, 2.5])
 def test_the_base_model_is_no_strength_of_a_training(strength: float) -> None:
     """Strength 0 made the base model's images a second time and could name it the best strength."""
-    with pytest.raises(SettingsError, match="'strengths'.* expected (more than 0|at most 2)"):
+    with pytest.raises(SettingsError, match=r"'strengths'.* expected (more than 0|at most 2)"):
         parse_settings(EvaluationSettings, {"strengths": [0.5, strength]}, where="test")
