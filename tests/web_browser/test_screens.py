@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from dreambooth.files import write_json
@@ -18,6 +19,7 @@ from dreambooth.runs.alive import start_time
 from dreambooth.web.commands import verb_command
 from dreambooth.web.desk import Desk
 from dreambooth.web.jobs import JobRecord, JobState
+from dreambooth.web.photo_cards import photo_id
 from dreambooth.web.projects import Project
 from dreambooth.web.screens import STEPS
 from tests.unit.web.conftest import picture_bytes, write_run
@@ -138,6 +140,8 @@ def _addresses(states: dict[str, Project], desk: Desk) -> Iterator[str]:
     yield from (f"/projects/{states[name].name}/{screen}" for name in ("new", "broken", "stopped") for screen in screens)
     yield from (f"/projects/{project.name}/{screen}" for project in states.values() for screen in ("train", "choose"))
     stopped = f"/projects/{states['stopped'].name}/choose"
+    photos = states["stopped"].photos
+    yield f"/projects/{states['stopped'].name}/photos/{photo_id(photos / 'photo-0.png', photos)}/draw"
     yield from (f"{stopped}?left=2&right=4", f"{stopped}/blind?seed=a1", f"{stopped}/blind?seed=a1&answers=l")
 
 
@@ -236,6 +240,21 @@ def _tab_to(page: Page, name: str, *, tag: str = "") -> None:
     raise AssertionError(f"no Tab leads to {name!r}")
 
 
+def _paint_a_mask(page: Page) -> None:
+    _tab_to(page, "Draw a mask")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/draw")
+    _tab_to(page, "Painting area")
+    for key in ("ArrowLeft", "+", "Space"):
+        page.keyboard.press(key)
+    _tab_to(page, "Save mask")
+    page.keyboard.press("Enter")
+    expect(page.locator(".draw .saved")).to_have_text("Saved")
+    _tab_to(page, "Back to the photos")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="Change the mask of photo.png")).to_be_visible()
+
+
 def test_the_keyboard_alone_is_enough(still: str, visit: Visit, desk: Desk, tmp_path: Path) -> None:
     page = visit(still).open()
     page.on("filechooser", lambda _: None)  # from the start: playwright does not wait until the browser knows that it listens
@@ -251,6 +270,8 @@ def test_the_keyboard_alone_is_enough(still: str, visit: Visit, desk: Desk, tmp_
         page.keyboard.press("Enter")
     chooser.value.set_files(photo)
     expect(page.get_by_text("1 usable photo")).to_be_visible()
+    _paint_a_mask(page)
+    assert Image.open(desk.projects.named("keys").photos / "photo-mask.png").getextrema() == (0, 255)
     _tab_to(page, "Next: the model")
     page.keyboard.press("Enter")
     page.wait_for_url("**/model")

@@ -150,6 +150,16 @@ def _wait_for_step(page: Page, step: int) -> None:
         page.wait_for_timeout(100)
 
 
+def _score(page: Page) -> None:
+    page.get_by_text("Number of images, encoders").click()
+    for name, value in (("Images per prompt", 1), ("Images of the class", 2), ("Denoising steps", 25 if PNGS else 4)):
+        page.get_by_label(name, exact=True).fill(str(value))
+    page.get_by_role("button", name="Score now").click()
+    page.get_by_role("link", name="Show its scores").click()
+    expect(page.get_by_role("heading", name="Scores of the finished run")).to_be_visible()
+    expect(page.locator("table.scores tr.best")).to_contain_text("best")
+
+
 def _choose_try_and_take(closed: Page, tmp_path: Path) -> None:
     page = closed.context.new_page()
     page.set_default_timeout(PATIENCE)
@@ -157,6 +167,7 @@ def _choose_try_and_take(closed: Page, tmp_path: Path) -> None:
     page.get_by_role("link", name="Next: choose a model").click()
     page.get_by_role("button", name=f"Choose step {STEPS // 2}").click()
     expect(page.get_by_role("heading", name=f"Step {STEPS // 2}: chosen")).to_be_visible()
+    _score(page)
     page.get_by_role("button", name="Compare").click()
     expect(page.get_by_role("heading", name="Side by side")).to_be_visible()
     picture_of(page, "choose")

@@ -33,6 +33,7 @@ __all__ = [
     "mask_of_file",
     "mask_problems",
     "read_transparency",
+    "transparency_of",
 ]
 
 Transparency = NDArray[np.uint8]
@@ -122,11 +123,16 @@ def read_transparency(photo: Photo) -> Transparency:
 def _read(path: Path) -> tuple[Transparency, str]:
     """The brightness of a mask, and the digest of its file; white on nothing and white on black are the same."""
     data = bytes_of(path)
+    return transparency_of(data), hashlib.sha256(data).hexdigest()
+
+
+def transparency_of(data: bytes) -> Transparency:
+    """What the content of a mask file shows, (H, W). Raises PhotoError for what is not a whole picture."""
     pixels = decode(data).pixels
-    shown = np.asarray(Image.fromarray(pixels[:, :, :3]).convert("L"))
+    shown: Transparency = np.asarray(Image.fromarray(pixels[:, :, :3]).convert("L"))
     if pixels.shape[2] == 4:
         shown = (shown.astype(np.uint16) * pixels[:, :, 3] // 255).astype(np.uint8)
-    return shown, hashlib.sha256(data).hexdigest()
+    return shown
 
 
 def _box(shown: Transparency, photo: Size) -> SubjectBox | None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["picture_settings", "thumbnail"]
+__all__ = ["gray_png", "paint_png", "picture_settings", "thumbnail"]
 
 _QUALITY = 85
 
@@ -23,6 +23,25 @@ def thumbnail(pixels_HWC: NDArray[np.uint8], side: int) -> bytes:
     picture.thumbnail((side, side), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=_QUALITY)
+    return buffer.getvalue()
+
+
+def gray_png(shown_HW: NDArray[np.uint8]) -> bytes:
+    """Brightness (H, W), uint8, as a PNG."""
+    return _png(Image.fromarray(shown_HW))
+
+
+def paint_png(shown_HW: NDArray[np.uint8], *, white: bool, opacity: float, size: tuple[int, int]) -> bytes:
+    """A PNG of one color, white or black, of `size` (width, height), as opaque as `shown_HW` (H, W) is bright."""
+    alpha = Image.fromarray(shown_HW).resize(size, Image.Resampling.BILINEAR).point(lambda value: round(value * opacity))
+    picture = Image.new("LA", size, (255 if white else 0, 0))
+    picture.putalpha(alpha)
+    return _png(picture)
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
     return buffer.getvalue()
 
 

@@ -19,6 +19,7 @@ from dreambooth.pages.templates import template_text
 from dreambooth.web import (
     screen_blind,
     screen_import,
+    screen_masks,
     screen_photos,
     screen_projects,
     screen_push,
@@ -52,6 +53,10 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", _P + "/photos/{photo}", screen_photos.picture),
     ("POST", _P + "/photos/{photo}/remove", screen_photos.remove),
     ("POST", _P + "/photos/{photo}/caption", screen_photos.set_caption),
+    ("GET", _P + "/photos/{photo}/draw", screen_masks.draw),
+    ("GET", _P + "/photos/{photo}/mask", screen_masks.mask),
+    ("POST", _P + "/photos/{photo}/mask", screen_masks.set_mask),
+    ("POST", _P + "/photos/{photo}/mask/remove", screen_masks.remove_mask),
     ("GET", _P + "/model", screen_settings.model),
     ("POST", _P + "/model/describe", screen_settings.describe),
     ("POST", _P + "/model/plan", screen_settings.plan),

@@ -30,6 +30,9 @@ MOST_BODY_BYTES = 1 << 20
 MOST_UPLOAD_BYTES = 600 << 20
 """Of one request that uploads photos."""
 
+MOST_MASK_BYTES = 60 << 20
+"""Of one request that uploads a mask."""
+
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -102,8 +105,7 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, send_with_headers)
             return
-        is_upload = scope["path"].removeprefix(API).endswith("/photos")
-        counted = _Counted(receive, MOST_UPLOAD_BYTES if is_upload else MOST_BODY_BYTES)
+        counted = _Counted(receive, _most_bytes(scope["path"]))
         await self._app(scope, counted, send_with_headers)
 
     def _refusal(self, scope: Scope) -> Response | None:
@@ -141,6 +143,12 @@ class Guard:
         now = time.monotonic()
         self._tries = [*(moment for moment in self._tries if now - moment < 1), now]
         return len(self._tries) > _MOST_TRIES
+
+
+def _most_bytes(path: str) -> int:
+    if path.endswith("/photos"):
+        return MOST_UPLOAD_BYTES
+    return MOST_MASK_BYTES if path.endswith("/mask") else MOST_BODY_BYTES
 
 
 class _Counted:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth.data.decoding import decode, flatten
-from dreambooth.data.listing import CAPTION_SUFFIXES, list_folder
-from dreambooth.data.photos import PhotoReport, scan_photos
+from dreambooth.data.listing import CAPTION_SUFFIXES, FolderListing, list_folder
+from dreambooth.data.photos import MaskSource, PhotoReport, scan_photos
 from dreambooth.data.problems import PhotoProblem
 from dreambooth.data.records import Photo
 from dreambooth.errors import RunError
@@ -41,14 +41,16 @@ class PhotoReader:
         self._reports: dict[tuple[object, ...], PhotoReport] = {}
         self._thumbnails: dict[tuple[object, ...], bytes] = {}
 
-    def report(self, folder: Path, resolution: int) -> PhotoReport:
-        """What the command line would say of a folder of photos."""
-        key = (folder, resolution, *_signature(folder))
+    def report(self, folder: Path, resolution: int, *, has_masks: bool = True) -> PhotoReport:
+        """What the command line would say of a folder of photos, and of the masks beside them."""
+        key = (folder, resolution, has_masks, *_signature(folder))
         with self._lock:
             if key not in self._reports:
                 if len(self._reports) >= _MOST_REPORTS:
                     self._reports.clear()
-                self._reports[key] = scan_photos(folder, role="instance", resolution=resolution)
+                self._reports[key] = scan_photos(
+                    folder, role="instance", resolution=resolution, masks=MaskSource() if has_masks else None
+                )
             return self._reports[key]
 
     def picture(self, folder: Path, name: str, side: int) -> bytes:
@@ -74,24 +76,27 @@ class PhotoReader:
 def photo_cards(folder: Path, report: PhotoReport, *, caption: str, crop: str) -> list[dict[str, Any]]:
     """A card for each picture, broken ones too, in the order of their names; `caption` is that of photos without their own."""
     whole = {photo.path: photo for photo in report.photos}
-    pictures = list_folder(folder).pictures
-    by_picture = _by_picture(report.problems, pictures)
-    return [_card(path, folder, whole.get(path), by_picture.get(path, ()), caption=caption, crop=crop) for path in pictures]
+    listing = list_folder(folder)
+    by_picture = _by_picture(report.problems, listing)
+    return [
+        _card(path, folder, whole.get(path), by_picture.get(path, ()), caption=caption, crop=crop) for path in listing.pictures
+    ]
 
 
 def other_problems(folder: Path, report: PhotoReport) -> list[dict[str, str]]:
     """The problems that belong to no card: of the folder itself, or of files that are no pictures."""
-    at_cards = {id(one) for some in _by_picture(report.problems, list_folder(folder).pictures).values() for one in some}
+    at_cards = {id(one) for some in _by_picture(report.problems, list_folder(folder)).values() for one in some}
     others = [problem for problem in report.problems if id(problem) not in at_cards]
     return [
         {**told(one, folder), "file": "" if one.path == folder else one.path.relative_to(folder).as_posix()} for one in others
     ]
 
 
-def _by_picture(problems: Sequence[PhotoProblem], pictures: Sequence[Path]) -> dict[Path, list[PhotoProblem]]:
-    """The problems of each picture and of its caption file."""
-    owners = {path.with_suffix(suffix): path for path in pictures for suffix in CAPTION_SUFFIXES}
-    owners |= {path: path for path in pictures}
+def _by_picture(problems: Sequence[PhotoProblem], listing: FolderListing) -> dict[Path, list[PhotoProblem]]:
+    """The problems of each picture, of its caption file and of its mask."""
+    owners = {path.with_suffix(suffix): path for path in listing.pictures for suffix in CAPTION_SUFFIXES}
+    owners |= {mask: path for path, mask in listing.masks.items()}
+    owners |= {path: path for path in listing.pictures}
     found: dict[Path, list[PhotoProblem]] = {}
     for problem in problems:
         if problem.path in owners:
@@ -118,6 +123,7 @@ def _card(
         "width": None if photo is None else photo.width,
         "height": None if photo is None else photo.height,
         "square": square,
+        "has_mask": photo is not None and photo.mask is not None and photo.mask.path is not None,
         "caption": "" if photo is None else photo.caption or "",
         "usual_caption": caption,
         "problems": [told(problem, folder) for problem in problems],

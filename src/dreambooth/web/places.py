@@ -36,7 +36,7 @@ def shown_text(text: str, *, projects: Path) -> str:
 def shown_path(path: Path) -> str:
     """A path relative to the current folder, or from the home folder on, where it is below one of them."""
     text = str(path)
-    if (relative := text.removeprefix(f"{Path.cwd()}/")) != text:
+    if (relative := text.removeprefix(f"{_here()}/")) != text:
         return relative
     rest = _below_home(text)
     return text if rest is None else f"~/{rest}"
@@ -49,7 +49,7 @@ def typed_line(words: Sequence[object]) -> str:
 
 def _typed(word: str) -> str:
     flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-    relative = value.removeprefix(f"{Path.cwd()}/")
+    relative = value.removeprefix(f"{_here()}/")
     rest = _below_home(value) if relative == value else None
     if rest is None:
         return quoted(f"{flag}{equals}{relative}")
@@ -66,11 +66,18 @@ def _below_home(text: str) -> str | None:
 
 def _short_places(projects: Path) -> Iterator[tuple[str, str]]:
     """Folders with what stands for them, the inner ones first."""
-    for place in (str(projects), str(_INSTALLED), sysconfig.get_path("purelib"), str(Path.cwd())):
+    for place in (str(projects), str(_INSTALLED), sysconfig.get_path("purelib"), _here()):
         if len(place) > 1:
             yield f"{place}{os.sep}", ""
     if home := _home():
         yield f"{home}{os.sep}", f"~{os.sep}"
+
+
+def _here() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it was removed
+        return "/"
 
 
 def _home() -> str:

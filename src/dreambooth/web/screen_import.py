@@ -21,11 +21,11 @@ from dreambooth.web.places import shown_path, typed_line
 from dreambooth.web.projects import Project
 from dreambooth.web.run_imports import FoundRun, found_run, found_runs
 from dreambooth.web.screens import job_values, size_text
+from dreambooth.web.uploads import LEAST_FREE_BYTES
 
 __all__ = ["import_run", "imports"]
 
 _MOST_SHOWN = 60
-_LEAST_FREE_BYTES = 500 << 20
 
 
 def imports(call: Call) -> Answer:
@@ -91,7 +91,7 @@ def _check_room(call: Call, run: FoundRun, *, may_copy: bool) -> None:
     size = run.num_bytes
     if not may_copy:
         raise RunError(f"{run.name}: is on another disk, so {size_text(size)} would be copied", hint="Agree to the copy.")
-    if free_disk_bytes(folder) < size + _LEAST_FREE_BYTES:
+    if free_disk_bytes(folder) < size + LEAST_FREE_BYTES:
         raise RunError(f"{run.name}: there is no room left for {size_text(size)}", hint="Make room, or use another --folder.")
 
 

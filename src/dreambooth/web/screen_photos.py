@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from dreambooth.data.listing import CAPTION_SUFFIXES
+from dreambooth.data.listing import CAPTION_SUFFIXES, list_folder
 from dreambooth.errors import RunError
 from dreambooth.files import write_text
 from dreambooth.web.answers import Answer, Call, Moved, Page
 from dreambooth.web.forms import fields_of
 from dreambooth.web.photo_cards import other_problems, photo_cards
 from dreambooth.web.projects import Project
-from dreambooth.web.screens import framed, project_of, training_size
+from dreambooth.web.screens import framed, photo_report, project_of
 from dreambooth.web.uploads import Received, receive
 
 __all__ = ["photos", "picture", "remove", "set_caption", "upload"]
@@ -34,9 +34,11 @@ def upload(call: Call) -> Answer:
 
 
 def remove(call: Call) -> Answer:
-    """Remove a photo and its caption."""
+    """Remove a photo, its caption and its mask."""
     project = project_of(call)
     path = call.desk.photos.path(project.photos, call.names["photo"])
+    if (mask := list_folder(project.photos).masks.get(path)) is not None:
+        mask.unlink()  # first: without its photo it would be one
     for file in (path, *(path.with_suffix(suffix) for suffix in CAPTION_SUFFIXES)):
         file.unlink(missing_ok=True)
     return Moved(f"/projects/{project.name}/photos")
@@ -65,7 +67,7 @@ def picture(call: Call) -> Answer:
 
 
 def _values(call: Call, project: Project, received: Received = _NOTHING) -> dict[str, object]:
-    report = call.desk.photos.report(project.photos, training_size(project))
+    report = photo_report(call, project)
     crop = str(project.notes.settings.get("views.crop", "center"))
     template = str(project.notes.settings.get("subject.instance_prompt", "photo of a {token} {class_word}"))
     return framed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from dreambooth.data.photos import PhotoReport
 from dreambooth.display import format_duration
 from dreambooth.errors import RunError
 from dreambooth.runs.folder import RunFolder
@@ -20,6 +21,7 @@ __all__ = [
     "framed",
     "job_values",
     "missing_for_training",
+    "photo_report",
     "project_of",
     "run_of",
     "size_text",
@@ -74,11 +76,17 @@ def framed(call: Call, project: Project, screen: str, **values: Any) -> dict[str
 def missing_for_training(call: Call, project: Project) -> list[str]:
     """Everything that keeps the next training from starting, in the words of the command line."""
     found = [problem for _, problem in checked_settings(project)[1]]
-    report = call.desk.photos.report(project.photos, training_size(project))
+    report = photo_report(call, project)
     for problem in report.errors:
         place = "Photos" if problem.path == project.photos else problem.path.name
         found.append(f"{place}: {problem.message.replace(f'{project.photos}/', '')}. {problem.advice}")
     return found
+
+
+def photo_report(call: Call, project: Project) -> PhotoReport:
+    """What training would say of a project's photos and masks."""
+    has_masks = project.notes.settings.get("subject.masks") is not False
+    return call.desk.photos.report(project.photos, training_size(project), has_masks=has_masks)
 
 
 def training_size(project: Project) -> int:

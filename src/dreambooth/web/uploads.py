@@ -22,13 +22,13 @@ from dreambooth.data.listing import CAPTION_SUFFIXES
 from dreambooth.errors import PhotoError
 from dreambooth.files import atomic_file, free_disk_bytes, is_no_room
 
-__all__ = ["MOST_PHOTOS", "MOST_PHOTO_BYTES", "Received", "receive", "safe_name"]
+__all__ = ["LEAST_FREE_BYTES", "MOST_PHOTOS", "MOST_PHOTO_BYTES", "Received", "receive", "safe_name"]
 
 MOST_PHOTO_BYTES = 50 << 20
 MOST_PHOTOS = 200
 _MOST_CAPTION_BYTES = 1 << 16
 _MOST_UNPACKED_BYTES = 2 << 30
-_LEAST_FREE_BYTES = 500 << 20
+LEAST_FREE_BYTES = 500 << 20
 _LONGEST_STEM = 80
 _NO_ROOM = "there is no room left on the disk"
 
@@ -102,7 +102,7 @@ def _problem(name: str, content: bytes | None, folder: Path) -> str:
     is_caption = Path(name).suffix.lower() in CAPTION_SUFFIXES
     if content is None or (is_caption and len(content) > _MOST_CAPTION_BYTES):
         return "is larger than a photo or a caption may be" if is_caption else f"is larger than {MOST_PHOTO_BYTES >> 20} MB"
-    if free_disk_bytes(folder) < _LEAST_FREE_BYTES + len(content):
+    if free_disk_bytes(folder) < LEAST_FREE_BYTES + len(content):
         return _NO_ROOM
     if is_caption:
         return "" if _is_utf8(content) else "is not UTF-8 text. Save the caption as UTF-8."

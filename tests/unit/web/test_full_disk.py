@@ -60,6 +60,7 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "a project": ("/projects", {"json": {"title": "Rex"}}),
     "the demo": ("/demo", {}),
     "a caption": ("/projects/demo/photos/{photo}/caption", {"json": {"caption": "a sks vase"}}),
+    "a mask": ("/projects/demo/photos/{photo}/mask", {"files": {"files": ("m.png", picture_bytes())}}),
     "settings": ("/projects/demo/settings", {"json": {"shown": ["loop.steps"], "loop.steps": "5"}}),
     "a choice": ("/projects/demo/choose", {"json": {"run": "1", "step": "2"}}),
     "pictures": ("/projects/demo/try", {"json": {"prompt": "a vase", "with_base": "true"}}),

@@ -182,3 +182,95 @@ dialog.addEventListener("keydown", (event) => {
 for (const back of document.querySelectorAll("[data-back]")) {
   back.addEventListener("click", (event) => { event.preventDefault(); history.back(); });
 }
+
+// A mask is painted over its photo: white is the subject. It is kept as a picture of the photo's proportions.
+for (const place of document.querySelectorAll("[data-draw]")) {
+  place.hidden = false;
+  const canvas = place.querySelector("canvas");
+  const status = place.querySelector(".saved");
+  const brush = place.querySelector("[type=range]");
+  const { width, height } = canvas;
+  const layer = () => Object.assign(document.createElement("canvas"), { width, height }).getContext("2d");
+  const [view, mask, shade] = [canvas.getContext("2d"), layer(), layer()];
+  const photo = new Image();
+  let spot = { x: width / 2, y: height / 2 };
+  const show = () => {
+    shade.globalCompositeOperation = "copy";
+    shade.fillStyle = "rgb(0 0 0 / .65)";
+    shade.fillRect(0, 0, width, height);
+    shade.globalCompositeOperation = "destination-out";
+    shade.drawImage(mask.canvas, 0, 0);
+    view.drawImage(photo, 0, 0, width, height);
+    view.drawImage(shade.canvas, 0, 0);
+    for (const [color, line] of [["#000", 3], ["#fff", 1]]) {
+      view.beginPath();
+      view.arc(spot.x, spot.y, Number(brush.value) / 2, 0, 2 * Math.PI);
+      view.strokeStyle = color;
+      view.lineWidth = (line * width) / canvas.clientWidth;
+      view.stroke();
+    }
+  };
+  const use = (tool) => { mask.globalCompositeOperation = tool === "erase" ? "destination-out" : "source-over"; };
+  const stroke = (to) => {
+    use(place.querySelector("[name=tool]:checked").value);
+    Object.assign(mask, { strokeStyle: "#fff", lineCap: "round", lineWidth: Number(brush.value) });
+    mask.beginPath();
+    mask.moveTo(spot.x, spot.y);
+    mask.lineTo(to.x, to.y);
+    mask.stroke();
+    status.textContent = "";
+  };
+  const at = (event) => ({ x: (event.offsetX * width) / canvas.clientWidth, y: (event.offsetY * height) / canvas.clientHeight });
+  const move = (to, isPainting) => {
+    if (isPainting) stroke(to);
+    spot = to;
+    show();
+  };
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    spot = at(event);
+    move(spot, true);
+  });
+  canvas.addEventListener("pointermove", (event) => move(at(event), event.buttons !== 0));
+  canvas.addEventListener("keydown", (event) => {
+    const step = Math.max(2, Number(brush.value) / 3);
+    const [x, y] = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[event.key] ?? [0, 0];
+    if (event.key === "+" || event.key === "-") brush.value = Number(brush.value) * (event.key === "+" ? 1.25 : 0.8);
+    else if (event.key !== " " && x === 0 && y === 0) return;
+    event.preventDefault();
+    move({ x: Math.min(width, Math.max(0, spot.x + x)), y: Math.min(height, Math.max(0, spot.y + y)) }, event.key === " ");
+  });
+  brush.addEventListener("input", show);
+  for (const button of place.querySelectorAll("[data-fill]")) {
+    button.addEventListener("click", () => {
+      use(button.dataset.fill);
+      mask.fillStyle = "#fff";
+      mask.fillRect(0, 0, width, height);
+      show();
+    });
+  }
+  place.querySelector("[data-keep]").addEventListener("click", () => {
+    const kept = layer();
+    kept.fillRect(0, 0, width, height);
+    kept.drawImage(mask.canvas, 0, 0);
+    status.textContent = "Saving";
+    kept.canvas.toBlob(async (picture) => {
+      const body = new FormData();
+      body.append("files", picture, "mask.png");
+      try {
+        const answer = await fetch(place.dataset.draw, { method: "POST", body });
+        const { problems = [], hint = "" } = await answer.json();
+        status.textContent = answer.ok ? "Saved" : [...problems, hint].join(". ");
+      } catch {
+        status.textContent = "Not saved: the server does not answer.";
+      }
+    });
+  });
+  photo.addEventListener("load", show);
+  photo.src = place.dataset.photo;
+  if (place.dataset.mask !== undefined) {
+    const earlier = new Image();
+    earlier.addEventListener("load", () => { use("paint"); mask.drawImage(earlier, 0, 0, width, height); show(); });
+    earlier.src = place.dataset.mask;
+  }
+}
