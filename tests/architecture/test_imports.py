@@ -44,7 +44,7 @@ FENCES = {
     "cyclopts": ["cli/*"],
     "diffusers": ["families/*", "sampling/*"],
     "filelock": ["runs/lock.py"],
-    "huggingface_hub": ["weights/hub.py", "weights/hub_upload.py"],
+    "huggingface_hub": ["weights/hub.py", "weights/hub_photos.py", "weights/hub_upload.py"],
     "jinja2": ["pages/templates.py"],
     "markupsafe": ["pages/templates.py"],
     "IPython": ["notebook/*"],

@@ -18,12 +18,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from dreambooth.data.settings import SubjectSettings
 from dreambooth.errors import PhotoError
 from dreambooth.files import atomic_directory
 from dreambooth.reading import printable
 
-__all__ = ["ARCHIVE_SUFFIXES", "MOST_BYTES", "MOST_FILES", "is_archive", "unpack", "with_unpacked_photos"]
+__all__ = ["ARCHIVE_SUFFIXES", "MOST_BYTES", "MOST_FILES", "is_archive", "unpack"]
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 
@@ -41,18 +40,6 @@ _SIGNS = 12  # of the digest in the folder's name
 def is_archive(path: Path) -> bool:
     """Whether a path is a file that is named like an archive."""
     return path.name.lower().endswith(ARCHIVE_SUFFIXES) and path.is_file()
-
-
-def with_unpacked_photos(subject: SubjectSettings, into: Path) -> SubjectSettings:
-    """The settings with the folders of unpacked photos in the place of archives of them."""
-    if not any(is_archive(one.photos) for one in subject.each()):
-        return subject
-    subjects = tuple(one.model_copy(update={"photos": _unpacked(one.photos, into)}) for one in subject.subjects)
-    return subject.model_copy(update={"photos": _unpacked(subject.photos, into), "subjects": subjects})
-
-
-def _unpacked(photos: Path, into: Path) -> Path:
-    return unpack(photos, into) if is_archive(photos) else photos
 
 
 def unpack(archive: Path, into: Path) -> Path:

@@ -5,14 +5,25 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dreambooth.data.decoding import SIGNATURE_BYTES, signature
+from dreambooth.data.hub_address import hub_dataset
 from dreambooth.data.problems import PhotoProblem
+from dreambooth.errors import SettingsError
 
-__all__ = ["CAPTION_SUFFIXES", "LATENT_SUFFIX", "MANIFEST_NAME", "FolderListing", "list_folder", "mask_target", "stem_of"]
+__all__ = [
+    "CAPTION_SUFFIXES",
+    "LATENT_SUFFIX",
+    "MANIFEST_NAME",
+    "FolderListing",
+    "list_folder",
+    "mask_target",
+    "photo_files",
+    "stem_of",
+]
 
 CAPTION_SUFFIXES = (".txt", ".caption", ".json")
 """Of the files beside pictures, in the order in which they are preferred; kohya's trainer writes .caption."""
@@ -60,9 +71,7 @@ def list_folder(folder: Path) -> FolderListing:
     first bytes.
     """
     if not folder.is_dir():
-        found = "is a file, not a folder" if folder.exists() else "does not exist"
-        problem = PhotoProblem(folder, "error", found, "Give the folder that contains the images.")
-        return FolderListing((), (), (problem,))
+        return FolderListing((), (), (_no_folder(folder),))
     pictures: list[Path] = []
     captions: list[Path] = []
     tables: list[Path] = []
@@ -97,6 +106,34 @@ def list_folder(folder: Path) -> FolderListing:
     are_masks = set(masks.values())
     apart = tuple(path for path in pictures if path not in are_masks)
     return FolderListing(apart, tuple(captions), tuple(problems), masks, tuple(tables))
+
+
+def _no_folder(path: Path) -> PhotoProblem:
+    try:
+        dataset = hub_dataset(path)
+    except SettingsError as error:
+        return PhotoProblem(path, "error", error.problems[0], error.hint or "Give a folder.")
+    if dataset is not None:
+        advice = f"Type `hf download {dataset.repo} --repo-type dataset --local-dir photos`, and give that folder."
+        return PhotoProblem(path, "error", "is a dataset on the hub; only train, plan and photos download it", advice)
+    found = "is a file, not a folder" if path.exists() else "does not exist"
+    return PhotoProblem(path, "error", found, "Give the folder that contains the images.")
+
+
+def photo_files(names: Sequence[str]) -> list[str]:
+    """Of the names of files below a folder, with slashes: pictures, masks, captions of pictures, and tables of captions.
+
+    Empty without a picture. Names are all that is looked at, so a picture without a usual suffix is left out.
+    """
+    paths = [path for path in map(Path, names) if not any(map(_is_ignored, path.parts))]
+    pictures = {path for path in paths if path.suffix.lower() in _PICTURES}
+    named = {stem for path in pictures for stem in (stem_of(path), unicodedata.normalize("NFC", str(path)))}
+    chosen = pictures | {
+        path
+        for path in paths
+        if path.name.lower() in _CAPTION_TABLES or (path.suffix.lower() in CAPTION_SUFFIXES and stem_of(path) in named)
+    }
+    return [path.as_posix() for path in paths if path in chosen] if pictures else []
 
 
 def stem_of(path: Path) -> str:

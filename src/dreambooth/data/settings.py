@@ -71,7 +71,7 @@ class NamedSubject(Settings):
     """One of several subjects, in the file of `subjects`."""
 
     photos: Path
-    """Folder of photos of this subject, or an archive."""
+    """Folder of photos of this subject, an archive, or a dataset on the hub."""
 
     token: Annotated[Word, Field(min_length=1)]
     """Rare word that will name it."""
@@ -115,8 +115,8 @@ class SubjectSettings(Settings):
     displaces = {"photos": ("subjects",)}
 
     photos: Path
-    """Folder of photos of the subject, searched recursively, or an archive (.zip, .tar.gz); a .txt file with the same name is
-    the photo's caption."""
+    """Folder of photos of the subject, searched recursively, an archive (.zip, .tar.gz), or a dataset on the Hugging Face hub
+    (hf://datasets/OWNER/NAME); a .txt file with the same name is the photo's caption."""
 
     class_word: Word
     """What kind of thing the subject is: dog, man, container; empty if the token alone names it."""

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dreambooth.data.archives import with_unpacked_photos
 from dreambooth.data.buckets import Buckets, bucket_sizes
 from dreambooth.data.captions import named_settings, words_for
 from dreambooth.data.decoding import Pixels
@@ -28,6 +27,7 @@ from dreambooth.families.clip_tokenizer import load_clip_tokenizer
 from dreambooth.pages.photo_check import CheckedPhoto, write_photo_page, write_photo_sheet
 from dreambooth.pages.settings import PhotoCheckSettings
 from dreambooth.trainer.caption_checks import caption_warnings, check_token_is_said
+from dreambooth.trainer.photo_folders import with_photo_folders
 from dreambooth.trainer.preflight_tables import show_captions, show_warnings
 from dreambooth.trainer.problems import Problems
 
@@ -55,7 +55,7 @@ def check_photos(settings: PhotoCheckSettings, display: Display) -> PhotoCheck:
     Raises PhotoError with every problem that would keep training from starting, after the page is written, and SettingsError
     when the output lies inside the folder of photos.
     """
-    subject = with_unpacked_photos(settings.subject, settings.output / "photo-archives")
+    subject = with_photo_folders(settings.subject, settings.output / "photo-archives")
     settings = settings.model_copy(update={"subject": subject})
     for one in settings.subject.each():
         check_apart(settings.output, one.photos)

@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from dreambooth.data.archives import is_archive, unpack
 from dreambooth.data.photos import scan_photos
 from dreambooth.data.records import Photo, Role
 from dreambooth.data.size import Size
@@ -27,6 +26,7 @@ from dreambooth.runtime.free_memory import free_memory_bytes
 from dreambooth.runtime.precision import has_bfloat16
 from dreambooth.schema.verbs import PlanSettings
 from dreambooth.trainees.parts import trained_parts, trainee_problems, what_learns
+from dreambooth.trainer.photo_folders import photo_folder
 from dreambooth.trainer.workload import buckets_of, without_idle_prior, workload_of
 from dreambooth.weights.read import read_base
 from dreambooth.weights.settings import PlannedModelSettings
@@ -136,7 +136,7 @@ def _pictures(settings: PlanSettings) -> Iterator[Photo]:
     folders: list[tuple[Path, Role]] = [*((one, "instance") for one in settings.photos), *((one, "prior") for one in given)]
     for folder, role in folders:
         with TemporaryDirectory() as unpacked:
-            report = scan_photos(unpack(folder, Path(unpacked)) if is_archive(folder) else folder, role=role, resolution=1)
+            report = scan_photos(photo_folder(folder, Path(unpacked)), role=role, resolution=1)
         report.raise_if_errors()
         yield from report.photos
 

@@ -13,7 +13,6 @@ from types import MappingProxyType
 from typing import Any, get_args
 
 from dreambooth.config import read_yaml, write_yaml
-from dreambooth.data.archives import with_unpacked_photos
 from dreambooth.data.pictures import shares_of
 from dreambooth.data.records import Role
 from dreambooth.display import Display, quoted
@@ -43,6 +42,7 @@ from dreambooth.trainer.messages import (
 )
 from dreambooth.trainer.moving import check_not_moved, is_elsewhere, moved, moved_error
 from dreambooth.trainer.not_finite import advice
+from dreambooth.trainer.photo_folders import with_photo_folders
 from dreambooth.trainer.preflight import check_everything, least_free_memory
 from dreambooth.trainer.ready import Ready
 from dreambooth.trainer.resume_rules import check_same_material, settings_for_resume
@@ -92,7 +92,7 @@ def _run(settings: TrainSettings, display: Display, *, is_resume: bool, beside: 
         display = display if processes.is_main else SilentDisplay()
         least_free = least_free_memory(settings, processes)
         with processes.main_first():
-            subject = with_unpacked_photos(settings.subject, run.path.absolute().parent / "photo-archives")
+            subject = with_photo_folders(settings.subject, run.path.absolute().parent / "photo-archives")
             settings = settings.model_copy(update={"subject": subject})
             ready = check_everything(settings, display, processes, least_free=least_free, is_resume=is_resume)
         with ExitStack() as held:

@@ -289,7 +289,7 @@ class PlanSettings(Settings):
     """Evaluation during training."""
 
     photos: tuple[Path, ...] = ()
-    """With --crop bucket: folders or archives of the photos to train on; default: plan for squares, the largest buckets."""
+    """With --crop bucket: the photos to train on, as for train; default: plan for squares, the largest buckets."""
 
     gpu_memory: Annotated[float, Field(gt=0)] | None = None
     """Free memory in GiB of a GPU in another machine, to plan for that GPU; default: the device of this machine."""

@@ -15,7 +15,7 @@ from dreambooth.families.recognition import FOLDER_STEMS
 from dreambooth.reading import printable
 from dreambooth.weights.diffusers_files import stems_of
 
-__all__ = ["fetch", "fetch_captioner", "fetch_encoder", "was_fetched"]
+__all__ = ["SECONDS_TO_ANSWER", "fetch", "fetch_captioner", "fetch_encoder", "shown_download", "snapshot_before", "was_fetched"]
 
 _SECOND_TEXT_ENCODER = "text_encoder_2"
 _FOLDERS = (*FOLDER_STEMS, _SECOND_TEXT_ENCODER, "tokenizer", "tokenizer_2", "scheduler")
@@ -26,7 +26,9 @@ _ENCODER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _ENCODER_TEXTS = ("config.json", "preprocessor_config.json")
 _TOKENIZERS = ("tokenizer.json", "vocab.txt")
 _SINGLE_FILE_ENDINGS = (".safetensors", ".ckpt")
-_SECONDS_TO_ANSWER = 20.0
+SECONDS_TO_ANSWER = 20.0
+"""How long the hub may take to answer."""
+
 _GIVE_A_FILE = "Or download the model another way and give its file or folder instead of the hub id."
 
 
@@ -70,14 +72,14 @@ def _fetch(hub_id: str, choose: Callable[[str, Sequence[str]], list[str]]) -> tu
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        files = model_info(hub_id, timeout=_SECONDS_TO_ANSWER, files_metadata=True).siblings or []
+        files = model_info(hub_id, timeout=SECONDS_TO_ANSWER, files_metadata=True).siblings or []
     except (HfHubHTTPError, HFValidationError) as error:
         raise _refused(hub_id, error) from error
     except Exception as error:  # the hub's library lets the errors of whichever HTTP library it uses through
         return _fetched_before(hub_id, choose, error)
     wanted = choose(hub_id, [file.rfilename for file in files])
     try:
-        with _shown(hub_id, {file.rfilename: file.size or 0 for file in files if file.rfilename in wanted}):
+        with shown_download(hub_id, {file.rfilename: file.size or 0 for file in files if file.rfilename in wanted}):
             folder = Path(snapshot_download(hub_id, allow_patterns=[escape(name) for name in wanted]))
     except HfHubHTTPError as error:
         raise _refused(hub_id, error) from error
@@ -90,17 +92,30 @@ def _fetch(hub_id: str, choose: Callable[[str, Sequence[str]], list[str]]) -> tu
 
 
 @contextmanager
-def _shown(hub_id: str, sizes: Mapping[str, int]) -> Iterator[None]:
-    """Say on stderr what will be downloaded and how large it is, and let the library draw its bars; nothing if all is there."""
+def shown_download(
+    hub_id: str,
+    sizes: Mapping[str, int],
+    *,
+    repo_type: str = "model",
+    revision: str | None = None,
+    shown_as: str | None = None,
+) -> Iterator[None]:
+    """Say on stderr what will be downloaded and how large it is, and let the library draw its bars; nothing if all is there.
+
+    `sizes` are those of the files by name; `shown_as` is what the repository is called, if not by its id.
+    """
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    missing = {name: size for name, size in sizes.items() if not isinstance(try_to_load_from_cache(hub_id, name), str)}
+    def is_there(name: str) -> bool:
+        return isinstance(try_to_load_from_cache(hub_id, name, repo_type=repo_type, revision=revision), str)
+
+    missing = {name: size for name, size in sizes.items() if not is_there(name)}
     if missing:
         what = f"{counted(len(missing), 'file')}, {sum(missing.values()) / 1e9:.2f} GB"
         if sys.stderr is not None:
             sys.stderr.write(
-                f"Downloading {printable(hub_id)} from the Hugging Face hub: {what}, to {constants.HF_HUB_CACHE}\n"
+                f"Downloading {printable(shown_as or hub_id)} from the Hugging Face hub: {what}, to {constants.HF_HUB_CACHE}\n"
             )
             sys.stderr.flush()
         yield
@@ -192,10 +207,8 @@ def _single_file(hub_id: str, names: Sequence[str]) -> str:
 
 def _fetched_before(hub_id: str, choose: Callable[[str, Sequence[str]], list[str]], cause: Exception) -> tuple[Path, list[str]]:
     """What an earlier download left: the folder, and the names of what is wanted in it."""
-    from huggingface_hub import snapshot_download
-
     try:
-        folder = Path(snapshot_download(hub_id, local_files_only=True))
+        folder = snapshot_before(hub_id)
     except Exception:
         raise _unreachable(hub_id, cause) from cause
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
@@ -209,6 +222,17 @@ def _fetched_before(hub_id: str, choose: Callable[[str, Sequence[str]], list[str
             ],
             hint=f"Connect and try again. {_GIVE_A_FILE}",
         ) from cause
+
+
+def snapshot_before(hub_id: str, *, repo_type: str = "model", revision: str | None = None) -> Path:
+    """The folder of an earlier download, whether or not it is whole; raises an error of the hub's library without one."""
+    from huggingface_hub import snapshot_download
+
+    # No file is asked for: newer libraries refuse the folder of a repository of which some file was never wanted.
+    nothing: list[str] = []
+    return Path(
+        snapshot_download(hub_id, repo_type=repo_type, revision=revision, allow_patterns=nothing, local_files_only=True)
+    )
 
 
 def _refused(hub_id: str, error: Exception) -> ModelFileError:

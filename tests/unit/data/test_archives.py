@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from dreambooth.data import archives
-from dreambooth.data.archives import is_archive, unpack, with_unpacked_photos
+from dreambooth.data.archives import is_archive, unpack
 from dreambooth.data.settings import SubjectSettings
 from dreambooth.errors import PhotoError
+from dreambooth.trainer.photo_folders import with_photo_folders
 
 FILES = {"rex/1.jpg": b"one", "rex/1.txt": b"a {token}", "2.jpg": b"two"}
 
@@ -135,7 +136,7 @@ def test_a_cut_archive_is_an_error(tmp_path: Path) -> None:
 
 def test_settings_name_the_unpacked_folder(tmp_path: Path) -> None:
     subject = SubjectSettings(photos=as_zip(tmp_path / "rex.zip", FILES), class_word="dog")
-    folder = with_unpacked_photos(subject, tmp_path / "into").photos
+    folder = with_photo_folders(subject, tmp_path / "into").photos
     assert written(folder) == FILES
     plain = SubjectSettings(photos=tmp_path, class_word="dog")
-    assert with_unpacked_photos(plain, tmp_path / "into") is plain
+    assert with_photo_folders(plain, tmp_path / "into") is plain

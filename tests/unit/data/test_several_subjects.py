@@ -12,13 +12,13 @@ import pytest
 import yaml
 
 from dreambooth.config import effective_values, parse_settings
-from dreambooth.data.archives import with_unpacked_photos
 from dreambooth.data.captions import named_settings, named_subjects
 from dreambooth.data.drawing import PerRole, Share, Shares, drawing
 from dreambooth.data.folder_layouts import layout_warnings
 from dreambooth.data.pictures import find_pictures, shares_of
 from dreambooth.data.settings import PriorSettings, SubjectSettings
 from dreambooth.errors import SettingsError
+from dreambooth.trainer.photo_folders import with_photo_folders
 
 MakePhoto = Callable[..., Path]
 
@@ -192,7 +192,7 @@ def test_class_images_of_a_subject_are_those_of_its_class(
 
 def test_archives_of_subjects_are_unpacked(entries: list[dict[str, Any]], tmp_path: Path) -> None:
     archive = shutil.make_archive(str(tmp_path / "rex-photos"), "zip", entries[0]["photos"])
-    subject = with_unpacked_photos(parsed(subjects=[{**entries[0], "photos": archive}, entries[1]]), tmp_path / "unpacked")
+    subject = with_photo_folders(parsed(subjects=[{**entries[0], "photos": archive}, entries[1]]), tmp_path / "unpacked")
     assert [one.photos.parent for one in subject.each()] == [tmp_path / "unpacked", tmp_path]
     assert subject.photos == subject.subjects[0].photos
 
