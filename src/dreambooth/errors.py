@@ -18,15 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-__all__ = [
-    "DreamboothError",
-    "Interrupted",
-    "ModelFileError",
-    "PhotoError",
-    "RunError",
-    "SettingsError",
-    "TrainingError",
-]
+__all__ = ["DreamboothError", "Interrupted", "ModelFileError", "PhotoError", "RunError", "SettingsError", "TrainingError"]
 
 
 _MOST_SHOWN = 100  # problems

@@ -12,6 +12,7 @@ from cyclopts import App, Group, Parameter
 from dreambooth.cli.help_groups import LAST, SHORT
 from dreambooth.cli.help_layout import help_layout
 from dreambooth.cli.verbs import Verb
+from dreambooth.config import Settings, section_of
 from dreambooth.data.settings import NamedSubject
 from dreambooth.schema.leaves import Leaf
 from dreambooth.schema.presets import preset_names
@@ -69,13 +70,21 @@ def _app(verb: Verb, flags: Sequence[Leaf], groups: Mapping[str, Group], *, is_s
     return app
 
 
+def _replaced(record: type[Settings]) -> dict[str, str]:
+    """The names of fields that another field replaces, to the flag of that field."""
+    sections = (section for name in record.model_fields if (section := section_of(record, name)) is not None)
+    own = {other: f"--{name.replace('_', '-')}" for name, others in record.replaces.items() for other in others}
+    return own | {name: flag for section in sections for name, flag in _replaced(section).items()}
+
+
 def _parameter(leaf: Leaf, group: Group, verb: Verb) -> inspect.Parameter:
+    instead = _replaced(verb.record()).get(leaf.name) if leaf.is_required else None
     details = Parameter(
-        help=leaf.sentence,
+        help=leaf.sentence if instead is None else f"{leaf.sentence} [required without {instead}]",
         group=group,
         negative=None if leaf.is_switch else (),
         show_default=_shown,
-        required=leaf.is_required,
+        required=leaf.is_required and instead is None,
     )
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if leaf.name in verb.positional else inspect.Parameter.KEYWORD_ONLY
     default = None if leaf.is_required else leaf.default

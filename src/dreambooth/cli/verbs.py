@@ -57,8 +57,8 @@ class Program:
 
 
 _NOTIFY = (
-    "What is told how the command ended: the address of a webhook (JSON by POST), or a program with its arguments, in quotes, "
-    "which reads the JSON; not stored in the run."
+    "Send a notice when the command ends: to a webhook, given by its address (JSON by POST), or to a program, given in quotes "
+    "with its arguments (JSON on standard input). Not stored in the run."
 )
 _WITHOUT_EFFECT_ON_MEMORY = (
     "lora",
@@ -89,10 +89,10 @@ _WITHOUT_EFFECT_ON_MEMORY = (
 _ALL = (
     Verb(
         name="train",
-        sentence="Train a base model on one subject from a folder of photos.",
+        sentence="Train a base model on one subject or several, from photos.",
         settings="TrainSettings",
         recipe="dreambooth.recipes.train:train",
-        usage=("--model MODEL --photos FOLDER --class-word WORD", "--resume RUN"),
+        usage=("--model MODEL --photos FOLDER --class-word WORD", "--model MODEL --subjects FILE.yaml", "--resume RUN"),
         examples=(
             "dreambooth train --model sd-v1-4.ckpt --photos photos/rex \\\n    --class-word dog --output runs/rex",
             "dreambooth train --resume runs/rex --steps 1200",
@@ -105,10 +105,10 @@ _ALL = (
     ),
     Verb(
         name="photos",
-        sentence="Check photos as training does, and show every view that it would see.",
+        sentence="Check photos as training does, and show on a page what training would see.",
         settings="dreambooth.pages.settings:PhotoCheckSettings",
         recipe="dreambooth.recipes.photos:check_photos",
-        usage=("FOLDER --class-word WORD",),
+        usage=("FOLDER --class-word WORD", "--subjects FILE.yaml"),
         examples=("dreambooth photos photos/rex --class-word dog --crop random",),
         positional=("photos",),
         without=("prior_flip_probability",),
@@ -222,7 +222,7 @@ _ALL = (
     ),
     Verb(
         name="masks",
-        sentence="Propose masks of the subject by a model, and show them for correction.",
+        sentence="Make masks of the subject with a segmentation model, and a sheet to check them.",
         settings="dreambooth.measures.settings:MasksSettings",
         recipe="dreambooth.recipes.masks:propose_masks",
         usage=("FOLDER --class-word WORD",),
@@ -231,7 +231,7 @@ _ALL = (
     ),
     Verb(
         name="caption",
-        sentence="Write captions that say what is not the subject, by a model.",
+        sentence="Write a caption for each photo with a vision model: the subject's name, then place, action and light.",
         settings="dreambooth.measures.settings:CaptionSettings",
         recipe="dreambooth.recipes.caption:write_captions",
         usage=("FOLDER --class-word WORD",),
@@ -240,7 +240,7 @@ _ALL = (
     ),
     Verb(
         name="push",
-        sentence="Publish the model of a run on the Hugging Face hub, with a model card.",
+        sentence="Publish a run's model on the Hugging Face hub, with a model card.",
         settings="dreambooth.weights.settings:PushSettings",
         recipe="dreambooth.recipes.push:push",
         usage=("RUN --repo OWNER/NAME",),

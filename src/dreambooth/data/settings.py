@@ -128,13 +128,14 @@ class SubjectSettings(Settings):
     """Caption of photos that have no caption file."""
 
     subjects: tuple[NamedSubject, ...] = ()
-    """YAML file with several subjects, each with its photos, token, class_word and more; in place of --photos and the words."""
+    """YAML file with a list of subjects, each with its own photos, token and class_word; replaces those three options."""
 
     captions: Captions = "prompt"
-    """Source of captions: prompt, or filename for file and folder names, in which S is the token and C the class word."""
+    """Captions of photos without a caption file: --instance-prompt (prompt), or the names of files and folders (filename), in
+    which S stands for the token and C for the class word."""
 
     allow_silent_token: bool = False
-    """Train although no caption contains the token, so that it would not be learned."""
+    """Accept captions of which none contains the token, which then is not learned."""
 
     shuffle_tags: bool = False
     """Show the comma-separated tags of a caption in changing orders."""
@@ -143,7 +144,7 @@ class SubjectSettings(Settings):
     """Probability of leaving out a tag of a caption; a tag with the token always stays."""
 
     keep_tags: Annotated[int, Field(ge=0, le=100)] = 1
-    """Number of first tags that always stay first, with --shuffle-tags or --tag-dropout."""
+    """Number of leading tags that always keep their place, with --shuffle-tags or --tag-dropout."""
 
     caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Probability of showing a photo with the empty caption."""
@@ -315,7 +316,8 @@ class PriorSettings(Settings):
     """Several class prompts in place of one: a text file, one per line ("" is the empty one), or varied for a bundled list."""
 
     prior_target: PriorTarget | None = None
-    """Target of class examples: the noise, as in the paper, or the base model's prediction; default: noise for images."""
+    """Target of class examples: the noise, as in the paper, or the base model's prediction; default: noise for class images,
+    prediction where photos are among the examples."""
 
     prior_examples: Literal["images", "photos", "both"] = "images"
     """Class examples: class images, the photos under class captions (no class images are generated), or both."""

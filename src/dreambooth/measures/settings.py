@@ -184,35 +184,35 @@ class BenchmarkSettings(Settings):
 
 
 class MasksSettings(Settings):
-    """Propose masks of the subject by a model, and show them for correction."""
+    """Make masks of the subject with a segmentation model, and a sheet to check them."""
 
     photos: Path
-    """Folder of photos of the subject; masks are written beside them, as NAME-mask.png."""
+    """Folder of photos of the subject; the mask of a photo NAME is written beside it as NAME-mask.png."""
 
     class_word: Annotated[Word, Field(min_length=1)]
-    """What the masks should show, in words: dog, red mug."""
+    """What to find in the photos, in words: dog, red mug."""
 
     segmenter: str = "CIDAS/clipseg-rd64-refined"
-    """CLIPSeg model that finds it: a folder in the transformers layout, or a hub id."""
+    """CLIPSeg model: a hub id, which is downloaded once, or a folder in the transformers layout."""
 
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.4
-    """How likely a pixel must show the subject to be part of the mask."""
+    """Probability from which on a pixel belongs to the mask; higher values give smaller masks."""
 
     again: bool = False
-    """Replace masks that were proposed before; masks that were made or corrected by hand are always kept."""
+    """Replace masks that this command made before; masks made or edited by hand are always kept."""
 
     device: str | None = None
     """Device: cpu, cuda, cuda:1, mps; default: the first GPU, or the CPU if there is none."""
 
     output: Path = Path("mask-check")
-    """Folder for the sheet of photos and masks."""
+    """Folder for the sheet, which shows every photo with its mask."""
 
 
 class CaptionSettings(Settings):
-    """Write captions that say what is not the subject, by a model."""
+    """Write a caption for each photo with a vision model: the subject's name, then place, action and light."""
 
     photos: Path
-    """Folder of photos of the subject; captions are written beside them, as NAME.txt."""
+    """Folder of photos of the subject; the caption of a photo NAME is written beside it as NAME.txt, unless it has one."""
 
     class_word: Annotated[Word, Field(min_length=1)]
     """What kind of thing the subject is: dog, man, container."""
@@ -222,10 +222,10 @@ class CaptionSettings(Settings):
         "what is the {class_word} doing?",
         "what is the light like?",
     )
-    """Questions whose answers follow the words of the subject."""
+    """Questions to ask about each photo; the answers follow the subject's name in the caption."""
 
     captioner: str = "Salesforce/blip-vqa-base"
-    """BLIP model that answers questions: a folder in the transformers layout, or a hub id."""
+    """BLIP model that answers questions: a hub id, which is downloaded once, or a folder in the transformers layout."""
 
     device: str | None = None
     """Device: cpu, cuda, cuda:1, mps; default: the first GPU, or the CPU if there is none."""

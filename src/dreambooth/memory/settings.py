@@ -50,7 +50,7 @@ class MemorySettings(Settings):
     """Examples (photos and class images together) per forward pass; default: the whole batch."""
 
     step_in_backward: bool | None = None
-    """Update each tensor as soon as its gradient is ready, so that gradients are never all in memory; costs a second pass."""
+    """Update each tensor as soon as its gradient is ready, so that they are never all in memory; costs a second pass."""
 
     states_on_host: bool | None = None
     """Keep optimizer states in host memory and copy them to the device one tensor at a time."""

@@ -14,22 +14,22 @@ __all__ = ["PhotoCheckSettings"]
 
 
 class PhotoCheckSettings(Settings):
-    """Check photos as training does, and show every view that it would see."""
+    """Check photos as training does, and show on a page what training would see."""
 
     subject: SubjectSettings
     """Subject to check."""
 
     views: ViewSettings = Field(default_factory=ViewSettings)
-    """How photos become training images; without a model, the default resolution is 512."""
+    """How photos become training images; the default resolution is 512, since no model is read."""
 
     prior_images: Path | None = None
-    """Folder of class images to check as well."""
+    """Folder of class images to check too."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 23
-    """Random seed of the run, which decides where random crops lie."""
+    """Random seed of random crops; with a run's own seed they are the same as in that run."""
 
     most_photos: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """Number of photos whose views are shown; all are checked."""
+    """Maximum number of photos on the page; all photos are checked."""
 
     output: Path = Path("photo-check")
-    """Folder for the page and the sheets."""
+    """Folder for the page (photos.html) and the same views as PNG files."""

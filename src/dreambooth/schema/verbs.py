@@ -47,7 +47,7 @@ __all__ = [
 
 
 class TrainSettings(Settings):
-    """Train a base model on one subject from a folder of photos."""
+    """Train a base model on one subject or several, from photos."""
 
     silences = {  # noqa: RUF012
         "prior.prior_weight": ("views.prior_flip_probability",),

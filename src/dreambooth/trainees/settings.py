@@ -73,7 +73,7 @@ class TraineeSettings(Settings):
     embedding, only the vectors of a new word (textual inversion), written as a file of a few kilobytes."""
 
     lora_kind: LoraKind = "lora"
-    """Kind of product: lora; or loha or lokr (LyCORIS), which reach higher ranks with as many or fewer numbers."""
+    """Kind of LoRA: lora; or loha or lokr (LyCORIS), which reach higher ranks with no more parameters."""
 
     rank: Annotated[int, Field(ge=1)] = 16
     """Rank of the matrices of a LoRA: a higher rank can learn more and makes a larger file."""
@@ -95,17 +95,17 @@ class TraineeSettings(Settings):
     """Learning rate of each pair's second matrix over that of its first (LoRA+, arXiv 2402.12354, where it is 16)."""
 
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Probability with which a step does without a rank of a layer's LoRA, for each example anew; against overfitting."""
+    """Probability of leaving out a rank of a layer's LoRA, drawn anew for each example; reduces overfitting."""
 
     lora_form: LoraForm = "kohya"
     """Names in the LoRA file: kohya, which every program reads, or peft, as diffusers writes it."""
 
     embedding_vectors: Annotated[int, Field(ge=1, le=_MOST_VECTORS)] = 1
-    """Vectors of the new word: more can learn more, and take more of the 75 tokens of a prompt."""
+    """Number of vectors of the new word; more can learn more, but use up more of the 75 tokens of a prompt."""
 
     embedding_words: Annotated[Text, Field(min_length=1)] | None = None
-    """Words whose vectors the new word starts from; default: the class word. With trainee lora or full they ask for a new word,
-    which is then trained together with the LoRA or the model (pivotal tuning)."""
+    """Words whose vectors the new word starts from; default: the class word. With --trainee lora or full, this adds a new
+    word, which is trained together with the LoRA or the model (pivotal tuning)."""
 
     embedding_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Learning rate of a new word that is trained together with a LoRA or a model; default: 1e-3."""

@@ -150,7 +150,7 @@ class OutputSettings(Settings):
     """Also write metrics for TensorBoard into the run folder."""
 
     wandb: Annotated[Text, Field(min_length=1)] | None = None
-    """Also send metrics and settings to this project of Weights & Biases, which needs its package and a login."""
+    """Also log metrics and settings to this Weights & Biases project; needs the package wandb and a login."""
 
     @property
     def steps_between_models(self) -> int:

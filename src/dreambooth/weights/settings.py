@@ -57,7 +57,7 @@ class BaseModelSettings(Settings):
     """What the model predicts: the noise (epsilon), the velocity (v-prediction), or what its files state (auto)."""
 
     zero_terminal_snr: bool | None = None
-    """The noise schedule ends without signal (arXiv 2305.08891; only for velocity); default: as the model's files state."""
+    """The noise schedule ends in pure noise (arXiv 2305.08891; only for velocity); default: as the model's files state."""
 
 
 class TrainedFromSettings(BaseModelSettings):
@@ -220,25 +220,25 @@ class LoraConvertSettings(Settings):
 
 
 class PushSettings(Settings):
-    """Publish the model of a run on the Hugging Face hub, with a model card."""
+    """Publish a run's model on the Hugging Face hub, with a model card."""
 
     run: Path
     """Run folder."""
 
     repo: Text
-    """Repository on the hub: owner/name; made if it does not exist."""
+    """Repository on the hub: owner/name; created if it does not exist. Log in first: hf auth login."""
 
     private: bool = True
-    """Publish only in a private repository."""
+    """Create a private repository, and refuse an existing public one; --no-private publishes for everyone to see."""
 
     license: Annotated[Text, Field(min_length=1)] | None = None
-    """License, as the hub calls it; default: that of the original weights of the base model's family."""
+    """License by its name on the hub, such as openrail++; default: that of the original weights of the base model's family."""
 
     dry_run: bool = False
-    """Write what would be published into a folder, without using the network."""
+    """Write what would be published to a folder, without using the network."""
 
     output: Path | None = None
-    """With --dry-run: a new folder to write to; default: 'push' in the run folder."""
+    """With --dry-run: folder to write to, new or empty; default: push (or push-2, ...) in the run folder."""
 
     @field_validator("repo")
     @classmethod

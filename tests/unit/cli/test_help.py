@@ -58,3 +58,9 @@ def test_the_groups_name_flags_of_train_once() -> None:
     known = {leaf.name for leaf in leaves(VERBS["train"].record())} | VERBS["train"].extra.keys()
     assert {*names, *SHORT["train"]} <= known
     assert not set(names) & set(SHORT["train"])
+
+
+def test_what_a_list_of_subjects_replaces_is_not_required_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
+    text = " ".join(re.sub(r"[│\n]", " ", _help(capsys, "photos", "--help")).split())
+    assert text.count("[required without --subjects]") == 2 and "[required]" not in text
+    assert "dreambooth photos --subjects FILE.yaml" in text
