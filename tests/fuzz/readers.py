@@ -24,11 +24,13 @@ from dreambooth.config import parse_settings, read_yaml
 from dreambooth.data.archives import unpack
 from dreambooth.data.caption_files import read_captions
 from dreambooth.data.caption_tables import read_caption_table
+from dreambooth.data.face_regions import faces_in
 from dreambooth.data.latent_cache import LatentCache
 from dreambooth.data.photos import read_pixels
 from dreambooth.data.prior_prompts import class_prompts
 from dreambooth.data.prior_sets import PriorRequest, PriorSet, prompt_of_set
 from dreambooth.data.settings import PriorSettings, SubjectSettings
+from dreambooth.data.size import Size
 from dreambooth.diffusion.latents import LatentMoments
 from dreambooth.evaluation.dataset import read_dataset
 from dreambooth.evaluation.prompts import read_subject_prompts
@@ -69,6 +71,12 @@ EVENTS = [
 MOMENTS = LatentMoments(torch.arange(64.0).reshape(4, 4, 4), torch.ones(4, 4, 4))
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}
 REQUEST = PriorRequest("photo of a dog", "ab" * 32, "ddim", 2, 1.0, 32, 32, 0)
+FACES = (
+    '<x xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:g="http://www.metadataworkinggroup.com/schemas/regions/" '
+    'xmlns:a="http://ns.adobe.com/xmp/sType/Area#" xmlns:d="http://ns.adobe.com/xap/1.0/sType/Dimensions#">'
+    '<g:Regions><g:AppliedToDimensions d:w="32" d:h="32"/><g:RegionList><r:Bag><r:li g:Type="Face">'
+    '<g:Area a:x="0.5" a:y="0.5" a:w="0.25" a:h="0.25"/></r:li></r:Bag></g:RegionList></g:Regions></x>'
+)
 SUBJECT = SubjectSettings(photos=Path("photos"), class_word="dog")
 
 
@@ -231,6 +239,8 @@ def _texts(folder: Path) -> dict[str, Reader]:
         path = folder / f"photo.{form}"
         Image.fromarray(pixels).save(path, exif=Image.Exif())
         photos[f"photo as {form}"] = Reader(path, partial(read_pixels, path, background="white"))
+    marked = folder / "marked.webp"
+    Image.fromarray(pixels).save(marked, xmp=FACES.encode())
     zipped, tarred = (Path(shutil.make_archive(str(folder / "photos"), form, folder, "photo.png")) for form in ("zip", "gztar"))
     sidecar = _written(folder / "sidecar.json", '{"captions": ["a {token}", "{red|blue}"]}')
     table = _written(folder / "metadata.jsonl", '{"file_name": "0.png", "text": "a {token}"}\n' * 3)
@@ -244,6 +254,7 @@ def _texts(folder: Path) -> dict[str, Reader]:
     dataset = _written(folder / "set" / "prompts_and_classes.txt", DATASET.read_bytes())
     return {
         **photos,
+        "faces in a photo": Reader(marked, lambda: faces_in(marked.read_bytes(), Size.square(32))),
         "caption": Reader(caption, partial(read_captions, caption, role="instance")),
         "zip of photos": Reader(zipped, partial(unpack, zipped, folder / "unpacked")),
         "tar of photos": Reader(tarred, partial(unpack, tarred, folder / "unpacked")),
