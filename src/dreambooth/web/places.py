@@ -65,12 +65,13 @@ def _below_home(text: str) -> str | None:
 
 
 def _short_places(projects: Path) -> Iterator[tuple[str, str]]:
-    """Folders with what stands for them, the inner ones first."""
-    for place in (str(projects), str(_INSTALLED), sysconfig.get_path("purelib"), _here()):
+    """Folders with what stands for them. That of the projects is the last: what is below the current or the home folder can
+    then be typed as it is shown.
+    """
+    places = {str(_INSTALLED): "", sysconfig.get_path("purelib"): "", _here(): "", _home(): f"~{os.sep}", str(projects): ""}
+    for place, short in places.items():
         if len(place) > 1:
-            yield f"{place}{os.sep}", ""
-    if home := _home():
-        yield f"{home}{os.sep}", f"~{os.sep}"
+            yield f"{place}{os.sep}", short
 
 
 def _here() -> str:

@@ -34,6 +34,11 @@ def test_what_is_said_names_short_places_only(tmp_path: Path, home: Path) -> Non
     assert shown_text(said, projects=projects) == f"error: rex/photos: no ~/sd.ckpt, 'a.txt', /data{home}/b or {home}-2/c"
 
 
+def test_what_is_below_the_current_or_the_home_folder_can_be_typed_as_it_is_shown(home: Path) -> None:
+    for projects, shown in ((Path.cwd() / "projects", "projects"), (home / "projects", "~/projects")):
+        assert shown_text(f"dreambooth inspect {projects}/rex/1", projects=projects) == f"dreambooth inspect {shown}/rex/1"
+
+
 def test_a_folder_at_the_root_is_no_beginning_of_every_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/")
     monkeypatch.chdir("/")
