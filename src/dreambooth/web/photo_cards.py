@@ -5,32 +5,34 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dreambooth.data.decoding import decode, flatten
+from dreambooth.data.focus import with_focus
+from dreambooth.data.frames import fixed_view
 from dreambooth.data.listing import CAPTION_SUFFIXES, FolderListing, list_folder
 from dreambooth.data.photos import MaskSource, PhotoReport, scan_photos
 from dreambooth.data.problems import PhotoProblem
 from dreambooth.data.records import Photo
+from dreambooth.data.settings import Crop, ViewSettings
+from dreambooth.data.size import Size
 from dreambooth.errors import RunError
 from dreambooth.pages.thumbnails import thumbnail
 
-__all__ = ["PhotoReader", "central_square", "other_problems", "photo_cards", "photo_id"]
+__all__ = ["FRAMED", "PhotoReader", "other_problems", "photo_cards", "photo_id"]
 
 _MOST_KEPT = 400  # thumbnails
 _MOST_REPORTS = 20
+
+FRAMED: tuple[Crop, ...] = ("center", "subject", "squash")
+"""Crops that show one part of a photo in every step, so that a card can frame it."""
 
 
 def photo_id(path: Path, folder: Path) -> str:
     """The name by which a browser names a photo: nothing of its path is in it."""
     return hashlib.sha256(path.relative_to(folder).as_posix().encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def central_square(width: int, height: int) -> tuple[int, int, int]:
-    """Left, top and side of the square that training cuts from a photo with --crop center, in the photo's pixels."""
-    side = min(width, height)
-    return (width - side) // 2, (height - side) // 2, side
 
 
 class PhotoReader:
@@ -41,16 +43,17 @@ class PhotoReader:
         self._reports: dict[tuple[object, ...], PhotoReport] = {}
         self._thumbnails: dict[tuple[object, ...], bytes] = {}
 
-    def report(self, folder: Path, resolution: int, *, has_masks: bool = True) -> PhotoReport:
-        """What the command line would say of a folder of photos, and of the masks beside them."""
-        key = (folder, resolution, has_masks, *_signature(folder))
+    def report(self, folder: Path, resolution: int, *, has_masks: bool = True, crop: str = "center") -> PhotoReport:
+        """What the command line would say of a folder of photos, and of the masks beside them.
+
+        With the crop `subject`, photos know where their subject is.
+        """
+        key = (folder, resolution, has_masks, crop == "subject", *_signature(folder))
         with self._lock:
             if key not in self._reports:
                 if len(self._reports) >= _MOST_REPORTS:
                     self._reports.clear()
-                self._reports[key] = scan_photos(
-                    folder, role="instance", resolution=resolution, masks=MaskSource() if has_masks else None
-                )
+                self._reports[key] = _scanned(folder, resolution, has_masks=has_masks, is_around_subject=crop == "subject")
             return self._reports[key]
 
     def picture(self, folder: Path, name: str, side: int) -> bytes:
@@ -73,13 +76,27 @@ class PhotoReader:
         raise RunError("no such photo")
 
 
-def photo_cards(folder: Path, report: PhotoReport, *, caption: str, crop: str) -> list[dict[str, Any]]:
+def _scanned(folder: Path, resolution: int, *, has_masks: bool, is_around_subject: bool) -> PhotoReport:
+    views = ViewSettings(crop="subject") if is_around_subject else None
+    masks = MaskSource() if has_masks else None
+    report = scan_photos(folder, role="instance", resolution=resolution, masks=masks, views=views)
+    if not is_around_subject:
+        return report
+    return replace(report, photos=with_focus(report.photos, report.clues, lambda _: ""))
+
+
+def photo_cards(folder: Path, report: PhotoReport, *, caption: str, crop: str, resolution: int) -> list[dict[str, Any]]:
     """A card for each picture, broken ones too, in the order of their names; `caption` is that of photos without their own."""
     whole = {photo.path: photo for photo in report.photos}
     listing = list_folder(folder)
     by_picture = _by_picture(report.problems, listing)
     return [
-        _card(path, folder, whole.get(path), by_picture.get(path, ()), caption=caption, crop=crop) for path in listing.pictures
+        {
+            **_card(path, folder, whole.get(path), by_picture.get(path, ())),
+            **_frame(whole.get(path), crop, resolution),
+            "usual_caption": caption,
+        }
+        for path in listing.pictures
     ]
 
 
@@ -110,22 +127,25 @@ def told(problem: PhotoProblem, folder: Path) -> dict[str, str]:
     return {"severity": problem.severity, "message": message, "advice": problem.advice}
 
 
-def _card(
-    path: Path, folder: Path, photo: Photo | None, problems: Sequence[PhotoProblem], *, caption: str, crop: str
-) -> dict[str, Any]:
-    square: Mapping[str, int] | None = None
-    if photo is not None and crop == "center":
-        left, top, side = central_square(photo.width, photo.height)
-        square = {"left": left, "top": top, "side": side}
+def _frame(photo: Photo | None, crop: str, resolution: int) -> dict[str, Mapping[str, int] | None]:
+    """What training sees of a photo, in its pixels: a frame, and that once more as a square where it is one."""
+    known = next((one for one in FRAMED if one == crop), None)
+    if photo is None or known is None:
+        return {"frame": None, "square": None}
+    view = fixed_view(photo, known, Size.square(resolution))
+    frame = {"left": view.left, "top": view.top, "width": view.width, "height": view.height}
+    is_square = view.width == view.height
+    return {"frame": frame, "square": {"left": view.left, "top": view.top, "side": view.width} if is_square else None}
+
+
+def _card(path: Path, folder: Path, photo: Photo | None, problems: Sequence[PhotoProblem]) -> dict[str, Any]:
     return {
         "id": photo_id(path, folder),
         "name": path.relative_to(folder).as_posix(),
         "width": None if photo is None else photo.width,
         "height": None if photo is None else photo.height,
-        "square": square,
         "has_mask": photo is not None and photo.mask is not None and photo.mask.path is not None,
         "caption": "" if photo is None else photo.caption or "",
-        "usual_caption": caption,
         "problems": [told(problem, folder) for problem in problems],
     }
 

@@ -11,7 +11,7 @@ from dreambooth.web.answers import Answer, Call, Moved, Page
 from dreambooth.web.forms import fields_of
 from dreambooth.web.photo_cards import other_problems, photo_cards
 from dreambooth.web.projects import Project
-from dreambooth.web.screens import framed, photo_report, project_of
+from dreambooth.web.screens import framed, photo_report, project_of, training_size
 from dreambooth.web.uploads import Received, receive
 
 __all__ = ["photos", "picture", "remove", "set_caption", "upload"]
@@ -74,7 +74,9 @@ def _values(call: Call, project: Project, received: Received = _NOTHING) -> dict
         call,
         project,
         "photos",
-        photos=photo_cards(project.photos, report, caption=_filled(project, template), crop=crop),
+        photos=photo_cards(
+            project.photos, report, caption=_filled(project, template), crop=crop, resolution=training_size(project)
+        ),
         problems=other_problems(project.photos, report),
         num_errors=len(report.errors),
         num_usable=len(report.photos),

@@ -86,7 +86,8 @@ def missing_for_training(call: Call, project: Project) -> list[str]:
 def photo_report(call: Call, project: Project) -> PhotoReport:
     """What training would say of a project's photos and masks."""
     has_masks = project.notes.settings.get("subject.masks") is not False
-    return call.desk.photos.report(project.photos, training_size(project), has_masks=has_masks)
+    crop = str(project.notes.settings.get("views.crop", "center"))
+    return call.desk.photos.report(project.photos, training_size(project), has_masks=has_masks, crop=crop)
 
 
 def training_size(project: Project) -> int:

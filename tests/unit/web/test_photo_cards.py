@@ -4,21 +4,49 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
-from dreambooth.data.records import Photo
+from dreambooth.data.photos import PhotoReport
+from dreambooth.data.records import Mask, Photo, SubjectBox
+from dreambooth.data.settings import Crop, ViewSettings
 from dreambooth.data.size import Size
-from dreambooth.data.views import central_view
+from dreambooth.data.views import all_training_views
 from dreambooth.web.desk import Desk
-from dreambooth.web.photo_cards import central_square
+from dreambooth.web.photo_cards import photo_cards
 from tests.unit.web.conftest import picture_bytes
 
 
+@pytest.mark.parametrize("crop", ["center", "subject", "squash"])
 @pytest.mark.parametrize("size", [(80, 64), (64, 81), (7, 6), (1001, 1000), (50, 50), (4000, 333)])
-def test_the_square_is_that_of_the_training(size: tuple[int, int]) -> None:
-    view = central_view(Photo(Path("a.png"), "", *size, caption=None), Size.square(512))
-    assert central_square(*size) == (view.left, view.top, view.width) and view.width == view.height
+def test_the_frame_is_what_training_sees(tmp_path: Path, size: tuple[int, int], crop: Crop) -> None:
+    box = SubjectBox(top=size[1] // 2, left=size[0] // 2, height=max(1, size[1] // 9), width=max(1, size[0] // 9))
+    (tmp_path / "a.png").write_bytes(b"?")
+    photo = Photo(tmp_path / "a.png", "", *size, caption=None, mask=Mask(None, "", box))
+    settings = ViewSettings(crop=crop, flip_probability=0)
+    (view,) = all_training_views(photo, settings, Size.square(64), 0, "instance")
+    (card,) = photo_cards(tmp_path, PhotoReport((photo,), ()), caption="", crop=crop, resolution=64)
+    assert card["frame"] == {"left": view.left, "top": view.top, "width": view.width, "height": view.height}
+    assert (card["square"] is None) == (view.width != view.height)
+
+
+@pytest.mark.parametrize("crop", ["random", "bucket", "typed wrong"])
+def test_without_one_part_for_every_step_there_is_no_frame(tmp_path: Path, crop: str) -> None:
+    (tmp_path / "a.png").write_bytes(b"?")
+    report = PhotoReport((Photo(tmp_path / "a.png", "", 80, 64, caption=None),), ())
+    assert photo_cards(tmp_path, report, caption="", crop=crop, resolution=64)[0]["frame"] is None
+
+
+def test_a_mask_moves_the_frame_of_the_crop_around_the_subject(client: TestClient, desk: Desk) -> None:
+    photos = desk.projects.create("Rex", settings={"views.crop": "subject", "views.resolution": "64"}).photos
+    (photos / "a.png").write_bytes(picture_bytes(400, 300))
+    mask = np.zeros((300, 400), np.uint8)
+    mask[200:280, 10:90] = 255
+    Image.fromarray(mask).save(photos / "a-mask.png")
+    (card,) = client.get("/api/v1/projects/rex/photos").json()["photos"]
+    assert card["frame"] == {"left": 0, "top": 190, "width": 100, "height": 100}
 
 
 def test_problems_and_captions_are_at_their_cards(client: TestClient, desk: Desk) -> None:
