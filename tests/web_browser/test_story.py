@@ -74,6 +74,8 @@ def _change(page: Page, name: str, value: str) -> None:
     """Type or choose a value and wait until it is saved."""
     field = page.get_by_label(name, exact=True)
     form = page.locator("form.settings", has=field)
+    field.wait_for()
+    page.wait_for_load_state()  # the page's script listens only then
     if field.evaluate("one => one.tagName") == "SELECT":
         field.select_option(value)
     else:
