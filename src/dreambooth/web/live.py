@@ -14,6 +14,7 @@ from starlette.responses import StreamingResponse
 from dreambooth.errors import DreamboothError
 from dreambooth.web.desk import Desk
 from dreambooth.web.projects import Project
+from dreambooth.web.run_scores import scores_file
 from dreambooth.web.screen_train import live_parts
 
 __all__ = ["LiveParts", "live_stream"]
@@ -56,7 +57,7 @@ class LiveParts:
         """Changes when anything that the parts show changes."""
         jobs = [job for job in self._desk.queue.store.of(project.name) if job.kind == "train"]
         run, newest = project.newest_run, jobs[-1] if jobs else None
-        files = [] if run is None else [run.events, run.config]
+        files = [] if run is None else [run.events, run.config, scores_file(run)]
         files += [] if newest is None else [self._desk.queue.store.files(newest.number).log]
         return newest, [(str(file), file.stat().st_size) for file in files if file.is_file()]
 

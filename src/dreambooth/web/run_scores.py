@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from dreambooth.display import format_score
@@ -11,7 +12,7 @@ from dreambooth.reading import read_json
 from dreambooth.runs.events import read_events
 from dreambooth.runs.folder import RunFolder
 
-__all__ = ["best_step", "evaluated_scores", "score_tables", "scores_of_step", "trained_scores"]
+__all__ = ["best_step", "evaluated_scores", "score_tables", "scores_file", "scores_of_step", "trained_scores"]
 
 _COLUMNS = {"fidelity": "DINO", "prompt": "CLIP-T", "prior": "PRES"}
 _AFTERWARDS, _WHILE_TRAINING = "Scores of the finished run", "Scores while training"
@@ -36,10 +37,15 @@ def scores_of_step(tables: Sequence[Mapping[str, Any]], step: int) -> dict[str, 
     return next((row for table in tables for row in table["rows"] if row["step"] == step), None)
 
 
+def scores_file(run: RunFolder) -> Path:
+    """Where `dreambooth evaluate` writes the scores of a run."""
+    return run.path / "evaluation" / "scores.json"
+
+
 def evaluated_scores(run: RunFolder) -> list[dict[str, Any]]:
     """What `dreambooth evaluate` found, a table for each subject; empty where it was not run, or its file is damaged."""
     try:
-        record = read_json(run.path / "evaluation" / "scores.json")
+        record = read_json(scores_file(run))
         records = record.get("subjects") or {"": record}
         return [_evaluated(name, one) for name, one in records.items()]
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
