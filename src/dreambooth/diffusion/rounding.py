@@ -13,7 +13,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-__all__ = ["round_to_bfloat16", "rounding_key"]
+__all__ = ["round_rows_to_bfloat16", "round_to_bfloat16", "rounding_key"]
 
 _LOW_BITS = 0xFFFF
 _HIGH_BITS = -0x10000  # the upper half of 32 bits, as a signed number
@@ -32,15 +32,26 @@ def round_to_bfloat16(x_N: Tensor, key_2: Tensor, *, start: int = 0) -> Tensor:
     `key_2` holds the two numbers of `rounding_key` as int32 on the device of `x_N`. `start` is the position of the first
     element in its tensor, so that a tensor can be rounded in pieces. Numbers representable in bfloat16, and infinity, stay.
     """
-    place_N = torch.arange(start, start + x_N.numel(), dtype=torch.int32, device=x_N.device)
-    random_N = _mixed(_mixed(place_N ^ key_2[0]) ^ key_2[1])
-    bits_N = x_N.contiguous().view(torch.int32)
-    return ((bits_N + (random_N & _LOW_BITS)) & _HIGH_BITS).view(torch.float32).to(torch.bfloat16)
+    start_1 = torch.full((1,), start, dtype=torch.int32, device=x_N.device)
+    return round_rows_to_bfloat16(x_N.contiguous().view(1, -1), start_1, key_2.view(1, 2)).view(-1)
 
 
-def _mixed(x_N: Tensor) -> Tensor:
-    """A hash: every bit of the result depends on every bit of `x_N`; int32 products wrap around."""
+def round_rows_to_bfloat16(x_MB: Tensor, start_M: Tensor, key_M2: Tensor) -> Tensor:
+    """The same for rows of tensors, (M, B): row m begins at position `start_M[m]` of the tensor that has `key_M2[m]`.
+
+    `x_MB` is contiguous; starts and keys are int32.
+    """
+    place_B = torch.arange(x_MB.shape[1], dtype=torch.int32, device=x_MB.device)
+    random_MB = start_M.unsqueeze(1) + place_B
+    for number_M in key_M2.unbind(1):
+        _mix_(random_MB.bitwise_xor_(number_M.unsqueeze(1)))
+    bits_MB = random_MB.bitwise_and_(_LOW_BITS).add_(x_MB.view(torch.int32)).bitwise_and_(_HIGH_BITS)
+    return bits_MB.view(torch.float32).to(torch.bfloat16)
+
+
+def _mix_(x: Tensor) -> None:
+    """A hash in place: every bit of the result depends on every bit of `x`; int32 products wrap around."""
     first, second = _MULTIPLIERS
-    x_N = (x_N ^ ((x_N >> 16) & 0xFFFF)) * first
-    x_N = (x_N ^ ((x_N >> 15) & 0x1FFFF)) * second
-    return x_N ^ ((x_N >> 16) & 0xFFFF)
+    x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF)).mul_(first)
+    x.bitwise_xor_((x >> 15).bitwise_and_(0x1FFFF)).mul_(second)
+    x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF))

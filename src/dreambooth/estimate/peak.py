@@ -18,6 +18,7 @@ from dreambooth.estimate.traces import (
     AverageUse,
     Sampling,
     StepTrace,
+    Updates,
     average_use,
     decoding_bytes,
     encoding_bytes,
@@ -240,7 +241,7 @@ class _PlannedRun:
                 num_examples=min(plan.micro_batch_size or workload.num_examples, workload.num_examples),
                 trainee=workload.trainee,
                 is_accumulating=workload.num_passes(plan) > 1,
-                used_up_with=(workload.optimizer, plan.optimizer_states) if plan.step_in_backward else None,
+                used_up_by=self._updates if plan.step_in_backward else None,
             )
         )
         kept = MemoryUse(weights=self._weights, states=self._spread(self.states), average=self._spread(average.kept))
@@ -283,14 +284,12 @@ class _PlannedRun:
             is_learning=is_learning and not self.workload.trainee.keeps_base,
         )
 
+    @property
+    def _updates(self) -> Updates:
+        return Updates(self.workload.optimizer, self.plan.optimizer_states, is_streamed=self.plan.stream_blocks)
+
     def _largest_scratch(self) -> int:
-        return largest_scratch_bytes(
-            self.family,
-            self.workload.trainee,
-            self.policy.weight_dtype,
-            optimizer=self.workload.optimizer,
-            states=self.plan.optimizer_states,
-        )
+        return largest_scratch_bytes(self.family, self.workload.trainee, self.policy.weight_dtype, self._updates)
 
 
 def describe_estimate(estimate: MemoryEstimate, free: int | None) -> str:

@@ -6,7 +6,8 @@ Results are cached, since tracing a full-size model takes about a second.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -27,10 +28,12 @@ from dreambooth.sampling.sampler import guided_prediction
 from dreambooth.trainees.choice import make_trainee
 from dreambooth.trainees.settings import TraineeSettings
 from dreambooth.trainees.trainee import Trainee
+from dreambooth.training.batch_sizes import numbers_at_once
 from dreambooth.training.denoiser import Denoiser
+from dreambooth.training.flat import BatchQueue
 from dreambooth.training.settings import OptimizerName, OptimizerSettings
 from dreambooth.training.state_formats import format_for
-from dreambooth.training.tensor_updates import PIECE, AdafactorUpdate, AdamWUpdate, Moment
+from dreambooth.training.tensor_updates import AdafactorUpdate, AdamWUpdate, Change, Moment
 from dreambooth.training.weight_average import WeightAverage
 
 __all__ = [
@@ -39,6 +42,7 @@ __all__ = [
     "Sampling",
     "StepTrace",
     "StepUse",
+    "Updates",
     "average_use",
     "decoding_bytes",
     "encoding_bytes",
@@ -55,6 +59,7 @@ __all__ = [
 
 _META = torch.device("meta")
 _GRADIENTS, _SCRATCH = "gradients", "scratch"
+_TRACED = 2**20  # numbers of the batch whose scratch is measured
 _HOST = "cpu"  # the device type for which autocast is enabled: see AsOnCuda
 
 
@@ -64,6 +69,20 @@ class Sampling:
 
     num_pictures: int
     is_guided: bool
+
+
+@dataclass(frozen=True)
+class Updates:
+    """What determines the scratch of the tensor-wise optimizer."""
+
+    optimizer: OptimizerName
+    states: StateFormat
+    is_streamed: bool
+    """Whether weights leave the device once they have their gradients."""
+
+    def at_once(self, total: int) -> int:
+        """Numbers that AdamW updates at once on a device that is not a CPU, for a trainee of `total` numbers."""
+        return numbers_at_once(total, _META, is_streamed=self.is_streamed)
 
 
 @dataclass(frozen=True)
@@ -79,8 +98,8 @@ class StepTrace:
     trainee: TraineeSettings
     is_accumulating: bool
     """Whether gradients of an earlier forward pass exist."""
-    used_up_with: tuple[OptimizerName, StateFormat] | None
-    """The optimizer and state format that apply each gradient immediately; None keeps the gradients."""
+    used_up_by: Updates | None
+    """The updates that use gradients up in the backward pass; None keeps the gradients."""
 
 
 @dataclass(frozen=True)
@@ -148,12 +167,12 @@ def step_use(trace: StepTrace) -> StepUse:
     recompute_activations(trainee.parts.values(), trace.checkpointing, inner_blocks=inner)
     denoiser = Denoiser(components, policy)
     live, cuda = LiveBytes(), AsOnCuda()
-    for parameter in trainee.parameters.values():
+    use_up = None if trace.used_up_by is None else _use_up(live, trace.used_up_by, trainee)
+    for name, parameter in trainee.parameters.items():
         if trace.is_accumulating:
             parameter.grad = torch.empty_like(parameter)
             live.hold(_GRADIENTS, [parameter.grad])
-        scratch = None if trace.used_up_with is None else scratch_bytes(*trace.used_up_with, parameter.dtype, parameter.shape)
-        parameter.register_post_accumulate_grad_hook(partial(_gradient_is_made, live, scratch))  # type: ignore[no-untyped-call]
+        parameter.register_post_accumulate_grad_hook(partial(_gradient_is_made, live, use_up, name))  # type: ignore[no-untyped-call]
     with live, trainee.train_mode():
         x_t_BCHW, t_B = _latents(trace.family, trace.size, trace.num_examples), _timesteps(trace.num_examples)
         learns = any(name in trainee.parts for name in trace.family.text_encoders)
@@ -165,12 +184,34 @@ def step_use(trace: StepTrace) -> StepUse:
     return StepUse(live.fullest.get(_GRADIENTS, 0), live.fullest.get(ACTIVATIONS, 0), live.fullest.get(_SCRATCH, 0))
 
 
-def _gradient_is_made(live: LiveBytes, scratch: int | None, parameter: nn.Parameter) -> None:
+def _gradient_is_made(live: LiveBytes, use_up: Callable[..., None] | None, name: str, parameter: nn.Parameter) -> None:
     assert parameter.grad is not None
     live.hold(_GRADIENTS, [parameter.grad])
-    if scratch is not None:
-        live.pass_by(_SCRATCH, scratch)
-        parameter.grad = None
+    if use_up is not None:
+        use_up(name, parameter)
+
+
+def _use_up(live: LiveBytes, updates: Updates, trainee: Trainee) -> Callable[[str, nn.Parameter], None]:
+    """What the optimizer does with a gradient in the backward pass: it waits until a batch is full, which is then used up."""
+    rate_of = {name: group.learning_rate for group in trainee.groups for name in group.parameters}
+    total = sum(parameter.numel() for parameter in trainee.parameters.values())
+    waits = updates.optimizer != "adafactor" and not updates.is_streamed
+    queue: BatchQueue[nn.Parameter] = BatchQueue(updates.at_once(total))
+
+    def use_up(name: str, parameter: nn.Parameter) -> None:
+        count, dtype = parameter.numel(), parameter.dtype
+        if not waits:
+            live.pass_by(_SCRATCH, scratch_bytes(updates, dtype, (parameter.shape,), total=total))
+            parameter.grad = None
+            return
+        for batch in queue.add((format_for(updates.states, count), rate_of[name]), parameter, count):
+            shapes = tuple(torch.Size([piece.count]) for piece in batch)
+            live.pass_by(_SCRATCH, scratch_bytes(updates, dtype, shapes, total=total))
+            for piece in batch:
+                if piece.is_last:
+                    piece.item.grad = None
+
+    return use_up
 
 
 @cache
@@ -225,11 +266,7 @@ def state_bytes(family: Family, trainee: TraineeSettings, *, optimizer: Optimize
     shapes = _trained_shapes(family, trainee)
     if optimizer == "adafactor":
         return stored_bytes(tensor for shape in shapes for tensor in _adafactor_states(shape))
-    kept = [
-        format_for(states, n).zeros(n, is_signed=signed, device=_META)
-        for n in map(math.prod, shapes)
-        for signed in (True, False)
-    ]
+    kept = [format_for(states, n).zeros(n, device=_META) for n in map(math.prod, shapes) for _ in range(2)]
     return stored_bytes(tensor for parts in kept for tensor in parts.values())
 
 
@@ -240,38 +277,48 @@ def _adafactor_states(shape: torch.Size) -> Iterable[Tensor]:
 
 
 @cache
-def scratch_bytes(optimizer: OptimizerName, states: StateFormat, dtype: torch.dtype, shape: torch.Size) -> int:
-    """Temporary bytes for the update of one tensor, besides weight, gradient and states."""
-    if optimizer == "adafactor":
-        return _update_bytes(AdafactorUpdate(OptimizerSettings(optimizer="adafactor"), _META), dtype, shape)
-    # A piece of any tensor needs as much per element as the whole; tracing a piece with 8 or 4 bits takes a while.
-    return _piece_bytes(states, dtype) * min(shape.numel(), PIECE) // PIECE
+def scratch_bytes(updates: Updates, dtype: torch.dtype, shapes: tuple[torch.Size, ...], *, total: int) -> int:
+    """Temporary bytes to update these tensors, of a trainee of `total` numbers, besides weights, gradients and states."""
+    if updates.optimizer == "adafactor":
+        return max(_adafactor_bytes(dtype, shape) for shape in set(shapes))
+    numbers = min(sum(map(math.prod, shapes)), updates.at_once(total))
+    return _bytes_of_batch(updates.states, dtype) * numbers // _TRACED
 
 
 @cache
-def largest_scratch_bytes(
-    family: Family, trainee: TraineeSettings, dtype: torch.dtype, *, optimizer: OptimizerName, states: StateFormat
-) -> int:
-    """The same for the tensor that needs the most."""
-    shapes = set(_trained_shapes(family, trainee))
-    return max(scratch_bytes(optimizer, states, dtype, shape) for shape in shapes)
+def largest_scratch_bytes(family: Family, trainee: TraineeSettings, dtype: torch.dtype, updates: Updates) -> int:
+    """The same for all tensors of a trainee, whose gradients all exist."""
+    shapes = _trained_shapes(family, trainee)
+    return scratch_bytes(updates, dtype, shapes, total=sum(map(math.prod, shapes)))
 
 
 @cache
-def _piece_bytes(states: StateFormat, dtype: torch.dtype) -> int:
-    return _update_bytes(AdamWUpdate(OptimizerSettings(), states, _META, on_host=False), dtype, torch.Size([PIECE]))
+def _bytes_of_batch(states: StateFormat, dtype: torch.dtype) -> int:
+    """Scratch of `_TRACED` numbers of two tensors, which are gathered; every batch needs as much per number, or less."""
+    update = AdamWUpdate(OptimizerSettings(), states, _META, on_host=False, at_once=_TRACED)
+    return _update_bytes(update, dtype, [torch.Size([_TRACED // 2])] * 2)
 
 
-def _update_bytes(update: AdamWUpdate | AdafactorUpdate, dtype: torch.dtype, shape: torch.Size) -> int:
-    live = LiveBytes()
+@cache
+def _adafactor_bytes(dtype: torch.dtype, shape: torch.Size) -> int:
+    return _update_bytes(AdafactorUpdate(OptimizerSettings(optimizer="adafactor"), _META), dtype, [shape])
+
+
+def _update_bytes(update: AdamWUpdate | AdafactorUpdate, dtype: torch.dtype, shapes: Sequence[torch.Size]) -> int:
+    live, changes = LiveBytes(), []
     with torch.no_grad():
-        parameter = nn.Parameter(torch.empty(shape, dtype=dtype, device=_META))
-        parameter.grad = torch.empty_like(parameter)
+        for number, shape in enumerate(shapes):
+            parameter = nn.Parameter(torch.empty(shape, dtype=dtype, device=_META))
+            changes.append(Change(str(number), parameter, 1.0, (0, 0)))
         moment = Moment(1, torch.zeros((), dtype=torch.bool, device=_META), torch.ones((), device=_META))
-        update.move("", parameter, 1.0, moment, (0, 0))  # creates the optimizer states
-        parameter.grad = torch.empty_like(parameter)
-        with live:
-            update.move("", parameter, 1.0, moment, (0, 0))
+        for mode in (nullcontext(), live):  # the first time the optimizer states are created
+            for change in changes:
+                change.parameter.grad = torch.empty_like(change.parameter)
+            with mode:
+                update.begin(moment)
+                for change in changes:
+                    update.add(change)
+                update.finish()
     return live.peak
 
 

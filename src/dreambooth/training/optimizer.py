@@ -54,7 +54,7 @@ class Optimizer(Protocol):
 
 
 def works_by_tensor(optimizer: OptimizerName, plan: MemoryPlan) -> bool:
-    """Whether the optimizer updates one tensor at a time, which requires tensors in the usual memory layout."""
+    """Whether the optimizer is the tensor-wise one, which requires tensors in the usual memory layout."""
     return optimizer == "adafactor" or plan.saves_in_optimizer
 
 
@@ -67,11 +67,16 @@ def make_optimizer(
     processes: Processes,
     seed: int,
 ) -> Optimizer:
-    """The fused AdamW of torch if everything is float32 and on the device; otherwise the tensor-by-tensor optimizer.
+    """The fused AdamW of torch if everything is float32 and on the device; otherwise the tensor-wise optimizer.
 
     `seed` determines the rounding of bfloat16 weights.
     """
     if not works_by_tensor(settings.optimizer, plan):
         return FusedAdamW(trainee, settings, total_steps=total_steps, processes=processes)
-    choices = TensorwiseChoices(plan.optimizer_states, on_host=plan.states_on_host, in_backward=plan.step_in_backward)
+    choices = TensorwiseChoices(
+        plan.optimizer_states,
+        on_host=plan.states_on_host,
+        in_backward=plan.step_in_backward,
+        is_streamed=plan.stream_blocks,
+    )
     return Tensorwise(trainee, settings, choices, total_steps=total_steps, processes=processes, seed=seed)

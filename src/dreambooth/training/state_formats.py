@@ -25,35 +25,44 @@ _MOST_ROUNDINGS = 64  # float32 numbers that may lie between a computed half and
 
 
 class KeptFormat(Protocol):
-    """Converts between float32 numbers and their stored tensors. Pieces begin and end at multiples of 256."""
+    """Converts between the two moments of AdamW in float32 and the tensors that store them."""
 
-    def zeros(self, count: int, *, is_signed: bool, device: torch.device) -> dict[str, Tensor]:
-        """Stored tensors for `count` zeros."""
+    def zeros(self, count: int, *, device: torch.device) -> dict[str, Tensor]:
+        """Stored tensors for `count` zeros of one moment."""
         ...
 
-    def decode(self, kept: Mapping[str, Tensor], start: int, stop: int, *, is_signed: bool, device: torch.device) -> Tensor:
-        """The numbers from `start` to `stop` in float32 on `device`."""
+    def cut(self, kept: Mapping[str, Tensor], start: int, stop: int) -> dict[str, Tensor]:
+        """Views of what stores the numbers from `start` to `stop`; both are multiples of 256 or an end of the tensor."""
         ...
 
-    def encode(self, kept: Mapping[str, Tensor], start: int, stop: int, x_N: Tensor, *, is_signed: bool) -> None:
-        """Store the float32 numbers `x_N` at positions `start` to `stop`."""
+    def decode(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """Both moments in float32, (2, N), as a copy. Each part has two rows: the first moment is signed, the second not."""
+        ...
+
+    def encode(self, x_2N: Tensor) -> dict[str, Tensor]:
+        """The parts that store both moments, each with two rows; uses `x_2N` up."""
         ...
 
 
+@dataclass(frozen=True)
 class Float32Format:
     """Plain float32 storage."""
 
-    def zeros(self, count: int, *, is_signed: bool, device: torch.device) -> dict[str, Tensor]:
+    def zeros(self, count: int, *, device: torch.device) -> dict[str, Tensor]:
         """One float32 tensor."""
         return {"": torch.zeros(count, device=device)}
 
-    def decode(self, kept: Mapping[str, Tensor], start: int, stop: int, *, is_signed: bool, device: torch.device) -> Tensor:
-        """The numbers as a copy, which may be modified."""
-        return kept[""][start:stop].to(device, copy=True, non_blocking=True)
+    def cut(self, kept: Mapping[str, Tensor], start: int, stop: int) -> dict[str, Tensor]:
+        """The numbers themselves."""
+        return {"": kept[""][start:stop]}
 
-    def encode(self, kept: Mapping[str, Tensor], start: int, stop: int, x_N: Tensor, *, is_signed: bool) -> None:
-        """Copy the numbers to their place."""
-        kept[""][start:stop].copy_(x_N)
+    def decode(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """A copy."""
+        return parts[""].clone()
+
+    def encode(self, x_2N: Tensor) -> dict[str, Tensor]:
+        """The numbers themselves."""
+        return {"": x_2N}
 
 
 @dataclass(frozen=True)
@@ -67,31 +76,36 @@ class BlockFormat:
         """Numbers per scale."""
         return _BLOCK_SIZES[self.bits]
 
-    def zeros(self, count: int, *, is_signed: bool, device: torch.device) -> dict[str, Tensor]:
+    def zeros(self, count: int, *, device: torch.device) -> dict[str, Tensor]:
         """Codes and scales; a scale of zero makes every code zero."""
         return {
             "codes": torch.zeros(count * self.bits // 8, dtype=torch.uint8, device=device),
             "scale": torch.zeros(count // self.block_size, device=device),
         }
 
-    def decode(self, kept: Mapping[str, Tensor], start: int, stop: int, *, is_signed: bool, device: torch.device) -> Tensor:
-        """The numbers that the codes represent."""
-        codes = kept["codes"][start * self.bits // 8 : stop * self.bits // 8].to(device, non_blocking=True)
-        scale = kept["scale"][start // self.block_size : stop // self.block_size].to(device, non_blocking=True)
-        if self.bits == 4:
-            codes = torch.stack([codes >> 4, codes & 0b1111], dim=-1).reshape(-1)
-        values_MB = _code_values(self.bits, is_signed, device).index_select(0, codes.int()).view(-1, self.block_size)
-        return values_MB.mul_(scale.unsqueeze(1)).view(-1)
+    def cut(self, kept: Mapping[str, Tensor], start: int, stop: int) -> dict[str, Tensor]:
+        """The codes and scales of whole blocks."""
+        return {
+            "codes": kept["codes"][start * self.bits // 8 : stop * self.bits // 8],
+            "scale": kept["scale"][start // self.block_size : stop // self.block_size],
+        }
 
-    def encode(self, kept: Mapping[str, Tensor], start: int, stop: int, x_N: Tensor, *, is_signed: bool) -> None:
-        """Store the nearest codes, with one scale per block."""
-        blocks_MB = x_N.view(-1, self.block_size)
-        scale = blocks_MB.abs().amax(1).clamp(min=_SMALLEST_SCALE)
-        codes = _nearest_codes((blocks_MB / scale.unsqueeze(1)).view(-1), self.bits, is_signed=is_signed)
+    def decode(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """The numbers that the codes represent."""
+        byte_2C = parts["codes"].int()
+        byte_2C[1] += 2**8  # the second half of the table
+        numbers = _numbers_of_bytes(self.bits, byte_2C.device).index_select(0, byte_2C.view(-1)).view(torch.float32)
+        return numbers.view(2, -1, self.block_size).mul_(parts["scale"].unsqueeze(-1)).view(2, -1)
+
+    def encode(self, x_2N: Tensor) -> dict[str, Tensor]:
+        """The nearest codes, with one scale per block."""
+        blocks_2MB = x_2N.view(2, -1, self.block_size)
+        scale_2M = blocks_2MB.abs().amax(-1).clamp_(min=_SMALLEST_SCALE)
+        blocks_2MB.div_(scale_2M.unsqueeze(-1))
+        codes_2N = (codes_by_cell if x_2N.device.type == "cpu" else codes_by_search)(x_2N, self.bits)
         if self.bits == 4:
-            codes = (codes[::2] << 4) | codes[1::2]
-        kept["codes"][start * self.bits // 8 : stop * self.bits // 8].copy_(codes)
-        kept["scale"][start // self.block_size : stop // self.block_size].copy_(scale)
+            codes_2N = (codes_2N[:, ::2] << 4).bitwise_or_(codes_2N[:, 1::2])
+        return {"codes": codes_2N, "scale": scale_2M}
 
 
 def format_for(name: StateFormat, count: int) -> KeptFormat:
@@ -118,29 +132,34 @@ def code_values(bits: int, *, is_signed: bool) -> Tensor:
     return torch.tensor(sorted(values), dtype=torch.float32)
 
 
-def _nearest_codes(x_N: Tensor, bits: int, *, is_signed: bool) -> Tensor:
-    """The code of the value nearest to each number in [-1, 1], integers in [0, 2^bits), of any integer dtype."""
-    find = codes_by_cell if x_N.device.type == "cpu" else codes_by_search
-    return find(x_N, bits, is_signed=is_signed)
+def codes_by_search(x_2N: Tensor, bits: int) -> Tensor:
+    """The code of the value nearest to each number, uint8; the first row is in [-1, 1], the second in [0, 1].
+
+    By binary search, which takes few operations.
+    """
+    codes_2N = torch.empty(x_2N.shape, dtype=torch.int32, device=x_2N.device)
+    for x_N, codes_N, is_signed in zip(x_2N, codes_2N, (True, False), strict=True):
+        torch.bucketize(x_N, _first_of_each(bits, is_signed, x_N.device), out_int32=True, right=True, out=codes_N)
+    return codes_2N.to(torch.uint8)
 
 
-def codes_by_search(x_N: Tensor, bits: int, *, is_signed: bool) -> Tensor:
-    """In int32, by binary search: one operation."""
-    return torch.bucketize(x_N, _first_of_each(bits, is_signed, x_N.device), out_int32=True, right=True)
-
-
-def codes_by_cell(x_N: Tensor, bits: int, *, is_signed: bool) -> Tensor:
-    """In uint8, by two table look-ups: six operations, which a CPU does in a tenth of the time of the search."""
-    lowest, first_of_next = _cells(bits, is_signed, x_N.device)
-    cell_N = x_N.view(torch.int32) >> 16
-    if is_signed:  # the sign was shifted into the upper half
-        cell_N &= 0xFFFF
-    return lowest.index_select(0, cell_N).add_(x_N >= first_of_next.index_select(0, cell_N))
+def codes_by_cell(x_2N: Tensor, bits: int) -> Tensor:
+    """The same by two table look-ups, which a CPU does in a tenth of the time of the search."""
+    lowest, first_of_next = _cells(bits, x_2N.device)
+    cell_2N = (x_2N.view(torch.int32) >> 16).bitwise_and_(0xFFFF)
+    cell_2N[1] += 2**16  # the second half of the tables
+    cell = cell_2N.view(-1)
+    return lowest.index_select(0, cell).add_(x_2N.view(-1) >= first_of_next.index_select(0, cell)).view(x_2N.shape)
 
 
 @cache
-def _code_values(bits: int, is_signed: bool, device: torch.device) -> Tensor:
-    return code_values(bits, is_signed=is_signed).to(device)
+def _numbers_of_bytes(bits: int, device: torch.device) -> Tensor:
+    """What each byte of codes represents, signed, then unsigned: a float32, or two of them in the bits of a float64."""
+    values = torch.stack([code_values(bits, is_signed=is_signed) for is_signed in (True, False)])
+    if bits == 4:
+        upper, lower = values.repeat_interleave(16, dim=1), values.repeat(1, 16)
+        values = torch.stack([upper, lower], dim=-1).view(torch.float64)
+    return values.view(-1).to(device)
 
 
 @cache
@@ -158,16 +177,20 @@ def _first_of_each(bits: int, is_signed: bool, device: torch.device) -> Tensor:
 
 
 @cache
-def _cells(bits: int, is_signed: bool, device: torch.device) -> tuple[Tensor, Tensor]:
+def _cells(bits: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """By the upper 16 bits of a float32: the lowest code of the numbers that have them, and the first number of the next code.
 
-    Infinity where all have the same code. No cell has more than two.
+    Infinity where all have the same code. No cell has more than two. Signed codes, then unsigned ones.
     """
     upper = (torch.arange(2**16, dtype=torch.int32) - 2**15) << 16
     ends = torch.stack([upper.view(torch.float32), (upper | 0xFFFF).view(torch.float32)]).roll(2**15, dims=1)
     ends = torch.where(ends.isnan(), ends[0], ends)  # the cells of infinity, which no block contains
-    first = _first_of_each(bits, is_signed, torch.device("cpu"))
-    lowest, highest = torch.bucketize(ends, first, right=True).sort(dim=0).values
-    assert int((highest - lowest).max()) <= 1, "more than two codes in one cell"
-    first_of_next = torch.where(highest > lowest, first[lowest.clamp(max=len(first) - 1)], torch.inf)
-    return lowest.to(torch.uint8).to(device), first_of_next.to(device)
+    tables = []
+    for is_signed in (True, False):
+        first = _first_of_each(bits, is_signed, torch.device("cpu"))
+        lowest, highest = torch.bucketize(ends, first, right=True).sort(dim=0).values
+        assert int((highest - lowest).max()) <= 1, "more than two codes in one cell"
+        first_of_next = torch.where(highest > lowest, first[lowest.clamp(max=len(first) - 1)], torch.inf)
+        tables.append((lowest.to(torch.uint8), first_of_next))
+    lowest, first_of_next = (torch.cat(halves).to(device) for halves in zip(*tables, strict=True))
+    return lowest, first_of_next

@@ -1,26 +1,24 @@
-"""Updates of single tensors: applies the formulas of `update_rules.py` to stored moments, in pieces and with rounding."""
+"""Updates of tensors in one step: applies the formulas of `update_rules.py` to stored moments, in batches, with rounding."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from dreambooth.diffusion.rounding import round_to_bfloat16
+from dreambooth.diffusion.rounding import round_rows_to_bfloat16, round_to_bfloat16
 from dreambooth.memory.settings import StateFormat
+from dreambooth.training.flat import CUT, BatchQueue, Piece, gathered, write_back
 from dreambooth.training.settings import OptimizerSettings
 from dreambooth.training.state_formats import format_for
-from dreambooth.training.update_rules import AdamWNumbers, adafactor, adamw
+from dreambooth.training.update_rules import AdamWNumbers, adafactor, adamw_
 
-__all__ = ["PIECE", "AdafactorUpdate", "AdamWUpdate", "Moment"]
+__all__ = ["AdafactorUpdate", "AdamWUpdate", "Change", "Moment", "can_read_without_waiting"]
 
-PIECE = 2**20
-"""Elements processed at a time; with 8-bit moments and their float32 copies about 77 MB."""
-
-_MEANS = {"exp_avg": True, "exp_avg_sq": False}  # maps each moment to whether it is signed
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 Key = tuple[int, int]
 
 
@@ -35,38 +33,107 @@ class Moment:
     """Factor applied to gradients, a scalar on the device."""
 
 
+@dataclass(frozen=True)
+class Change:
+    """A parameter with a gradient, which the update drops, and what the update depends on."""
+
+    name: str
+    parameter: nn.Parameter
+    rate: float
+    key: Key
+    """See `rounding_key`; determines the rounding of a bfloat16 weight."""
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient, which must exist."""
+        assert self.parameter.grad is not None
+        return self.parameter.grad
+
+
+def can_read_without_waiting(device: torch.device) -> bool:
+    """Whether reading a scalar on the device leaves nothing idle; otherwise the device must decide by itself."""
+    return device.type == "cpu"
+
+
 class AdamWUpdate:
     """AdamW, with both moments stored in the format of the memory plan."""
 
-    def __init__(self, settings: OptimizerSettings, states: StateFormat, device: torch.device, *, on_host: bool) -> None:
+    def __init__(
+        self, settings: OptimizerSettings, states: StateFormat, device: torch.device, *, on_host: bool, at_once: int
+    ) -> None:
+        """`at_once` is the number of weights that are updated together; it changes no result."""
         self._numbers = AdamWNumbers(settings.adam_beta1, settings.adam_beta2, settings.adam_epsilon, settings.weight_decay)
         self._states = states
         self._device = device
         self._on_host = on_host
+        self._at_once = at_once
+        self._queue: BatchQueue[Change] = BatchQueue(at_once)
+        self._rates: dict[float, Tensor] = {}
         self._kept: dict[str, dict[str, dict[str, Tensor]]] = {}  # parameter, moment, part
 
-    def move(self, name: str, parameter: nn.Parameter, rate: float, moment: Moment, key: Key) -> None:
-        """Update one parameter from its gradient, piece by piece."""
-        kept = self._kept.get(name) or self._begin(name, parameter)
-        kind = format_for(self._states, parameter.numel())
-        assert parameter.grad is not None
-        weights, gradients, device = parameter.data.view(-1), parameter.grad.reshape(-1), parameter.device
-        t, numbers = moment.step, self._numbers
-        corrections = (rate, 1 - numbers.beta1**t, math.sqrt(1 - numbers.beta2**t))
-        rates_3 = torch.tensor(corrections, dtype=torch.float32).to(device, non_blocking=True)
-        key_2 = torch.tensor(key, dtype=torch.int32).to(device, non_blocking=True)
-        for start in range(0, weights.numel(), PIECE):
-            stop = min(start + PIECE, weights.numel())
-            old = [
-                kind.decode(kept[mean], start, stop, is_signed=is_signed, device=device) for mean, is_signed in _MEANS.items()
-            ]
-            gradient_N = gradients[start:stop].float() * moment.gradient_factor
-            before = weights[start:stop].float()
-            weight_N, means = adamw(before, gradient_N, (old[0], old[1]), rates_3, numbers)
-            for (mean, is_signed), new, was in zip(_MEANS.items(), means, old, strict=True):
-                kept_N = torch.where(moment.is_stopped, was, new)
-                kind.encode(kept[mean], start, stop, kept_N, is_signed=is_signed)
-            _write(weights, start, torch.where(moment.is_stopped, before, weight_N), key_2)
+    def begin(self, moment: Moment) -> None:
+        """Begin a step."""
+        self._moment = moment
+        self._queue = BatchQueue(self._at_once)
+        self._rates = {}
+        self._decides_on_device = not can_read_without_waiting(self._device)
+
+    def add(self, change: Change) -> None:
+        """Update a parameter, now or as soon as others fill a batch with it; at the latest in `finish`."""
+        if not self._decides_on_device and bool(self._moment.is_stopped):
+            change.parameter.grad = None
+            return
+        kind = format_for(self._states, change.parameter.numel())
+        alike = (kind, change.rate, change.parameter.dtype)
+        for batch in self._queue.add(alike, change, change.parameter.numel()):
+            self._move(batch)
+
+    def finish(self) -> None:
+        """Update the parameters that wait."""
+        for batch in self._queue.rest():
+            self._move(batch)
+
+    def _move(self, batch: Sequence[Piece[Change]]) -> None:
+        first, device = batch[0].item, self._device
+        kind = format_for(self._states, first.parameter.numel())
+        cuts = [kind.cut(self._kept_of(piece.item)[mean], piece.start, piece.stop) for mean in _MOMENTS for piece in batch]
+        homes = {part: [cut[part] for cut in cuts] for part in cuts[0]}
+        old = {part: gathered(tensors, device).view(2, -1) for part, tensors in homes.items()}
+        moments_2N = kind.decode(old)
+        weights = [piece.item.parameter.data.view(-1)[piece.start : piece.stop] for piece in batch]
+        before_N = gathered(weights, device)
+        weight_N = before_N.to(torch.float32, copy=self._decides_on_device)
+        gradient_N = self._used_up(batch)
+        adamw_(weight_N, gradient_N, (moments_2N[0], moments_2N[1]), self._rates_of(first), self._numbers)
+        del gradient_N
+        if before_N.dtype == torch.bfloat16:
+            weight_N = _rounded(weight_N, batch)
+        write_back(self._unless_stopped(before_N, weight_N), weights)
+        del before_N, weight_N
+        for part, new in kind.encode(moments_2N).items():
+            write_back(self._unless_stopped(old[part], new).view(-1), homes[part])
+
+    def _unless_stopped(self, old: Tensor, new: Tensor) -> Tensor:
+        return torch.where(self._moment.is_stopped, old, new, out=old) if self._decides_on_device else new
+
+    def _used_up(self, batch: Sequence[Piece[Change]]) -> Tensor:
+        """The gradients of a batch in float32, scaled; those of parameters that end in it are dropped."""
+        gradients = [piece.item.gradient.reshape(-1)[piece.start : piece.stop] for piece in batch]
+        gradient_N = gathered(gradients, self._device, torch.float32).mul_(self._moment.gradient_factor)
+        for piece in batch:
+            if piece.is_last:
+                piece.item.parameter.grad = None
+        return gradient_N
+
+    def _rates_of(self, change: Change) -> Tensor:
+        if change.rate not in self._rates:
+            beta1, beta2, step = self._numbers.beta1, self._numbers.beta2, self._moment.step
+            rates_3 = torch.tensor((change.rate, 1 - beta1**step, math.sqrt(1 - beta2**step)), dtype=torch.float32)
+            self._rates[change.rate] = rates_3.to(self._device, non_blocking=True)
+        return self._rates[change.rate]
+
+    def _kept_of(self, change: Change) -> dict[str, dict[str, Tensor]]:
+        return self._kept.get(change.name) or self._begin(change.name, change.parameter)
 
     def state(self) -> dict[str, Tensor]:
         """Stored tensors as "exp_avg/NAME", or "exp_avg.codes/NAME" and "exp_avg.scale/NAME"."""
@@ -88,7 +155,7 @@ class AdamWUpdate:
     def _begin(self, name: str, parameter: nn.Parameter) -> dict[str, dict[str, Tensor]]:
         kind, count = format_for(self._states, parameter.numel()), parameter.numel()
         device = torch.device("cpu") if self._on_host else self._device
-        self._kept[name] = {mean: kind.zeros(count, is_signed=signed, device=device) for mean, signed in _MEANS.items()}
+        self._kept[name] = {mean: kind.zeros(count, device=device) for mean in _MOMENTS}
         if self._on_host and self._device.type == "cuda":  # pinned memory can be copied without blocking
             for parts in self._kept[name].values():
                 parts.update({part: tensor.pin_memory() for part, tensor in parts.items()})
@@ -103,19 +170,30 @@ class AdafactorUpdate:
         self._device = device
         self._kept: dict[str, dict[str, Tensor]] = {}
 
-    def move(self, name: str, parameter: nn.Parameter, rate: float, moment: Moment, key: Key) -> None:
-        """Update one parameter from its gradient."""
-        assert parameter.grad is not None
-        kept = self._kept.get(name) or self._begin(name, parameter)
+    def begin(self, moment: Moment) -> None:
+        """Begin a step."""
+        self._moment = moment
+
+    def add(self, change: Change) -> None:
+        """Update a parameter alone, since it has statistics of its own."""
+        parameter, moment = change.parameter, self._moment
+        kept = self._kept.get(change.name) or self._begin(change.name, parameter)
         before = parameter.data.float()
-        gradient = parameter.grad.float() * moment.gradient_factor
+        gradient = change.gradient.float() * moment.gradient_factor
         weight, squares = adafactor(
-            before, gradient, tuple(kept.values()), rate, step=moment.step, weight_decay=self._weight_decay
+            before, gradient, tuple(kept.values()), change.rate, step=moment.step, weight_decay=self._weight_decay
         )
         for tensor, new in zip(kept.values(), squares, strict=True):
             tensor.copy_(torch.where(moment.is_stopped, tensor, new))
-        key_2 = torch.tensor(key, dtype=torch.int32).to(parameter.device, non_blocking=True)
-        _write(parameter.data.view(-1), 0, torch.where(moment.is_stopped, before, weight).reshape(-1), key_2)
+        new = torch.where(moment.is_stopped, before, weight).reshape(-1)
+        if parameter.dtype == torch.bfloat16:
+            key_2 = torch.tensor(change.key, dtype=torch.int32).to(parameter.device, non_blocking=True)
+            new = round_to_bfloat16(new, key_2)
+        parameter.data.view(-1).copy_(new)
+        parameter.grad = None
+
+    def finish(self) -> None:
+        """Does nothing: no parameter waits."""
 
     def state(self) -> dict[str, Tensor]:
         """Stored tensors as "square/NAME", or "square.row/NAME" and "square.column/NAME"."""
@@ -143,6 +221,16 @@ class AdafactorUpdate:
         return self._kept[name]
 
 
-def _write(weights: Tensor, start: int, new_N: Tensor, key_2: Tensor) -> None:
-    rounded = round_to_bfloat16(new_N, key_2, start=start) if weights.dtype == torch.bfloat16 else new_N
-    weights[start : start + new_N.numel()].copy_(rounded)
+def _rounded(weight_N: Tensor, batch: Sequence[Piece[Change]]) -> Tensor:
+    """Rounded to bfloat16, each number as at its place in its own tensor."""
+    device, counts = weight_N.device, [piece.count for piece in batch]
+    # Rows of one tensor each: the whole piece, if there is only one; otherwise as long as the lengths of all allow.
+    width = counts[0] if len(counts) == 1 else math.gcd(CUT, *counts)
+    table, done = [], 0
+    for piece, count in zip(batch, counts, strict=True):
+        table.append((*piece.item.key, piece.start - done, count // width))
+        done += count
+    table_S4 = torch.tensor(table, dtype=torch.int32).to(device, non_blocking=True)
+    table_M3 = table_S4[:, :3].repeat_interleave(table_S4[:, 3], dim=0, output_size=done // width)
+    start_M = torch.arange(0, done, width, dtype=torch.int32, device=device).add_(table_M3[:, 2])
+    return round_rows_to_bfloat16(weight_N.view(-1, width), start_M, table_M3[:, :2]).view(-1)

@@ -1,14 +1,14 @@
-"""An optimizer that updates one tensor at a time, for plans that save memory.
+"""An optimizer that updates a batch of numbers at a time, for plans that save memory.
 
-Its moments may be stored in few bits or in host memory, its weights in bfloat16, and it can consume each gradient as soon as
-the backward pass has computed it. Arithmetic is always float32; large tensors are processed in pieces, so that no complete
-float32 copy of them ever exists.
+Its moments may be stored in few bits or in host memory, its weights in bfloat16, and it can use gradients up while the backward
+pass computes the next ones. Arithmetic is always float32. Small tensors are updated together, large ones in pieces, so that
+operations are few and float32 copies small; the results are those of each tensor alone.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,9 +19,11 @@ from dreambooth.diffusion.rounding import rounding_key
 from dreambooth.memory.settings import StateFormat
 from dreambooth.runtime.processes import Processes
 from dreambooth.trainees.trainee import Trainee
+from dreambooth.training.batch_sizes import numbers_at_once
+from dreambooth.training.flat import BatchQueue, Piece
 from dreambooth.training.learning_rate import LearningRates
 from dreambooth.training.settings import OptimizerSettings
-from dreambooth.training.tensor_updates import AdafactorUpdate, AdamWUpdate, Moment
+from dreambooth.training.tensor_updates import AdafactorUpdate, AdamWUpdate, Change, Moment
 
 __all__ = ["Tensorwise", "TensorwiseChoices"]
 
@@ -33,14 +35,17 @@ class TensorwiseChoices:
     states: StateFormat
     on_host: bool
     in_backward: bool
+    is_streamed: bool
+    """Whether weights leave the device as soon as their gradients are there."""
 
 
 class Tensorwise:
-    """AdamW or Adafactor, tensor by tensor.
+    """AdamW or Adafactor, over batches of numbers.
 
     With `in_backward`, a step takes two backward passes: the first measures the gradient of each tensor and discards it, so
     that the global norm and any non-finite number are known before any weight changes; the second recomputes each gradient,
-    from the same counter-based noise, and consumes it. The result equals that of an update with all gradients in memory.
+    from the same counter-based noise, and uses it up. Gradients wait until they fill a batch, unless weights are streamed. The
+    result equals that of an update with all gradients in memory.
     """
 
     def __init__(
@@ -66,10 +71,14 @@ class Tensorwise:
         self._in_backward = choices.in_backward
         self._norms: dict[str, Tensor] = {}
         self._moment: Moment | None = None
+        total = sum(parameter.numel() for parameter in self._parameters.values())
+        at_once = numbers_at_once(total, self._device, is_streamed=choices.is_streamed)
+        self._waits = settings.optimizer == "adamw" and not choices.is_streamed
+        self._unmeasured: BatchQueue[tuple[str, nn.Parameter]] = BatchQueue(at_once)
         self._update = (
             AdafactorUpdate(settings, self._device)
             if settings.optimizer == "adafactor"
-            else AdamWUpdate(settings, choices.states, self._device, on_host=choices.on_host)
+            else AdamWUpdate(settings, choices.states, self._device, on_host=choices.on_host, at_once=at_once)
         )
         if choices.in_backward:
             for name, parameter in self._parameters.items():
@@ -94,8 +103,10 @@ class Tensorwise:
 
     def gradient_norm(self) -> Tensor:
         """Global norm of all gradients, a float32 scalar; `step` clips them to the maximum norm."""
-        if not self._in_backward:
-            self._norms = {name: _norm(p.grad) for name, p in self._parameters.items() if p.grad is not None}
+        if self._in_backward:
+            self._measure_waiting()
+        else:
+            self._measure(self._parameters)
         norms = [self._norms[name] for name in self._parameters if name in self._norms]
         norm = torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros((), device=self._device)
         self._norms = {}
@@ -110,12 +121,15 @@ class Tensorwise:
     def step(self, step: int, backward_again: Callable[[], None]) -> None:
         """Update the weights from the gradients; `backward_again` recomputes gradients that were discarded."""
         self._moment = Moment(step, self._is_stopped, self._gradient_factor)
+        self._update.begin(self._moment)
         try:
             if self._in_backward:
                 backward_again()
             else:
                 for name, parameter in self._parameters.items():
                     self._move(name, parameter)
+            with torch.no_grad():
+                self._update.finish()
         finally:
             self._moment = None
             self.drop_gradients()
@@ -123,6 +137,8 @@ class Tensorwise:
     def drop_gradients(self) -> None:
         """Discard the gradients and their measurements."""
         self._norms = {}
+        for _ in self._unmeasured.rest():
+            pass
         for parameter in self._parameters.values():
             parameter.grad = None
 
@@ -136,13 +152,15 @@ class Tensorwise:
             self._update.load(name, parameter, state)
 
     def gradient_is_made(self, name: str, parameter: nn.Parameter) -> None:
-        """Measure the gradient and discard it, or consume it; called by each parameter's hook in the backward pass."""
+        """Measure and discard, or use up, a gradient, now or together with later ones; called in the backward pass by hooks."""
         self._processes.sum_gradients([parameter])
         if self._moment is not None:
             self._move(name, parameter)
         elif parameter.grad is not None:
-            self._norms[name] = _norm(parameter.grad)
-            parameter.grad = None
+            for batch in self._unmeasured.add(None, (name, parameter), parameter.numel()):
+                self._measure_and_drop(batch)
+            if not self._waits:
+                self._measure_waiting()
 
     @torch.no_grad()
     def _move(self, name: str, parameter: nn.Parameter) -> None:
@@ -151,16 +169,29 @@ class Tensorwise:
             return
         rate = self._rates.at(self._moment.step)[self._group_of[name]]
         key = rounding_key(self._seed, "rounding", self._moment.step, name)
-        self._update.move(name, parameter, rate, self._moment, key)
-        parameter.grad = None
+        self._update.add(Change(name, parameter, rate, key))
+        if self._in_backward and not self._waits:
+            self._update.finish()
+
+    def _measure_waiting(self) -> None:
+        for batch in self._unmeasured.rest():
+            self._measure_and_drop(batch)
+
+    def _measure_and_drop(self, batch: Sequence[Piece[tuple[str, nn.Parameter]]]) -> None:
+        parameters = dict(piece.item for piece in batch if piece.is_last)
+        self._measure(parameters)
+        for parameter in parameters.values():
+            parameter.grad = None
+
+    @torch.no_grad()
+    def _measure(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        gradients = {name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None}
+        if gradients:
+            norms = torch._foreach_norm(list(gradients.values()), dtype=torch.float32)
+            self._norms.update(zip(gradients, norms, strict=True))
 
 
 def _tell(optimizer: weakref.ref[Tensorwise], name: str, parameter: nn.Parameter) -> None:
     """A hook with a weak reference: Python's collector sees no cycle through torch's hooks, so both objects would leak."""
     if (alive := optimizer()) is not None:
         alive.gradient_is_made(name, parameter)
-
-
-def _norm(gradient: Tensor) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(gradient, dtype=torch.float32)
-    return norm

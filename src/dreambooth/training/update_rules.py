@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["AdamWNumbers", "adafactor", "adamw"]
+__all__ = ["AdamWNumbers", "adafactor", "adamw_"]
 
 
 @dataclass(frozen=True)
@@ -21,20 +21,22 @@ class AdamWNumbers:
     weight_decay: float
 
 
-def adamw(
-    weight_N: Tensor, gradient_N: Tensor, means: tuple[Tensor, Tensor], rates_3: Tensor, numbers: AdamWNumbers
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """New weight, and new moments m and v (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2).
+def adamw_(
+    weight_N: Tensor, gradient_N: Tensor, moments: tuple[Tensor, Tensor], rates_3: Tensor, numbers: AdamWNumbers
+) -> None:
+    """Update weight and moments m and v in place (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2); uses the gradient up.
 
     `rates_3` holds the learning rate, 1 - beta1^t and sqrt(1 - beta2^t), on the device, so that they may change from step to
     step without blocking.
     """
     rate, correction1, root_correction2 = rates_3
-    m_N, v_N = means
-    m_N = m_N.lerp(gradient_N, 1 - numbers.beta1)
-    v_N = v_N.lerp(gradient_N.square(), 1 - numbers.beta2)
-    step_N = (m_N / correction1) / (v_N.sqrt() / root_correction2 + numbers.epsilon)
-    return weight_N - rate * (numbers.weight_decay * weight_N + step_N), (m_N, v_N)
+    m_N, v_N = moments
+    m_N.lerp_(gradient_N, 1 - numbers.beta1)
+    v_N.lerp_(gradient_N.square_(), 1 - numbers.beta2)
+    root_N = v_N.sqrt().div_(root_correction2).add_(numbers.epsilon)
+    step_N = torch.div(m_N, correction1, out=gradient_N).div_(root_N)
+    decay_N = torch.mul(weight_N, numbers.weight_decay, out=root_N)
+    weight_N.sub_(decay_N.add_(step_N).mul_(rate))
 
 
 _SMALLEST_SQUARE = 1e-30  # epsilon 1 of the paper

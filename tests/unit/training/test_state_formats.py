@@ -47,16 +47,15 @@ def test_the_codes_are_torchaos_also_where_two_values_are_equally_near(bits: int
 
 @pytest.mark.parametrize(("bits", "is_signed"), KINDS)
 def test_scales_and_what_is_read_back_are_torchaos(bits: int, is_signed: bool) -> None:
-    coded, block = BlockFormat(bits), BlockFormat(bits).block_size
+    block = BlockFormat(bits).block_size
     x_N = torch.randn(32 * block, generator=torch.Generator().manual_seed(0)) * 1e-4
     x_N = x_N if is_signed else x_N.square()
     x_N[:block] = 0
-    kept = coded.zeros(len(x_N), is_signed=is_signed, device=CPU)
-    coded.encode(kept, 0, len(x_N), x_N, is_signed=is_signed)
-    read_N = coded.decode(kept, 0, len(x_N), is_signed=is_signed, device=CPU)
+    parts = encoded(bits, is_signed, x_N)
+    read_N = BlockFormat(bits).decode(parts)[row_of(is_signed)]
     scale = quant_utils.scale_tensor(x_N, block)[1]
     codes = torchaos_codes(bits, is_signed, x_N)
-    assert kept["scale"].equal(scale)
+    assert parts["scale"][row_of(is_signed)].equal(scale)
     assert read_N.equal(quant_utils.dequant_with_qmap(codes, torchaos_values(bits, is_signed), scale))
 
 
@@ -67,16 +66,30 @@ def test_both_ways_to_the_nearest_code_agree(bits: int, is_signed: bool) -> None
     spread = torch.rand(50_000, generator=torch.Generator().manual_seed(0))
     x_N = torch.cat([values, values.nextafter(values + 1), values.nextafter(values - 1), spread, spread**9, torch.zeros(1)])
     x_N = torch.cat([x_N, -x_N]).clamp(-1, 1) if is_signed else x_N.clamp(0, 1)
-    searched = codes_by_search(x_N, bits, is_signed=is_signed)
-    assert codes_by_cell(x_N, bits, is_signed=is_signed).int().equal(searched)
-    assert len(searched.unique()) == 2**bits
+    searched = codes_by_search(in_row(is_signed, x_N), bits)
+    assert codes_by_cell(in_row(is_signed, x_N), bits).equal(searched)
+    assert len(searched[row_of(is_signed)].unique()) == 2**bits
+
+
+def row_of(is_signed: bool) -> int:
+    """The first moment, which is signed, is the first row, and the second the second."""
+    return 0 if is_signed else 1
+
+
+def in_row(is_signed: bool, x_N: Tensor) -> Tensor:
+    return torch.stack([x_N, torch.zeros_like(x_N)]).roll(row_of(is_signed), dims=0)
+
+
+def encoded(bits: int, is_signed: bool, x_N: Tensor) -> dict[str, Tensor]:
+    """What both moments are stored as, one of them zero; its shapes are those of the storage."""
+    parts = BlockFormat(bits).encode(in_row(is_signed, x_N))
+    for part, zeros in BlockFormat(bits).zeros(len(x_N), device=CPU).items():
+        assert (parts[part][0].shape, parts[part].dtype) == (zeros.shape, zeros.dtype)
+    return parts
 
 
 def codes_of(bits: int, is_signed: bool, x_N: Tensor) -> Tensor:
-    coded = BlockFormat(bits)
-    kept = coded.zeros(len(x_N), is_signed=is_signed, device=CPU)
-    coded.encode(kept, 0, len(x_N), x_N, is_signed=is_signed)
-    codes = kept["codes"]
+    codes = encoded(bits, is_signed, x_N)["codes"][row_of(is_signed)]
     return codes if bits == 8 else torch.stack([codes >> 4, codes & 0b1111], dim=1).view(-1)
 
 

@@ -17,7 +17,7 @@ from dreambooth.memory.plan import MemoryPlan
 from dreambooth.runtime.processes import OneProcess
 from dreambooth.trainees.full import FullTrainee, full_trainee
 from dreambooth.trainees.settings import TraineeSettings
-from dreambooth.training import tensor_updates
+from dreambooth.training import tensor_updates, tensorwise
 from dreambooth.training.batches import Batch
 from dreambooth.training.fused_adamw import FusedAdamW
 from dreambooth.training.loop import training_steps
@@ -135,9 +135,19 @@ def test_pieces_do_not_change_a_number(plan: MemoryPlan, monkeypatch: pytest.Mon
     dtype = torch.bfloat16 if plan.precision == "bf16" else torch.float32
     whole, cut = trainee(dtype), trainee(dtype)
     run(whole, make(whole, plan), range(1, 6))
-    monkeypatch.setattr(tensor_updates, "PIECE", 512)
+    monkeypatch.setattr(tensorwise, "numbers_at_once", lambda *_, **__: 512)
     run(cut, make(cut, plan), range(1, 6))
     assert_equal(weights(whole), weights(cut))
+
+
+@pytest.mark.parametrize("plan", LEVERS, ids=str)
+def test_a_device_that_decides_by_itself_gets_the_same_numbers(plan: MemoryPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    dtype = torch.bfloat16 if plan.precision == "bf16" else torch.float32
+    one, other = trainee(dtype), trainee(dtype)
+    run(one, make(one, plan), range(1, 6))
+    monkeypatch.setattr(tensor_updates, "can_read_without_waiting", lambda _: False)
+    run(other, make(other, plan), range(1, 6))
+    assert_equal(weights(one), weights(other))
 
 
 @pytest.mark.parametrize("plan", LEVERS, ids=str)
@@ -208,18 +218,40 @@ def test_a_step_in_the_backward_pass_is_the_same_step(tiny: MakeTiny, precision:
         assert other.trainee.parameters[name].grad is None
 
 
-def test_gradients_never_exist_together(tiny: MakeTiny) -> None:
-    run = tiny(plan=MemoryPlan("fp32", step_in_backward=True))
+STREAMED = MemoryPlan("fp32", step_in_backward=True, gradient_checkpointing="all", stream_blocks=True)
+
+
+@pytest.mark.parametrize(
+    ("plan", "optimizer"), [(replace(STREAMED, stream_blocks=False), "adamw"), (PLAIN, "adafactor"), (STREAMED, "adamw")]
+)
+def test_no_more_gradients_wait_than_fill_a_batch(plan: MemoryPlan, optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None waits for others where updates are by tensor, or where the weights leave the device."""
+    monkeypatch.setattr(tensorwise, "numbers_at_once", lambda *_, **__: 512)
+    in_backward, together = trainee(), trainee()
+    optimizers = [
+        make(in_backward, replace(plan, step_in_backward=True), optimizer=optimizer),
+        make(together, PLAIN, optimizer=optimizer),
+    ]
+    largest = max(parameter.numel() for parameter in in_backward.parameters.values())
     most = 0
 
-    def count(_: nn.Parameter) -> None:
+    def backward() -> None:
         nonlocal most
-        most = max(most, sum(parameter.grad is not None for parameter in run.trainee.parameters.values()))
+        for name, parameter in in_backward.parameters.items():
+            parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
+            optimizers[0].gradient_is_made(name, parameter)
+            most = max(most, sum(p.numel() for p in in_backward.parameters.values() if p.grad is not None))
 
-    for parameter in run.trainee.parameters.values():
-        parameter.register_post_accumulate_grad_hook(count)
-    next(training_steps(run.state, run.batches_at, last_step=1))
-    assert most == 0  # the optimizer's own hook came first
+    for step in range(1, 4):
+        backward()
+        for parameter in together.parameters.values():
+            parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
+        assert torch.equal(*(each.gradient_norm() for each in optimizers))
+        assert all(parameter.grad is None for parameter in in_backward.parameters.values())
+        for each in optimizers:
+            each.step(step, backward)
+    assert_equal(weights(in_backward), weights(together))
+    assert 0 < most < 512 + largest if plan == replace(STREAMED, stream_blocks=False) else most == 0
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
