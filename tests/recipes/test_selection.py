@@ -218,6 +218,8 @@ def test_a_resumed_run_scores_and_chooses_as_one_that_never_stopped(
     assert all(0 <= entry["balance"] <= 1 for entry in kept.values()) and len(kept) == 4
     assert len({entry["balance"] for entry in kept.values()}) == 4, "every step scores otherwise"
     assert kept[0]["scores"]["drift"] == pytest.approx(0, abs=1e-6) and kept[3]["scores"]["drift"] > 1e-6
+    low, high = kept[3]["intervals"]["DINO"]
+    assert low <= kept[3]["scores"]["DINO"] <= high
     model = (whole.run / "model.safetensors").read_bytes()
 
     shutil.rmtree(whole.run / "checkpoints" / "step-000003")

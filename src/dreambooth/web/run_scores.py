@@ -53,7 +53,7 @@ def evaluated_scores(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def trained_scores(run: RunFolder) -> list[dict[str, Any]]:
-    """What was measured while training; empty for a run without --evaluate-every."""
+    """What was measured while training, of several subjects their means and then each; empty without --evaluate-every."""
     events = read_events(run.events)
     scored = {event["step"]: event for event in events if event["event"] == "evaluation"}
     if not scored:
@@ -63,7 +63,14 @@ def trained_scores(run: RunFolder) -> list[dict[str, Any]]:
     peak = best(balances) if balances else None
     if not said and peak is not None:
         said = [f"Best step so far: {peak}, with a balance of {format_score(balances[peak])}."]
-    return [_table(_WHILE_TRAINING, said, peak, (_trained_row(step, scored[step]) for step in sorted(scored)))]
+    whole = _table(_WHILE_TRAINING, said, peak, (_trained_row(step, scored[step]) for step in sorted(scored)))
+    names = dict.fromkeys(name for event in scored.values() for name in event.get("subjects", {}))
+    return [whole, *(_subject_table(name, scored) for name in names)]
+
+
+def _subject_table(name: str, scored: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    found = {step: event["subjects"][name] for step, event in scored.items() if name in event.get("subjects", {})}
+    return _table(f"{_WHILE_TRAINING}: {name}", [], None, (_trained_row(step, found[step]) for step in sorted(found)))
 
 
 def _evaluated(name: str, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -108,6 +108,16 @@ def test_scores_of_the_training_name_the_step_that_it_chose(trained: str, desk: 
     assert trained_scores(RunFolder(run))[0]["said"] == [f"{text}."]
 
 
+def test_several_subjects_have_a_table_each_below_their_means(trained: str, desk: Desk) -> None:
+    run = desk.projects.named(trained).runs / "1"
+    one = {name: value for name, value in scored(2, 0.7).items() if name not in ("event", "step")}
+    add_events(run, {**scored(2, 0.6), "intervals": {}, "subjects": {"sks dog": one, "mwf cat": {**one, "balance": 0.5}}})
+    whole, dog, cat = trained_scores(RunFolder(run))
+    assert (whole["best"], whole["rows"][0]["fidelity"], whole["rows"][0]["balance"]) == (2, "0.610", "0.600")
+    assert (dog["title"], dog["rows"][0]["fidelity"]) == ("Scores while training: sks dog", "0.610 [0.550, 0.660]")
+    assert (cat["best"], cat["rows"][0]["balance"]) == (None, "0.500")
+
+
 def test_a_run_with_one_model_shows_the_scores_of_that_one(trained: str, desk: Desk) -> None:
     run = desk.projects.named(trained).runs / "1"
     write_scores(run)
