@@ -275,7 +275,8 @@ def _describe(problem: Any, settings: type[Settings], where: str, names: Mapping
     template = _EXPECTED.get(kind)
     limits = {limit: f"{value:g}" if isinstance(value, float) else value for limit, value in context.items()}
     message = f"expected {template.format(**limits)}" if template is not None else problem["msg"]
-    return f"{name} is {shown_value(problem['input'])}: {message}"
+    shown = "empty" if problem["input"] is None else shown_value(problem["input"])
+    return f"{name} is {shown}: {message}"
 
 
 _EXPECTED = {
@@ -292,7 +293,7 @@ _EXPECTED = {
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
     "multiple_of": "a multiple of {multiple_of}",
-    "string_type": "text",
+    "string_type": "text; put a number, or a word such as yes, in quotes",
     "string_unicode": "text in UTF-8",
     "string_too_short": "text that is not empty",
     "too_short": "text that is not empty",

@@ -18,6 +18,7 @@ from dreambooth.errors import DreamboothError
 __all__ = [
     "SeveralProblemsError",
     "WrongFileError",
+    "check_one_line",
     "check_template",
     "parse_json",
     "printable",
@@ -168,3 +169,12 @@ def check_template(template: str, allowed: frozenset[str]) -> str:
         if format_spec or conversion:
             raise ValueError(f"{shown_value(template)} has more than a name in {{{name}}}; write {{{name}}} alone")
     return template
+
+
+def check_one_line(word: str) -> str:
+    """Return `word` if it can stand in a prompt: in one line, without control characters. Raises ValueError if it cannot."""
+    if (odd := next((letter for letter in word if not letter.isprintable()), None)) is not None:
+        raise ValueError(
+            f"{shown_value(word)} holds {odd!a}, which no prompt holds; give letters that can be seen, in one line"
+        )
+    return word

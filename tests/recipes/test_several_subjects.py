@@ -88,6 +88,7 @@ def test_listed_subjects_are_learned_together(
         ("ada mug", 1, 4),
     ]
     assert [*selections(run)[0]["subjects"]] == ["rex bag", "mwf bag", "ada mug"]
+    assert "--prompt 'photo of a rex bag' 'photo of a mwf bag' 'photo of a ada mug'" in text
     assert "Scoring every 4 steps: 32 images of 3 subjects with 1 denoising steps each time" in text
     written = parse_settings(TrainSettings, read_yaml(run / "config.yaml"), where="run").subject.subjects
     assert all(one.photos.is_absolute() for one in written)

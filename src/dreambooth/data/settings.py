@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from dreambooth.config import Settings, Text, nearest
-from dreambooth.reading import SeveralProblemsError, check_template, shown_value
+from dreambooth.reading import SeveralProblemsError, check_one_line, check_template
 from dreambooth.record_files import read_records
 from dreambooth.sampling.settings import Sampler
 
@@ -38,15 +39,7 @@ _MAKING = (
 )
 
 
-def _check_one_line(word: str) -> str:
-    if (odd := next((letter for letter in word if not letter.isprintable()), None)) is not None:
-        raise ValueError(
-            f"{shown_value(word)} holds {odd!a}, which no prompt holds; give letters that can be seen, in one line"
-        )
-    return word
-
-
-Word = Annotated[Text, AfterValidator(_check_one_line)]
+Word = Annotated[Text, AfterValidator(check_one_line)]
 """A word that is put into prompts, or several: in one line, without control characters."""
 
 
@@ -195,13 +188,19 @@ class SubjectSettings(Settings):
 
     @model_validator(mode="after")
     def _subjects_are_apart(self) -> SubjectSettings:
-        folders = [(one.token, one.photos.absolute()) for one in self.subjects]
-        for place, (token, folder) in enumerate(folders):
-            for other, below in (*folders[:place], *folders[place + 1 :]):
-                if below.is_relative_to(folder):
-                    raise ValueError(f"subjects: the photos of {other} ({below}) lie in the folder of {token}; separate them")
-                if other == token:
-                    raise ValueError(f"subjects: two subjects have the token {token}; give each its own")
+        problems = []
+        for one, other in itertools.permutations(self.subjects, 2):
+            folder, below = one.photos.absolute(), other.photos.absolute()
+            if one.token == other.token:
+                problems.append(f"subjects: two subjects have the token {one.token}; give each its own")
+            if folder == below:
+                problems.append(f"subjects: two subjects have the photos {folder}; give each its own")
+            elif below.is_relative_to(folder):
+                problems.append(
+                    f"subjects: the photos of {other.token} ({below}) lie in the folder of {one.token}; separate them"
+                )
+        if problems:
+            raise SeveralProblemsError(dict.fromkeys(problems))
         return self
 
     @field_validator("instance_prompt")

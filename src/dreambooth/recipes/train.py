@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, get_args
 
 from dreambooth.config import read_yaml, write_yaml
+from dreambooth.data.captions import default_caption
 from dreambooth.data.pictures import shares_of
 from dreambooth.data.records import Role
 from dreambooth.display import Display, quoted
@@ -253,6 +254,17 @@ def _by_subject(ready: Ready, exposures: Sequence[int]) -> Iterator[tuple[str, S
         yield f" of {one.token} {one.class_word}", list(itertools.islice(left, share.num_photos))
 
 
+def _prompts_to_try(session: Session) -> list[str]:
+    """One prompt for each subject of a list; else the first preview prompt, or a caption if no photo says the token."""
+    subject, photos = session.ready.learned.subject, session.ready.learned.photos
+    if subject.subjects:
+        return [default_caption(one) for one in subject.each()]
+    prompt = session.previewer.prompts[0] if session.previewer.prompts else subject.token
+    captions = {said for one in photos for said in one.captions}
+    is_said = any(caption in prompt for caption in captions) or not is_silent(photos, subject.token)
+    return [prompt if is_said else photos[0].caption]
+
+
 def _finish(session: Session, display: Display, *, is_done: bool) -> TrainResult:
     """Report what was written and how to use it."""
     ready, run, step = session.ready, session.ready.run, session.state.step
@@ -278,10 +290,7 @@ def _finish(session: Session, display: Display, *, is_done: bool) -> TrainResult
         )
     if chosen := what_was_chosen(session):
         display.say(chosen["text"])
-    photos, token = ready.learned.photos, ready.learned.subject.token
-    prompt = session.previewer.prompts[0] if session.previewer.prompts else token
-    if is_silent(photos, token) and not any(caption in prompt for caption in {said for one in photos for said in one.captions}):
-        prompt = photos[0].caption
-    use = f"dreambooth generate --model {quoted(model_name(run.path))} --prompt {quoted(prompt)}"
+    prompts = " ".join(map(quoted, _prompts_to_try(session)))
+    use = f"dreambooth generate --model {quoted(model_name(run.path))} --prompt {prompts}"
     display.say(f"The model is {run.final_model}. To use it:\n  {use}")
     return TrainResult(run.path, run.final_model, step)

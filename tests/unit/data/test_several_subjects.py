@@ -92,6 +92,10 @@ def test_mistakes_name_the_subject_and_the_file(entries: list[dict[str, Any]], t
     assert problems(subjects=[first, {**second, "token": "rex"}]) == (
         "test: subjects: two subjects have the token rex; give each its own",
     )
+    assert problems(subjects=[first, {**second, "photos": first["photos"]}, {**third, "token": "rex"}]) == (
+        f"test: subjects: two subjects have the photos {tmp_path / 'rex'}; give each its own",
+        "test: subjects: two subjects have the token rex; give each its own",
+    )
     assert problems(subjects=[{**first, "photos": str(tmp_path)}, second]) == (
         f"test: subjects: the photos of mwf ({tmp_path / 'mwf'}) lie in the folder of rex; separate them",
     )
@@ -108,7 +112,12 @@ def test_mistakes_in_a_file_are_those_of_the_file(entries: list[dict[str, Any]],
     file = tmp_path / "subjects.yaml"
     first, second, third = entries
     nameless = {name: value for name, value in second.items() if name != "token"}
-    wrong = [{**first, "wieght": 2, "zoom": 1}, {**nameless, "weight": 0}, "ada", {**third, "captions": "filenam"}]
+    wrong = [
+        {**first, "wieght": 2, "zoom": 1},
+        {**nameless, "weight": 0},
+        "ada",
+        {**third, "captions": "filenam", "token": 1905, "photos": None},
+    ]
     file.write_text(yaml.safe_dump({"subject": 1, "subjects": wrong}))
     keys = "photos, token, class_word, captions, instance_prompt, prior_images, weight"
     assert problems(subjects=str(file)) == (
@@ -118,6 +127,8 @@ def test_mistakes_in_a_file_are_those_of_the_file(entries: list[dict[str, Any]],
         f"{file}: subject 2: 'token' is missing: rare word that will name it.",
         f"{file}: subject 2: 'weight' is 0: expected at least 0.01",
         f"{file}: subject 3 is 'ada': expected photos, token, class_word",
+        f"{file}: subject 4: 'photos' is empty: expected a path",
+        f"{file}: subject 4: 'token' is 1905: expected text; put a number, or a word such as yes, in quotes",
         f"{file}: subject 4: 'captions' is 'filenam': expected prompt or filename; did you mean 'filename'?",
     )
 
