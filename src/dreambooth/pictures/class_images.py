@@ -9,7 +9,8 @@ Each image's latent is stored beside it, for training: see `PriorSet`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,13 @@ from dreambooth.display import Display, counted
 from dreambooth.families.components import Components
 from dreambooth.files import atomic_file
 from dreambooth.pages.images import save_picture, to_image
+from dreambooth.runs.lock import in_turn
 from dreambooth.runtime.processes import Processes
 from dreambooth.sampling.batches import make_pictures
 from dreambooth.sampling.metadata import picture_text
 from dreambooth.sampling.records import Picture, SamplingOptions
 
-__all__ = ["make_prior_set", "prompts_and_numbers", "shared_out"]
+__all__ = ["held_for_filling", "make_prior_set", "prompts_and_numbers", "shared_out"]
 
 
 def make_prior_set(
@@ -64,28 +66,47 @@ def make_prior_set(
     request = _request(prompt, options, model_digest)
     with processes.main_first():
         prior_set = PriorSet.open(folder, class_word, request)
-    batch_size = prior.prior_batch_size
-    with processes.together():  # all have listed the folder before any process writes
-        missing = prior_set.missing(num, with_latents=with_latents)
-        lost = prior_set.without_latent(num, with_latents=with_latents)
-    if lost:
-        display.say(f"{counted(len(lost), 'latent')} of class images missing in {prior_set.folder}: made again")
     with processes.together():
-        if missing:
-            _fill(
-                prior_set,
-                missing,
-                options,
-                components,
-                display,
-                processes=processes,
-                num=num,
-                batch_size=batch_size,
-                device=device,
-                dtype=dtype,
-                lost=lost,
-            )
+        is_complete = not prior_set.missing(num, with_latents=with_latents)
+    if processes.any(not is_complete):
+        with held_for_filling(prior_set, display, processes):
+            with processes.together():  # all have listed the folder before any process writes
+                missing = prior_set.missing(num, with_latents=with_latents)
+                lost = prior_set.without_latent(num, with_latents=with_latents)
+            if lost:
+                display.say(f"{counted(len(lost), 'latent')} of class images missing in {prior_set.folder}: made again")
+            with processes.together():
+                _fill(
+                    prior_set,
+                    missing,
+                    options,
+                    components,
+                    display,
+                    processes=processes,
+                    num=num,
+                    batch_size=prior.prior_batch_size,
+                    device=device,
+                    dtype=dtype,
+                    lost=lost,
+                )
     return prior_set
+
+
+@contextmanager
+def held_for_filling(prior_set: PriorSet, display: Display, processes: Processes) -> Iterator[None]:
+    """Inside, no other command writes into the set: list what is missing here, since another may just have made it.
+
+    Without this, an image that one training has read could be written again by another, whose device rounds differently.
+    """
+
+    def waiting() -> None:
+        display.say(f"Waiting: another process is generating class images in {prior_set.folder}")
+
+    with ExitStack() as held:
+        with processes.main_first():
+            if processes.is_main:
+                held.enter_context(in_turn(prior_set.folder, waiting=waiting))
+        yield
 
 
 def prompts_and_numbers(prior: PriorSettings, class_word: str) -> dict[str, int]:
@@ -147,6 +168,8 @@ def _fill(
     its latent. An existing image keeps its latent, or stays without one. A lost latent is written only if the image is the
     same to the last bit: another device may round differently.
     """
+    if not missing:
+        return
     request = prior_set.request
     blocks = {*processes.share(sorted({index // batch_size for index in missing}))}
     pictures = [Picture(request.prompt, index) for index in range(num) if index // batch_size in blocks]

@@ -10,7 +10,7 @@ from dreambooth.data.settings import ONLY_TRAINED_ON
 from dreambooth.data.size import Size
 from dreambooth.display import Display
 from dreambooth.errors import SettingsError
-from dreambooth.pictures.class_images import _fill, _options, _request, prompts_and_numbers
+from dreambooth.pictures.class_images import _fill, _options, _request, held_for_filling, prompts_and_numbers
 from dreambooth.runtime.device import choose_device, describe_device
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.runtime.processes import OneProcess
@@ -61,19 +61,21 @@ def prior(settings: PriorRecipeSettings, display: Display) -> PriorResult:
             dtype = picture_dtype(None, device)
             display.say(f"{base.report.title} from {settings.base.model} on {describe_device(device)}")
             components = place(base.build(dtype=dtype), device)
-            for prior_set, num, indices in zip(sets, numbers.values(), missing, strict=True):
-                _fill(
-                    prior_set,
-                    indices,
-                    options,
-                    components,
-                    display,
-                    processes=OneProcess(),
-                    num=num,
-                    batch_size=asked.prior_batch_size,
-                    device=device,
-                    dtype=dtype,
-                )
+            for number, (prior_set, num) in enumerate(zip(sets, numbers.values(), strict=True)):
+                with held_for_filling(prior_set, display, OneProcess()):
+                    missing[number] = prior_set.missing(num)
+                    _fill(
+                        prior_set,
+                        missing[number],
+                        options,
+                        components,
+                        display,
+                        processes=OneProcess(),
+                        num=num,
+                        batch_size=asked.prior_batch_size,
+                        device=device,
+                        dtype=dtype,
+                    )
     for prior_set, num, indices in zip(sets, numbers.values(), missing, strict=True):
         display.say(f'Class images "{prior_set.request.prompt}" in {prior_set.folder}: {num}, {len(indices)} of them new')
     images = tuple(one.path(index) for one, num in zip(sets, numbers.values(), strict=True) for index in range(num))

@@ -1,9 +1,9 @@
-"""One process at a time in a run folder."""
+"""One process at a time in a folder."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from dreambooth.errors import RunError
 from dreambooth.runs.place import PlacedFolder
 
-__all__ = ["LOCK_NAME", "exclusive"]
+__all__ = ["LOCK_NAME", "exclusive", "in_turn"]
 
 LOCK_NAME = ".lock"
 
@@ -46,4 +46,26 @@ def exclusive(folder: Path) -> Iterator[PlacedFolder]:
         yield placed
     finally:
         placed.close()
+        lock.release()
+
+
+@contextmanager
+def in_turn(folder: Path, *, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the folder, which must exist, as soon as no other process holds it; `waiting` is called once if one does.
+
+    Where the file system has no locks nothing is held, and nobody waits.
+    """
+    lock = FileLock(folder / LOCK_NAME, timeout=0, fallback_to_soft=False)
+    try:
+        try:
+            lock.acquire()
+        except Timeout:
+            waiting()
+            lock.acquire(timeout=-1, poll_interval=0.2)
+    except OSError as error:
+        if error.errno not in _HAS_NO_LOCKS:
+            raise
+    try:
+        yield
+    finally:
         lock.release()

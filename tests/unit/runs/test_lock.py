@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dreambooth.errors import RunError
-from dreambooth.runs.lock import exclusive
+from dreambooth.runs.lock import exclusive, in_turn
 
 
 def _refuse_with(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,4 +67,26 @@ def test_a_second_process_is_refused_and_a_killed_one_frees_the_folder(tmp_path:
         finally:
             holder.kill()
     with exclusive(tmp_path):
+        pass
+
+
+def test_a_second_process_waits_for_its_turn_and_says_so_once(tmp_path: Path) -> None:
+    waited = list[str]()
+    with subprocess.Popen([sys.executable, "-c", _HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+
+        def waiting() -> None:
+            waited.append("waits")
+            holder.kill()
+
+        with in_turn(tmp_path, waiting=waiting):
+            assert waited == ["waits"]
+            with pytest.raises(RunError), exclusive(tmp_path):
+                pass
+
+
+def test_nobody_waits_where_there_are_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _refuse_with(errno.ENOTSUP, monkeypatch)
+    with in_turn(tmp_path, waiting=lambda: pytest.fail("waits")):
         pass
