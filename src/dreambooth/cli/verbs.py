@@ -147,6 +147,16 @@ _ALL = (
         extra={"notify": _NOTIFY},
     ),
     Verb(
+        name="batch",
+        sentence="Train one model for each subject of a list, on all GPUs.",
+        settings="dreambooth.runs.settings:BatchSettings",
+        recipe="dreambooth.recipes.batch:batch",
+        usage=("SUBJECTS",),
+        examples=("dreambooth batch subjects.yaml --output runs/pets",),
+        positional=("subjects",),
+        extra={"notify": _NOTIFY},
+    ),
+    Verb(
         name="prior",
         sentence="Generate a set of class images without training.",
         settings="PriorRecipeSettings",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 __all__ = [
     "STOPPED_CODES",
@@ -32,7 +33,8 @@ __all__ = [
 _COLORS = ("CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR")
 _COLUMNS = "120"
 _LAST_LINES = 20
-STOPPED_CODES = (130, 143)
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+STOPPED_CODES = (129, 130, 143)
 """Exit codes of a command that was asked to stop and saved."""
 
 _STOP: signal.Signals = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT)  # the first is Windows'
@@ -64,20 +66,27 @@ def command_environment() -> dict[str, str]:
 
 
 def started_command(
-    command: Sequence[str], *, output: int, before: Callable[[], None] | None = None
+    command: Sequence[str],
+    *,
+    output: int,
+    before: Callable[[], None] | None = None,
+    folder: Path | None = None,
+    environment: Mapping[str, str] = _NOTHING,
 ) -> subprocess.Popen[bytes]:
     """A process with a group of its own that writes everything it says to `output`, a file descriptor or subprocess.PIPE.
 
     Of its own, because an interrupt goes to a whole group, and a command that hears two of them quits without saving.
     `before` is called in the new process before the command begins (not on Windows; only where there is no second thread);
-    if it raises, subprocess.SubprocessError is raised here and the command does not begin.
+    if it raises, subprocess.SubprocessError is raised here and the command does not begin. `environment` is added to that of
+    `command_environment`; `folder` is where the command runs.
     """
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
-        env=command_environment(),
+        cwd=folder,
+        env={**command_environment(), **environment},
         start_new_session=True,
         preexec_fn=before,  # noqa: PLW1509 - whoever passes it has no second thread
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
@@ -117,11 +126,13 @@ class Job:
     """What it has said."""
 
     @classmethod
-    def start(cls, command: Sequence[str], *, log: Path) -> Job:
-        """Start a command; what an earlier one wrote into `log` is replaced."""
+    def start(
+        cls, command: Sequence[str], *, log: Path, folder: Path | None = None, environment: Mapping[str, str] = _NOTHING
+    ) -> Job:
+        """Start a command in `folder`; what an earlier one wrote into `log` is replaced. See `started_command`."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w", encoding="utf-8") as output:
-            return cls(started_command(command, output=output.fileno()), log)
+            return cls(started_command(command, output=output.fileno(), folder=folder, environment=environment), log)
 
     @property
     def is_running(self) -> bool:

@@ -102,16 +102,15 @@ def check_everything(
         return choose_plan(settings.memory, device, family, workload, free=free, is_resume=is_resume)
 
     chosen = None if device is None else problems.attempt(choose)
+    disk_bytes = None
     if base is not None and chosen is not None:
-        problems.attempt(lambda: _check_disk(settings, chosen.plan, base, run, size))
+        disk_bytes = problems.attempt(lambda: _check_disk(settings, chosen.plan, base, run, size))
     _check_pictures(pictures, settings, problems, is_resume=is_resume)
     trained = None if base is None or not processes.is_main else base.made_for(resolution)
     encoders = None if trained is None else problems.attempt(lambda: encoders_of_run(settings.selection, run, trained))
     problems.attempt(lambda: check_size(base.family.downsampling if base else 8, height=size.height, width=size.width))
     problems.raise_if_any()
-    assert device is not None
-    assert chosen is not None
-    assert base is not None
+    assert device is not None and chosen is not None and base is not None and disk_bytes is not None
     earlier = earlier_subjects(base, pictures, settings.subject)
     check_earlier_subjects(replayed(earlier, settings.prior), own_subjects(pictures.photos, settings.subject), settings.trainee)
     num_pictures = _num_pictures(settings, pictures, earlier)
@@ -128,6 +127,7 @@ def check_everything(
             size=size,
             workload=workload,
             earlier=earlier,
+            disk_bytes=disk_bytes,
         ),
     )
     warnings = _warnings(settings, pictures, ready, num_pictures, is_resume=is_resume)
@@ -287,7 +287,7 @@ def _check_output_is_free(folder: Path) -> None:
         raise RunError(f"{folder}: expected a folder, found a file", hint="Choose another --output.")
 
 
-def _check_disk(settings: TrainSettings, plan: MemoryPlan, base: ModelWeights, run: RunFolder, size: Size) -> None:
+def _check_disk(settings: TrainSettings, plan: MemoryPlan, base: ModelWeights, run: RunFolder, size: Size) -> int:
     counts = {name: sum(tensor.numel() for tensor in part.values()) for name, part in base.parts.items()}
     trained = written = _num_beside(base.family, settings.trainee)
     if not settings.trainee.keeps_base:
@@ -300,6 +300,7 @@ def _check_disk(settings: TrainSettings, plan: MemoryPlan, base: ModelWeights, r
     ):  # what the default is depends on the base model
         needed += prediction_bytes(settings.loop.steps * settings.loop.examples_per_step, base.family, size)
     check_disk_space(run.path, needed)
+    return needed
 
 
 def _num_beside(family: Family, trainee: TraineeSettings) -> int:

@@ -112,6 +112,8 @@ class Ready:
     """Lines shown when the run starts."""
     memory_flags: tuple[str, ...]
     """Flags with which a resumed run needs less memory for the same results."""
+    disk_bytes: int
+    """The run's peak disk usage."""
 
     @property
     def plan(self) -> MemoryPlan:

@@ -52,6 +52,8 @@ class Found:
     workload: Workload
     earlier: tuple[LearnedSubject, ...]
     """Subjects that the base model knows, besides the run's own."""
+    disk_bytes: int
+    """The run's peak disk usage."""
 
 
 def records_of_run(settings: TrainSettings, found: Found) -> Ready:
@@ -95,6 +97,7 @@ def records_of_run(settings: TrainSettings, found: Found) -> Ready:
         ),
         announcement=_announcement(settings, found, learned),
         memory_flags=levers_to_pull(settings, found.chosen.plan, found.workload),
+        disk_bytes=found.disk_bytes,
     )
 
 

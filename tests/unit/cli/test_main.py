@@ -158,6 +158,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
             "generate",
             "evaluate",
             "benchmark",
+            "batch",
             "prior",
             "plan",
             "convert",
@@ -176,8 +177,8 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
 def test_an_unknown_verb_is_told_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trian"]) == 2
-    known = "train, photos, generate, evaluate, benchmark, prior, plan, convert, inspect, tokens, demo, masks, caption, push"
-    known += ", web, lora, toybox"
+    known = "train, photos, generate, evaluate, benchmark, batch, prior, plan, convert, inspect, tokens, demo, masks, caption"
+    known += ", push, web, lora, toybox"
     first, second = capsys.readouterr().err.splitlines()
     assert first == f"error: unknown verb 'trian': the verbs are {known}; did you mean 'train'?"
     assert second == "See `dreambooth --help`."
