@@ -13,9 +13,12 @@ from starlette.testclient import TestClient
 
 from dreambooth.files import write_json
 from dreambooth.pages.images import save_picture
+from dreambooth.runs.folder import RunFolder
 from dreambooth.web.app import application
 from dreambooth.web.desk import Desk
 from dreambooth.web.jobs import JobRecord
+from dreambooth.web.run_scores import scores_file
+from tests.unit.web.test_scores import add_events, scored, write_scores
 
 __all__ = ["web_files"]
 
@@ -38,6 +41,8 @@ def web_files(folder: Path) -> dict[str, tuple[Path, Callable[[], bool]]]:
     (run / "config.yaml").write_text("base: {model: toybox}\nsubject: {token: sks, class_word: vase}\nloop: {steps: 4}\n")
     (run / "model.safetensors").write_bytes(b"")
     (run / "events.jsonl").write_text('{"event": "step", "step": 2, "time": 1.0, "instance_loss": 0.5}\n')
+    add_events(run, scored(2, 0.5))
+    write_scores(run)
     write_json(project.pictures / "1" / "request.json", {"prompt": "a", "seed": "1", "with_base": True})
     for kind, place in (("train", "runs/1"), ("pictures", "pictures/1"), ("describe", "")):
         record = JobRecord(0, kind, "A job", "rex", ("true",), "true", "", 0.0, place=place, state="running", started=1.0)
@@ -69,5 +74,6 @@ def web_files(folder: Path) -> dict[str, tuple[Path, Callable[[], bool]]]:
         "web: request": (project.pictures / "1" / "request.json", partial(pages, f"{rex}/try")),
         "web: config of a run": (run / "config.yaml", partial(pages, "/", f"{rex}/train", f"{rex}/choose", f"{rex}/try")),
         "web: events of a run": (run / "events.jsonl", partial(pages, "/", f"{rex}/train", f"{rex}/choose")),
+        "web: scores of a run": (scores_file(RunFolder(run)), partial(pages, f"{rex}/train", f"{rex}/choose")),
         "web: preview": (run / "previews" / "step-000002" / "00-a.png", partial(pages, f"{rex}/train", f"{rex}/take")),
     }

@@ -48,7 +48,7 @@ def evaluated_scores(run: RunFolder) -> list[dict[str, Any]]:
         record = read_json(scores_file(run))
         records = record.get("subjects") or {"": record}
         return [_evaluated(name, one) for name, one in records.items()]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return []
 
 
@@ -103,19 +103,25 @@ def _trained_row(step: int, event: Mapping[str, Any]) -> dict[str, Any]:
     intervals = intervals if isinstance(intervals, dict) else {}
     texts = {}
     for column, name in _COLUMNS.items():
-        low, high = intervals[name] if _is_interval(intervals.get(name)) else (None, None)
+        low, high = _interval(intervals.get(name))
         texts[column] = _with_interval({"value": values[name], "low": low, "high": high} if name in values else None)
-    copies = event.get("copies")
+    copies = _number(event.get("copies"))
     return {
         "step": step,
         "balance": format_score(event["balance"]),
         **texts,
-        "copies": f"{copies:.0%}" if isinstance(copies, int | float) else "-",
+        "copies": "-" if copies is None else f"{copies:.0%}",
     }
 
 
-def _is_interval(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(isinstance(end, int | float) for end in value)
+def _interval(value: object) -> tuple[float | None, float | None]:
+    low, high = map(_number, value) if isinstance(value, list) and len(value) == 2 else (None, None)
+    return low, high
+
+
+def _number(value: object) -> float | None:
+    """A number; None for anything else that a damaged file may hold."""
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _with_interval(score: Mapping[str, Any] | None) -> str:

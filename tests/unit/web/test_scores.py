@@ -129,6 +129,14 @@ def test_a_run_with_one_model_shows_the_scores_of_that_one(trained: str, desk: D
     assert [(row["step"], row["balance"], row["copies"]) for row in table["rows"]] == [(4, "-", "25%")]
 
 
+@pytest.mark.parametrize("damaged", [None, {}, [0.1], ["a", 1], [None, 1], "ab"])
+def test_damaged_intervals_of_an_event_are_not_shown(trained: str, desk: Desk, damaged: object) -> None:
+    run = desk.projects.named(trained).runs / "1"
+    add_events(run, {**scored(2, 0.6), "intervals": damaged and {"DINO": damaged}, "copies": "many"})
+    (table,) = trained_scores(RunFolder(run))
+    assert (table["rows"][0]["fidelity"], table["rows"][0]["copies"]) == ("0.610", "-")
+
+
 @pytest.mark.parametrize("damaged", ["{", "[]", "{}", '{"by_step": {"x": {}}}', '{"by_step": {"1": {"scores": [1]}}}', "3"])
 def test_a_damaged_file_of_scores_is_no_table(client: TestClient, trained: str, desk: Desk, damaged: str) -> None:
     folder = desk.projects.named(trained).runs / "1" / "evaluation"
