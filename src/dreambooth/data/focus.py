@@ -12,7 +12,7 @@ from dreambooth.data.records import Focus, Photo, SubjectBox
 from dreambooth.data.saliency import salient_boxes, small_copy
 from dreambooth.data.size import Size
 
-__all__ = ["Clue", "clue_of", "with_focus"]
+__all__ = ["Clue", "clue_of", "cropped_around", "with_focus"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,16 @@ def with_focus(photos: Sequence[Photo], clues: Sequence[Clue], subject_of: Calla
             elif box is not None:
                 focused[index] = replace(photo, focus=Focus(box, "saliency"))
     return tuple(focused)
+
+
+def cropped_around(photo: Photo) -> str:
+    """Where the crop of a photo lies with `--crop subject`, and what says so."""
+    if photo.focus is not None:
+        return {
+            "face": "around the face that is marked in the file",
+            "saliency": "around what stands out (saliency); a mask shows it exactly",
+        }[photo.focus.source]
+    return "in the middle" if photo.subject_box is None else "around the mask"
 
 
 def _pixels(face: Face, size: Size) -> SubjectBox:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dreambooth.data.buckets import Buckets, bucket_sizes
 from dreambooth.data.captions import named_settings, words_for
 from dreambooth.data.decoding import Pixels
+from dreambooth.data.focus import cropped_around
 from dreambooth.data.folder_layouts import crop_warnings, layout_warnings
 from dreambooth.data.mask_rendering import mask_weights, render_mask
 from dreambooth.data.masks import read_transparency
@@ -129,21 +130,11 @@ def _checked(
             pixels = read_pixels(one.photo.path, background=settings.views.background)
             views = all_training_views(one.photo, settings.views, buckets.of(one.photo), settings.seed, "instance")
             images = [drawn_view(pixels, one.photo, view, settings.subject.mask_weight) for view in views]
-            around = _cropped_around(one.photo) if settings.views.crop == "subject" else None
+            around = cropped_around(one.photo) if settings.views.crop == "subject" else None
             words = words_for(one.photo, settings.subject)
             subject = f"{words.token} {words.class_word}".strip()
             yield CheckedPhoto(one.photo.path.name, one.captions, tuple(images), around, subject)
             advance(1)
-
-
-def _cropped_around(photo: Photo) -> str:
-    """What says where the subject is."""
-    if photo.focus is not None:
-        return {
-            "face": "around the face that is marked in the file",
-            "saliency": "around what stands out (saliency); a mask shows it exactly",
-        }[photo.focus.source]
-    return "in the middle" if photo.subject_box is None else "around the mask"
 
 
 def drawn_view(pixels: Pixels, photo: Photo, view: View, outside: float) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth.data.decoding import decode, flatten
-from dreambooth.data.focus import with_focus
+from dreambooth.data.focus import cropped_around, with_focus
 from dreambooth.data.frames import fixed_view
 from dreambooth.data.listing import CAPTION_SUFFIXES, FolderListing, list_folder
 from dreambooth.data.photos import MaskSource, PhotoReport, scan_photos
@@ -94,6 +94,7 @@ def photo_cards(folder: Path, report: PhotoReport, *, caption: str, crop: str, r
         {
             **_card(path, folder, whole.get(path), by_picture.get(path, ())),
             **_frame(whole.get(path), crop, resolution),
+            "cropped_around": cropped_around(whole[path]) if crop == "subject" and path in whole else None,
             "usual_caption": caption,
         }
         for path in listing.pictures

@@ -45,8 +45,11 @@ def test_a_mask_moves_the_frame_of_the_crop_around_the_subject(client: TestClien
     mask = np.zeros((300, 400), np.uint8)
     mask[200:280, 10:90] = 255
     Image.fromarray(mask).save(photos / "a-mask.png")
-    (card,) = client.get("/api/v1/projects/rex/photos").json()["photos"]
+    Image.new("RGB", (400, 300), "blue").save(photos / "b.png")
+    card, other = client.get("/api/v1/projects/rex/photos").json()["photos"]
     assert card["frame"] == {"left": 0, "top": 190, "width": 100, "height": 100}
+    assert (card["cropped_around"], other["cropped_around"]) == ("around the mask", "in the middle")
+    assert "<span>Crop: around the mask</span>" in client.get("/projects/rex/photos").text
 
 
 def test_problems_and_captions_are_at_their_cards(client: TestClient, desk: Desk) -> None:
