@@ -116,7 +116,7 @@ def _no_folder(path: Path) -> PhotoProblem:
     if dataset is not None:
         advice = f"Type `hf download {dataset.repo} --repo-type dataset --local-dir photos`, and give that folder."
         return PhotoProblem(
-            path, "error", f"is a dataset on the hub ({dataset}); only train, plan and photos download it", advice
+            path, "error", f"is a dataset on the hub ({dataset}); only train, batch, plan and photos download it", advice
         )
     found = "is a file, not a folder" if path.exists() else "does not exist"
     return PhotoProblem(path, "error", found, "Give the folder that contains the images.")

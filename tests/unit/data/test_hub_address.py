@@ -54,7 +54,7 @@ def test_other_addresses_of_the_hub_are_refused_with_the_form(typed: str, told: 
 
 def test_commands_that_do_not_download_say_how_to() -> None:
     (problem,) = list_folder(Path("hf://datasets/me/rex")).problems
-    assert problem.message == "is a dataset on the hub (hf://datasets/me/rex); only train, plan and photos download it"
+    assert problem.message == "is a dataset on the hub (hf://datasets/me/rex); only train, batch, plan and photos download it"
     assert "`hf download me/rex --repo-type dataset --local-dir photos`" in problem.advice
     (other,) = list_folder(Path("hf://me/rex")).problems
     assert "expected hf://datasets/OWNER/NAME" in other.message
