@@ -56,6 +56,9 @@ def _prepare(page: Page, tmp_path: Path) -> None:
     picture_of(page, "words")
     page.get_by_role("link", name="Photos").click()
     picture_of(page, "photos")
+    page.get_by_role("link", name="Draw a mask").first.click()
+    _paint(page)
+    picture_of(page, "mask")
     page.get_by_role("link", name="Words").click()
     page.get_by_role("link", name="Next: class images").click()
     picture_of(page, "class-images")
@@ -68,6 +71,21 @@ def _prepare(page: Page, tmp_path: Path) -> None:
         _change(page, name, str(value))
     picture_of(page, "settings")
     page.get_by_role("link", name="To the training").click()
+
+
+def _paint(page: Page) -> None:
+    """Paint a stroke with the pointer; it is not kept."""
+    canvas = page.locator("canvas")
+    canvas.wait_for()
+    page.wait_for_load_state()
+    box = canvas.bounding_box()
+    assert box is not None
+    for place, action in (((0.45, 0.3), page.mouse.down), ((0.5, 0.7), page.mouse.up)):
+        page.mouse.move(box["x"] + place[0] * box["width"], box["y"] + place[1] * box["height"])
+        action()
+    row = canvas.evaluate("one => [...one.getContext('2d').getImageData(0, one.height / 2, one.width, 1).data]")
+    brightness = [sum(row[4 * round(share * len(row) / 4) :][:3]) for share in (0.47, 0.03)]
+    assert brightness[0] > 2 * brightness[1], "what is not painted is shaded"
 
 
 def _change(page: Page, name: str, value: str) -> None:
