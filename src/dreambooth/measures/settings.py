@@ -122,6 +122,17 @@ class SelectionSettings(Settings):
     """Number of consecutive evaluations below the margin before training stops."""
 
     @model_validator(mode="after")
+    def _nothing_is_set_that_is_off(self) -> SelectionSettings:
+        # Nobody typed the 0, so the general "use only one of them" would not say what to do.
+        if self.evaluate_every == 0 and (useless := self.is_changed(*self.off_switches["evaluate_every"])):
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in useless)
+            raise ValueError(
+                f"evaluate_every is 0, so {', '.join(useless)} would have no effect; "
+                f"add --evaluate-every N (for instance 100), or leave out {flags}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _choices_have_effect(self) -> SelectionSettings:
         if self.balance_fidelity == self.balance_prompt == self.balance_prior == 0:
             raise ValueError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth.config import parse_settings, read_yaml
+from dreambooth.display import counted
 from dreambooth.errors import RunError
 from dreambooth.files import free_disk_bytes
 from dreambooth.runs.folder import RunFolder
@@ -56,6 +57,7 @@ def import_run(call: Call) -> Answer:
             raise RunError("a run of this project is being trained or imported", hint="Wait until that ends.")
         _add(call, project, run, may_copy=may_copy)
     else:
+        _check_is_one_subject(run, settings)
         title = call.value("title").strip() or run.path.absolute().name
         project = desk.projects.create(title, settings=chosen_values(settings))
         try:
@@ -82,6 +84,17 @@ def _settings_of(run: FoundRun) -> TrainSettings:
     if status is not None and status.state == "running":
         raise RunError(f"{run.name}: is being trained right now", hint="Import it when it has ended.")
     return parse_settings(TrainSettings, read_yaml(RunFolder(run.path).config), where=f"{run.name}/config.yaml")
+
+
+def _check_is_one_subject(run: FoundRun, settings: TrainSettings) -> None:
+    """Raise RunError for several subjects: the settings of a project hold one, so the others would be lost without a word."""
+    if (number := len(settings.subject.subjects)) > 0:
+        raise RunError(
+            f"{run.name}: was trained with a list of {counted(number, 'subject')}, and a project has one subject, so a new "
+            "project cannot take over the settings of this run",
+            hint="Import it into an existing project: its models can be chosen, tried and taken away there. To train on several "
+            "subjects, use dreambooth train --subjects.",
+        )
 
 
 def _check_room(call: Call, run: FoundRun, *, may_copy: bool) -> None:

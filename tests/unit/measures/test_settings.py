@@ -24,7 +24,8 @@ def test_as_many_or_none_are_allowed() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"select": "best"}, "evaluate_every is 0, so select would have no effect"),
+        ({"select": "best"}, "evaluate_every is 0, so select would have no effect; add --evaluate-every N (for instance 100)"),
+        ({"select": "best", "dino": "toybox"}, "or leave out --select, --dino"),
         ({"early_stop_margin": 0.1, "dino": "toybox"}, "evaluate_every is 0, so dino, early_stop_margin would have no effect"),
         ({"evaluate_every": 5, "early_stop_patience": 3}, "early_stop_margin is not set, so early_stop_patience would have"),
         (

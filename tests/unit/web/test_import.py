@@ -64,6 +64,24 @@ def test_a_run_becomes_a_project_with_its_settings(client: TestClient, desk: Des
     assert (state["step"], state["run"], state["job"], state["can_resume"]) == (4, "1", None, False)
 
 
+def test_a_run_of_several_subjects_becomes_no_project_of_one(
+    client: TestClient, trained: str, desk: Desk, tmp_path: Path
+) -> None:
+    run, config = {"run": _id(client)}, tmp_path / "runs" / "pets" / "rex" / "config.yaml"
+    listed = (
+        "subject:\n  subjects:\n  - {photos: a, token: sks, class_word: vase}\n  - {photos: b, token: ohwx, class_word: dog}\n"
+    )
+    config.write_text(f"base: {{model: toybox}}\n{listed}", encoding="utf-8")
+    refused = client.post("/api/v1/import", json=run)
+    assert refused.status_code == 422 and "Import it into an existing project" in refused.json()["hint"]
+    (problem,) = refused.json()["problems"]
+    assert problem.startswith("pets/rex: was trained with a list of 2 subjects, and a project has one subject")
+    assert [project.name for project in desk.projects.all()] == [trained]
+    for job in desk.queue.store.all():
+        desk.queue.store.remove(job)
+    assert client.post("/api/v1/import", json={**run, "project": trained}).json()["project"] == trained
+
+
 def test_a_run_joins_a_project_whose_own_training_is_not_mistaken_for_it(client: TestClient, trained: str, desk: Desk) -> None:
     run = {"run": _id(client), "project": trained}
     busy = client.post("/api/v1/import", json=run)
