@@ -20,6 +20,7 @@ from dreambooth.pages.templates import Markup, render
 from dreambooth.web.desk import Desk
 from dreambooth.web.guard import API, TooLargeError
 from dreambooth.web.places import shown_text
+from dreambooth.web.projects import NoSuchError
 
 __all__ = ["Answer", "Call", "Handler", "Moved", "Page", "answered", "refused"]
 
@@ -48,6 +49,8 @@ class Call:
     query: Mapping[str, str]
     form: Mapping[str, Sequence[str]] = field(default_factory=dict)
     files: Sequence[UploadFile] = ()
+    is_json: bool = False
+    """Whether the values come from a JSON object and not from a form."""
 
     def value(self, name: str, otherwise: str = "") -> str:
         """The last value that the form posts under a name."""
@@ -88,7 +91,8 @@ async def answered(handler: Handler, request: Request) -> Response:
         answer = Page(_PROBLEM, {"problems": ["The request is too large."], "hint": ""}, 413)
     except DreamboothError as error:
         is_absent = isinstance(error, RunError) and str(error.problems[0]).startswith("no ")
-        status = 404 if is_absent and request.method == "GET" else 422
+        is_in_path = isinstance(error, NoSuchError) or request.method == "GET"
+        status = 404 if is_absent and is_in_path else 422
         answer = Page(_PROBLEM, {"problems": list(error.problems), "hint": error.hint or ""}, status)
     except OSError as error:  # a full disk, a read-only folder, a file that vanished
         answer = _disk_problem(error)
@@ -145,7 +149,8 @@ async def _read(request: Request) -> Call:
     names = {name: str(value) for name, value in request.path_params.items()}
     form: dict[str, list[str]] = {}
     files: list[UploadFile] = []
-    if request.method == "POST" and request.headers.get("content-type", "").startswith("application/json"):
+    is_json = request.method == "POST" and request.headers.get("content-type", "").startswith("application/json")
+    if is_json:
         form = _from_json(await request.body())
     elif request.method == "POST":
         posted = await request.form(max_files=_MOST_FILES, max_fields=_MOST_FIELDS)
@@ -154,7 +159,7 @@ async def _read(request: Request) -> Call:
                 form.setdefault(name, []).append(value)
             else:
                 files.append(value)
-    return Call(desk, names, dict(request.query_params), form, files)
+    return Call(desk, names, dict(request.query_params), form, files, is_json)
 
 
 def _from_json(body: bytes) -> dict[str, list[str]]:

@@ -27,6 +27,7 @@ __all__ = [
     "checked_settings",
     "chosen_values",
     "fields_of",
+    "named_settings",
     "posted_changes",
     "request_fields",
 ]
@@ -36,6 +37,9 @@ HIDDEN = frozenset({"subject.photos", "subject.subjects", "output.output", "outp
 
 FormValues = Mapping[str, Sequence[str]]
 """What a form posts: the values of each name."""
+
+_NO_SETTINGS = ("shown", "preset", "screen")
+"""What a form of settings posts beside them."""
 
 _MOST_RADIOS = 4
 _FLAG = re.compile(r"(--[a-z0-9-]+)(?= |:|$)")
@@ -124,6 +128,24 @@ def chosen_values(settings: TrainSettings) -> dict[str, Setting]:
 
 def _lines(value: Any) -> list[str]:
     return [str(one) for one in value or ()]
+
+
+def named_settings(values: FormValues) -> FormValues:
+    """The values of a JSON object as the form that would post them: every setting that it names counts as `shown`.
+
+    Raises SettingsError for a name that is no setting, and for several values of a setting that takes one.
+    """
+    by_path = {leaf.path: leaf for leaf in _leaves()}
+    named = [name for name in values if name not in _NO_SETTINGS]
+    problems = [f"unknown setting {name!r}" for name in named if name not in by_path]
+    problems += [
+        f"{name} takes one value, not a list of {len(values[name])}"
+        for name in named
+        if name in by_path and not by_path[name].is_list and len(values[name]) > 1
+    ]
+    if problems:
+        raise SettingsError(problems, hint="Settings are named by their dotted path, such as loop.steps.")
+    return {**values, "shown": tuple(dict.fromkeys((*values.get("shown", ()), *named)))}
 
 
 def posted_changes(notes: ProjectNotes, form: FormValues) -> dict[str, Any]:

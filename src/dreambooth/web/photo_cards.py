@@ -18,8 +18,8 @@ from dreambooth.data.problems import PhotoProblem
 from dreambooth.data.records import Photo
 from dreambooth.data.settings import Crop, ViewSettings
 from dreambooth.data.size import Size
-from dreambooth.errors import RunError
 from dreambooth.pages.thumbnails import thumbnail
+from dreambooth.web.projects import NoSuchError
 
 __all__ = ["FRAMED", "PhotoReader", "other_problems", "photo_cards", "photo_id"]
 
@@ -57,7 +57,7 @@ class PhotoReader:
             return self._reports[key]
 
     def picture(self, folder: Path, name: str, side: int) -> bytes:
-        """A photo by its id, made anew as a JPEG of at most `side` pixels. Raises RunError or PhotoError."""
+        """A photo by its id, made anew as a JPEG of at most `side` pixels. Raises NoSuchError or PhotoError."""
         path = self.path(folder, name)
         state = path.stat()
         key = (path, state.st_mtime_ns, state.st_size, side)
@@ -69,11 +69,11 @@ class PhotoReader:
         return self._thumbnails[key]
 
     def path(self, folder: Path, name: str) -> Path:
-        """The file of a photo by its id, found by looking through the folder. Raises RunError when there is none."""
+        """The file of a photo by its id, found by looking through the folder. Raises NoSuchError when there is none."""
         for path in list_folder(folder).pictures:
             if photo_id(path, folder) == name and path.resolve().is_relative_to(folder.resolve()):
                 return path
-        raise RunError("no such photo")
+        raise NoSuchError("no such photo", hint="Use the id of a card, as the list of photos holds it.")
 
 
 def _scanned(folder: Path, resolution: int, *, has_masks: bool, is_around_subject: bool) -> PhotoReport:

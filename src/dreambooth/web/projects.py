@@ -16,13 +16,17 @@ from dreambooth.files import atomic_directory, remove_directory, write_json
 from dreambooth.reading import read_json
 from dreambooth.runs.folder import RunFolder
 
-__all__ = ["Project", "ProjectNotes", "Projects", "Setting"]
+__all__ = ["NoSuchError", "Project", "ProjectNotes", "Projects", "Setting"]
 
 Setting = str | bool | list[str]
 """A value as a form posts it: text, a switch, or lines."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _NOTES = "project.json"
+
+
+class NoSuchError(RunError):
+    """What the path of a request names does not exist: a project, or a photo of it."""
 
 
 @dataclass(frozen=True)
@@ -137,10 +141,10 @@ class Projects:
         return sorted(projects, key=lambda project: (project.path / _NOTES).stat().st_mtime, reverse=True)
 
     def named(self, name: str) -> Project:
-        """The project of that name. Raises RunError when there is none: a name never leads out of the folder."""
+        """The project of that name. Raises NoSuchError when there is none: a name never leads out of the folder."""
         path = self.folder / name
         if not self._is_project(path):
-            raise RunError(f"no project is called {name!r}")
+            raise NoSuchError(f"no project is called {name!r}")
         return Project(path)
 
     def create(self, title: str, *, preset: str = "", settings: Mapping[str, Setting] | None = None) -> Project:

@@ -92,8 +92,8 @@ def _check_is_one_subject(run: FoundRun, settings: TrainSettings) -> None:
         raise RunError(
             f"{run.name}: was trained with a list of {counted(number, 'subject')}, and a project has one subject, so a new "
             "project cannot take over the settings of this run",
-            hint="Import it into an existing project: its models can be chosen, tried and taken away there. To train on several "
-            "subjects, use dreambooth train --subjects.",
+            hint="Import it into an existing project: its models can be chosen, tried and taken away there. "
+            "To train on several subjects, use dreambooth train --subjects.",
         )
 
 

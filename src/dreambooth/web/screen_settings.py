@@ -17,7 +17,7 @@ from dreambooth.schema.presets import preset_names
 from dreambooth.schema.verbs import PlanSettings
 from dreambooth.web.answers import Answer, Call, Moved, Page
 from dreambooth.web.commands import Command, verb_command
-from dreambooth.web.forms import all_fields, checked_settings, fields_of, posted_changes
+from dreambooth.web.forms import all_fields, checked_settings, fields_of, named_settings, posted_changes
 from dreambooth.web.jobs import queue_of
 from dreambooth.web.memory_bars import memory_bars
 from dreambooth.web.photo_cards import photo_id
@@ -115,7 +115,8 @@ def settings(call: Call) -> Answer:
 def save(call: Call) -> Answer:
     """Write what a form holds; wrong values are kept and shown with their problem."""
     project = project_of(call)
-    call.desk.projects.change(project, lambda notes: posted_changes(notes, call.form))
+    form = named_settings(call.form) if call.is_json else call.form
+    call.desk.projects.change(project, lambda notes: posted_changes(notes, form))
     screen = _BACK.get(call.value("screen"), "settings")
     problems = [{"setting": path, "problem": problem} for path, problem in checked_settings(project)[1]]
     return Moved(f"/projects/{project.name}/{screen}", {"problems": problems})

@@ -82,6 +82,19 @@ def test_wrong_values_are_kept_and_told_at_their_field_in_the_words_of_the_comma
     assert said["loop.steps"].replace("'", "&#39;") in client.get("/projects/rex/train").text
 
 
+def test_a_json_object_changes_the_settings_that_it_names(client: TestClient, desk: Desk, project: Project) -> None:
+    address, before = "/api/v1/projects/rex/settings", project.notes.settings
+    assert client.post(address, json={"loop.steps": 9, "loop.seed": 3, "shown": ["loop.seed"]}).json()["problems"] == []
+    assert project.notes.settings == {**before, "loop.steps": "9", "loop.seed": "3"}
+    wrong = client.post(address, json={"loop.steps": [1, 2], "loop": {"steps": 5}})
+    assert wrong.status_code == 422
+    assert wrong.json()["problems"] == ["unknown setting 'loop'", "loop.steps takes one value, not a list of 2"]
+    client.post(address, json={"loop.steps": None, "loop.seed": ""})
+    assert project.notes.settings == before
+    client.post("/projects/rex/settings", data={"loop.steps": "9"})
+    assert project.notes.settings == before
+
+
 def test_a_form_that_shows_one_setting_changes_only_that_one(desk: Desk, project: Project) -> None:
     changed = posted_changes(project.notes, {"shown": ["loop.steps"], "loop.steps": ["9"]})
     assert changed["settings"] == {**project.notes.settings, "loop.steps": "9"}

@@ -142,7 +142,14 @@ def test_a_photo_is_named_by_its_id(client: TestClient, photos: Path, photo: str
     for path in ("draw", "mask"):
         assert client.get(f"/projects/rex/photos/{photo}/{path}").status_code == 404
     answer = client.post(f"/projects/rex/photos/{photo}/mask", files={"files": ("m.png", png(painted()))})
-    assert answer.status_code in (404, 405, 422) and len(list(photos.iterdir())) == 1
+    assert answer.status_code in (404, 405) and len(list(photos.iterdir())) == 1
+
+
+def test_a_mask_for_a_photo_or_a_project_that_does_not_exist_is_not_found(client: TestClient, photos: Path) -> None:
+    files = {"files": ("m.png", png(painted()))}
+    answer = client.post("/api/v1/projects/rex/photos/0123456789abcdef/mask", files=files)
+    assert answer.status_code == 404 and answer.json()["problems"] == ["no such photo"] and "id" in answer.json()["hint"]
+    assert client.post("/api/v1/projects/max/photos/0123456789abcdef/mask", files=files).status_code == 404
 
 
 def test_a_damaged_mask_is_told_at_its_photo_unless_masks_are_off(client: TestClient, desk: Desk, photos: Path) -> None:
