@@ -62,9 +62,10 @@ def batch(settings: BatchSettings, display: Display) -> BatchResult:
     """
     output = expanded(settings.output).absolute()
     with Interrupts(lambda: _STOPPED) as interrupts:
+        _check_can_hold_runs(output)
         slots, manifest = slots_of(settings.device), read_manifest(settings.subjects, output)
-        with exclusive(output):
-            checked = _check(manifest, output, slots[0].device, display)
+        checked = _check(manifest, output, slots[0].device, display)
+        with exclusive(output):  # not before, since it writes into a folder that may be the wrong one
             jobs = _jobs(manifest.trainings, checked, output)
             left = [job for job in jobs.values() if job.changes or not is_finished(job.run)]
             display.say(f"{counted(len(jobs), 'subject')} in {_short(output)}: {len(left)} to train")
@@ -91,6 +92,15 @@ def slots_of(device: str | None) -> tuple[Slot, ...]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [str(number) for number in range(num_gpus)] if visible is None else visible.split(",")[:num_gpus]
     return tuple(Slot("cuda", {"CUDA_VISIBLE_DEVICES": name.strip()}) for name in names)
+
+
+def _check_can_hold_runs(output: Path) -> None:
+    exists = next(folder for folder in (output, *output.parents) if folder.exists())
+    if exists.is_dir() and not RunFolder(output).config.exists():
+        return
+    problem = "already holds a run" if exists.is_dir() else "expected a folder, found a file"
+    other = _short(exists.parent / f"{exists.name}-batch")
+    raise RunError(f"{_short(exists)}: {problem}", hint=f"Choose another folder, for example: --output {quoted(other)}")
 
 
 def _check(manifest: Manifest, output: Path, device: str, display: Display) -> dict[str, Checked]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dreambooth.display import Display, Row, TrainingStatus, format_duration
 from dreambooth.runs.folder import RunFolder
-from dreambooth.runs.kept_training import Ending
+from dreambooth.runs.kept_training import Ending, is_finished
 from dreambooth.runs.progress import read_progress
 from dreambooth.runs.status import read_status
 from dreambooth.schema.verbs import TrainSettings
@@ -103,7 +103,7 @@ def read_subject(run: RunFolder, steps: int, *, ending: Ending | None, is_starte
     progress = read_progress(run, since=0.0 if status is None else status.started)
     if ending is not None:
         return SubjectProgress(ending.state, steps if ending.state == "finished" else progress.step, steps, None)
-    if status is not None and status.state == "finished":  # its process is about to end
+    if is_finished(run):  # its process is about to end
         return SubjectProgress("finished", steps, steps, None)
     is_running = status is not None and status.state == "running"
     if is_running and progress.seconds_per_step is not None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from dreambooth.runs.folder import RunFolder
+from dreambooth.runs.model_names import FINAL_MODELS
 from dreambooth.runs.process import STOPPED_CODES, Job, command_line, error_text
 from dreambooth.runs.status import read_status
 from dreambooth.runs.tether import tethered
@@ -57,9 +58,10 @@ def is_running_here(run: RunFolder) -> bool:
 
 
 def is_finished(run: RunFolder) -> bool:
-    """Whether the run says that it reached its end."""
+    """Whether the run says that it reached its end, and still has the final model, which a resume would write again."""
     status = read_status(run)
-    return status is not None and status.state == "finished"
+    has_model = any((run.path / name).exists() for name in FINAL_MODELS)
+    return status is not None and status.state == "finished" and has_model
 
 
 def is_started(run: RunFolder) -> bool:

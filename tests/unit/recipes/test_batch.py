@@ -28,6 +28,7 @@ from dreambooth.recipes.batch_check import Checked, error_of, warnings_by_text
 from dreambooth.recipes.batch_table import SubjectProgress, batch_status, read_subject
 from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.kept_training import Ending, TrainingJob
+from dreambooth.runs.lock import exclusive
 from dreambooth.runs.settings import BatchSettings
 from dreambooth.runs.status import RunStatus
 from dreambooth.schema.manifest import read_manifest
@@ -83,6 +84,8 @@ def finish(run: RunFolder, *, state: Any = "finished", steps: int = 4) -> None:
     run.events.write_text(
         "".join(json.dumps({"event": "step", "step": step + 1, "time": step}) + "\n" for step in range(steps))
     )
+    if state == "finished":
+        run.final_model.write_bytes(b"")
 
 
 @pytest.fixture
@@ -195,7 +198,7 @@ def test_problems_of_all_subjects_are_told_at_once_before_any_training(
     assert "nowhere" in rex
     assert mia == "mia: subjects.yaml: 'loop.steps' is 'many': expected a whole number"
     assert "20" in tom
-    assert (world.begun, [*Path("out").glob("*/")]) == ([], [])
+    assert (world.begun, Path("out").exists()) == ([], False)
 
 
 def test_a_run_that_is_to_become_longer_is_resumed_with_the_new_steps(
@@ -228,6 +231,43 @@ def test_a_folder_of_another_run_is_refused(
     shutil.copytree(photos, "out/rex")
     with pytest.raises(DreamboothError, match=r"rex: .*out/rex: already holds other files"):
         batch(listed("rex"), display)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_finished_run_whose_model_was_removed_is_resumed(
+    listed: Callable[..., BatchSettings], world: World, display: ConsoleDisplay
+) -> None:
+    batch(listed("rex", "mia"), display)
+    RunFolder(Path("out/mia")).final_model.unlink()
+    assert read_subject(RunFolder(Path("out/mia")), 4, ending=None, is_started=False).state == "waiting"
+    batch(listed("rex", "mia"), display)
+    assert world.begun == ["rex", "mia", "mia"]
+    assert RunFolder(Path("out/mia")).final_model.exists()
+
+
+@pytest.mark.parametrize("makes", [Path.mkdir, Path.touch])
+def test_an_output_that_cannot_hold_the_runs_is_refused(
+    makes: Callable[[Path], None], listed: Callable[..., BatchSettings], display: ConsoleDisplay
+) -> None:
+    settings = listed("rex")
+    makes(Path("out"))
+    is_run = Path("out").is_dir()
+    if is_run:
+        Path("out/config.yaml").write_text("loop: {steps: 4}\n")
+    with pytest.raises(RunError) as raised:
+        batch(settings, display)
+    assert raised.value.problems == (f"out: {'already holds a run' if is_run else 'expected a folder, found a file'}",)
+    assert raised.value.hint == "Choose another folder, for example: --output out-batch"
+    assert not is_run or [path.name for path in Path("out").iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_two_batches_in_one_folder_are_refused(
+    listed: Callable[..., BatchSettings], world: World, display: ConsoleDisplay
+) -> None:
+    with exclusive(Path("out")), pytest.raises(RunError, match="another process is training here"):
+        batch(listed("rex"), display)
+    assert world.begun == []
 
 
 def test_subjects_that_together_need_more_than_the_disk_has_are_refused_before_the_first(tmp_path: Path) -> None:

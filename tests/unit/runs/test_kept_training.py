@@ -38,7 +38,7 @@ def heard(number, frame):
 if acts[0] == "die": os.kill(os.getpid(), signal.SIGKILL)
 if acts[0] == "fail": print("loading"); print("error: no photos"); sys.exit(1)
 if acts[0] == "limit": status("stopped", "the time limit was reached")
-if acts[0] == "finish": status("finished")
+if acts[0] == "finish": status("finished"); (run / "model.safetensors").touch()
 if acts[0] == "wait":
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): signal.signal(number, heard)
     (run / "waits").touch(); time.sleep(60)
@@ -144,6 +144,14 @@ def test_a_finished_run_is_passed_over_unless_it_is_to_become_longer(world: Worl
     longer = TrainingJob(**{**vars(world.job), "changes": {"steps": 20}})
     assert until_it_ends(KeptTraining(longer)) == Ending("finished")
     assert world.commands[1:] == [{"resume": world.run.path, "device": None, "steps": 20}]
+
+
+def test_a_finished_run_without_its_model_is_resumed(world: World) -> None:
+    world.acts("finish", "finish")
+    assert until_it_ends(KeptTraining(world.job)) == Ending("finished")
+    world.run.final_model.unlink()
+    assert until_it_ends(KeptTraining(world.job)) == Ending("finished")
+    assert world.commands[1:] == [{"resume": world.run.path, "device": None}]
 
 
 def test_a_training_that_another_process_does_is_waited_for(world: World) -> None:
