@@ -29,10 +29,15 @@ class SavedModel:
 
 
 def saved_models(run: Path) -> tuple[SavedModel, ...]:
-    """The models of a run, earliest step first. The step is read from the file, not from its name."""
+    """The models of a run, earliest step first. The step is read from the file, not from its name.
+
+    A step that training selected as the final model has two files; the final one stands for both.
+    """
     folder = RunFolder(run)
     files = [*folder.model_at(0).parent.glob("*.safetensors"), folder.final_model]
     steps = {path: _step_of(path) for path in files if path.is_file()}
+    final = steps.get(folder.final_model, 0)
+    steps = {path: step for path, step in steps.items() if path == folder.final_model or step != final or step == 0}
     models = (SavedModel(step, path, tuple(preview_pictures(folder, step))) for path, step in steps.items())
     return tuple(sorted(models, key=lambda model: (model.step, model.path)))
 

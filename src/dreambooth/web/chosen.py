@@ -28,12 +28,13 @@ class Chosen:
 
 
 def chosen_model(project: Project) -> Chosen:
-    """The chosen model, or the last of the newest run. Raises RunError when there is none."""
+    """The chosen model, or the final one of the newest run, or its last. Raises RunError when there is none."""
     notes = project.notes
     runs = [run for run in project.all_runs() if saved_models(run.path)]
     if not runs:
         raise RunError("there is no model yet", hint="Train first.")
     run = next((one for one in runs if one.path.name == notes.chosen_run), runs[-1])
     models = saved_models(run.path)
-    model = next((one for one in models if one.step == notes.chosen_step and run.path.name == notes.chosen_run), models[-1])
+    usual = next((one for one in models if one.path == run.final_model), models[-1])
+    model = next((one for one in models if one.step == notes.chosen_step and run.path.name == notes.chosen_run), usual)
     return Chosen(run, model, is_last=model.path == run.final_model)

@@ -11,8 +11,17 @@ from dreambooth.measures.balance import best
 from dreambooth.reading import read_json
 from dreambooth.runs.events import read_events
 from dreambooth.runs.folder import RunFolder
+from dreambooth.web.places import shown_text
 
-__all__ = ["best_step", "evaluated_scores", "score_tables", "scores_file", "scores_of_step", "trained_scores"]
+__all__ = [
+    "best_step",
+    "evaluated_scores",
+    "score_tables",
+    "scores_file",
+    "scores_of_step",
+    "trained_scores",
+    "with_short_paths",
+]
 
 _COLUMNS = {"fidelity": "DINO", "prompt": "CLIP-T", "prior": "PRES"}
 _AFTERWARDS, _WHILE_TRAINING = "Scores of the finished run", "Scores while training"
@@ -25,6 +34,11 @@ def score_tables(run: RunFolder) -> list[dict[str, Any]]:
     are texts with their intervals.
     """
     return [*evaluated_scores(run), *trained_scores(run)]
+
+
+def with_short_paths(tables: Sequence[Mapping[str, Any]], *, projects: Path) -> list[dict[str, Any]]:
+    """The tables with the paths in their sentences as a page shows them; `projects` is the folder of all projects."""
+    return [{**table, "said": [shown_text(sentence, projects=projects) for sentence in table["said"]]} for table in tables]
 
 
 def best_step(tables: Sequence[Mapping[str, Any]]) -> int | None:

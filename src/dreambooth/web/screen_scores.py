@@ -15,7 +15,7 @@ from dreambooth.web.commands import Command, verb_command
 from dreambooth.web.forms import request_fields
 from dreambooth.web.jobs import JobRecord, queue_of
 from dreambooth.web.projects import Project
-from dreambooth.web.run_scores import best_step, score_tables
+from dreambooth.web.run_scores import best_step, score_tables, with_short_paths
 from dreambooth.web.screens import device_of, job_values, project_of, training_before
 
 __all__ = ["score_now", "score_values"]
@@ -45,7 +45,8 @@ def score_now(call: Call) -> Answer:
 
 def score_values(call: Call, project: Project, run: RunFolder) -> dict[str, Any]:
     """What the Choose screen shows of a run's scores."""
-    tables, jobs = score_tables(run), _jobs(call, project, run)
+    tables = with_short_paths(score_tables(run), projects=call.desk.projects.folder)
+    jobs = _jobs(call, project, run)
     return {
         "score_tables": tables,
         "best_step": best_step(tables),

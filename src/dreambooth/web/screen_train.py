@@ -21,7 +21,7 @@ from dreambooth.web.desk import Desk
 from dreambooth.web.forms import checked_settings, fields_of
 from dreambooth.web.jobs import JobRecord, queue_of
 from dreambooth.web.projects import Project
-from dreambooth.web.run_scores import evaluated_scores, trained_scores
+from dreambooth.web.run_scores import evaluated_scores, trained_scores, with_short_paths
 from dreambooth.web.screens import device_of, framed, job_values, missing_for_training, project_of
 
 __all__ = ["live_parts", "preview", "preview_now", "resume", "save_now", "start", "train"]
@@ -119,6 +119,7 @@ def training_state(desk: Desk, project: Project) -> dict[str, Any]:
     is_active = job is not None and job.is_active
     step = 0 if progress is None else progress.step
     scores = [] if run is None else trained_scores(run)
+    tables = [] if run is None else [*evaluated_scores(run), *scores]
     is_unfinished = run is not None and steps is not None and step < steps and run.config.is_file()
     return {
         "job": None if job is None else job_values_of(desk, job),
@@ -133,7 +134,7 @@ def training_state(desk: Desk, project: Project) -> dict[str, Any]:
         "validation": {} if progress is None else {name: list(curve) for name, curve in progress.validation.items()},
         "previews": [] if progress is None or run is None else _previews(project, run, progress),
         "scores": [row for table in scores for row in table["rows"]],
-        "score_tables": [] if run is None else [*evaluated_scores(run), *scores],
+        "score_tables": with_short_paths(tables, projects=desk.projects.folder),
         "can_score": not is_active and run is not None and run.final_model.is_file(),
         "lines": [] if job is None or job.state == "finished" else desk.queue.store.lines(job)[-_LAST_LINES:],
     }

@@ -108,6 +108,24 @@ def test_scores_of_the_training_name_the_step_that_it_chose(trained: str, desk: 
     assert trained_scores(RunFolder(run))[0]["said"] == [f"{text}."]
 
 
+def test_a_best_step_that_is_the_final_model_is_one_row_and_its_sentence_names_no_place(
+    client: TestClient, trained: str, desk: Desk
+) -> None:
+    run = RunFolder(desk.projects.named(trained).runs / "1")
+    run.final_model.rename(run.model_at(4))
+    run.final_model.hardlink_to(run.model_at(2))
+    text = f"The final model is from step 2. The others are in {run.model_at(2).parent}"
+    chosen = {"event": "selection", "step": 4, "chosen": 2, "best": 2, "text": text, "balances": {}}
+    add_events(run.path, scored(2, 0.8), scored(4, 0.6), chosen)
+    values = client.get(f"/api/v1/projects/{trained}/choose").json()
+    rows = [(row["step"], row["is_last"], row["is_best"], row["is_chosen"]) for row in values["rows"]]
+    assert rows == [(2, True, True, True), (4, False, False, False)]
+    said = [f"The final model is from step 2. The others are in {trained}/runs/1/models."]
+    assert values["score_tables"][0]["said"] == said
+    assert client.get(f"/api/v1/projects/{trained}/train").json()["score_tables"][0]["said"] == said
+    assert "Step 2, the final model, best by the scores: chosen" in client.get(f"/projects/{trained}/choose").text
+
+
 def test_several_subjects_have_a_table_each_below_their_means(trained: str, desk: Desk) -> None:
     run = desk.projects.named(trained).runs / "1"
     one = {name: value for name, value in scored(2, 0.7).items() if name not in ("event", "step")}
