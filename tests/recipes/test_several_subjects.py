@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -108,9 +107,8 @@ def selections(run: Path) -> list[dict[str, Any]]:
 def test_every_listed_subject_has_its_previews(subjects: Path) -> None:
     subject = SubjectSettings.model_validate({"subjects": str(subjects)})
     photos = find_pictures(subject, PriorSettings(), resolution=64).photos
-    learned: Any = SimpleNamespace(subject=subject, photos=photos, prior=PriorSettings())
     output = OutputSettings(output=Path("run"), preview_prompts=("{instance_prompt}", "{class_prompt}"))
-    assert preview_prompts(output, learned) == (
+    assert preview_prompts(output, subject, PriorSettings(), photos) == (
         *("photo of a rex bag", "photo of a mwf bag", "photo of a ada mug"),
         *("photo of a bag", "photo of a mug"),
     )

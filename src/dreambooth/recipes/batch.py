@@ -30,13 +30,14 @@ from dreambooth.runtime.elsewhere import in_another_process
 from dreambooth.runtime.interrupts import Interrupts
 from dreambooth.schema.manifest import SHARED_FOLDERS, Manifest, read_manifest
 from dreambooth.schema.verbs import TrainSettings
+from dreambooth.trainer.preview_prompts import preview_prompts, prompts_to_try
 
 __all__ = ["BatchResult", "Slot", "batch", "slots_of", "train_all"]
 
 _LOOK_SECONDS = 0.2
 _STOPPED = "Stopped and saved. Run the same command to resume."
 _STOPPING = "Stopping each training after its step, then saving. Press Ctrl-C again to quit without waiting for them."
-_MOST_NAMES = 3  # before a warning that is about many subjects
+_MOST_NAMES = 3  # in a message that is about many subjects
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,11 @@ def batch(settings: BatchSettings, display: Display) -> BatchResult:
             display.table("Subjects", ("subject", "state", "run"), _summary(jobs, endings))
             if interrupts.requested is not None:
                 raise interrupts.error()
-    _raise_if_any_is_left(jobs, endings, output)
-    subject, run = next(iter(manifest.trainings.values())).subject, next(iter(jobs.values())).run.path
-    prompt = f"a {subject.token} {subject.class_word}".strip()
-    display.say(f"To use a model:\n  dreambooth generate --model {quoted(_short(run))} --prompt {quoted(prompt)}")
+    _raise_if_any_is_left(jobs, endings, output, settings.subjects)
+    run, training = next(iter(jobs.values())).run.path, next(iter(manifest.trainings.values()))
+    previewed = preview_prompts(training.output, training.subject, training.prior, photos=())
+    prompts = " ".join(map(quoted, prompts_to_try(previewed, training.subject, photos=())))
+    display.say(f"To use a model:\n  dreambooth generate --model {quoted(_short(run))} --prompt {prompts}")
     return BatchResult({name: job.run.path for name, job in jobs.items()})
 
 
@@ -113,8 +115,7 @@ def _check(manifest: Manifest, output: Path, device: str, display: Display) -> d
     if (error := error_of(found, output)) is not None:
         raise error
     for text, names in warnings_by_text(found).items():
-        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-        display.warn(f"{', '.join(names[:_MOST_NAMES])}{more}: {text}")
+        display.warn(f"{_some(names)}: {text}")
     return found
 
 
@@ -191,14 +192,26 @@ def _summary(jobs: Mapping[str, TrainingJob], endings: Mapping[str, Ending]) -> 
     return [(name, states[name], str(_short(job.run.path))) for name, job in jobs.items()]
 
 
-def _raise_if_any_is_left(jobs: Mapping[str, TrainingJob], endings: Mapping[str, Ending], output: Path) -> None:
-    left = {name: ending for name, ending in endings.items() if ending.state != "finished"}
-    if left:
-        done = f"{len(jobs) - len(left)} of {counted(len(jobs), 'subject')} finished. Run the same command to train the others."
-        raise RunError(
-            [f"{name}: {left[name].reason}" for name in jobs if name in left],
-            hint=f"{done}\nWhat each training said is in {_short(output / SHARED_FOLDERS[0])}.",
+def _raise_if_any_is_left(jobs: Mapping[str, TrainingJob], endings: Mapping[str, Ending], output: Path, subjects: Path) -> None:
+    left = {name: endings[name] for name in jobs if name in endings and endings[name].state != "finished"}
+    if not left:
+        return
+    hint = [f"{len(jobs) - len(left)} of {counted(len(jobs), 'subject')} finished."]
+    if any(ending.state == "stopped" for ending in left.values()):
+        hint[0] += " Run the same command to train the others."
+    if failed := [name for name in left if left[name].state == "failed"]:
+        runs = _some([quoted(_short(jobs[name].run.path)) for name in failed if is_started(jobs[name].run)])
+        hint.append(
+            f"If the settings of {_some(failed)} are the cause, change them in {_short(subjects)}"
+            f"{f', remove {runs},' if runs else ''} and run the same command. Otherwise fix the cause and run the same command."
         )
+    hint.append(f"What each training said is in {_short(output / SHARED_FOLDERS[0])}.")
+    raise RunError([f"{name}: {ending.reason}" for name, ending in left.items()], hint="\n".join(hint))
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
 
 
 def _short(path: Path) -> Path:

@@ -13,7 +13,6 @@ from types import MappingProxyType
 from typing import Any, get_args
 
 from dreambooth.config import read_yaml, write_yaml
-from dreambooth.data.captions import default_caption
 from dreambooth.data.pictures import shares_of
 from dreambooth.data.records import Role
 from dreambooth.display import Display, quoted
@@ -30,7 +29,6 @@ from dreambooth.runtime.distributed import start_processes
 from dreambooth.runtime.interrupts import Interrupts, Request
 from dreambooth.runtime.processes import Processes
 from dreambooth.schema.verbs import TrainSettings
-from dreambooth.trainer.caption_checks import is_silent
 from dreambooth.trainer.due import Due
 from dreambooth.trainer.journal import Journal, SilentJournal, note_checkpoint
 from dreambooth.trainer.material import gather_material
@@ -45,6 +43,7 @@ from dreambooth.trainer.moving import check_not_moved, is_elsewhere, moved, move
 from dreambooth.trainer.not_finite import advice
 from dreambooth.trainer.photo_folders import with_photo_folders
 from dreambooth.trainer.preflight import check_everything, least_free_memory
+from dreambooth.trainer.preview_prompts import prompts_to_try
 from dreambooth.trainer.ready import Ready
 from dreambooth.trainer.resume_rules import check_same_material, settings_for_resume
 from dreambooth.trainer.saving import save_what_is_due
@@ -254,17 +253,6 @@ def _by_subject(ready: Ready, exposures: Sequence[int]) -> Iterator[tuple[str, S
         yield f" of {one.token} {one.class_word}", list(itertools.islice(left, share.num_photos))
 
 
-def _prompts_to_try(session: Session) -> list[str]:
-    """One prompt for each subject of a list; else the first preview prompt, or a caption if no photo says the token."""
-    subject, photos = session.ready.learned.subject, session.ready.learned.photos
-    if subject.subjects:
-        return [default_caption(one) for one in subject.each()]
-    prompt = session.previewer.prompts[0] if session.previewer.prompts else subject.token
-    captions = {said for one in photos for said in one.captions}
-    is_said = any(caption in prompt for caption in captions) or not is_silent(photos, subject.token)
-    return [prompt if is_said else photos[0].caption]
-
-
 def _finish(session: Session, display: Display, *, is_done: bool) -> TrainResult:
     """Report what was written and how to use it."""
     ready, run, step = session.ready, session.ready.run, session.state.step
@@ -290,7 +278,8 @@ def _finish(session: Session, display: Display, *, is_done: bool) -> TrainResult
         )
     if chosen := what_was_chosen(session):
         display.say(chosen["text"])
-    prompts = " ".join(map(quoted, _prompts_to_try(session)))
+    to_try = prompts_to_try(session.previewer.prompts, ready.learned.subject, ready.learned.photos)
+    prompts = " ".join(map(quoted, to_try))
     use = f"dreambooth generate --model {quoted(model_name(run.path))} --prompt {prompts}"
     display.say(f"The model is {run.final_model}. To use it:\n  {use}")
     return TrainResult(run.path, run.final_model, step)

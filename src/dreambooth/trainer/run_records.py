@@ -72,7 +72,7 @@ def records_of_run(settings: TrainSettings, found: Found) -> Ready:
         buckets=buckets,
         new_word=_new_word(settings, found),
     )
-    prompts = preview_prompts(output, learned)
+    prompts = preview_prompts(output, learned.subject, learned.prior, learned.photos)
     return Ready(
         run=found.run,
         device=found.device,

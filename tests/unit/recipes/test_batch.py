@@ -127,7 +127,7 @@ def test_each_subject_is_trained_once(
     assert batch(settings, display) == BatchResult({name: tmp_path / "out" / name for name in ("rex", "mia")})
     assert (world.begun, world.devices["rex"]) == (["rex", "mia"], ("cpu", {}))
     assert "2 subjects in out: 2 to train" in said()
-    assert "To use a model:\n  dreambooth generate --model out/rex --prompt 'a sks bag'" in said()
+    assert "To use a model:\n  dreambooth generate --model out/rex --prompt 'photo of a sks bag'" in said()
     assert "step 8/8" in said()
     batch(settings, display)
     assert world.begun == ["rex", "mia"]
@@ -144,12 +144,26 @@ def test_a_subject_that_fails_leaves_the_others_alone_and_is_tried_again(
         batch(settings, display)
     assert raised.value.problems == ("rex: no memory", "mia: the time limit was reached")
     assert raised.value.hint == (
-        "1 of 3 subjects finished. Run the same command to train the others.\nWhat each training said is in out/batch."
+        "1 of 3 subjects finished. Run the same command to train the others.\n"
+        "If the settings of rex are the cause, change them in subjects.yaml, remove out/rex, and run the same command. "
+        "Otherwise fix the cause and run the same command.\n"
+        "What each training said is in out/batch."
     )
     assert world.begun == ["rex", "mia", "tom"]
     world.endings = {}
     batch(settings, display)
     assert world.begun == ["rex", "mia", "tom", "rex", "mia"]
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_the_others_are_named_only_if_some_are_left(
+    listed: Callable[..., BatchSettings], world: World, display: ConsoleDisplay
+) -> None:
+    world.endings = {"rex": Ending("failed", "the loss is nan")}
+    with pytest.raises(RunError) as raised:
+        batch(listed("rex", "mia"), display)
+    assert raised.value.hint is not None
+    assert raised.value.hint.startswith("1 of 2 subjects finished.\nIf the settings of rex are the cause, change them in")
 
 
 @pytest.mark.usefixtures("unchecked")
