@@ -40,16 +40,18 @@ def hub_dataset(photos: Path) -> HubDataset | None:
     Raises SettingsError for another address of the hub.
     """
     parts = photos.parts
-    if len(parts) < 2 or parts[0] not in ("hf:", "https:", "http:") or photos.exists():
+    scheme = parts[0].lower() if parts else ""
+    if scheme not in ("hf:", "https:", "http:") or photos.exists():
         return None
-    if parts[0] != "hf:" and parts[1] not in _PAGES:
-        return None
-    if parts[0] != "hf:":
+    if scheme != "hf:":
+        if len(parts) < 2 or parts[1] not in _PAGES:
+            return None
         repo = "/".join(parts[3:5]) if parts[2:3] == ("datasets",) and len(parts) >= 5 else "OWNER/NAME"
         raise SettingsError(f"photos is {_typed(parts)}: a web page", hint=f"For a dataset give hf://datasets/{repo}.")
-    if parts[1] != "datasets" or len(parts) < 4 or ".." in parts:
+    name, at, revision = parts[3].partition("@") if len(parts) > 3 else ("", "", "")
+    is_whole = parts[0] == scheme and parts[1:2] == ("datasets",) and bool(name) and bool(revision) == bool(at)
+    if not is_whole or ".." in parts:
         raise SettingsError(f"photos is {_typed(parts)}: expected {_FORM}, {_FORM}@REVISION or {_FORM}/FOLDER")
-    name, _, revision = parts[3].partition("@")
     return HubDataset(f"{parts[2]}/{name}", unquote(revision) or None, str(PurePosixPath(*parts[4:])) if parts[4:] else "")
 
 

@@ -18,6 +18,7 @@ from dreambooth.errors import SettingsError
 from dreambooth.evaluation.remembered_run import RememberedRun
 from dreambooth.evaluation.request import EvaluationRequest
 from dreambooth.files import expanded
+from dreambooth.weights.other_folders import refuse_runs
 from dreambooth.weights.read import is_embedded, may_be_hub_id
 
 __all__ = ["ChosenSubjects", "chosen_subjects", "name_of"]
@@ -65,8 +66,13 @@ def chosen_subjects(request: EvaluationRequest, run: RememberedRun | None) -> Ch
 
 
 def _given_alone(request: EvaluationRequest, given: Mapping[str, Any]) -> SubjectSettings:
-    """The subject of a model without a run folder. Raises SettingsError for missing options and options without effect."""
+    """The subject of a model without a run folder.
+
+    Raises SettingsError for missing options and options without effect, and ModelFileError for a folder that holds runs.
+    """
     missing, path = [name for name in _WORDS if name not in given], expanded(Path(request.model))
+    if missing:
+        refuse_runs(path)
     is_nothing = not (path.exists() or is_embedded(request.model))
     may_be_elsewhere = may_be_hub_id(request.model)
     nothing = f"model is {request.model}: no such file or folder; expected {_EXPECTED}"

@@ -16,6 +16,7 @@ from dreambooth.runs.folder import RunFolder
 from dreambooth.runs.untrained import is_untrained
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.training.checkpoints import Checkpoint, find_checkpoints
+from dreambooth.weights.other_folders import refuse_runs
 
 __all__ = ["check_same_material", "settings_for_resume"]
 
@@ -61,9 +62,10 @@ def settings_for_resume(run: RunFolder, changes: Mapping[str, Any]) -> TrainSett
     Steps may increase, unless the learning rate schedule depends on them. The time limit, the device, memory settings that do
     not change results and model selection may change, and folders may have moved. The same holds for what was edited in the
     run's config.yaml since its newest checkpoint. In a run of which nothing was trained every setting may change. Raises
-    RunError when the folder is not a run, and SettingsError naming every other difference.
+    RunError when the folder is not a run, ModelFileError when it holds runs, and SettingsError naming every other difference.
     """
     if not run.config.is_file():
+        refuse_runs(run.path)
         raise RunError(
             f"{run.path}: not a run, {run.config.name} is missing", hint="Give the --output folder of an earlier training run."
         )

@@ -9,7 +9,7 @@ from dreambooth.errors import ModelFileError
 from dreambooth.families.recognition import FOLDER_STEMS, SUPPORTED
 from dreambooth.weights.folder_configuration import read_json
 
-__all__ = ["in_hub_cache", "is_training_checkpoint", "refuse_other_folder"]
+__all__ = ["in_hub_cache", "is_training_checkpoint", "refuse_other_folder", "refuse_runs"]
 
 _OF_TRAINING = ("optimizer.bin", "optimizer.pt", "scheduler.bin", "scheduler.pt", "random_states_*.pkl", "pytorch_model_fsdp*")
 _OF_OWN_CHECKPOINT = ("state.json", "weights.safetensors")
@@ -49,7 +49,7 @@ def in_hub_cache(folder: Path) -> Path:
 def refuse_other_folder(folder: Path) -> None:
     """Raise ModelFileError that says what a folder is that holds no model of a known form; return when that is not known."""
     _refuse_own_checkpoint(folder)
-    _refuse_runs(folder)
+    refuse_runs(folder)
     _refuse_unpacked(folder)
     _refuse_lora(folder)
     _refuse_training(folder)
@@ -75,7 +75,8 @@ def _refuse_own_checkpoint(folder: Path) -> None:
         )
 
 
-def _refuse_runs(folder: Path) -> None:
+def refuse_runs(folder: Path) -> None:
+    """Raise ModelFileError that names the runs in a folder; return when there are none."""
     runs = sorted(path.parent for path in folder.glob("*/config.yaml") if (path.parent / "status.json").is_file())
     if runs:
         names = ", ".join(path.name for path in runs[:_NAMED]) + (", ..." if len(runs) > _NAMED else "")

@@ -24,7 +24,7 @@ def test_addresses_are_read_and_written(typed: str, dataset: HubDataset) -> None
 
 
 @pytest.mark.parametrize(
-    "typed", ["diffusers/dog-example", "datasets/me/rex", "me/hf:/datasets/rex", "photos", "https://a.org/b"]
+    "typed", ["diffusers/dog-example", "datasets/me/rex", "me/hf:/datasets/rex", "photos", "https://a.org/b", "https:"]
 )
 def test_a_plain_name_is_never_one(typed: str) -> None:
     assert hub_dataset(Path(typed)) is None
@@ -42,6 +42,10 @@ def test_a_folder_of_that_name_is_a_folder(tmp_path: Path, monkeypatch: pytest.M
         ("hf://me/rex", "photos is hf://me/rex: expected hf://datasets/OWNER/NAME"),
         ("hf://datasets/rex", "photos is hf://datasets/rex: expected"),
         ("hf://datasets/me/rex/../..", "expected"),
+        ("hf://", "photos is hf://: expected hf://datasets/OWNER/NAME"),
+        ("HF://datasets/me/rex", "photos is HF://datasets/me/rex: expected hf://datasets/OWNER/NAME"),
+        ("hf://datasets/me/rex@", "photos is hf://datasets/me/rex@: expected hf://datasets/OWNER/NAME"),
+        ("hf://datasets/me/@v1.0", "expected hf://datasets/OWNER/NAME"),
         ("https://huggingface.co/datasets/me/rex/tree/main", "a web page\nFor a dataset give hf://datasets/me/rex."),
         ("https://hf.co/me/rex", "a web page\nFor a dataset give hf://datasets/OWNER/NAME."),
     ],

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dreambooth.errors import PhotoError, SettingsError
+from dreambooth.errors import ModelFileError, PhotoError, SettingsError
 from dreambooth.evaluation.remembered_run import remembered_run
 from dreambooth.evaluation.request import EvaluationRequest
 from dreambooth.evaluation.subjects import ChosenSubjects, chosen_subjects, name_of
@@ -109,6 +109,11 @@ def test_a_path_that_is_not_there_is_told_before_what_it_would_know(tmp_path: Pa
     given = EvaluationRequest(model="runs/nosuch", photos=tmp_path, class_word="dog", token="sks")
     assert names(chosen_subjects(given, None)) == ["sks dog"], "reading the model says what is wrong with it"
     with pytest.raises(SettingsError, match="photos is missing: runs is not a run folder that records it"):
+        chosen_subjects(EvaluationRequest(model="runs"), None)
+    for name in ("rex/config.yaml", "rex/status.json", "mia/config.yaml", "mia/status.json"):
+        (tmp_path / "runs" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "runs" / name).touch()
+    with pytest.raises(ModelFileError, match="runs: a folder with 2 runs: mia, rex\nGive one run folder, for example runs/mia"):
         chosen_subjects(EvaluationRequest(model="runs"), None)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dreambooth.config import parse_settings, write_yaml
-from dreambooth.errors import SettingsError
+from dreambooth.errors import ModelFileError, SettingsError
 from dreambooth.runs.folder import RunFolder
 from dreambooth.schema.verbs import TrainSettings
 from dreambooth.trainer import resume_rules
@@ -29,6 +29,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     values["memory"] = {"memory_preset": "cpu"}
     write_yaml(found.config, parse_settings(TrainSettings, values, where="test"), comment="")
     return found
+
+
+def test_of_a_folder_with_runs_one_is_asked_for(run: RunFolder) -> None:
+    run.status.touch()
+    with pytest.raises(ModelFileError, match=f"a folder with 1 run: run\nGive one run folder, for example {run.path}"):
+        settings_for_resume(RunFolder(run.path.parent), {})
 
 
 def test_the_photos_of_subjects_may_move(run: RunFolder) -> None:
