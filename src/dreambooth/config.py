@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, Val
 from dreambooth.errors import SettingsError
 from dreambooth.files import write_text
 from dreambooth.reading import SeveralProblemsError, WrongFileError, read_text, shown_value, without_controls
-from dreambooth.yaml_reading import MOST_YAML_BYTES, parse_yaml
+from dreambooth.yaml_reading import MOST_YAML_BYTES, GivenTwiceError, parse_yaml
 
 __all__ = [
     "NamedModel",
@@ -111,7 +111,8 @@ class Settings(BaseModel):
         # and it comes from a variable of the shell that is not set.
         types = (annotation := cls.model_fields[info.field_name or ""].annotation, *get_args(annotation))
         if isinstance(value, bool) and bool not in types:
-            raise ValueError(f"expected a value, not {str(value).lower()}")
+            hint = "; put a word such as yes or no in quotes" * any(one is str or isinstance(one, str) for one in types)
+            raise ValueError(f"expected a value, not {str(value).lower()}{hint}")
         if value == "" and Path in types:
             raise ValueError("expected a path, found empty text")
         return value
@@ -261,7 +262,7 @@ def _describe(problem: Any, settings: type[Settings], where: str, names: Mapping
     name = (names or {}).get(path, f"{where}: '{path}'") + places
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"{where}: unknown setting '{path}'{places}" + _did_you_mean(path, settings)
+        return (names or {}).get(path, f"{where}: unknown setting '{path}'") + places + _did_you_mean(path, settings)
     if kind == "missing":
         return f"{name} is missing: {_sentence_at(path, settings)}"
     if kind == "value_error":  # our own rules; those between fields name the fields themselves, which may have several sources
@@ -326,7 +327,7 @@ def _record_at(path: str, settings: type[Settings]) -> type[Settings]:
 def _sentence_at(path: str, settings: type[Settings]) -> str:
     section, _, name = path.rpartition(".")
     sentence = field_sentence(_record_at(section, settings), name)
-    return f"{sentence[:1].lower()}{sentence[1:]}"
+    return sentence if sentence[1:2].isupper() else f"{sentence[:1].lower()}{sentence[1:]}"
 
 
 def read_yaml(path: Path, *, expected: str = "a mapping of settings") -> dict[str, Any]:
@@ -341,7 +342,7 @@ def read_yaml(path: Path, *, expected: str = "a mapping of settings") -> dict[st
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}", hint="Give a readable YAML file.") from error
     except ValueError as error:
-        raise SettingsError(f"{path}: not a YAML file: {error}") from error
+        raise SettingsError(f"{path}: {'' if isinstance(error, GivenTwiceError) else 'not a YAML file: '}{error}") from error
     if not isinstance(values, dict):
         found = "an empty file" if values is None else f"a {type(values).__name__}"
         raise SettingsError(f"{path}: expected {expected}, found {found}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from yaml import Node
 
-__all__ = ["MOST_YAML_BYTES", "parse_yaml"]
+__all__ = ["MOST_YAML_BYTES", "GivenTwiceError", "parse_yaml"]
 
 MOST_YAML_BYTES = 256 << 10
 """A settings file has about 10 KB; the library needs seconds for each megabyte."""
@@ -23,11 +23,15 @@ _LARGEST = 2**64
 _UNNAMED = 'in "<unicode string>", '  # how the library names every string
 
 
+class GivenTwiceError(ValueError):
+    """A key that a mapping has twice, in what is YAML otherwise."""
+
+
 def parse_yaml(text: str) -> Any:
     """The value of a YAML text.
 
-    Raises ValueError with a sentence for everything that is no YAML, for a duplicate key, values that fit into nothing (a date
-    without such a month, a whole number beyond 64 bits), and for nesting, references and sizes beyond all use.
+    Raises GivenTwiceError for a duplicate key, and ValueError with a sentence for everything that is no YAML, values that fit
+    into nothing (a date without such a month, a whole number beyond 64 bits), and nesting, references and sizes beyond all use.
     """
     import yaml
 
@@ -61,14 +65,15 @@ def _strict() -> Any:
             super().fetch_flow_collection_start(kind)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            seen, twice = set[Any](), list[str]()
+            seen, twice = set[Any](), dict[str, int]()  # with its line
             for name, _ in node.value:
                 key = self.construct_object(name, deep=True)
                 if isinstance(key, str | int | float | bool | None):
-                    twice += [str(key)] if key in seen else []
+                    if key in seen:
+                        twice.setdefault(str(key), name.start_mark.line + 1)
                     seen.add(key)
             if twice:
-                raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {', '.join(twice[:3])} is given twice")
+                raise GivenTwiceError("; ".join(f"line {line}: {key} is given twice" for key, line in [*twice.items()][:3]))
             return super().construct_mapping(node, deep=deep)
 
         def construct_yaml_int(self, node: Any) -> int:

@@ -19,7 +19,9 @@ from dreambooth.config import (
     without_silenced,
     write_yaml,
 )
+from dreambooth.data.settings import SubjectSettings
 from dreambooth.errors import SettingsError
+from dreambooth.runs.settings import BatchSettings
 from dreambooth.schema.verbs import GenerateSettings, PriorRecipeSettings, TrainSettings
 
 
@@ -241,10 +243,24 @@ def test_what_is_no_settings_file_is_refused(tmp_path: Path, content: bytes | No
     assert str(caught.value).startswith(f"{path}: {message}")
 
 
+def test_a_word_that_yaml_takes_for_a_value_is_to_be_put_in_quotes() -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_settings(SubjectSettings, {"photos": "a", "class_word": "b", "token": False, "captions": True}, where="x")
+    assert caught.value.problems == (
+        "x: 'token': expected a value, not false; put a word such as yes or no in quotes",
+        "x: 'captions': expected a value, not true; put a word such as yes or no in quotes",
+    )
+
+
+def test_a_capital_abbreviation_keeps_its_capitals() -> None:
+    with pytest.raises(SettingsError, match="'subjects' is missing: YAML file with"):
+        parse_settings(BatchSettings, {}, where="x")
+
+
 def test_a_key_that_is_given_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "twice.yaml"
     path.write_text("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n")
-    with pytest.raises(SettingsError, match=r"twice\.yaml: not a YAML file: line 3: c is given twice"):
+    with pytest.raises(SettingsError, match=r"twice\.yaml: line 5: c is given twice"):
         read_yaml(path)
 
 

@@ -29,7 +29,7 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 1
         ("a: 2024-01-01T99:99:99", "hour must be in 0..23"),
         ("a: !!python/object:os.system x", "could not determine a constructor"),
         ("? [a, b]\n: 1", "unhashable key"),
-        ("a: 1\na: 2", "line 1: a is given twice"),
+        ("a: 1\na: 2", "line 2: a is given twice"),
         ("a: \x00", "special characters are not allowed"),
         ("x" * 300_000, "larger than 262,144 bytes"),
     ],

@@ -71,7 +71,7 @@ def test_mistakes_are_those_of_their_subject(tmp_path: Path) -> None:
         "mia": "subjects.yaml: 'output.output' has no effect: each subject is trained in a folder of its name below --output; "
         "remove it",
         "ada": "subjects.yaml: 'class_word' is also in the section subject; use only one of them",
-        "bob": "subjects.yaml: the subject is None: expected a mapping of settings",
+        "bob": "subjects.yaml: the subject is empty: expected a mapping of settings",
     }
 
 
@@ -99,3 +99,35 @@ def test_settings_of_all_are_checked_once(tmp_path: Path) -> None:
         {**PLAIN, "defaults": {"loop": {"device": "cpu"}}}, tmp_path
     )
     assert "defaults is [1]: expected a mapping" in problems({**PLAIN, "defaults": [1]}, tmp_path)
+
+
+def test_mistakes_of_a_preset_name_its_file(tmp_path: Path) -> None:
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("base: {model: toybox}\nloop: {steps: many, stpes: 5, seed: x}\nviws: {crop: center}\nmemory: 3\n")
+    values = {"preset": str(preset), "defaults": {"loop": {"seed": 2}}, **PLAIN}
+    values["subjects"] = {**PLAIN["subjects"], "mia": {"photos": "a", "class_word": "cat", "loop": {"steps": "few"}}}
+    found = read(values, tmp_path).problems
+    rex, mia = ([problem.replace(f"{tmp_path}/", "") for problem in found[name].problems] for name in ("rex", "mia"))
+    assert sorted(rex) == [
+        "mine.yaml: 'loop.steps' is 'many': expected a whole number",
+        "mine.yaml: 'memory' is 3: expected a mapping of settings",
+        "mine.yaml: unknown setting 'loop.stpes'; did you mean 'loop.steps'?",
+        "mine.yaml: unknown setting 'viws'; did you mean 'views'?",
+    ]
+    assert "subjects.yaml: 'loop.steps' is 'few': expected a whole number" in mia
+
+
+def test_a_list_of_subjects_is_no_preset(tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump(PLAIN))
+    told = problems({**PLAIN, "preset": str(other)}, tmp_path)
+    assert told == "subjects.yaml: preset is 'other.yaml': it is a list of subjects, not a preset"
+
+
+@pytest.mark.parametrize(("name", "read_as"), [("no", "no, off or false"), ("7", "7"), ("null", "null, ~ or nothing")])
+def test_a_name_that_yaml_takes_for_a_value_is_to_be_put_in_quotes(name: str, read_as: str, tmp_path: Path) -> None:
+    file = tmp_path / "subjects.yaml"
+    file.write_text(f"subjects:\n  {name}: {{photos: a, class_word: dog}}\n")
+    with pytest.raises(SettingsError) as raised:
+        read_manifest(file, Path("runs"))
+    assert raised.value.text == f"{file}: subject {read_as}: expected a name for its folder; put the name in quotes"
