@@ -24,6 +24,7 @@ from dreambooth.runs.folder import RunFolder
 from dreambooth.weights.embedding_file import WORD
 from dreambooth.weights.hub import was_fetched
 from dreambooth.weights.hub_upload import upload
+from dreambooth.weights.other_folders import refuse_runs
 from dreambooth.weights.own_word import own_word
 from dreambooth.weights.read import is_embedded, may_be_hub_id
 from dreambooth.weights.safetensors_file import read_safetensors
@@ -55,13 +56,15 @@ def push(settings: PushSettings, display: Display) -> PushResult:
 
     A learned word beside the model is published with it. Photos and folders of this machine are not; the metadata of the model
     hold the captions and the photos' file names. Raises RunError when the run has no model to publish or the hub refuses,
-    ModelFileError when model and word are of different steps, and SettingsError for a repository that is public against the
-    settings.
+    ModelFileError for a folder of runs and when model and word are of different steps, and SettingsError for a repository that
+    is public against the settings.
     """
     run = RunFolder(settings.run)
     remembered = read_remembered_run(run.path)
     if remembered is None:
-        raise RunError(f"{run.path}: not a run, {run.config.name} is missing", hint="Give the --output folder of a training.")
+        refuse_runs(run.path)
+        what = f"not a run, {run.config.name} is missing" if run.path.exists() else "no such folder"
+        raise RunError(f"{run.path}: {what}", hint="Give the --output folder of a training.")
     if not run.final_model.is_file():
         raise RunError(
             f"{run.path}: has no {run.final_model.name} to publish",
@@ -108,7 +111,7 @@ def _card(run: RunFolder, remembered: RememberedRun, settings: PushSettings, pic
     is_of_hub = may_be_hub_id(base) and was_fetched(base)  # else it may be a path of the machine that trained
     word = own_word(run.final_model, metadata)
     return ModelCard(
-        title=run.path.absolute().name,
+        title=settings.repo.rpartition("/")[2],  # a run's folder may be called 1, as those of the browser interface are
         what=f"{_KINDS.get(kind, 'Fine-tuned')} {family or 'a diffusion model'}",
         base=base if is_of_hub else Path(base).name,
         base_hub_id=base if is_of_hub else None,
@@ -180,7 +183,12 @@ def _json(text: str, otherwise: Any) -> Any:
 def _free_folder(wanted: Path, files: Mapping[str, Path | bytes]) -> Path:
     """The first of `push`, `push-2`, ... that is empty or holds these files: an earlier card may have been edited."""
     names = (wanted.with_name(wanted.name if number == 1 else f"{wanted.name}-{number}") for number in itertools.count(1))
-    return next(folder for folder in names if not folder.exists() or not any(folder.iterdir()) or _holds(folder, files))
+    return next(folder for folder in names if not folder.exists() or _is_empty(folder) or _holds(folder, files))
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether it is a folder without anything in it; a file is none."""
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _holds(folder: Path, files: Mapping[str, Path | bytes]) -> bool:
@@ -197,8 +205,9 @@ def _is_same(path: Path, data: Path | bytes) -> bool:
 
 def _write(files: Mapping[str, Path | bytes], folder: Path) -> None:
     """Write the files into a new folder; the model is linked where the file system can."""
-    if folder.exists() and any(folder.iterdir()):
-        raise RunError(f"{folder}: is not empty", hint="Remove it, or choose another --output.")
+    if folder.exists() and not _is_empty(folder):
+        what = "is not empty" if folder.is_dir() else "is a file, not a folder"
+        raise RunError(f"{folder}: {what}", hint="Remove it, or choose another --output.")
     for name, data in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

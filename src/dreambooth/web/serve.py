@@ -24,11 +24,17 @@ _SECONDS_TO_END = 2
 def web(settings: WebSettings, display: Display) -> None:
     """Serve the browser interface until Ctrl-C; jobs go on without it.
 
-    Raises SettingsError when a package is missing or the address cannot be used, RunError when another server has the folder.
+    Raises SettingsError when a package is missing, the folder is a file or the address cannot be used, RunError when another
+    server has the folder.
     """
     if missing := [name for module, name in _PACKAGES.items() if importlib.util.find_spec(module) is None]:
         raise SettingsError(f"the browser interface needs {' and '.join(missing)}", hint="Type: pip install 'dreambooth[web]'")
-    with _only_server(settings.folder.expanduser().absolute() / ".web"), closing(_listening(settings)) as listening:
+    folder = settings.folder.expanduser().absolute()
+    if in_the_way := next((place for place in (folder, *folder.parents) if place.is_file()), None):
+        raise SettingsError(
+            f"folder is {settings.folder}: {in_the_way} is a file, not a folder", hint="Choose another --folder."
+        )
+    with _only_server(folder / ".web"), closing(_listening(settings)) as listening:
         _serve(settings, display, listening)
 
 

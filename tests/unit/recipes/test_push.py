@@ -81,7 +81,7 @@ def test_a_dry_run_writes_what_would_be_published(
         "tags": ["text-to-image", "stable-diffusion", "dreambooth"],
         "instance_prompt": "photo of a sks dog | <b>",
     }
-    assert "# dog\n" in card
+    assert "# rex\n" in card
     assert "Fine-tuned Stable Diffusion 1, trained from owner/base for 3 steps on 2 photos." in card
     assert "- sks dog\n" in card and "- photo of a sks dog \\| \\<b\\>\n" in card
     assert "| ![](pictures/00-a.png) | a sks dog at 4 |" in card
@@ -129,6 +129,8 @@ def test_a_run_is_published_as_the_dry_run_says(
 def test_what_cannot_be_published(make_run: Callable[..., Path], tmp_path: Path, display: Display) -> None:
     with pytest.raises(RunError, match=r"not a run, config\.yaml is missing"):
         recipe.push(asked(tmp_path), display)
+    with pytest.raises(RunError, match=r"nothere: no such folder\nGive the --output folder of a training"):
+        recipe.push(asked(tmp_path / "nothere"), display)
     run = make_run("another")
     with pytest.raises(SettingsError, match="the license of the base model is not known"):
         recipe.push(asked(run), display)
@@ -137,6 +139,22 @@ def test_what_cannot_be_published(make_run: Callable[..., Path], tmp_path: Path,
     (run / "model.safetensors").unlink()
     with pytest.raises(RunError, match=r"has no model\.safetensors to publish"):
         recipe.push(asked(run), display)
+
+
+def test_a_dry_run_takes_no_file_for_its_folder(make_run: Callable[..., Path], display: Display) -> None:
+    run = make_run()
+    (run / "push").write_text("my notes")
+    assert recipe.push(asked(run, dry_run=True), display).place == str(run / "push-2")
+    with pytest.raises(RunError, match=r"push: is a file, not a folder\nRemove it, or choose another --output"):
+        recipe.push(asked(run, dry_run=True, output=str(run / "push")), display)
+    assert (run / "push").read_text() == "my notes"
+
+
+def test_the_card_is_called_as_the_repository_is(make_run: Callable[..., Path], display: Display) -> None:
+    run = make_run()
+    run = run.rename(run.with_name("1"))
+    card = Path(recipe.push(asked(run, dry_run=True), display).place) / "README.md"
+    assert "\n# rex\n" in card.read_text()
 
 
 @pytest.mark.parametrize("repo", ["rex", "a/b/c", "../rex", "me/rex\n"])

@@ -6,14 +6,18 @@ import io
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
+from dreambooth.display_silent import SilentDisplay
+from dreambooth.errors import SettingsError
 from dreambooth.web.desk import Desk
 from dreambooth.web.screen_train import live_parts
 from dreambooth.web.screens import STEPS
-from dreambooth.web.serve import tunnels
+from dreambooth.web.serve import tunnels, web
+from dreambooth.web.settings import WebSettings
 from dreambooth.web.told import told_records
 
 
@@ -158,3 +162,11 @@ def test_what_does_not_exist_is_told_in_the_form_of_the_path(client: TestClient)
     assert "<h1>This was not done</h1>" in page.text
     assert missing.json() == {"problems": ["GET /api/v1/nowhere: Not Found"], "hint": ""}
     assert method.json() == {"problems": ["PUT /api/v1/projects: Method Not Allowed"], "hint": ""}
+
+
+@pytest.mark.parametrize("folder", ["one.yaml", "one.yaml/projects"])
+def test_a_file_is_no_folder_of_projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    monkeypatch.setattr("dreambooth.web.serve._serve", lambda *_: pytest.fail("a server was started"))
+    (tmp_path / "one.yaml").touch()
+    with pytest.raises(SettingsError, match=r"one\.yaml is a file, not a folder\nChoose another --folder"):
+        web(WebSettings(folder=tmp_path / folder), SilentDisplay())
