@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Display", "Row", "TrainingStatus", "counted", "format_duration", "format_rate", "format_score", "quoted"]
+__all__ = ["Display", "Row", "TrainingStatus", "counted", "format_duration", "format_rate", "format_score", "listed", "quoted"]
 
 
 @dataclass(frozen=True)
@@ -98,3 +98,9 @@ def format_score(value: float) -> str:
 def counted(num: int, what: str) -> str:
     """A number with its thing, as a person says it: 1 picture, 2 pictures."""
     return f"{num} {what}{'' if num == 1 else 's'}"
+
+
+def listed(names: Sequence[str], *, most: int) -> str:
+    """The first names of many, and how many more there are: a, b and 3 more."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -40,12 +40,15 @@ def with_focus(photos: Sequence[Photo], clues: Sequence[Clue], subject_of: Calla
         groups.setdefault(subject_of(photo), []).append(index)
     focused = list(photos)
     for indices in groups.values():
+        unmasked = {index for index in indices if (mask := photos[index].mask) is None or mask.box is None}
+        if not unmasked:
+            continue
         sizes = [Size(photos[index].height, photos[index].width) for index in indices]
         salient = salient_boxes([clues[index].copy for index in indices], sizes)
         names = Counter(name for index in indices for name in {face.name for face in clues[index].faces if face.name})
         for index, size, box in zip(indices, sizes, salient, strict=True):
             photo, faces = photos[index], clues[index].faces
-            if photo.mask is not None and photo.mask.box is not None:
+            if index not in unmasked:
                 continue
             if faces:
                 face = max(faces, key=lambda one: (names[one.name], one.height * one.width))

@@ -12,7 +12,7 @@ from dreambooth.data.pictures import Pictures
 from dreambooth.data.records import Photo
 from dreambooth.data.repeat_folders import RepeatFolder, repeat_folder, without_parents
 from dreambooth.data.settings import PriorSettings, SubjectSettings, ViewSettings
-from dreambooth.display import counted, quoted
+from dreambooth.display import counted, listed, quoted
 
 __all__ = ["crop_warnings", "layout_warnings"]
 
@@ -65,7 +65,7 @@ def _repeats(pictures: Pictures, subject: SubjectSettings, given: list[Path]) ->
     found = dict.fromkeys((*photos, *(one for folder in given for one in _repeat_folders(pictures, folder, is_prior=True))))
     if not found:
         return
-    names = _listed([f"'{one.name}'" for one in found])
+    names = listed([f"'{one.name}'" for one in found], most=_MOST_NAMED)
     repeats = ", ".join(str(number) for number in dict.fromkeys(one.repeats for one in found))
     has_captions = any(one.photo.path.with_suffix(".caption").is_file() for one in pictures.photos)
     yield (
@@ -148,14 +148,9 @@ def _several_subjects(pictures: Pictures, subject: SubjectSettings, given: list[
     ]
     folders = dict.fromkeys(place_in(subject.photos, one.photo).parent for one in unnamed)
     if len(folders) > 1:
-        names = _listed([str(folder) for folder in folders])
+        names = listed([str(folder) for folder in folders], most=_MOST_NAMED)
         yield (
             f"the photos lie in {len(folders)} folders ({names}), and all are captioned '{unnamed[0].caption}'. If they show "
             "different subjects, name each folder after its token, with a folder of its class inside, and use "
             "--captions filename"
         )
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

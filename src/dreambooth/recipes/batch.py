@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from dreambooth.config import write_yaml
-from dreambooth.display import Display, counted, quoted
+from dreambooth.display import Display, counted, listed, quoted
 from dreambooth.errors import RunError
 from dreambooth.files import expanded
 from dreambooth.recipes.batch_check import Checked, check_subjects, error_of, warnings_by_text
@@ -115,7 +115,7 @@ def _check(manifest: Manifest, output: Path, device: str, display: Display) -> d
     if (error := error_of(found, output)) is not None:
         raise error
     for text, names in warnings_by_text(found).items():
-        display.warn(f"{_some(names)}: {text}")
+        display.warn(f"{listed(names, most=_MOST_NAMES)}: {text}")
     return found
 
 
@@ -200,18 +200,14 @@ def _raise_if_any_is_left(jobs: Mapping[str, TrainingJob], endings: Mapping[str,
     if any(ending.state == "stopped" for ending in left.values()):
         hint[0] += " Run the same command to train the others."
     if failed := [name for name in left if left[name].state == "failed"]:
-        runs = _some([quoted(_short(jobs[name].run.path)) for name in failed if is_started(jobs[name].run)])
+        started = [quoted(_short(jobs[name].run.path)) for name in failed if is_started(jobs[name].run)]
+        runs = listed(started, most=_MOST_NAMES)
         hint.append(
-            f"If the settings of {_some(failed)} are the cause, change them in {_short(subjects)}"
+            f"If the settings of {listed(failed, most=_MOST_NAMES)} are the cause, change them in {_short(subjects)}"
             f"{f', remove {runs},' if runs else ''} and run the same command. Otherwise fix the cause and run the same command."
         )
     hint.append(f"What each training said is in {_short(output / SHARED_FOLDERS[0])}.")
     raise RunError([f"{name}: {ending.reason}" for name, ending in left.items()], hint="\n".join(hint))
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more
 
 
 def _short(path: Path) -> Path:

@@ -71,8 +71,9 @@ def _checked(training: TrainSettings, started_with: Path, device: str) -> Checke
     try:
         if is_running_here(run):
             return Checked()
-        changes = _changes(training, started_with) if is_started(run) else {}
-        if is_started(run):
+        is_resume = is_started(run)
+        changes = _changes(training, started_with) if is_resume else {}
+        if is_resume:
             whole = _resumed(run, {**changes, "loop.device": device})
             if is_finished(run) and "loop.steps" not in changes:
                 return Checked()
@@ -80,11 +81,11 @@ def _checked(training: TrainSettings, started_with: Path, device: str) -> Checke
             whole = training.model_copy(update={"loop": training.loop.model_copy(update={"device": device})})
         subject = with_photo_folders(whole.subject, run.path.absolute().parent / "photo-archives")
         whole = whole.model_copy(update={"subject": subject})
-        ready = check_everything(whole, display, OneProcess(), is_resume=is_started(run))
+        ready = check_everything(whole, display, OneProcess(), is_resume=is_resume)
         return Checked(
             warnings=tuple(display.found),
             changes={path.rpartition(".")[2]: value for path, value in changes.items() if path != _LIST},
-            disk_bytes=0 if is_started(run) else ready.disk_bytes,
+            disk_bytes=0 if is_resume else ready.disk_bytes,
         )
     except DreamboothError as error:
         return Checked.wrong(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from dreambooth.data.buckets import Buckets, bucket_sizes
 from dreambooth.data.captions import named_settings, words_for
 from dreambooth.data.decoding import Pixels
+from dreambooth.data.file_name_captions import Words
 from dreambooth.data.focus import cropped_around
 from dreambooth.data.folder_layouts import crop_warnings, layout_warnings
 from dreambooth.data.mask_rendering import mask_weights, render_mask
@@ -94,8 +96,11 @@ def check_photos(settings: PhotoCheckSettings, display: Display) -> PhotoCheck:
 
 def _shown(photos: Sequence[CaptionedPhoto], settings: PhotoCheckSettings) -> list[CaptionedPhoto]:
     """The photos whose views are shown, in their order; of several subjects equally many of each, as far as there are any."""
-    of_subject = [words_for(one.photo, settings.subject) for one in photos]
-    ranks = [of_subject[:place].count(words) for place, words in enumerate(of_subject)]
+    seen, ranks = Counter[Words](), list[int]()
+    for one in photos:
+        words = words_for(one.photo, settings.subject)
+        ranks.append(seen[words])
+        seen[words] += 1
     first = sorted(range(len(photos)), key=lambda place: ranks[place])[: settings.most_photos]
     return [photos[place] for place in sorted(first)]
 

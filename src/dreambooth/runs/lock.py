@@ -32,15 +32,12 @@ def exclusive(folder: Path) -> Iterator[PlacedFolder]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK_NAME, timeout=0, fallback_to_soft=False)
     try:
-        lock.acquire()
+        _acquire(lock)
     except Timeout as error:
         raise RunError(
             f"{folder}: another process is training here",
             hint="Wait until it ends or stop it, or choose another --output.",
         ) from error
-    except OSError as error:
-        if error.errno not in _HAS_NO_LOCKS:
-            raise
     placed = PlacedFolder.open(folder)
     try:
         yield placed
@@ -57,15 +54,20 @@ def in_turn(folder: Path, *, waiting: Callable[[], None]) -> Iterator[None]:
     """
     lock = FileLock(folder / LOCK_NAME, timeout=0, fallback_to_soft=False)
     try:
-        try:
-            lock.acquire()
-        except Timeout:
-            waiting()
-            lock.acquire(timeout=-1, poll_interval=0.2)
-    except OSError as error:
-        if error.errno not in _HAS_NO_LOCKS:
-            raise
+        _acquire(lock)
+    except Timeout:
+        waiting()
+        _acquire(lock, timeout=-1)
     try:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: FileLock, *, timeout: float = 0) -> None:
+    """Hold the lock, or nothing where the file system has none. Raises Timeout while another process holds it; -1 waits."""
+    try:
+        lock.acquire(timeout=timeout, poll_interval=0.2)
+    except OSError as error:  # Timeout is one, without a number
+        if error.errno not in _HAS_NO_LOCKS:
+            raise

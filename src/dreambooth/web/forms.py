@@ -10,7 +10,7 @@ from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from dreambooth.config import Settings, section_of
+from dreambooth.config import Settings, parse_settings, section_of
 from dreambooth.errors import SettingsError
 from dreambooth.schema.layers import layered_settings
 from dreambooth.schema.leaves import Leaf, leaves
@@ -24,6 +24,7 @@ __all__ = [
     "Field",
     "FormValues",
     "all_fields",
+    "check_request",
     "checked_settings",
     "chosen_values",
     "fields_of",
@@ -96,6 +97,11 @@ def request_fields(record: type[Settings], names: Sequence[str], values: Mapping
         }
         for name in names
     ]
+
+
+def check_request(record: type[Settings], values: Mapping[str, Any]) -> None:
+    """Raise SettingsError with everything that is wrong with what a form asks of a command, by the names of flags."""
+    parse_settings(record, values, where="the form", names={leaf.path: leaf.flag for leaf in leaves(record)})
 
 
 def checked_settings(project: Project) -> tuple[TrainSettings | None, list[tuple[str, str]]]:

@@ -10,15 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dreambooth.config import parse_settings
 from dreambooth.errors import RunError
 from dreambooth.files import remove_directory
 from dreambooth.reading import read_text
 from dreambooth.runs.folder import RunFolder
-from dreambooth.schema.leaves import leaves
 from dreambooth.web.answers import Answer, Call, Moved
 from dreambooth.web.chosen import chosen_model
 from dreambooth.web.commands import Command, verb_command
+from dreambooth.web.forms import check_request
 from dreambooth.web.jobs import JobRecord
 from dreambooth.web.projects import Project
 from dreambooth.web.screens import job_values, project_of, size_text
@@ -38,10 +37,8 @@ def check_push(call: Call) -> Answer:
     run = chosen_model(project).run
     given = {"repo": call.value("repo").strip(), "license": call.value("license").strip() or None}
     is_public = call.value("public") == "true"
-    names = {leaf.path: leaf.flag for leaf in leaves(PushSettings)}
-    parse_settings(PushSettings, {"run": str(run.path), **given}, where="the form", names=names)
-    if any(job.is_active for job in _jobs(call, project)):
-        raise RunError("a run of this project is being published already", hint="Wait until that ends.")
+    check_request(PushSettings, {"run": str(run.path), **given})
+    _check_is_free(call, project)
     earlier = _folders(project)
     folder = _next_folder(project, earlier)
     command = verb_command("push", run.path, **given, private=False if is_public else None, dry_run=True, output=folder)
@@ -63,8 +60,7 @@ def publish(call: Call) -> Answer:
         raise RunError(
             "nothing was published: the agreement is missing", hint="Look at the files, and tick the box below them."
         )
-    if any(job.is_active for job in _jobs(call, project)):
-        raise RunError("a run of this project is being published already", hint="Wait until that ends.")
+    _check_is_free(call, project)
     model = RunFolder(_run_of(check)).final_model
     if not model.is_file() or model.stat().st_mtime > check.ended:
         raise RunError("the model has changed since it was shown", hint="Show what would be published once more.")
@@ -94,6 +90,11 @@ def push_values(call: Call, project: Project) -> dict[str, Any]:
 
 def _jobs(call: Call, project: Project, *kinds: str) -> list[JobRecord]:
     return call.desk.queue.store.of(project.name, kinds or ("push-check", "push"))
+
+
+def _check_is_free(call: Call, project: Project) -> None:
+    if any(job.is_active for job in _jobs(call, project)):
+        raise RunError("a run of this project is being published already", hint="Wait until that ends.")
 
 
 def _run_of(check: JobRecord) -> Path:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dreambooth.config import parse_settings
 from dreambooth.errors import RunError
 from dreambooth.measures.settings import EvaluationSettings
 from dreambooth.runs.folder import RunFolder
 from dreambooth.schema.leaves import leaves
 from dreambooth.web.answers import Answer, Call, Moved
 from dreambooth.web.commands import Command, verb_command
-from dreambooth.web.forms import request_fields
+from dreambooth.web.forms import check_request, request_fields
 from dreambooth.web.jobs import JobRecord, queue_of
 from dreambooth.web.projects import Project
 from dreambooth.web.run_scores import best_step, score_tables, with_short_paths
@@ -32,10 +31,9 @@ def score_now(call: Call) -> Answer:
     if any(job.is_active for job in _jobs(call, project, run)):
         raise RunError("this run is being scored already", hint="Wait until that ends, or stop it.")
     values = {name: call.value(name).strip() for name in _FIELDS}
-    usual = _usual(project)
-    changed = {name: value for name, value in values.items() if value and value != _defaults().get(name)}
-    names = {leaf.path: leaf.flag for leaf in leaves(EvaluationSettings)}
-    parse_settings(EvaluationSettings, usual | changed, where="the form", names=names)
+    usual, defaults = _usual(project), _defaults()
+    changed = {name: value for name, value in values.items() if value and value != defaults.get(name)}
+    check_request(EvaluationSettings, usual | changed)
     command = _command(project, run, usual | changed)
     place = f"runs/{run.path.name}/evaluation"
     queue = queue_of(device_of(project))

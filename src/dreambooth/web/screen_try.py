@@ -8,7 +8,7 @@ from typing import Any
 from starlette.responses import FileResponse
 
 from dreambooth.cli.verbs import VERBS
-from dreambooth.config import parse_settings, read_yaml
+from dreambooth.config import read_yaml
 from dreambooth.errors import RunError
 from dreambooth.files import atomic_directory, remove_directory, write_json
 from dreambooth.pages.thumbnails import picture_settings
@@ -18,7 +18,7 @@ from dreambooth.schema.leaves import leaves
 from dreambooth.web.answers import Answer, Call, Moved, Page
 from dreambooth.web.chosen import Chosen, chosen_model
 from dreambooth.web.commands import Command, verb_command
-from dreambooth.web.forms import request_fields
+from dreambooth.web.forms import check_request, request_fields
 from dreambooth.web.job_queue import job_of
 from dreambooth.web.jobs import JobRecord, queue_of
 from dreambooth.web.projects import Project
@@ -61,7 +61,7 @@ def make(call: Call) -> Answer:
     if not prompts:
         raise RunError("no prompt was given", hint="Write what the images should show.")
     values = {**given, "prompt": prompts}
-    parse_settings(SampleSettings, values, where="the form", names={leaf.path: leaf.flag for leaf in leaves(SampleSettings)})
+    check_request(SampleSettings, values)
     wants_base = call.value("with_base") == "true"
     folder = _next_set(project, {**given, "prompt": "\n".join(prompts), "with_base": wants_base})
     jobs = []

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from dreambooth.data.archives import ARCHIVE_SUFFIXES, MOST_BYTES, MOST_FILES
 from dreambooth.data.hub_address import HubDataset
 from dreambooth.data.listing import photo_files
-from dreambooth.display import counted
+from dreambooth.display import counted, listed
 from dreambooth.errors import PhotoError
 from dreambooth.files import write_text
 from dreambooth.weights.hub import SECONDS_TO_ANSWER, shown_download, snapshot_before
@@ -70,17 +70,18 @@ def _without_pictures(dataset: HubDataset, names: Sequence[str]) -> PhotoError:
     if tables := [name for name in names if name.endswith(".parquet")]:
         load = f"datasets.load_dataset('{dataset.repo}', split='train')"
         return PhotoError(
-            f"{dataset}: keeps its pictures in Parquet files, which are not read: {_listed(tables)}",
+            f"{dataset}: keeps its pictures in Parquet files, which are not read: {listed(tables, most=_SHOWN)}",
             hint="Write them as files and give that folder. In Python, after `pip install datasets`, with a folder photos:\n"
             f"  for number, row in enumerate({load}): row['image'].convert('RGB').save(f'photos/{{number:05}}.png')",
         )
     if archives := [name for name in names if name.lower().endswith(ARCHIVE_SUFFIXES)]:
         return PhotoError(
-            f"{dataset}: keeps its pictures in archives: {_listed(archives)}",
+            f"{dataset}: keeps its pictures in archives: {listed(archives, most=_SHOWN)}",
             hint=f"Download the one you want, `{download} {archives[0]} --local-dir .`, and give that file to --photos.",
         )
     return PhotoError(
-        f"{dataset}: contains no pictures, but {_listed(names) or 'nothing'}", hint="Give another dataset or folder."
+        f"{dataset}: contains no pictures, but {listed(names, most=_SHOWN) or 'nothing'}",
+        hint="Give another dataset or folder.",
     )
 
 
@@ -181,8 +182,3 @@ def _refused(dataset: HubDataset, error: Exception) -> PhotoError:
 
 def _a_folder(names: Sequence[str]) -> str:
     return next((str(PurePosixPath(name).parent) for name in names if "/" in name), "FOLDER")
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
